@@ -1,0 +1,98 @@
+"""Every error that img2brain raises on purpose.
+
+::
+
+    Img2BrainError
+      SpecError(ValueError)          a bad study file or option: file, key, what was found, what is allowed
+        UnknownComponentError        a name that no catalog holds, with the close matches
+      DataError(ValueError)          a bad dataset: file and row
+        ShapeError                   two arrays that do not fit, with both names and shapes
+      FeatureError(RuntimeError)     a network that gives no features
+        UnknownLayerError            a graph node that the network lacks, with near names
+        WeightsError                 a checkpoint that is absent or does not fit
+        DeviceError                  a device that is not there; never a silent fallback
+      FitError(RuntimeError)         a regressor that cannot be fitted to these rows
+      ModelError(RuntimeError)       a model that is not registered, or whose files do not fit together
+      StoreError(RuntimeError)       a home that cannot be written or is full
+        TrackingError                a tracking store that does not answer
+
+The command line prints the message on one line and exits with 2. Grammar of a message:
+*The 'alpha' of ridge must be > 0. Got -1.0.*
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class Img2BrainError(Exception):
+    """Base of every error that img2brain raises on purpose."""
+
+
+class SpecError(Img2BrainError, ValueError):
+    """A study file or an option holds something that is not allowed."""
+
+
+class UnknownComponentError(SpecError):
+    """No component of this kind has this name."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"Unknown {kind} {name!r}. {did_you_mean(name, known)}")
+
+
+class DataError(Img2BrainError, ValueError):
+    """A dataset is not as its layout says."""
+
+
+class ShapeError(DataError):
+    """Two arrays do not fit each other."""
+
+
+class FeatureError(Img2BrainError, RuntimeError):
+    """A network gives no features."""
+
+
+class UnknownLayerError(FeatureError):
+    """The network has no graph node of this name."""
+
+
+class WeightsError(FeatureError):
+    """Weights are absent, cannot be had, or do not fit the network."""
+
+
+class DeviceError(FeatureError):
+    """The device asked for is not there."""
+
+
+class FitError(Img2BrainError, RuntimeError):
+    """A regressor cannot be fitted to these rows."""
+
+
+class ModelError(Img2BrainError, RuntimeError):
+    """A model is not registered, or its files do not fit together."""
+
+
+class StoreError(Img2BrainError, RuntimeError):
+    """The home folder cannot be written."""
+
+
+class TrackingError(StoreError):
+    """The tracking store does not answer."""
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:
+    """Name the close matches of `name`, or the first known names where none is close.
+
+    Examples
+    --------
+    >>> did_you_mean("alexnt", ["alexnet", "vgg16"])
+    "Did you mean 'alexnet'?"
+    """
+    choices = list(known)
+    by_fold = {choice.casefold(): choice for choice in choices}
+    close = difflib.get_close_matches(name.casefold(), by_fold, n=most)
+    if close:
+        return f"Did you mean {' or '.join(repr(by_fold[match]) for match in close)}?"
+    shown = ", ".join(choices[:12]) + (", ..." if len(choices) > 12 else "")
+    return f"Known: {shown or 'none'}."
