@@ -1,0 +1,1 @@
+"""Metrics: one score per voxel. A file holds one metric, as `COMPONENT`."""

@@ -1,0 +1,1 @@
+"""Regressors: scikit-learn estimators with many outputs. A file holds one regressor, as `COMPONENT`."""

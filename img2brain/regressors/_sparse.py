@@ -1,0 +1,133 @@
+"""The lasso family as regressors: one voxel at a time, or all together."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from img2brain.moments import Moments
+from img2brain.regressors._base import Array, Hyperparameter, MomentsRegressor, State
+from img2brain.regressors._descent import EachVoxel, Penalty, Problem, Solution, Together, descend
+from img2brain.regressors._limits import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
+
+BLOCK = 4096
+LASSO_SEARCH = {"alpha": Hyperparameter(1e-4, 1.0, log=True, relative=True)}
+LASSO_LIMITS = {"alpha": POSITIVE, "max_iter": COUNT, "tol": NOT_NEGATIVE}
+ELASTIC_NET_SEARCH = {**LASSO_SEARCH, "l1_ratio": Hyperparameter(0.1, 0.9)}
+ELASTIC_NET_LIMITS = {**LASSO_LIMITS, "l1_ratio": SHARE}
+
+
+class SparseRegressor(MomentsRegressor[State]):
+    """Base of the lasso family.
+
+    Attributes
+    ----------
+    dual_gap_ : ndarray, shape (n_voxels,), or (1,) where voxels are fitted together
+        Upper bound on how far the objective is above its minimum.
+    converged_ : ndarray of bool, of the same shape
+        Whether the gap is within the tolerance.
+    n_iter_ : int
+        The most sweeps over the features that any voxel took.
+    """
+
+    penalty: ClassVar[Penalty]
+    l1_ratio: float = 1.0
+    alpha: float
+    max_iter: int
+    tol: float
+
+    def alpha_scale(self, moments: Moments) -> float:
+        """Return the alpha at which all coefficients are zero: in half of the voxels, or in all that are fitted together.
+
+        Where voxels are fitted each on its own, a few strong ones must not set the scale for the rest.
+        """
+        self.check_parameters()
+        each = self.penalty.sizes(moments.xy).max(axis=0)
+        return float(np.median(each)) / (moments.n * self.l1_ratio) or 1.0
+
+    def _minimise(self, moments: Moments, squares: Array) -> Solution:
+        l1, l2 = moments.n * self.alpha * self.l1_ratio, moments.n * self.alpha * (1.0 - self.l1_ratio)
+        problem = Problem(moments.xx, moments.xy, squares, l1, l2, self.penalty)
+        return descend(problem, self.tol, self.max_iter)
+
+    def _report(self, solutions: Sequence[Solution], n: int) -> None:
+        """Set what is known of the convergence, and warn as scikit-learn does."""
+        self.dual_gap_ = np.concatenate([solution.gap for solution in solutions]) / n
+        self.converged_ = np.concatenate([solution.converged for solution in solutions])
+        self.n_iter_ = max(solution.n_iter for solution in solutions)
+        missed = int((~self.converged_).sum())
+        if missed:
+            warnings.warn(
+                f"The {self.component_name()} did not converge in {self.n_iter_} sweeps in {missed} of "
+                f"{len(self.converged_)} problems. Raise 'max_iter' or 'tol'.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+
+class PerVoxelRegressor(SparseRegressor[Moments]):
+    """Base of those that fit each voxel on its own."""
+
+    penalty = EachVoxel()
+
+    @classmethod
+    def factorise(cls, moments: Moments) -> Moments:
+        """Return the moments: coordinate descent needs nothing else."""
+        return moments
+
+    def solve(self, state: Moments) -> Array:
+        """Return the coefficients; sets `dual_gap_`, `converged_` and `n_iter_`."""
+        solutions = [self._minimise(part, part.yy) for part in _blocks(state)]
+        self._report(solutions, state.n)
+        return np.concatenate([solution.coef for solution in solutions], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Rotated:
+    """Moments whose voxels are rotated into at most as many targets as there are features.
+
+    Attributes
+    ----------
+    moments : Moments
+        Those of the targets; `mean_y` and `yy` are left those of the voxels.
+    basis : ndarray, shape (n_voxels, n_targets)
+        Orthonormal columns, from targets to voxels.
+    """
+
+    moments: Moments
+    basis: Array
+
+
+class MultiTaskRegressor(SparseRegressor[Rotated]):
+    """Base of those that fit all voxels together.
+
+    The penalty sees voxels through the norms of rows of coefficients only, and those do not change when voxels are
+    rotated. So the cross-products are rotated into a triangle, and the cost of a sweep does not depend on the number of
+    voxels.
+    """
+
+    penalty = Together()
+
+    @classmethod
+    def factorise(cls, moments: Moments) -> Rotated:
+        """Rotate the voxels."""
+        basis, triangle = np.linalg.qr(moments.xy.T)
+        basis[moments.yy == 0] = 0.0
+        return Rotated(Moments(moments.n, moments.mean_x, moments.mean_y, moments.xx, triangle.T, moments.yy), basis)
+
+    def solve(self, state: Rotated) -> Array:
+        """Return the coefficients; sets `dual_gap_`, `converged_` and `n_iter_`."""
+        solution = self._minimise(state.moments, state.moments.yy.sum(keepdims=True))
+        self._report([solution], state.moments.n)
+        coef: Array = solution.coef @ state.basis.T
+        return coef
+
+
+def _blocks(moments: Moments) -> Iterator[Moments]:
+    """Yield voxels in blocks, so that the work beside the coefficients stays small."""
+    return (moments.voxels(slice(start, start + BLOCK)) for start in range(0, moments.n_voxels, BLOCK))

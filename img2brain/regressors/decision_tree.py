@@ -1,0 +1,101 @@
+"""Decision tree."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.tree import DecisionTreeRegressor
+
+from img2brain.regressors._base import Array, Hyperparameter, RowsRegressor, Space, require
+from img2brain.regressors._limits import COUNT, COUNT_OR_NONE, SEED, Limits
+
+LEAF = -1
+
+
+class DecisionTree(RowsRegressor):
+    """Predict the mean response in a leaf of one tree for all voxels, grown to reduce the squared error.
+
+    Parameters
+    ----------
+    max_depth : int, optional
+        The most splits on a way from root to leaf; without a limit by default.
+    min_samples_leaf : int
+        The fewest images in a leaf.
+    random_state : int
+        Which of equally good splits is taken.
+
+    Attributes
+    ----------
+    left_, right_ : ndarray of int, shape (n_nodes,)
+        Children of each node, or -1.
+    feature_ : ndarray of int, shape (n_nodes,)
+        The feature that a node asks for.
+    threshold_ : ndarray, shape (n_nodes,)
+        The largest value that goes left.
+    value_ : ndarray, shape (n_nodes, n_voxels), or (n_nodes,) for one response given as (n_images,)
+        Mean response of the images of each node.
+    n_inputs_ : int
+        Number of features.
+
+    Examples
+    --------
+    >>> DecisionTree(max_depth=1).fit([[0.0], [1.0], [9.0]], [1.0, 3.0, 8.0]).predict([[0.5], [7.0]])
+    array([2., 8.])
+    """
+
+    search: ClassVar[Space] = {"max_depth": Hyperparameter(1, 12, integer=True)}
+    limits: ClassVar[Limits] = {"max_depth": COUNT_OR_NONE, "min_samples_leaf": COUNT, "random_state": SEED}
+    arrays = ("left_", "right_", "feature_", "threshold_", "value_", "n_inputs_")
+
+    def __init__(self, max_depth: int | None = None, min_samples_leaf: int = 1, random_state: int = 0) -> None:
+        self.max_depth = max_depth
+        self.min_samples_leaf = min_samples_leaf
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, Y: ArrayLike) -> Self:
+        """Grow the tree."""
+        X, Y = self._checked_rows(X, Y)
+        tree = DecisionTreeRegressor(
+            max_depth=self.max_depth, min_samples_leaf=self.min_samples_leaf, random_state=self.random_state
+        )
+        tree = tree.fit(X, Y).tree_
+        self.left_, self.right_ = tree.children_left.copy(), tree.children_right.copy()
+        self.feature_, self.threshold_ = tree.feature.copy(), tree.threshold.copy()
+        self.value_ = tree.value[:, :, 0].reshape(-1, *Y.shape[1:])
+        self.n_inputs_ = X.shape[1]
+        return self
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Predict responses, in float64 and in the shape of the responses of the fit."""
+        leaves = self._leaves(self._checked_features(X))
+        values: Array = self.value_[leaves]
+        return values
+
+    def _leaves(self, X: NDArray[np.number]) -> NDArray[np.intp]:
+        """Return the leaf of each row, all rows one level down at a time."""
+        # Grown on float32 values: other roundings could fall on the other side of a threshold.
+        X = X.astype(np.float32)
+        nodes = np.zeros(len(X), dtype=np.intp)
+        rows = np.arange(len(X)) if self.left_[0] != LEAF else np.arange(0)
+        while rows.size:
+            at = nodes[rows]
+            goes_left = X[rows, self.feature_[at]] <= self.threshold_[at]
+            nodes[rows] = np.where(goes_left, self.left_[at], self.right_[at])
+            rows = rows[self.left_[nodes[rows]] != LEAF]
+        return nodes
+
+    def _check_arrays(self) -> int:
+        n_nodes, inner = len(self.left_), self.left_ != LEAF
+        require(n_nodes > 0 and self.value_.ndim in (1, 2) and len(self.value_) == n_nodes)
+        require(self.left_.shape == self.right_.shape == self.feature_.shape == self.threshold_.shape == (n_nodes,))
+        require(all(array.dtype.kind == "i" for array in (self.left_, self.right_, self.feature_)))
+        require(bool(((self.feature_[inner] >= 0) & (self.feature_[inner] < self.n_inputs_)).all()))
+        for children in (self.left_[inner], self.right_[inner]):
+            # A child comes after its parent, so that every way down ends.
+            require(bool(((children > np.flatnonzero(inner)) & (children < n_nodes)).all()))
+        return int(self.n_inputs_)
+
+
+COMPONENT = DecisionTree

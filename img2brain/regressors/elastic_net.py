@@ -1,0 +1,46 @@
+"""Elastic net, each voxel on its own."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from img2brain.regressors._base import Space
+from img2brain.regressors._limits import Limits
+from img2brain.regressors._sparse import ELASTIC_NET_LIMITS, ELASTIC_NET_SEARCH, PerVoxelRegressor
+
+
+class ElasticNet(PerVoxelRegressor):
+    """Minimise 1/(2n) ||y - Xb||^2 + alpha l1_ratio ||b||_1 + alpha (1 - l1_ratio) / 2 ||b||^2 for each voxel.
+
+    Parameters
+    ----------
+    alpha : float
+        Strength of both penalties, > 0.
+    l1_ratio : float
+        Share of the absolute values in the penalty, above 0 and at most 1 (0 would be a ridge).
+    max_iter : int
+        The most sweeps of coordinate descent.
+    tol : float
+        Duality gap at which a voxel is done, as a fraction of its mean square.
+
+    Notes
+    -----
+    n_features^2 x n_voxels multiplications a sweep; one sweep on principal components of the same images.
+
+    Examples
+    --------
+    >>> ElasticNet(alpha=1.0).fit([[-1.0], [1.0]], [-2.0, 2.0]).coef_
+    array([1.])
+    """
+
+    search: ClassVar[Space] = ELASTIC_NET_SEARCH
+    limits: ClassVar[Limits] = ELASTIC_NET_LIMITS
+
+    def __init__(self, alpha: float = 1.0, l1_ratio: float = 0.5, max_iter: int = 10_000, tol: float = 1e-10) -> None:
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.max_iter = max_iter
+        self.tol = tol
+
+
+COMPONENT = ElasticNet

@@ -1,0 +1,195 @@
+"""What every regressor of the catalog owes, whichever it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from img2brain.catalog import Catalog
+from img2brain.errors import DataError, FitError, ModelError, ShapeError, SpecError
+from img2brain.moments import Moments
+from img2brain.regressors._base import MomentsRegressor, Regressor
+
+REGRESSORS = Catalog("regressor", "regressors")
+ALL: list[type[Regressor]] = [REGRESSORS[name] for name in REGRESSORS.names]
+LINEAR = [kind for kind in ALL if issubclass(kind, MomentsRegressor)]
+WITH_ALPHA = [kind for kind in LINEAR if "alpha" in kind.search]
+
+Rows = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@pytest.fixture
+def rows() -> Rows:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 7))
+    return X, X @ rng.standard_normal((7, 5)) + rng.standard_normal((60, 5))
+
+
+def make(kind: type[Regressor], **parameters: Any) -> Any:
+    small = {"alpha": 0.05} if "alpha" in kind.limits else {}
+    return kind(**{**small, **parameters})
+
+
+def test_the_catalog_holds_them() -> None:
+    assert REGRESSORS.names == (
+        "decision_tree",
+        "elastic_net",
+        "k_neighbors",
+        "lasso",
+        "linear",
+        "multi_task_elastic_net",
+        "multi_task_lasso",
+        "ridge",
+    )
+
+
+@parametrize_with_checks([kind() for kind in ALL])  # type: ignore[untyped-decorator]
+def test_scikit_learn_accepts_it(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_search_space_holds_parameters_that_fit(kind: type[Regressor], rows: Rows) -> None:
+    X, Y = rows
+    scale = kind().alpha_scale(Moments.from_rows(X, Y)) if issubclass(kind, MomentsRegressor) and kind.search else 1.0
+    assert set(kind.search) <= set(kind().get_params()) & set(kind.limits)
+    for name, range_ in kind.search.items():
+        assert range_.low < range_.high
+        for end in (range_.low, range_.high):
+            value = end * scale if range_.relative else end
+            make(kind, **{name: int(value) if range_.integer else value}).fit(X, Y)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_arrays_restore_the_fit(kind: type[Regressor], rows: Rows) -> None:
+    X, Y = rows
+    for responses in (Y, Y[:, 0]):
+        fitted = make(kind).fit(X, responses)
+        arrays = load(save(fitted.to_arrays()))
+        again = kind.from_arrays(fitted.get_params(), arrays)
+        np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
+        assert again.predict(X).shape == responses.shape
+        assert again.predict(X).dtype == np.float64
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_arrays_that_do_not_fit_are_refused(kind: type[Regressor], rows: Rows) -> None:
+    arrays = make(kind).fit(*rows).to_arrays()
+    first = kind.arrays[0]
+    with pytest.raises(ModelError, match="has the arrays"):
+        kind.from_arrays({}, {name: array for name, array in arrays.items() if name != first})
+    with pytest.raises(ModelError, match="does not fit together"):
+        kind.from_arrays({}, {**arrays, first: arrays[first][:-1]})
+    with pytest.raises(ModelError, match="does not fit together"):
+        kind.from_arrays({"beta": 1}, arrays)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_voxels_keep_their_places(kind: type[Regressor], rows: Rows) -> None:
+    X, Y = rows
+    order = np.random.default_rng(1).permutation(Y.shape[1])
+    shuffled = make(kind).fit(X, Y[:, order]).predict(X)
+    np.testing.assert_allclose(shuffled, make(kind).fit(X, Y).predict(X)[:, order], atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int16])
+def test_responses_of_any_type_are_those_values_in_float64(kind: type[Regressor], dtype: type, rows: Rows) -> None:
+    X, Y = rows
+    Y = (10 * Y).astype(dtype)
+    fitted, exact = make(kind).fit(X, Y), make(kind).fit(X, Y.astype(np.float64))
+    np.testing.assert_allclose(fitted.predict(X), exact.predict(X), atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_input_is_not_written_to(kind: type[Regressor], rows: Rows) -> None:
+    X, Y = (array.copy() for array in rows)
+    X.setflags(write=False)
+    Y.setflags(write=False)
+    fitted = make(kind).fit(X, Y)
+    first = fitted.predict(X)
+    np.testing.assert_array_equal(fitted.predict(X), first)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_bad_rows_are_refused_on_one_line(kind: type[Regressor], rows: Rows) -> None:
+    X, Y = rows
+    with pytest.raises(ShapeError, match=r"X \(60, 7\) and Y \(59, 5\)"):
+        kind().fit(X, Y[:-1])
+    for bad in (np.nan, np.inf):
+        holed = Y.copy()
+        holed[3, 2] = bad
+        for pair in ((X, holed), (np.where(X[4, 4] == X, bad, X), Y)):
+            with pytest.raises(DataError, match=r"^Input [^\n]*$"):
+                kind().fit(*pair)
+    with pytest.raises(DataError, match="0 sample"):
+        kind().fit(X[:0], Y[:0])
+    with pytest.raises(DataError, match="0 feature"):
+        kind().fit(X[:, :0], Y)
+    with pytest.raises(DataError, match="expecting 7 features"):
+        make(kind).fit(X, Y).predict(X[:, 1:])
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in ALL for name in kind.limits])
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf, "1", True, -1, 0.5j])
+def test_bad_parameters_are_refused(kind: type[Regressor], name: str, bad: Any, rows: Rows) -> None:
+    with pytest.raises(SpecError, match=rf"^The '{name}' of {kind.component_name()} must [^\n]*\. Got .*\.$"):
+        kind(**{name: bad}).fit(*rows)
+
+
+@pytest.mark.parametrize("kind", WITH_ALPHA)
+def test_alpha_zero_is_refused(kind: type[Regressor], rows: Rows) -> None:
+    with pytest.raises(SpecError, match=r"must be > 0\. Got 0\.0\."):
+        make(kind, alpha=0.0).fit(*rows)
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+def test_moments_are_enough(kind: type[Regressor], rows: Rows) -> None:
+    X, Y = rows
+    moments = Moments.from_rows(X, Y)
+    by_rows, by_moments = make(kind).fit(X, Y), make(kind).fit_moments(moments)
+    np.testing.assert_array_equal(by_rows.coef_, by_moments.coef_)
+    np.testing.assert_array_equal(by_rows.predict(X), by_moments.predict(X))
+    assert by_moments.coef_.shape == (5, 7)
+    assert by_moments.intercept_.shape == (5,)
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+def test_one_response_has_the_shapes_of_scikit_learn(kind: type[Regressor], rows: Rows) -> None:
+    X, Y = rows
+    single = make(kind).fit(X, Y[:, 0])
+    assert single.coef_.shape == (7,)
+    assert np.ndim(single.intercept_) == 0
+    column = make(kind).fit(X, Y[:, :1])
+    np.testing.assert_array_equal(single.coef_, column.coef_[0])
+
+
+@pytest.mark.parametrize("kind", WITH_ALPHA)
+def test_a_factorisation_serves_any_alpha(kind: type[Any], rows: Rows) -> None:
+    moments = Moments.from_rows(*rows).leading(4)
+    state = kind.factorise(moments)
+    for alpha in (0.3, 0.01, 0.3):
+        regressor = kind(alpha=alpha)
+        np.testing.assert_array_equal(regressor.solve(state), clone(regressor).fit_moments(moments).coef_.T)
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+def test_one_row_is_too_few(kind: type[Any]) -> None:
+    with pytest.raises(FitError, match="at least 2 rows"):
+        make(kind).fit_moments(Moments.from_rows([[1.0]], [[1.0]]))
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+def test_a_constant_voxel_has_no_coefficients(kind: type[Any], rows: Rows) -> None:
+    X, Y = rows
+    Y = Y.copy()
+    Y[:, 1] = 0.1
+    fitted = make(kind).fit(X, Y)
+    assert not fitted.coef_[1].any()
+    assert fitted.intercept_[1] == pytest.approx(0.1)
