@@ -1,6 +1,7 @@
 """Digests: short names for contents, so that equal content is computed and stored once.
 
-All digests are SHA-256 in hexadecimal. Numbers enter with their type and shape, so that equal bytes of different arrays differ.
+All digests are SHA-256 in hexadecimal. Numbers enter with their type and shape, so that equal bytes of different
+arrays differ.
 """
 
 from __future__ import annotations

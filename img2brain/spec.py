@@ -1,16 +1,42 @@
-"""Specs: what a person asks for, as frozen plain data."""
+"""Specs: what a person asks for, as frozen plain data.
+
+A study file (TOML) becomes a `StudySpec`; the search turns it into one `TrialSpec` after another. An unknown key, a
+name that no catalog holds and a value out of range are refused here, before any work starts. Relative paths in a
+study file are relative to that file.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+
+from img2brain import digest
+from img2brain.catalog import Catalog
+from img2brain.errors import SpecError
+from img2brain.faults import describe
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+REGRESSORS = Catalog("regressor", "regressors")
+_NAME = "start with a letter or digit, and hold letters, digits, '.', '_' and '-' only"
+_DEVICE = "be 'auto', 'cpu', 'cuda' or 'cuda:N'"
+
+S = TypeVar("S", bound="Spec")
+T = TypeVar("T")
+Whole = Annotated[int, Field(strict=True)]  # strict: neither text nor true stands for a number
+Real = Annotated[float, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Number = Whole | Real
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 
 
 class Spec(BaseModel):
     """Base of all specs: frozen, and an unknown key is refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SplitSpec(Spec):
@@ -25,10 +51,298 @@ class SplitSpec(Spec):
     validation : float
         Fraction of the development rows that validate.
     confirmation : float
-        Fraction of the rows kept out of the search. Without effect where the dataset brings test responses: they confirm.
+        Fraction of the rows kept out of the search. Without effect where the dataset brings test responses: they
+        confirm.
     """
 
     preset: Literal["img2brain-2023"] | None = None
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    validation: float = Field(default=0.2, gt=0, lt=1)
-    confirmation: float = Field(default=0.1, ge=0, lt=1)
+    seed: Seed = 0
+    validation: Real = Field(default=0.2, gt=0, lt=1)
+    confirmation: Real = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _preset_stands_alone(self) -> Self:
+        others = self.model_fields_set - {"preset"}
+        if self.preset and others:
+            raise ValueError(f"the preset {self.preset!r} fixes the rows: leave out {', '.join(sorted(others))}")
+        return self
+
+
+class SampleSpec(Spec):
+    """A generated dataset of pictures and simulated voxels."""
+
+    images: Whole = Field(default=600, ge=20)
+    voxels: Whole = Field(default=500, ge=1)
+    seed: Seed = 0
+
+
+class DatasetSpec(Spec):
+    """Where the images and responses are: a folder, or generated sample data.
+
+    Attributes
+    ----------
+    path : Path, optional
+        The dataset folder.
+    sample : SampleSpec, optional
+        Sample data, written once under the home folder.
+    shuffle : int, optional
+        A control: the responses are shuffled against the images with this seed, so that nothing can be predicted.
+    """
+
+    path: Path | None = None
+    sample: SampleSpec | None = None
+    shuffle: Seed | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.path is None) == (self.sample is None):
+            raise ValueError("give either 'path' (a dataset folder) or 'sample' (generated data)")
+        return self
+
+
+class BackboneSpec(Spec):
+    """A network with its weights, and the layers that the search may choose.
+
+    Attributes
+    ----------
+    name : str
+        The name of a torchvision classification network.
+    weights : str
+        A torchvision weight enum name (``"IMAGENET1K_V1"``), ``"random:SEED"``, or a checkpoint file.
+    layers : tuple of str, optional
+        Graph nodes; the curated list of the network by default.
+    preprocessing : {"weights", "resize224"}
+        The weights' own transform, or the predecessor's: resized to 224 x 224 without a crop.
+    """
+
+    name: str
+    weights: str
+    layers: tuple[str, ...] | None = Field(default=None, min_length=1)
+    preprocessing: Literal["weights", "resize224"] = "weights"
+
+    @field_validator("layers")
+    @classmethod
+    def _each_layer_once(cls, layers: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return _each_once(layers) if layers else layers
+
+
+class Interval(Spec):
+    """An interval to search."""
+
+    low: Real
+    high: Real
+    log: Flag = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"'low' must be below 'high'. Got {self.low:g} and {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"'low' of a logarithmic range must be > 0. Got {self.low:g}")
+        return self
+
+
+Choices = Annotated[tuple[Number, ...], Field(min_length=1)]
+
+
+def _kind_of_domain(found: Any) -> str:
+    return (
+        "interval"
+        if isinstance(found, Mapping | Interval)
+        else "choices"
+        if isinstance(found, list | tuple)
+        else "number"
+    )
+
+
+Domain = Annotated[
+    Annotated[Interval, Tag("interval")] | Annotated[Choices, Tag("choices")] | Annotated[Number, Tag("number")],
+    Discriminator(_kind_of_domain),
+]
+
+
+class RegressorSpec(Spec):
+    """A regressor, and where its hyperparameters are searched.
+
+    What is left out keeps the regressor's own default: alpha follows the spectrum of the components at hand, so that
+    one search serves layers whose activations differ by orders of magnitude. What is given is absolute, in
+    scikit-learn's scaling.
+    """
+
+    name: str
+    search: Mapping[str, Domain] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return REGRESSORS.check(name)
+
+
+class StudySpec(Spec):
+    """A study: what is searched, on which data, how, and from which seed.
+
+    Attributes
+    ----------
+    name : str
+        The study's name; a digest of the search space is added where it is stored.
+    dataset, split
+        The data and its rows.
+    backbones : tuple of BackboneSpec
+        Networks to search.
+    n_components : tuple of int
+        Sizes of the reduced features.
+    regressors : tuple of RegressorSpec
+        Regressors to search.
+    sampler : {"tpe", "random", "grid"}
+        How the space is searched. A grid takes every listed value, and five values of each range.
+    trials : int, optional
+        Trials in all. Every cell of a grid by default.
+    seed : int
+        Seed of the sampler.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    """
+
+    name: str = Field(pattern=NAME_PATTERN, max_length=64, description=_NAME)
+    dataset: DatasetSpec
+    backbones: tuple[BackboneSpec, ...] = Field(min_length=1)
+    n_components: tuple[Annotated[Whole, Field(ge=1)], ...] = Field(min_length=1)
+    regressors: tuple[RegressorSpec, ...] = Field(min_length=1)
+    split: SplitSpec = SplitSpec()
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    trials: Annotated[Whole, Field(ge=1)] | None = None
+    seed: Seed = 0
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description=_DEVICE)
+
+    @field_validator("regressors", mode="before")
+    @classmethod
+    def _names_are_regressors(cls, found: Any) -> Any:
+        """Accept plain names beside tables."""
+        if not isinstance(found, list | tuple):
+            return found
+        return [_regressor_table(item) for item in found]
+
+    @field_validator("n_components")
+    @classmethod
+    def _each_size_once(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(_each_once(sizes)))
+
+    @field_validator("regressors")
+    @classmethod
+    def _each_regressor_once(cls, items: tuple[RegressorSpec, ...]) -> tuple[RegressorSpec, ...]:
+        _each_once([item.name for item in items])
+        return items
+
+    @field_validator("backbones")
+    @classmethod
+    def _each_network_once(cls, items: tuple[BackboneSpec, ...]) -> tuple[BackboneSpec, ...]:
+        _each_once([f"{item.name} {item.weights} {item.preprocessing}" for item in items])
+        return items
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Self:
+        if self.trials is None and self.sampler != "grid":
+            raise ValueError(f"'trials' is needed with the sampler {self.sampler!r}")
+        return self
+
+
+class TrialSpec(Spec):
+    """One point of the search space: all that a score depends on, next to the data and its rows."""
+
+    backbone: str
+    weights: str
+    weights_digest: str
+    preprocessing: str
+    layer: str
+    n_components: int
+    regressor: str
+    parameters: Mapping[str, Number] = Field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the whole spec."""
+        return digest.of_value(self.model_dump(mode="json"))
+
+    @property
+    def label(self) -> str:
+        """A short name for people."""
+        values = " ".join(f"{name}={value:.3g}" for name, value in self.parameters.items())
+        return f"{self.backbone} {self.layer} {self.n_components} {self.regressor} {values}".strip()
+
+
+def load_study(path: Path) -> StudySpec:
+    """Read a study file.
+
+    Parameters
+    ----------
+    path : Path
+        A TOML file. Relative paths in it are taken from its own folder.
+
+    Returns
+    -------
+    StudySpec
+
+    Raises
+    ------
+    SpecError
+        If the file is absent, is not TOML, or holds a key or value that is not allowed.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such study file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not a TOML file: {error}.") from None
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
+    return _with_absolute_paths(parse(StudySpec, table, str(path)), path.resolve().parent)
+
+
+def parse(kind: type[S], table: Mapping[str, Any], where: str) -> S:
+    """Validate plain data as a spec, with one clear line where it is not.
+
+    Raises
+    ------
+    SpecError
+        Naming the file or option, the key, what was found and what is allowed.
+    """
+    try:
+        return kind.model_validate(table)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {describe(kind, error)}") from None
+
+
+def with_overrides(spec: StudySpec, **changes: Any) -> StudySpec:
+    """Return the study with some of its fields replaced, validated again."""
+    table = spec.model_dump(exclude_unset=True) | changes
+    return parse(StudySpec, table, f"study {spec.name!r}")
+
+
+def _with_absolute_paths(spec: StudySpec, folder: Path) -> StudySpec:
+    dataset = spec.dataset
+    if dataset.path is not None:
+        dataset = dataset.model_copy(update={"path": folder / dataset.path.expanduser()})
+    backbones = [item.model_copy(update={"weights": absolute_weights(item.weights, folder)}) for item in spec.backbones]
+    return spec.model_copy(update={"dataset": dataset, "backbones": tuple(backbones)})
+
+
+def absolute_weights(weights: str, folder: Path) -> str:
+    """Take the path of a checkpoint file from `folder`; leave other weights as they are."""
+    is_file = weights.endswith((".pth", ".pt", ".safetensors")) or "/" in weights
+    return str((folder / Path(weights).expanduser()).resolve()) if is_file else weights
+
+
+def _regressor_table(found: Any) -> Any:
+    if isinstance(found, str):
+        return {"name": found}
+    if isinstance(found, Mapping) and "search" not in found:
+        name = {key: found[key] for key in ("name",) if key in found}
+        return name | {"search": {key: value for key, value in found.items() if key != "name"}}
+    return found
+
+
+def _each_once(values: Sequence[T]) -> tuple[T, ...]:
+    twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is listed twice")
+    return tuple(values)

@@ -1,0 +1,1 @@
+"""Datasets: images, responses and what belongs to them. One file per layout."""

@@ -1,0 +1,113 @@
+"""Response files: opening them without trusting them, and looking for values that no regressor can use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from img2brain.errors import DataError, ShapeError
+
+Array = NDArray[Any]
+
+_BLOCK_BYTES = 1 << 24
+
+
+def open_array(path: Path, axes: tuple[str, ...]) -> Array:
+    """Open a .npy file of numbers, memory-mapped and never unpickled.
+
+    Parameters
+    ----------
+    path : Path
+        Floats of 16, 32 or 64 bits or integers, in any byte order, C or Fortran.
+    axes : tuple of str
+        What its dimensions are, such as ``("images", "voxels")``.
+
+    Returns
+    -------
+    ndarray
+        Read-only.
+
+    Raises
+    ------
+    DataError
+        If the file is absent, cut off, not a .npy or of another dtype.
+    ShapeError
+        If it has other dimensions, or an empty one.
+    """
+    if not path.is_file():
+        raise DataError(f"The file {str(path)!r} must exist. It does not.")
+    try:
+        with np.errstate(over="raise"):  # a header may claim a shape whose size overflows
+            array: Array = open_memmap(path, mode="r")
+    except Exception as error:  # NumPy's header parser raises nearly anything on a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DataError(f"The file {str(path)!r} must be a complete .npy of numbers. Got: {reason}.") from error
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise DataError(f"The file {str(path)!r} must hold floats (16, 32, 64 bits) or integers. Got {array.dtype}.")
+    if array.ndim != len(axes) or 0 in array.shape:
+        raise ShapeError(f"The file {str(path)!r} must have shape ({', '.join(axes)}). Got {array.shape}.")
+    return array
+
+
+def float_type(*arrays: Array) -> np.dtype[Any]:
+    """Return the narrower of float32 and float64 that holds these arrays.
+
+    Examples
+    --------
+    >>> float_type(np.zeros(1, ">f2")), float_type(np.zeros(1, "i4"))
+    (dtype('float32'), dtype('float64'))
+    """
+    return np.result_type(np.float32, *(array.dtype for array in arrays)).newbyteorder("=")
+
+
+class Scan:
+    """What one pass over an array in blocks of rows finds.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(start, stop)`` gives these rows; the last axis is voxels.
+    shape : tuple of int
+        Shape of the whole.
+    is_bad : callable
+        The values to count, such as those that are not finite.
+
+    Attributes
+    ----------
+    n_bad : int
+        How many values are bad.
+    first_bad : tuple of int or None
+        Row and voxel of the first one, in the order of rows.
+    constant : ndarray of intp
+        The voxels whose values are all equal.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int, int], Array],
+        shape: tuple[int, ...],
+        is_bad: Callable[[Array], Array] = lambda block: ~np.isfinite(block),
+    ) -> None:
+        self.n_bad, self._is_bad = 0, is_bad
+        self.first_bad: tuple[int, int] | None = None
+        lowest, highest = np.full(shape[-1], np.inf), np.full(shape[-1], -np.inf)
+        step = max(1, _BLOCK_BYTES // (8 * int(np.prod(shape[1:]))))
+        for start in range(0, shape[0], step):
+            block = read(start, min(start + step, shape[0]))
+            self._count(start, block)
+            rows = block.reshape(-1, shape[-1])
+            lowest, highest = np.minimum(lowest, rows.min(axis=0)), np.maximum(highest, rows.max(axis=0))
+        self.constant = np.flatnonzero(lowest == highest)
+
+    def _count(self, start: int, block: Array) -> None:
+        bad = self._is_bad(block)
+        n_bad = int(np.count_nonzero(bad))
+        if n_bad and self.first_bad is None:
+            place = np.argwhere(bad)[0]
+            self.first_bad = (start + int(place[0]), int(place[-1]))
+        self.n_bad += n_bad

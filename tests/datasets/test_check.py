@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from img2brain.datasets._check import Report, check
+from img2brain.datasets.folder import FolderDataset
+
+MakeFolder = Callable[..., Path]
+
+
+def _lines(report: Report) -> list[str]:
+    return [f"{problem.severity}: {problem.message}" for problem in report.problems]
+
+
+def _one(report: Report, *parts: str) -> None:
+    """Expect one problem, and each part in its line."""
+    (line,) = _lines(report)
+    for part in parts:
+        assert part in line
+    assert "\n" not in line
+
+
+def test_a_good_folder_has_no_problem(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    report = check(root)
+    assert report == Report(6, 3, 4, "a.u.", "", FolderDataset.open(root).digest, ())
+
+
+@pytest.mark.parametrize("name", ["v4-210224", "v4-210325"])
+def test_real_recordings_have_no_problem(shared: Path, name: str) -> None:
+    report = check(shared / "data" / name)
+    assert report.problems == ()
+    assert (report.images, report.test_images, report.voxels) in {(720, 80, 67), (576, 64, 50)}
+
+
+def test_every_problem_is_found_at_once(make_folder: MakeFolder) -> None:
+    root = make_folder(training=6, test=3, voxels=4)
+    Y = np.load(root / "trainingfMRI" / "training.npy")
+    Y[2, 1] = np.nan
+    Y[:, 3] = 7
+    np.save(root / "trainingfMRI" / "training.npy", Y)
+    images = root / "trainingIMG"
+    (images / "004.png").write_bytes((images / "004.png").read_bytes()[:40])
+    (root / "testIMG" / "001.png").write_bytes((images / "000.png").read_bytes())
+    (images / "notes.txt").touch()
+    np.save(root / "ncsnr.npy", np.ones(9))
+    (root / "dataset.toml").write_text("title = 'x'")
+    report = check(root)
+    found = "\n".join(_lines(report))
+    for part in (
+        "error: Responses must be finite. Got 1 NaN or infinite value at",
+        "row 2, voxel 1.",
+        "has 1 constant voxels: 3.",
+        "004.png' must decode",
+        "000.png' (training row 0) and",
+        "001.png' (test row 1) hold the same picture. A training image is also a test image.",
+        "1 files that are no images: notes.txt.",
+        "ncsnr.npy' must have shape (4,)",
+        "'title'",
+    ):
+        assert part in found
+    assert len(report.problems) == 7
+    assert [problem.severity for problem in report.problems] == ["error"] * 4 + ["warning"] * 3
+    assert report.digest is None
+
+
+def test_both_parts_and_the_repeats_are_looked_at(make_folder: MakeFolder) -> None:
+    root = make_folder(training=6, test=3, voxels=4)
+    Y = np.load(root / "testfMRI" / "test.npy").astype("f8")
+    Y[0, 3] = np.inf
+    np.save(root / "testfMRI" / "test.npy", Y)
+    repeats = np.full((6, 2, 4), np.nan)
+    repeats[3, 1, 2] = np.inf
+    np.save(root / "trainingfMRI" / "training_repeats.npy", repeats)
+    lines = _lines(check(root))
+    assert len(lines) == 2
+    assert "training_repeats.npy', row 3, voxel 2." in lines[0]
+    assert "test.npy', row 0, voxel 3." in lines[1]
+
+
+def test_a_missing_repeat_is_no_problem(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    np.save(root / "trainingfMRI" / "training_repeats.npy", np.full((6, 2, 4), np.nan, dtype="f2"))
+    assert check(root).problems == ()
+
+
+def test_two_rows_with_one_picture_are_both_named(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    images = root / "trainingIMG"
+    (images / "005.png").write_bytes((images / "001.png").read_bytes() + b"another ending, the same pixels")
+    report = check(root)
+    _one(report, "warning", "001.png' (training row 1)", "005.png' (training row 5)", "the same picture.")
+    assert report.digest == FolderDataset.open(root).digest
+
+
+def test_a_test_image_without_responses_has_no_row(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    (root / "testfMRI" / "test.npy").unlink()
+    (root / "testIMG" / "001.png").write_bytes((root / "trainingIMG" / "001.png").read_bytes())
+    _one(check(root), "(training row 1)", "testIMG/001.png' hold", "also a test image")
+
+
+def test_an_image_too_many_is_counted(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    (root / "trainingIMG" / "000.png").unlink()
+    report = check(root)
+    _one(report, "error", "Got shape (6, 4) and 5 images.")
+    assert (report.images, report.voxels, report.digest) == (5, 4, None)
+
+
+def test_an_empty_folder_is_described(tmp_path: Path) -> None:
+    lines = _lines(check(tmp_path))
+    assert len(lines) == 2
+    assert "trainingIMG' must exist" in lines[0]
+    assert "training.npy' must exist" in lines[1]
+
+
+def test_an_absent_folder_is_one_problem(tmp_path: Path) -> None:
+    _one(check(tmp_path / "absent"), "error", "absent' must exist")
+
+
+def test_a_cut_file_leaves_the_rest_checked(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    file = root / "trainingfMRI" / "training.npy"
+    file.write_bytes(file.read_bytes()[:-4])
+    (root / "trainingIMG" / "000.png").write_bytes(b"")
+    lines = _lines(check(root))
+    assert len(lines) == 2
+    assert "training.npy' must be a complete .npy" in lines[0]
+    assert "000.png' must decode" in lines[1]
+
+
+def test_integers_are_checked_too(make_folder: MakeFolder) -> None:
+    root = make_folder(dtype="u1")
+    np.save(root / "testfMRI" / "test.npy", np.zeros((3, 4), "i8"))
+    _one(check(root), "warning", "test.npy' has 4 constant voxels: 0, 1, 2, 3.")

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from img2brain.catalog import Catalog
+from img2brain.datasets.folder import FolderDataset
+from img2brain.errors import DataError, Img2BrainError, ShapeError, SpecError
+
+MakeFolder = Callable[..., Path]
+
+
+def _responses(dataset: FolderDataset) -> Any:
+    return dataset._responses(np.arange(len(dataset.images)))
+
+
+def test_training_comes_first_then_test(make_folder: MakeFolder) -> None:
+    dataset = FolderDataset.open(make_folder(training=6, test=3, voxels=4))
+    names = [f"{path.parent.name}/{path.name}" for path in dataset.images]
+    assert names == [*(f"trainingIMG/{i:03}.png" for i in range(6)), *(f"testIMG/{i:03}.png" for i in range(3))]
+    assert (dataset.n_training, dataset.n_test, dataset.n_voxels) == (6, 3, 4)
+    assert dataset.test_images == dataset.images[6:]
+    np.testing.assert_array_equal(_responses(dataset), np.arange(36).reshape(9, 4))
+    np.testing.assert_array_equal(dataset._responses(np.array([7, 0])), [[28, 29, 30, 31], [0, 1, 2, 3]])
+    assert dataset.where(7).endswith("test.npy', row 1")
+
+
+def test_test_images_without_responses_are_no_rows(make_folder: MakeFolder) -> None:
+    root = make_folder(training=6, test=3)
+    (root / "testfMRI" / "test.npy").unlink()
+    dataset = FolderDataset.open(root)
+    assert (len(dataset.images), dataset.n_test, len(dataset.test_images)) == (6, 0, 3)
+
+
+def test_no_test_part_is_needed(make_folder: MakeFolder) -> None:
+    dataset = FolderDataset.open(make_folder(test=0))
+    assert dataset.test_images == ()
+    assert dataset.name == "data"
+    assert (dataset.unit, dataset.subject, dataset.rois) == ("a.u.", "", {})
+    assert dataset.ncsnr is None
+    assert dataset.noise_ceiling is None
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("f2", "f4"), (">f4", "f4"), ("u2", "f4"), ("i4", "f8"), ("f8", "f8")])
+@pytest.mark.parametrize("test", [0, 2])
+def test_responses_come_as_native_floats(make_folder: MakeFolder, dtype: str, kind: str, test: int) -> None:
+    Y = _responses(FolderDataset.open(make_folder(dtype=dtype, test=test)))
+    assert Y.dtype == np.dtype(kind)
+    assert Y[5, 3] == 23
+
+
+def test_what_stands_beside_the_responses_is_read(make_folder: MakeFolder) -> None:
+    root = make_folder(voxels=4)
+    (root / "rois.json").write_text(json.dumps({"V1": [2, 0], "V4": [False, True, False, True]}))
+    (root / "dataset.toml").write_text('name = "one.b-2"\nunit = "beta"\nsubject = "subj01"\n')
+    np.save(root / "ncsnr.npy", np.array([0, 1, 2, np.nan], dtype="f2"))
+    np.save(root / "noise_ceiling.npy", np.array([0, 0.5, 1, 0.2], dtype="f4"))
+    np.save(root / "trainingfMRI" / "training_repeats.npy", np.full((6, 2, 4), np.nan))
+    dataset = FolderDataset.open(root)
+    assert {name: voxels.tolist() for name, voxels in dataset.rois.items()} == {"V1": [0, 2], "V4": [1, 3]}
+    assert (dataset.name, dataset.unit, dataset.subject) == ("one.b-2", "beta", "subj01")
+    assert dataset.ncsnr is not None
+    assert dataset.noise_ceiling is not None
+    np.testing.assert_array_equal(dataset.ncsnr, np.array([0, 1, 2, np.nan]))
+    np.testing.assert_allclose(dataset.noise_ceiling, np.array([0, 0.5, 1, 0.2]), rtol=1e-6)
+
+
+def test_the_folders_name_is_made_safe(make_folder: MakeFolder) -> None:
+    assert FolderDataset.open(make_folder(name="._my data: ä")).name == "my-data---"
+
+
+def _change_image(root: Path) -> None:
+    (root / "trainingIMG" / "000.png").write_bytes((root / "testIMG" / "000.png").read_bytes())
+
+
+def _swap_images(root: Path) -> None:
+    folder = root / "trainingIMG"
+    (folder / "000.png").rename(folder / "x")
+    (folder / "001.png").rename(folder / "000.png")
+    (folder / "x").rename(folder / "001.png")
+
+
+def _change_response(root: Path) -> None:
+    Y = np.load(root / "testfMRI" / "test.npy")
+    Y[0, 0] += 1
+    np.save(root / "testfMRI" / "test.npy", Y)
+
+
+CHANGES: list[Callable[[Path], object]] = [
+    _change_image,
+    _swap_images,
+    _change_response,
+    lambda root: (root / "rois.json").write_text('{"V1": [0]}'),
+    lambda root: np.save(root / "ncsnr.npy", np.ones(4)),
+    lambda root: np.save(root / "noise_ceiling.npy", np.ones(4)),
+    lambda root: np.save(root / "trainingfMRI" / "training_repeats.npy", np.ones((6, 2, 4))),
+    lambda root: (root / "testfMRI" / "test.npy").unlink(),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_digest_names_all_that_a_score_depends_on(
+    make_folder: MakeFolder, change: Callable[[Path], object]
+) -> None:
+    root = make_folder()
+    before = FolderDataset.open(root).digest
+    change(root)
+    assert FolderDataset.open(root).digest != before
+
+
+def test_the_digest_does_not_name_the_folder(make_folder: MakeFolder) -> None:
+    here, there = FolderDataset.open(make_folder()), FolderDataset.open(make_folder(name="elsewhere"))
+    assert here.digest == there.digest
+    assert here.name != there.name
+
+
+def _write(name: str, text: str) -> Callable[[Path], object]:
+    return lambda root: (root / name).write_text(text)
+
+
+def _save(name: str, array: Any) -> Callable[[Path], object]:
+    return lambda root: np.save(root / name, array)
+
+
+BAD: list[tuple[Callable[[Path], object], type[Img2BrainError], str]] = [
+    (
+        _save("trainingfMRI/training.npy", np.ones((5, 4))),
+        ShapeError,
+        r"training\.npy' .*IMG'\. Got shape \(5, 4\) and 6",
+    ),
+    (_save("testfMRI/test.npy", np.ones((4, 4))), ShapeError, r"test\.npy' .*testIMG'\. Got shape \(4, 4\) and 3"),
+    (_save("testfMRI/test.npy", np.ones((3, 5))), ShapeError, r"same voxels\. Got \(6, 4\) and \(3, 5\)"),
+    (_save("trainingfMRI/training.npy", np.ones((6, 4), bool)), DataError, "Got bool"),
+    (_save("testfMRI/test_repeats.npy", np.ones((3, 2, 5))), ShapeError, r"test_repeats.*\(3, 2, 5\) and \(3, 4\)"),
+    (_save("testfMRI/test_repeats.npy", np.ones((3, 4))), ShapeError, r"\(images, repeats, voxels\)"),
+    (_save("ncsnr.npy", np.ones(5)), ShapeError, r"\(4,\).* Got \(5,\)"),
+    (_save("ncsnr.npy", np.array([1.0, 1, -1, 1])), DataError, "Got -1.0 for voxel 2"),
+    (_save("ncsnr.npy", np.array([1.0, 1, 1, np.inf])), DataError, "Got inf for voxel 3"),
+    (_save("noise_ceiling.npy", np.full(4, 60.0)), DataError, "explained variance.* Got 60.0"),
+    (_write("rois.json", "{"), DataError, "JSON"),
+    (_write("rois.json", "[1]"), DataError, "Got list"),
+    (_write("rois.json", "[" * 100_000), DataError, "JSON"),
+    (_write("rois.json", '{"V1": [4]}'), DataError, r"'V1' .*0..3. Got 4"),
+    (_write("rois.json", '{"V1": [-1]}'), DataError, "Got -1"),
+    (_write("rois.json", '{"V1": [0, 1, 1, 0]}'), DataError, "each voxel once"),
+    (_write("rois.json", '{"V1": [true, false]}'), ShapeError, "mask of 4 voxels. Got 2"),
+    (_write("rois.json", '{"V1": [false, false, false, false]}'), DataError, "Got none"),
+    (_write("rois.json", '{"V1": []}'), DataError, "'V1'"),
+    (_write("rois.json", '{"V1": [0.5]}'), DataError, "'V1'"),
+    (_write("rois.json", '{"V1": "all"}'), DataError, "'V1'"),
+    (_write("dataset.toml", "units = 'a'"), SpecError, "'units'.*Did you mean 'unit'"),
+    (_write("dataset.toml", "unit = 3"), SpecError, "unit.*Got 3"),
+    (_write("dataset.toml", "name = '../x'"), SpecError, "name.*Got '../x'"),
+    (_write("dataset.toml", 'unit = "\\u001b[31m"'), SpecError, "unit"),
+    (_write("dataset.toml", "unit ="), SpecError, "TOML"),
+    (lambda root: (root / "dataset.toml").write_bytes(b"\xff"), SpecError, "TOML"),
+    (lambda root: (root / "trainingfMRI" / "training.npy").unlink(), DataError, "training.npy' must exist"),
+    (lambda root: (root / "trainingIMG").rename(root / "x"), DataError, "trainingIMG' must exist"),
+    (lambda root: (root / "testIMG").rename(root / "x"), ShapeError, "testIMG'.* and 0 images"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "error", "match"), BAD)
+def test_a_bad_folder_is_refused_in_one_line(
+    make_folder: MakeFolder, spoil: Callable[[Path], object], error: type[Img2BrainError], match: str
+) -> None:
+    root = make_folder()
+    spoil(root)
+    with pytest.raises(error, match=match) as caught:
+        FolderDataset.open(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="must exist"):
+        FolderDataset.open(tmp_path / "absent")
+
+
+def test_the_catalog_knows_the_layout() -> None:
+    assert Catalog("dataset layout", "datasets")["folder"] is FolderDataset
