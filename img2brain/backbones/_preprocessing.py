@@ -1,0 +1,103 @@
+"""Preprocessing: what happens to a picture before a network sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, cast
+
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F  # noqa: N812 (torch's own name for it)
+
+from img2brain import digest
+from img2brain.errors import FeatureError, ModelError
+
+_FILTERS = tuple(mode.value for mode in InterpolationMode)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, crop and normalise a picture; plain data, so that a saved model carries it as JSON.
+
+    Attributes
+    ----------
+    resize : tuple of int
+        ``(height, width)``, or ``(shorter side,)`` that keeps the aspect, in pixels.
+    crop : int, optional
+        Side of the square taken from the centre, in pixels. Needed where `resize` keeps the aspect.
+    interpolation : str
+        Name of the filter: ``"bilinear"``, ``"bicubic"``, ...
+    antialias : bool
+        Kept for the record: Pillow always smooths when it shrinks a picture.
+    mean, std : tuple of float
+        Per channel, subtracted from and dividing values in [0, 1].
+
+    Examples
+    --------
+    >>> resize224 = Preprocessing(resize=(224, 224))
+    >>> resize224(Image.new("RGB", (425, 300))).shape
+    torch.Size([3, 224, 224])
+    """
+
+    resize: tuple[int, ...]
+    crop: int | None = None
+    interpolation: str = "bilinear"
+    antialias: bool = True
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if len(self.resize) not in (1, 2) or (len(self.resize) == 1 and self.crop is None):
+            raise FeatureError(f"The 'resize' must be (height, width), or (side,) with a 'crop'. Got {self.resize}.")
+        if self.interpolation not in _FILTERS:
+            raise FeatureError(f"The 'interpolation' must be one of {', '.join(_FILTERS)}. Got {self.interpolation!r}.")
+        if not len(self.mean) == len(self.std) == 3:
+            raise FeatureError(f"The 'mean' and 'std' must have 3 channels. Got {len(self.mean)} and {len(self.std)}.")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what the network sees, in pixels."""
+        return (self.crop, self.crop) if self.crop else (self.resize[0], self.resize[1])
+
+    @property
+    def digest(self) -> str:
+        """Digest of all settings."""
+        return digest.of_value(self.to_dict())
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """Turn a picture into the network's input.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            Of any size; a mode other than RGB is converted.
+
+        Returns
+        -------
+        torch.Tensor
+            float32 of shape (3, height, width).
+        """
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        resized = F.resize(rgb, list(self.resize), InterpolationMode(self.interpolation), antialias=self.antialias)
+        cropped = F.center_crop(resized, [self.crop]) if self.crop else resized
+        pixels = F.convert_image_dtype(F.pil_to_tensor(cropped), torch.float32)
+        return cast(torch.Tensor, F.normalize(pixels, self.mean, self.std))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all settings as JSON can hold them."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Preprocessing:
+        """Rebuild from `to_dict`; raises `ModelError` when the keys are others."""
+        expected = {field.name for field in fields(cls)}
+        if set(settings) != expected:
+            raise ModelError(f"A preprocessing must have the keys {sorted(expected)}. Got {sorted(settings)}.")
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+        }
+        return cls(**plain)

@@ -1,0 +1,94 @@
+"""Weights as a person asks for them: a library's name, a seed, or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from img2brain import digest
+from img2brain.errors import WeightsError, did_you_mean
+
+TRAINED = "trained"
+UNTRAINED = "untrained"
+TRAINED_FILE = "trained (file)"
+
+_SUFFIXES = (".pth", ".pt", ".safetensors")
+_RANDOM = "random:"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A request for weights, understood.
+
+    Attributes
+    ----------
+    text : str
+        As asked for.
+    trained : {"trained", "untrained", "trained (file)"}
+        What the library or the person says; that of a file is the person's claim.
+    library_name : str, optional
+        The library's name of the weights.
+    seed : int, optional
+        Of random weights.
+    path : pathlib.Path, optional
+        Of a checkpoint file.
+    """
+
+    text: str
+    trained: str
+    library_name: str | None = None
+    seed: int | None = None
+    path: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """What a saved model may tell: of a file its name, not the folders of a machine."""
+        return self.path.name if self.path else self.text
+
+
+def parse_weights(name: str, text: str, known: Sequence[str]) -> Weights:
+    """Understand the weights asked for the backbone `name`.
+
+    Parameters
+    ----------
+    name : str
+        The backbone, for the message.
+    text : str
+        One of `known`, ``random:SEED``, or a checkpoint file (ends with .pth, .pt or .safetensors, or exists).
+    known : sequence of str
+        The library's own names.
+
+    Raises
+    ------
+    WeightsError
+        When it is none of these, or the file is absent.
+    """
+    if text in known:
+        return Weights(text, TRAINED, library_name=text)
+    if text.startswith(_RANDOM):
+        return Weights(text, UNTRAINED, seed=_seed(text))
+    path = Path(text).expanduser()
+    if path.is_file():
+        return Weights(text, TRAINED_FILE, path=path)
+    if path.suffix in _SUFFIXES:
+        raise WeightsError(f"The weights of {name} must be a file that exists. Got {text!r}.")
+    raise WeightsError(
+        f"Unknown weights {text!r} of {name}. {did_you_mean(text, known)} Or 'random:SEED', or a checkpoint file."
+    )
+
+
+def digest_of(network: nn.Module) -> str:
+    """Digest the names and values of a network's parameters and buffers; costs some 2 s per GB."""
+    return digest.of_arrays({name: tensor.numpy() for name, tensor in network.state_dict().items()})
+
+
+def _seed(text: str) -> int:
+    number = text.removeprefix(_RANDOM)
+    if not (number.isascii() and number.isdigit() and int(number) < 2**32):
+        raise WeightsError(
+            f"The SEED of weights 'random:SEED' must be an integer from 0 to {2**32 - 1}. Got {number!r}."
+        )
+    return int(number)
