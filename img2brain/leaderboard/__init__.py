@@ -1,0 +1,1 @@
+"""Leaderboards: ranked trials as a table, a static page and figures."""

@@ -1,0 +1,76 @@
+"""From tracked trials to rows of a leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from img2brain.leaderboard.rows import Row
+from img2brain.store import Home
+from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.records import TrackedTrial
+from img2brain.tracking.registry import Registry
+from img2brain.tracking.tracker import tracked_trials
+
+_KNOWN = frozenset(
+    (
+        *("backbone", "weights", "trained", "weights_digest", "preprocessing", "layer", "n_components", "regressor"),
+        *("alpha", "study", "sampler", "seed", "split", "dataset_digest", "split_digest"),
+        *("n_train", "n_validation", "n_confirmation"),
+    )
+)
+
+
+def collect(home: Home, dataset: str | None = None) -> list[Row]:
+    """Read the finished trials of a dataset, or of all, from the tracking store.
+
+    Parameters
+    ----------
+    home : Home
+        Holds the tracking store.
+    dataset : str, optional
+        The dataset's name.
+
+    Returns
+    -------
+    list of Row
+    """
+    store = TrackingStore(home)
+    champions = {item.run_id for item in Registry(store).versions() if "champion" in item.aliases}
+    return list(_rows(tracked_trials(store, dataset), champions))
+
+
+def _rows(trials: Iterable[TrackedTrial], champions: set[str]) -> Iterable[Row]:
+    for trial in trials:
+        values, metrics = trial.parameters, trial.metrics
+        yield Row(
+            dataset=trial.dataset.get("name", ""),
+            backbone=values["backbone"],
+            weights=values["weights"],
+            trained=values["trained"],
+            layer=values["layer"],
+            n_components=int(values["n_components"]),
+            regressor=values["regressor"],
+            alpha=float(values["alpha"]) if "alpha" in values else None,
+            parameters=_others(values),
+            preprocessing=values["preprocessing"],
+            validation_median_r=metrics["median_r"],
+            confirmation_median_r=metrics.get("confirmation_median_r"),
+            n_voxels=int(metrics["n_voxels"]),
+            n_undefined=int(metrics["n_undefined"]),
+            study=trial.study,
+            trial=trial.number,
+            run_id=trial.run_id,
+            champion=trial.run_id in champions,
+            registered=trial.registered or None,
+            dataset_digest=values["dataset_digest"],
+            split_digest=values["split_digest"],
+            unit=trial.dataset.get("unit") or None,
+            n_train=int(values["n_train"]),
+            n_validation=int(values["n_validation"]),
+            n_confirmation=int(values["n_confirmation"]),
+        )
+
+
+def _others(values: Mapping[str, str]) -> dict[str, float]:
+    """Return the regressor's own parameters other than alpha."""
+    return {name: float(value) for name, value in values.items() if name not in _KNOWN}

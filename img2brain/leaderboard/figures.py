@@ -1,0 +1,256 @@
+"""Figures of a study, as plotly figures and as pages that need no network.
+
+Names from a study are shown as they are: whatever in them looks like markup is escaped. Colours are those of Okabe and
+Ito (2008) and the map *cividis* (Nuñez, Anderton and Renslow, 2018), which readers with any colour vision tell apart.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from img2brain.errors import DataError
+from img2brain.leaderboard._write import write_text
+from img2brain.leaderboard.binning import BIN_WIDTH, bin_edges, layer_table, size_columns
+from img2brain.leaderboard.rows import printable
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MEDIAN_R = "Pearson r, median over voxels"
+VOXEL_R = "Pearson r of a voxel"
+MOST_NUMBERED = 8  # columns whose numbers still fit into the cells
+_DONE, _WAITING = {"COMPLETE", "FINISHED"}, {"RUNNING", "WAITING", "SCHEDULED"}
+
+
+def optimisation_history(values_by_trial: pd.DataFrame) -> go.Figure:
+    """Draw the score of every trial and the best so far.
+
+    Parameters
+    ----------
+    values_by_trial : pandas.DataFrame
+        Columns `trial`, `median_r` and `state` (Optuna's or MLflow's word). A trial that ended without a score is drawn
+        as a cross on the lower edge; one that is still running is not drawn.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Traces: the trials, the best so far and, where there are any, the failed ones.
+    """
+    trials = _frame("values_by_trial", values_by_trial, "trial", "median_r", "state").sort_values(
+        "trial", kind="stable"
+    )
+    states, scores = trials["state"].str.upper(), trials["median_r"].to_numpy(float, na_value=np.nan)
+    done = states.isin(_DONE).to_numpy() & np.isfinite(scores)
+    failed = ~done & ~states.isin(_WAITING).to_numpy()
+    x, size = trials["trial"].to_numpy(), 7 if done.sum() < 500 else 4
+    figure = go.Figure(layout=_layout("Search history", "Trial", MEDIAN_R))
+    points = {"color": COLOURS[5], "size": size, "opacity": 0.7}
+    figure.add_scatter(x=x[done], y=scores[done], mode="markers", name="trial", marker=points)
+    best = np.maximum.accumulate(scores[done])
+    line = {"color": COLOURS[1], "shape": "hv", "width": 2}
+    figure.update_xaxes(dtick=1 if len(trials) <= 10 else None)
+    figure.add_scatter(x=x[done], y=best, mode="lines", name="best so far", line=line)
+    _crosses(figure, x[failed])
+    return figure if done.any() else _say(figure, "No trial has a score yet.")
+
+
+def parameter_importances(importances: Mapping[str, float]) -> go.Figure:
+    """Draw how much of the score's variation each parameter explains, the largest on top.
+
+    Parameters
+    ----------
+    importances : mapping of str to float
+        Share of each parameter, from 0 to 1.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        One trace of horizontal bars.
+    """
+    pairs = sorted(importances.items(), key=lambda pair: (pair[1], pair[0]))
+    layout = _layout("Parameter importances", "Share of the score's variation", None)
+    figure = go.Figure(layout=layout)
+    names, shares = [_label(name) for name, _ in pairs], [share for _, share in pairs]
+    figure.add_bar(x=shares, y=names, orientation="h", marker_color=COLOURS[0], texttemplate="%{x:.2f}")
+    figure.update_xaxes(range=[0, 1.1 * max(shares, default=1) or 1])
+    figure.update_yaxes(type="category")
+    figure.update_layout(height=160 + 36 * max(len(pairs), 3), showlegend=False)
+    return figure if pairs else _say(figure, "Too few trials to tell.")
+
+
+def layer_by_components(trials: pd.DataFrame, layers: Mapping[str, Sequence[str]] | None = None) -> go.Figure:
+    """Draw the best score of each layer and number of components, one panel per backbone.
+
+    Parameters
+    ----------
+    trials : pandas.DataFrame
+        Columns `backbone`, `layer`, `n_components` and `median_r`; NaN where a trial failed.
+    layers : mapping of str to sequence of str, optional
+        The layers of each backbone in the order of the network. Others follow by name, numbers by value.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        One heat map per backbone, blank where nothing was tried. More than 16 sizes are gathered into ranges, evenly
+        spaced on a logarithmic scale.
+    """
+    trials = _frame("trials", trials, "backbone", "layer", "n_components", "median_r")
+    backbones = sorted(trials["backbone"].unique())
+    if not backbones:
+        return _say(
+            go.Figure(layout=_layout("Layers and components", "Principal components", "Layer")), "No trials yet."
+        )
+    columns, place = size_columns(trials["n_components"].to_numpy(int))
+    best = trials.assign(column=place).groupby(["backbone", "layer", "column"])["median_r"].max()
+    tables = [layer_table(best.xs(name), (layers or {}).get(name, ()), columns) for name in backbones]
+    figure = _panels([_label(name) for name in backbones], [len(table) for table in tables])
+    for number, table in enumerate(tables, start=1):
+        figure.add_trace(_heat_map(table), row=number, col=1)
+    return figure
+
+
+def accuracy_histogram(scores: Mapping[str, NDArray[np.floating]]) -> go.Figure:
+    """Draw how the score is distributed over voxels, overlaid for several models.
+
+    Parameters
+    ----------
+    scores : mapping of str to array of float, shape (n_voxels,)
+        Pearson r of each voxel under the name of its model; NaN where it is undefined.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Two traces for each name: bars of the counts (bins of 0.02) and a line at the median, which the legend gives
+        with the number of undefined voxels.
+    """
+    finite = {name: values[np.isfinite(values)] for name, values in scores.items()}
+    edges = bin_edges(list(finite.values()))
+    counts = {name: np.histogram(values, edges)[0] for name, values in finite.items()}
+    top = max((int(count.max()) for count in counts.values()), default=1)
+    figure = go.Figure(layout=_layout("Accuracy of the voxels", VOXEL_R, "Voxels"))
+    figure.update_layout(barmode="overlay", bargap=0)
+    for number, (name, values) in enumerate(finite.items()):
+        colour, label = COLOURS[number % len(COLOURS)], _summary(name, values, len(scores[name]) - len(values))
+        group = {"legendgroup": str(number), "name": label}
+        x = np.round((edges[:-1] + edges[1:]) / 2, 6)
+        figure.add_bar(x=x, y=counts[name], width=BIN_WIDTH, marker_color=colour, opacity=0.5, **group)
+        if len(values):
+            line = {"color": colour, "dash": "dash", "width": 2}
+            ends = {"x": [float(np.median(values))] * 2, "y": [0, top]}
+            figure.add_scatter(**ends, mode="lines", line=line, showlegend=False, hoverinfo="skip", **group)
+    return figure if any(map(len, finite.values())) else _say(figure, "No voxel has a score.")
+
+
+def write_page(figure: go.Figure, path: Path) -> Path:
+    """Write a figure as one page that holds all it needs (about 5 MB) and asks nothing of the network.
+
+    Parameters
+    ----------
+    figure : plotly.graph_objects.Figure
+    path : Path
+        Where to write, atomically; missing folders are made.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be written or is full.
+    """
+    config = {"displaylogo": False, "responsive": True}
+    drawing = figure.to_html(config=config, include_plotlyjs=True, full_html=False, div_id="figure")
+    title = html.escape(html.unescape(figure.layout.title.text or "Figure"))
+    shell = Template(Path(__file__).with_name("figure.html").read_text(encoding="utf-8"))
+    return write_text(path, shell.substitute(title=title, drawing=drawing))
+
+
+def _frame(name: str, frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise DataError(f"The '{name}' of a figure must have the columns {', '.join(columns)}. Missing: {missing[0]}.")
+    return frame
+
+
+def _label(name: str) -> str:
+    return html.escape(printable(name), quote=False)
+
+
+def _layout(title: str, x: str, y: str | None) -> go.Layout:
+    return go.Layout(
+        title=title,
+        xaxis_title=x,
+        yaxis_title=y,
+        template="plotly_white",
+        colorway=COLOURS,
+        font={"family": "system-ui, sans-serif", "size": 14},
+        margin={"l": 20, "r": 20, "t": 60, "b": 20},
+        xaxis_automargin=True,
+        yaxis_automargin=True,
+        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
+    )
+
+
+def _say(figure: go.Figure, text: str) -> go.Figure:
+    place = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}
+    return figure.add_annotation(text=text, showarrow=False, font={"size": 18, "color": "#666"}, **place)
+
+
+def _crosses(figure: go.Figure, failed: NDArray[np.int64]) -> None:
+    """Put the failed trials on the lower edge, on an axis of their own: they have no score to be drawn at."""
+    if not len(failed):
+        return
+    marker = {"symbol": "x-thin", "size": 8, "line": {"width": 2, "color": "#555"}}
+    label, edge = f"failed ({len(failed)})", np.zeros(len(failed))
+    hover = {"hovertemplate": "trial %{x}: failed<extra></extra>", "cliponaxis": False}
+    figure.add_scatter(x=failed, y=edge, yaxis="y2", mode="markers", name=label, marker=marker, **hover)
+    figure.update_layout(yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True})
+
+
+def _panels(titles: list[str], n_layers: list[int]) -> go.Figure:
+    height, gap = 28 * sum(n_layers) + 70 * len(titles), 70
+    figure = make_subplots(
+        rows=len(titles),
+        cols=1,
+        shared_xaxes=True,
+        row_heights=n_layers,
+        subplot_titles=titles,
+        vertical_spacing=gap / (height + gap * len(titles)) if len(titles) > 1 else 0,
+    )
+    figure.update_layout(_layout("Layers and components", "", None), height=max(height, 240) + 200)
+    place = {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "thickness": 14}
+    bar = {"title": {"text": "Median r over voxels", "side": "bottom"}, **place}
+    figure.update_layout(coloraxis={"colorscale": "Cividis", "colorbar": bar}, plot_bgcolor="#eee")
+    figure.update_xaxes(type="category", showgrid=False, title_text="")
+    figure.update_xaxes(title_text="Principal components", row=len(titles), col=1)
+    return figure.update_yaxes(type="category", autorange="reversed", showgrid=False, automargin=True)
+
+
+def _heat_map(table: pd.DataFrame) -> go.Heatmap:
+    hover = f"%{{y}}, %{{x}} components<br>{MEDIAN_R}: %{{z:.4f}}<extra></extra>"
+    text = {"texttemplate": "%{z:.3f}" if len(table.columns) <= MOST_NUMBERED else None, "textfont": {"size": 11}}
+    return go.Heatmap(
+        x=list(table.columns),
+        y=[_label(name) for name in table.index],
+        z=table.to_numpy(float),
+        coloraxis="coloraxis",
+        hovertemplate=hover,
+        hoverongaps=False,
+        xgap=1,
+        ygap=1,
+        **text,
+    )
+
+
+def _summary(name: str, values: NDArray[np.floating], n_undefined: int) -> str:
+    median = f"median {np.median(values):.4f}" if len(values) else "no median"
+    return f"{_label(name)}: {median}" + (f", {n_undefined:,} undefined" if n_undefined else "")

@@ -1,0 +1,91 @@
+"""A leaderboard as a static site: one page and one CSV file, for any web server or none.
+
+The page holds its own style and script and asks nothing of the network; its policy allows only these two, by their
+digests. Names of studies, layers and weights are other people's text: they enter escaped, with control characters
+spelled out.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from string import Template
+
+import pandas as pd
+
+from img2brain.leaderboard._write import write_text
+from img2brain.leaderboard.board import escape, section
+from img2brain.leaderboard.rows import Row, boards
+from img2brain.leaderboard.table import as_csv, ranked
+
+
+def build(rows: Iterable[Row], folder: Path, *, built: str | None = None, title: str = "Leaderboard") -> list[Path]:
+    """Write the leaderboard of some trials as ``leaderboard.csv`` and ``index.html``.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+        Of any datasets and splits: each pair has a table of its own.
+    folder : Path
+        Made where it is missing; each file is replaced at once.
+    built : str, optional
+        When and by what the page was built, as it shall be shown.
+    title : str
+        The page's heading.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be written or is full.
+
+    Notes
+    -----
+    About 1 kB per trial.
+    """
+    groups = boards(rows)
+    table = pd.concat([ranked(group) for group in groups] or [ranked([])], ignore_index=True)
+    page = _page(groups, built, title)
+    return [write_text(folder / "leaderboard.csv", as_csv(table)), write_text(folder / "index.html", page)]
+
+
+def _page(groups: list[list[Row]], built: str | None, title: str) -> str:
+    style, script = _asset("page.css"), _asset("page.js")
+    return Template(_asset("page.html")).substitute(
+        policy=_policy(style, script),
+        title=escape(title),
+        style=style,
+        script=script,
+        boards="\n".join(map(section, groups)) or "<p>No finished trials yet.</p>",
+        commands="\n".join(map(escape, _commands(groups))),
+        built=f" Built {escape(built)}." if built else "",
+    )
+
+
+def _asset(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    allowed = f"style-src {_source(style)}; script-src {_source(script)}; img-src data:"
+    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _commands(groups: list[list[Row]]) -> list[str]:
+    models = {row.registered.rsplit(" ", 1)[0] for group in groups for row in group if row.champion and row.registered}
+    return [
+        "img2brain study run EXPERIMENT.toml",
+        *(f"img2brain model predict {shlex.quote(name)} IMAGES... --out responses.npy" for name in sorted(models)),
+        "img2brain leaderboard build FOLDER",
+    ]

@@ -1,0 +1,134 @@
+"""What the figures show: the data of their traces, not their looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from img2brain.errors import DataError, StoreError
+from img2brain.leaderboard import figures
+from img2brain.leaderboard.binning import MOST_COLUMNS, bin_edges, size_columns
+
+EVIL = '<a href="https://example.com">&</a>'
+SHOWN = '&lt;a href="https://example.com"&gt;&amp;&lt;/a&gt;'
+
+
+def _history(scores: list[float], states: list[str]) -> Any:
+    trials = pd.DataFrame({"trial": range(len(scores)), "median_r": scores, "state": states})
+    return figures.optimisation_history(trials.sample(frac=1, random_state=0))
+
+
+def _trials(*rows: tuple[str, str, int, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["backbone", "layer", "n_components", "median_r"])
+
+
+def test_history_shows_points_best_so_far_and_failures() -> None:
+    states = ["COMPLETE", "FAIL", "COMPLETE", "complete", "RUNNING", "PRUNED"]
+    points, best, failed = _history([0.2, np.nan, 0.1, 0.3, np.nan, 0.9], states).data
+    assert (list(points.x), list(points.y)) == ([0, 2, 3], [0.2, 0.1, 0.3])
+    assert list(best.y) == [0.2, 0.2, 0.3]
+    assert list(failed.x) == [1, 5]
+    assert failed.name == "failed (2)"
+
+
+@pytest.mark.parametrize("n_trials", [1, 3000])
+def test_history_of_few_and_many(n_trials: int) -> None:
+    points, best = _history(list(np.linspace(0, 0.5, n_trials)), ["COMPLETE"] * n_trials).data
+    assert len(points.x) == n_trials
+    assert best.y[-1] == points.y[-1]
+
+
+def test_history_without_a_score_says_so() -> None:
+    figure = _history([np.nan], ["FAIL"])
+    assert figure.layout.annotations[0].text == "No trial has a score yet."
+    assert figure.layout.yaxis.title.text == figures.MEDIAN_R
+
+
+def test_importances_put_the_largest_on_top() -> None:
+    (bars,) = figures.parameter_importances({"alpha": 0.1, "layer": 0.7, EVIL: 0.2}).data
+    assert list(bars.y) == ["alpha", SHOWN, "layer"]
+    assert list(bars.x) == [0.1, 0.2, 0.7]
+    assert figures.parameter_importances({}).layout.annotations[0].text == "Too few trials to tell."
+
+
+def test_heat_map_keeps_the_best_and_leaves_the_untried_blank() -> None:
+    trials = _trials(("a", "f.12", 30, 0.1), ("a", "f.12", 30, 0.3), ("a", "f.9", 100, 0.2), ("a", "f.9", 30, np.nan))
+    (panel,) = figures.layer_by_components(trials).data
+    assert (list(panel.y), list(panel.x)) == (["f.9", "f.12"], ["30", "100"])
+    np.testing.assert_array_equal(panel.z, [[np.nan, 0.2], [0.3, np.nan]])
+
+
+def test_heat_map_has_a_panel_per_backbone_in_the_order_of_the_network() -> None:
+    trials = _trials(("b", "conv", 10, 0.1), ("a", "fc", 30, 0.2), ("a", "other", 30, 0.3))
+    figure = figures.layer_by_components(trials, {"a": ["stem", "fc"]})
+    assert [list(panel.y) for panel in figure.data] == [["stem", "fc", "other"], ["conv"]]
+    assert [list(panel.x) for panel in figure.data] == [["10", "30"]] * 2
+    assert [note.text for note in figure.layout.annotations] == ["a", "b"]
+    assert np.isnan(figure.data[0].z[0]).all()
+
+
+def test_heat_map_gathers_many_sizes() -> None:
+    trials = _trials(*(("a", "f", size, size / 1000) for size in range(1, 301)))
+    (panel,) = figures.layer_by_components(trials).data
+    assert 10 <= len(panel.x) <= MOST_COLUMNS
+    assert panel.x[-1].endswith("–300")
+    assert list(panel.z[0]) == sorted(panel.z[0])
+    assert panel.z[0][-1] == 0.3
+
+
+def test_size_columns_hold_every_size() -> None:
+    sizes = np.random.default_rng(0).integers(1, 1000, 500)
+    labels, place = size_columns(sizes)
+    for size, column in zip(sizes, place, strict=True):
+        low, _, high = labels[column].partition("–")
+        assert int(low) <= size <= int(high or low)
+
+
+def test_heat_map_of_nothing_says_so() -> None:
+    assert figures.layer_by_components(_trials()).layout.annotations[0].text == "No trials yet."
+
+
+def test_histogram_counts_every_voxel_once() -> None:
+    scores = {"best": np.array([-0.11, 0.3, 0.3, 1.0, np.nan]), EVIL: np.array([0.0])}
+    bars, median, other, _ = figures.accuracy_histogram(scores).data
+    assert sum(bars.y) == 4
+    assert bars.y[np.argmin(np.abs(np.asarray(bars.x) - 0.31))] == 2
+    assert list(median.x) == [0.3, 0.3]
+    assert bars.name == "best: median 0.3000, 1 undefined"
+    assert other.name == f"{SHOWN}: median 0.0000"
+    assert list(bars.x) == list(other.x)
+
+
+def test_histogram_without_a_score_says_so() -> None:
+    figure = figures.accuracy_histogram({"none": np.full(3, np.nan, dtype=np.float32)})
+    assert figure.data[0].name == "none: no median, 3 undefined"
+    assert figure.layout.annotations[0].text == "No voxel has a score."
+
+
+def test_bins_start_at_multiples_of_their_width() -> None:
+    np.testing.assert_allclose(bin_edges([np.array([-0.03, 0.01])]), [-0.04, -0.02, 0.0, 0.02])
+
+
+def test_missing_columns_are_named() -> None:
+    with pytest.raises(DataError, match=r"must have the columns trial, median_r, state\. Missing: state"):
+        figures.optimisation_history(pd.DataFrame({"trial": [0], "median_r": [0.1]}))
+
+
+def test_pages_are_whole_and_the_same_each_time(tmp_path: Path) -> None:
+    figure = figures.parameter_importances({"layer": 1.0})
+    first = figures.write_page(figure, tmp_path / "new" / "a.html")
+    second = figures.write_page(figure, tmp_path / "b.html")
+    text = first.read_text(encoding="utf-8")
+    assert text == second.read_text(encoding="utf-8")
+    assert "<title>Parameter importances</title>" in text
+    assert 'src="http' not in text
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot be written: "):
+        figures.write_page(figures.parameter_importances({}), tmp_path / "file" / "a.html")

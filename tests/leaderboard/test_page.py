@@ -1,0 +1,95 @@
+"""The static page as a file: what it says, and that it is replaced whole."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from img2brain.errors import StoreError
+from img2brain.leaderboard.page import build
+from img2brain.leaderboard.table import Row
+
+MakeRow = Callable[..., Row]
+
+
+def _page(rows: list[Row], folder: Path, **options: str) -> str:
+    files = build(rows, folder, **options)
+    assert [file.name for file in files] == ["leaderboard.csv", "index.html"]
+    return files[1].read_text(encoding="utf-8")
+
+
+def test_page_says_what_was_scored(make_row: MakeRow, tmp_path: Path) -> None:
+    counts = {"n_train": 7086, "n_validation": 1771, "n_confirmation": 984}
+    champion = make_row(champion=True, registered="my model v3", confirmation_median_r=0.2, **counts, unit="beta")
+    page = _page([champion], tmp_path, built="today by hand")
+    for text in ("7,086 training, 1,771 validation, 984 confirmation", "100 voxels (beta)", "my model v3", "0.2000"):
+        assert text in page
+    assert "Built today by hand." in page
+    assert "img2brain model predict &#x27;my model&#x27;" in page
+    assert '<tr class="champion">' in page
+
+
+def test_each_split_has_a_table_and_one_csv_holds_all(make_row: MakeRow, tmp_path: Path) -> None:
+    page = _page([make_row(), make_row(split_digest="6" * 64), make_row(trial=1)], tmp_path)
+    assert page.count("<table>") == 2
+    lines = (tmp_path / "leaderboard.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[0] for line in lines] == ["rank", "1", "1", "1"]
+
+
+def test_same_rows_give_the_same_page(make_row: MakeRow, tmp_path: Path) -> None:
+    rows = [make_row(trial=i, validation_median_r=i % 3 / 10) for i in range(7)]
+    assert _page(rows, tmp_path / "a") == _page(rows[::-1], tmp_path / "b")
+
+
+def test_policy_names_the_style_and_the_script_that_are_there(make_row: MakeRow, tmp_path: Path) -> None:
+    page = _page([make_row()], tmp_path)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    for name in ("style", "script"):
+        inline = re.search(f"<{name}>(.*?)</{name}>", page, re.DOTALL)
+        assert inline is not None
+        content = base64.b64encode(hashlib.sha256(inline[1].encode()).digest()).decode()
+        assert f"{name}-src 'sha256-{content}'" in policy[1]
+
+
+def test_hostile_names_are_escaped_everywhere(make_row: MakeRow, tmp_path: Path) -> None:
+    evil = "\"'><script>alert(1)</script>\x1b\u202e$style"
+    texts = ("dataset", "backbone", "weights", "trained", "layer", "regressor", "study", "run_id", "preprocessing")
+    rest = {"unit": evil, "registered": f"{evil} v1", "champion": True, "parameters": {evil: 1.0}}
+    page = _page([make_row(**dict.fromkeys(texts, evil), **rest, dataset_digest=evil, split_digest=evil)], tmp_path)
+    assert page.count("<script") == 1
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert page.count("&lt;script&gt;alert(1)") >= len(texts) + len(rest) - 1
+
+
+@pytest.mark.parametrize(("score", "width"), [(0.25, "83.33"), (-0.2, "0"), (float("nan"), None)])
+def test_bars_run_from_zero_to_the_best(make_row: MakeRow, tmp_path: Path, score: float, width: str | None) -> None:
+    page = _page([make_row(validation_median_r=score)], tmp_path)
+    assert re.findall(r'<rect width="([^"]*)"', page) == ([width] if width else [])
+
+
+def test_no_trials_make_a_page_too(tmp_path: Path) -> None:
+    assert "No finished trials yet." in _page([], tmp_path)
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(
+    make_row: MakeRow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = _page([make_row()], tmp_path)
+
+    def full(self: Path, *_: object, **__: object) -> int:
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(StoreError, match=r"cannot be written: No space left on device\.$"):
+            build([make_row(layer="new")], tmp_path)
+    assert (tmp_path / "index.html").read_text(encoding="utf-8") == old
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "leaderboard.csv"]
