@@ -1,0 +1,55 @@
+"""img2brain: experiment-tracked benchmarking of visual encoding models.
+
+Importing it loads none of the heavy libraries; each name below loads what it needs when it is first used.
+
+Examples
+--------
+>>> import img2brain
+>>> "load_model" in dir(img2brain)
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from img2brain import errors as errors
+
+if TYPE_CHECKING:
+    from img2brain.datasets._base import Dataset as Dataset
+    from img2brain.datasets._check import check as check_dataset  # noqa: F401
+    from img2brain.datasets.folder import FolderDataset as FolderDataset
+    from img2brain.datasets.sample import write_sample as write_sample
+    from img2brain.model import EncodingModel as EncodingModel
+    from img2brain.publish import load_model as load_model
+    from img2brain.spec import StudySpec as StudySpec
+    from img2brain.spec import load_study as load_study
+    from img2brain.study.runner import run_study as run_study
+
+_PLACES = {
+    "Dataset": "datasets._base:Dataset",
+    "EncodingModel": "model:EncodingModel",
+    "FolderDataset": "datasets.folder:FolderDataset",
+    "StudySpec": "spec:StudySpec",
+    "check_dataset": "datasets._check:check",
+    "load_model": "publish:load_model",
+    "load_study": "spec:load_study",
+    "run_study": "study.runner:run_study",
+    "write_sample": "datasets.sample:write_sample",
+}
+
+__all__ = ["errors", *_PLACES]  # noqa: PLE0604 - plain names
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its place."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'img2brain' has no attribute {name!r}")
+    module, _, attribute = _PLACES[name].partition(":")
+    return getattr(importlib.import_module(f"img2brain.{module}"), attribute)
+
+
+def __dir__() -> list[str]:
+    """Name what is public."""
+    return sorted(__all__)

@@ -1,0 +1,70 @@
+"""The command line: parse, call one function, print. Bad input gets one clear line and exit code 2."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from typing import Any
+
+import click
+
+from img2brain.errors import Img2BrainError
+
+COMMANDS = {
+    "data": ("data", "data"),
+    "layers": ("layers", "layers"),
+    "study": ("study", "study"),
+    "model": ("model", "model"),
+    "leaderboard": ("leaderboard", "leaderboard"),
+    "ui": ("ui", "ui"),
+}
+
+
+class _Commands(click.Group):
+    """A group that imports a command when it is used, so that help comes at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        found: click.Command = getattr(importlib.import_module(f"img2brain.cli.{module}"), name)
+        return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; say what went wrong on one line."""
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.getLogger("img2brain").setLevel(logging.INFO)
+        try:
+            return super().invoke(ctx)
+        except Img2BrainError as error:
+            _leave(f"Error: {error}", 2)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            _leave(f"Error: {where}{error.strerror or error}.", 2)
+        except KeyboardInterrupt:
+            _leave("Interrupted. The same command goes on where this one stopped.", 130)
+
+
+def _leave(message: str, code: int) -> None:
+    """Print one line and end."""
+    click.echo(" ".join(message.split()), err=True)
+    if os.environ.get("IMG2BRAIN_TRACEBACK"):
+        raise  # noqa: PLE0704 - in the handler of the error
+    sys.exit(code)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="img2brain")
+def main() -> None:
+    """Find which vision network, layer and regressor predict the responses of a brain best.
+
+    \b
+    Example:
+      img2brain study run experiments/quickstart.toml
+      img2brain leaderboard show
+    """

@@ -1,0 +1,130 @@
+"""``img2brain study``: run, list and show studies."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from img2brain.cli._options import home_option
+
+if TYPE_CHECKING:
+    from img2brain.spec import StudySpec
+    from img2brain.study.runner import StudyOutcome
+
+
+@click.group()
+def study() -> None:
+    """Run, list and show studies."""
+
+
+@study.command("run")
+@click.argument("experiment", type=click.Path(path_type=Path))
+@click.option("--trials", type=click.IntRange(min=1), help="Trials in all, in place of the file's.")
+@click.option("--dataset", type=click.Path(path_type=Path), help="A dataset folder, in place of the file's.")
+@click.option("--weights", help="Weights of every backbone, in place of the file's.")
+@click.option("--shuffle", type=int, metavar="SEED", help="A control: responses shuffled against the images.")
+@click.option("--device", help="auto, cpu, cuda or cuda:N, in place of the file's.")
+@home_option
+def run_command(experiment: Path, home: Path, **changes: Any) -> None:
+    """Run the study of a file, or go on with it where it was left.
+
+    Every trial is tracked; the best is refitted, scored on rows that the search never saw, and registered.
+
+    \b
+    Example:
+      img2brain study run experiments/quickstart.toml
+      img2brain study run experiments/v4.toml --weights random:0
+    """
+    from img2brain.leaderboard.collect import collect
+    from img2brain.leaderboard.rows import boards
+    from img2brain.leaderboard.table import as_text, ranked
+    from img2brain.spec import load_study
+    from img2brain.store import Home
+    from img2brain.study.runner import run_study
+
+    spec = _changed(load_study(experiment), changes)
+    outcome = run_study(spec, home)
+    rows = collect(Home(home), outcome.published.registered.name if outcome.published else None)
+    for board in boards(row for row in rows if row.study == outcome.name):
+        click.echo(as_text(ranked(board).head(10)))
+    click.echo(_closing(outcome, home))
+
+
+@study.command("list")
+@home_option
+def list_command(home: Path) -> None:
+    """List the stored studies.
+
+    \b
+    Example:
+      img2brain study list
+    """
+    from img2brain.store import Home
+    from img2brain.study.search import stored_trials
+
+    for name, trials in stored_trials(Home(home)).items():
+        scores = [trial.median_r for trial in trials if trial.succeeded]
+        best = f"best {max(scores):.4f}" if scores else "no score"
+        click.echo(f"{name}: {len(trials)} trials, {len(trials) - len(scores)} failed, {best}")
+
+
+@study.command("show")
+@click.argument("name")
+@home_option
+def show_command(name: str, home: Path) -> None:
+    """Show the trials of a study.
+
+    \b
+    Example:
+      img2brain study show quickstart
+    """
+    from img2brain.errors import SpecError, did_you_mean
+    from img2brain.store import Home
+    from img2brain.study.search import stored_trials
+
+    stored = stored_trials(Home(home))
+    found = {full: trials for full, trials in stored.items() if name in (full, full.rpartition("-")[0])}
+    if not found:
+        raise SpecError(f"No study is stored as {name!r}. {did_you_mean(name, stored)}")
+    for full, trials in found.items():
+        click.echo(full)
+        for trial in trials:
+            click.echo(f"{trial.number:5d}  {trial.failure or format(trial.median_r, '.4f')}  {trial.spec.label}")
+
+
+def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:
+    """Put the options of the command line in place of the file's."""
+    from img2brain.spec import absolute_weights, with_overrides
+
+    given = {name: value for name, value in changes.items() if value is not None}
+    fields: dict[str, Any] = {name: given[name] for name in ("trials", "device") if name in given}
+    if "weights" in given:
+        weights = absolute_weights(given["weights"], Path.cwd())
+        fields["backbones"] = [{**item.model_dump(), "weights": weights} for item in spec.backbones]
+    if "dataset" in given:
+        fields["dataset"] = {"path": given["dataset"].resolve()}
+    if "shuffle" in given:
+        fields["dataset"] = {**spec.dataset.model_dump(exclude_none=True), **fields.get("dataset", {})}
+        fields["dataset"]["shuffle"] = given["shuffle"]
+    return with_overrides(spec, **fields) if fields else spec
+
+
+def _closing(outcome: StudyOutcome, home: Path) -> str:
+    item, best = outcome.published, outcome.best
+    assert item is not None, "a study that ends has published its best trial"
+    assert best is not None, "a study that ends has a best trial"
+    name = item.registered.name
+    confirmed = item.confirmation_median_r
+    score = "none, no confirmation rows" if math.isnan(confirmed) else f"{confirmed:.4f}"
+    lines = [
+        "",
+        f"best trial     #{best.number} {best.spec.label}",
+        f"validation r   {best.median_r:.4f} (median over voxels, the rows that chose it)",
+        f"confirmation r {score} (rows that the search never saw)",
+        f"registered     {name} version {item.registered.version}: {item.reason}",
+        f"leaderboard    {home / 'leaderboards' / name / 'index.html'}",
+    ]
+    return "\n".join(lines + [f"note           {text}" for text in outcome.notes])

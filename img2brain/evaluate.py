@@ -1,0 +1,159 @@
+"""Spec -> result: the one place where data, features, moments, regressor and score meet."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from img2brain.datasets._base import Development, Split
+from img2brain.errors import FitError
+from img2brain.features.bank import FeatureBank
+from img2brain.features.pca import Components
+from img2brain.metrics.pearson import pearson, pearson_from_moments
+from img2brain.moments import Moments
+from img2brain.regressors._base import MomentsRegressor, Regressor
+from img2brain.result import TrialResult
+from img2brain.spec import REGRESSORS, TrialSpec
+
+BankKey = tuple[str, str, str]
+F64 = NDArray[np.float64]
+_LAYERS_IN_MEMORY = 8
+
+
+class Evaluator:
+    """Evaluates trials on one split of one dataset, sharing what they have in common.
+
+    What depends on the layer alone (components and moments) is computed once and kept; the number of components, the
+    regressor and its hyperparameters then cost milliseconds. Only development rows are ever seen.
+
+    Parameters
+    ----------
+    development : Development
+        Responses of the development rows.
+    split : Split
+        Training and validation rows.
+    banks : mapping of (backbone, weights digest, preprocessing) to FeatureBank
+        Prepared features.
+    n_components : int
+        The largest size that any trial asks for.
+    """
+
+    def __init__(
+        self, development: Development, split: Split, banks: Mapping[BankKey, FeatureBank], n_components: int
+    ) -> None:
+        self._development = development
+        self._split = split
+        self._banks = banks
+        self._n_components = n_components
+        self._moments = lru_cache(maxsize=_LAYERS_IN_MEMORY)(self._compute_moments)
+
+    def evaluate(self, spec: TrialSpec) -> TrialResult:
+        """Fit on the training rows and score on the validation rows.
+
+        Parameters
+        ----------
+        spec : TrialSpec
+            What to try; hyperparameters are absolute.
+
+        Returns
+        -------
+        TrialResult
+
+        Raises
+        ------
+        FitError
+            If the layer has fewer components than asked for, or the regressor cannot be fitted.
+        """
+        timings: dict[str, float] = {}
+        with _timed(timings, "features_s"):
+            self._require_components(spec)
+        estimator = REGRESSORS[spec.regressor](**spec.parameters)
+        score = self._score_moments if isinstance(estimator, MomentsRegressor) else self._score_rows
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # counted in the result instead
+            scores = score(spec, estimator, timings)
+        return TrialResult(spec, scores, self._n_silent, estimator, timings)
+
+    def alpha_scale(self, spec: TrialSpec) -> float:
+        """Return the alpha that a relative alpha of 1 stands for, at this layer and size."""
+        self._require_components(spec)
+        train, _ = self._layer_moments(spec)
+        return float(REGRESSORS[spec.regressor](**_without_alpha(spec)).alpha_scale(train.leading(spec.n_components)))
+
+    def components(self, spec: TrialSpec) -> Components:
+        """Return the components of the trial's layer, of all images, at the trial's size."""
+        return self._layer_components(spec).leading(spec.n_components)
+
+    def _score_moments(self, spec: TrialSpec, estimator: Any, timings: dict[str, float]) -> F64:
+        with _timed(timings, "moments_s"):
+            train, validation = self._layer_moments(spec)
+        with _timed(timings, "fit_s"):
+            estimator.fit_moments(train.leading(spec.n_components))
+        with _timed(timings, "score_s"):
+            return pearson_from_moments(estimator.coef_.T, validation.leading(spec.n_components))
+
+    def _score_rows(self, spec: TrialSpec, estimator: Regressor, timings: dict[str, float]) -> F64:
+        scores = self.components(spec).scores
+        with _timed(timings, "fit_s"):
+            estimator.fit(scores[self._split.train], self._train_responses)
+        with _timed(timings, "score_s"):
+            return pearson(self._validation_responses, estimator.predict(scores[self._split.validation]))
+
+    def _require_components(self, spec: TrialSpec) -> None:
+        n_found = len(self._layer_components(spec).variances)
+        if n_found < spec.n_components:
+            raise FitError(
+                f"{spec.backbone} {spec.layer} spans {n_found} components over the training rows. "
+                f"Got n_components = {spec.n_components}."
+            )
+
+    def _layer_components(self, spec: TrialSpec) -> Components:
+        return self._banks[bank_key(spec)].components(spec.layer, self._split.train, self._n_components)
+
+    def _layer_moments(self, spec: TrialSpec) -> tuple[Moments, Moments]:
+        return self._moments(bank_key(spec), spec.layer)
+
+    def _compute_moments(self, key: BankKey, layer: str) -> tuple[Moments, Moments]:
+        scores = self._banks[key].components(layer, self._split.train, self._n_components).scores
+        return (
+            Moments.from_rows(scores[self._split.train], self._train_responses),
+            Moments.from_rows(scores[self._split.validation], self._validation_responses),
+        )
+
+    @cached_property
+    def _train_responses(self) -> NDArray[np.floating]:
+        return self._development.responses(self._split.train)
+
+    @cached_property
+    def _validation_responses(self) -> NDArray[np.floating]:
+        return self._development.responses(self._split.validation)
+
+    @cached_property
+    def _n_silent(self) -> int:
+        return int((np.ptp(self._validation_responses, axis=0) == 0).sum())
+
+
+def bank_key(spec: TrialSpec) -> BankKey:
+    """Return what tells the features of a trial's network from those of others."""
+    return spec.backbone, spec.weights_digest, spec.preprocessing
+
+
+def _without_alpha(spec: TrialSpec) -> dict[str, float]:
+    return {name: value for name, value in spec.parameters.items() if name != "alpha"}
+
+
+@contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - start

@@ -1,0 +1,127 @@
+"""Faults: what a validation found wrong, as one line for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from img2brain.errors import did_you_mean
+
+# What a key must do, by the type of the fault.
+_REQUIREMENTS = {
+    "string_type": "be text",
+    "path_type": "be text",
+    "int_type": "be a whole number",
+    "int_from_float": "be a whole number",
+    "float_type": "be a number",
+    "finite_number": "be finite",
+    "bool_type": "be true or false",
+    "tuple_type": "be a list",
+    "model_type": "be a table",
+    "dict_type": "be a table",
+    "mapping_type": "be a table",
+    "literal_error": "be {expected}",
+    "greater_than": "be > {gt:g}",
+    "greater_than_equal": "be >= {ge:g}",
+    "less_than": "be < {lt:.10g}",
+    "less_than_equal": "be <= {le:.10g}",
+    "too_short": "hold at least {min_length}",
+    "string_too_long": "have at most {max_length} characters",
+}
+_BRANCHES = frozenset(("interval", "choices", "number", "int", "float", "search"))  # in places, but not in files
+
+
+def describe(kind: type[BaseModel], error: ValidationError) -> str:
+    """Say the first fault on one line: key, what is allowed, what was found.
+
+    Parameters
+    ----------
+    kind : type
+        What was validated.
+    error : ValidationError
+        All that was wrong with it.
+
+    Examples
+    --------
+    >>> from img2brain.spec import SampleSpec
+    >>> try:
+    ...     SampleSpec(images=3)
+    ... except ValidationError as error:
+    ...     print(describe(SampleSpec, error))
+    'images' must be >= 20. Got 3.
+    """
+    fault = next(_most_telling(error))
+    place, key = fault["loc"], key_of(fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {key!r}. {did_you_mean(str(place[-1]), _fields_at(kind, place[:-1]))}"
+    if fault["type"] == "missing":
+        return f"the key {key!r} is missing."
+    if fault["type"] == "value_error":
+        message = str(fault["ctx"]["error"])
+        told = message if message.endswith(("?", ".")) else f"{message}."
+        return f"{key!r}: {told}" if key else told
+    return f"{key!r} must {_requirement(kind, fault)}. Got {shown(fault['input'])}."
+
+
+def key_of(place: tuple[int | str, ...]) -> str:
+    """Name a place as a person would.
+
+    Examples
+    --------
+    >>> key_of(("backbones", 0, "weights"))
+    'backbones[0].weights'
+    """
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place if part not in _BRANCHES)
+    return "".join(parts).removeprefix(".")
+
+
+def shown(found: Any) -> str:
+    """Show a value as it stands in a file, or what it is where it is long.
+
+    Examples
+    --------
+    >>> shown(True), shown("3"), shown([1, 2])
+    ('true', "'3'", 'a list')
+    """
+    if isinstance(found, bool):
+        return str(found).lower()
+    if isinstance(found, list | tuple):
+        return "a list" if found else "an empty list"
+    return "a table" if isinstance(found, Mapping) else repr(found) if isinstance(found, str) else str(found)
+
+
+def _requirement(kind: type[BaseModel], fault: Any) -> str:
+    """Say what a value must do, in the words of its field where the fault alone says too little."""
+    if fault["loc"][-1] in ("int", "float"):
+        return "be a number" if fault["type"] != "finite_number" else "be finite"
+    if fault["type"] == "string_pattern_mismatch":
+        return str(kind.model_fields[fault["loc"][0]].description)
+    wording = _REQUIREMENTS.get(fault["type"])
+    return wording.format(**fault.get("ctx", {})) if wording else f"be valid ({fault['msg']})"
+
+
+def _most_telling(error: ValidationError) -> Iterator[Any]:
+    """Yield faults, unknown keys first: a mistyped key also shows as a missing one."""
+    faults = error.errors(include_url=False)
+    yield from (fault for fault in faults if fault["type"] == "extra_forbidden")
+    yield from faults
+
+
+def _fields_at(kind: Any, place: tuple[int | str, ...]) -> list[str]:
+    """List the keys allowed at a place."""
+    fields: Mapping[str, Any] = kind.model_fields
+    for part in place:
+        if isinstance(part, int) or part not in fields:
+            continue
+        nested = next(_models_in(fields[part].annotation), None)
+        fields = nested.model_fields if nested else {}
+    return list(fields)
+
+
+def _models_in(annotation: Any) -> Iterator[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _models_in(inner)

@@ -1,0 +1,1 @@
+"""From images to reduced features: one pass through a network, then PCA."""

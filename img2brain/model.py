@@ -1,0 +1,166 @@
+"""A fitted encoding model: images -> responses, in files that hold numbers and no code.
+
+A saved model is a folder: ``model.json`` says what it is and names the digest of every other file,
+``network.safetensors`` holds what the network needs up to its layer, ``pca.safetensors`` mean and axes,
+``regressor.safetensors`` the fitted regressor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors import numpy as safe_numpy
+from safetensors import torch as safe_torch
+
+from img2brain import digest
+from img2brain.backbones import restore
+from img2brain.errors import ModelError
+from img2brain.features.extract import BATCH_SIZE, ImageSource, activations, find_device
+from img2brain.features.pca import Axes
+from img2brain.regressors._base import Regressor
+from img2brain.spec import REGRESSORS, TrialSpec
+
+FORMAT = 1
+_FILES = ("network.safetensors", "pca.safetensors", "regressor.safetensors")
+
+
+@dataclass(frozen=True, eq=False)
+class EncodingModel:
+    """Predicts responses to images.
+
+    Attributes
+    ----------
+    spec : TrialSpec
+        Backbone, layer, components, regressor and its hyperparameters.
+    network : mapping
+        Configuration of the network up to its layer: name, weights, trained or not, digest, preprocessing.
+    tensors : mapping of str to torch.Tensor
+        Its parameters.
+    axes : Axes
+        Principal axes.
+    regressor : Regressor
+        The fitted regressor.
+    about : mapping
+        Where the model comes from: dataset, unit, rows, scores.
+    """
+
+    spec: TrialSpec
+    network: Mapping[str, Any]
+    tensors: Mapping[str, torch.Tensor]
+    axes: Axes
+    regressor: Regressor
+    about: Mapping[str, Any]
+
+    def predict(
+        self, images: ImageSource | Sequence[ImageSource], *, batch_size: int = BATCH_SIZE, device: str = "auto"
+    ) -> NDArray[np.float32]:
+        """Predict the responses to images.
+
+        Parameters
+        ----------
+        images : path, PIL image, array, or a sequence of them
+            An array is (height, width) or (height, width, 3), uint8 or floats from 0 to 1; one of four dimensions is
+            a sequence.
+        batch_size : int
+            Images per forward pass.
+        device : str
+            ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+        Returns
+        -------
+        ndarray (n_images, n_voxels), float32
+            In the unit of the responses.
+
+        Raises
+        ------
+        DataError
+            If an image does not decode.
+        """
+        sources: list[Any] = [images] if _is_one(images) else list(images)  # type: ignore[arg-type]
+        if not sources:
+            return np.empty((0, int(self.about["n_voxels"])), np.float32)
+        scores = np.concatenate(list(self._scores(sources, batch_size, device)))
+        return np.asarray(self.regressor.predict(scores), dtype=np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write the model into an empty folder."""
+        safe_torch.save_file(dict(self.tensors), folder / _FILES[0])
+        safe_numpy.save_file({"mean": self.axes.mean, "axes": np.ascontiguousarray(self.axes.axes)}, folder / _FILES[1])
+        arrays = {name: np.ascontiguousarray(value) for name, value in self.regressor.to_arrays().items()}
+        safe_numpy.save_file(arrays, folder / _FILES[2])
+        described = {
+            "format": FORMAT,
+            "img2brain": version("img2brain"),
+            "spec": self.spec.model_dump(mode="json"),
+            "network": dict(self.network),
+            "about": dict(self.about),
+            "files": {name: digest.of_file(folder / name) for name in _FILES},
+        }
+        (folder / "model.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> EncodingModel:
+        """Read a saved model, checking every file against its digest.
+
+        Raises
+        ------
+        ModelError
+            If a file is absent, changed, or of another format.
+        """
+        described = _read_description(folder)
+        try:
+            spec = TrialSpec.model_validate(described["spec"])
+            pca = safe_numpy.load_file(folder / _FILES[1])
+            arrays = safe_numpy.load_file(folder / _FILES[2])
+            return cls(
+                spec=spec,
+                network=described["network"],
+                tensors=safe_torch.load_file(folder / _FILES[0]),
+                axes=Axes(pca["mean"], pca["axes"]),
+                regressor=REGRESSORS[spec.regressor].from_arrays(spec.parameters, arrays),
+                about=described["about"],
+            )
+        except (KeyError, ValueError, TypeError, SafetensorError) as error:
+            raise ModelError(f"{folder} holds no whole model: {error}.") from None
+
+    @cached_property
+    def _restored(self) -> Any:
+        return restore(self.network, self.tensors)
+
+    def _scores(self, sources: Sequence[ImageSource], batch_size: int, device_name: str) -> Any:
+        """Yield the principal component scores, batch by batch."""
+        device = find_device(device_name)
+        mean = torch.from_numpy(np.array(self.axes.mean)).to(device)
+        axes = torch.from_numpy(np.array(self.axes.axes)).to(device)
+        network = self._restored.extractor([self.spec.layer])
+        for _, layers in activations(network, self._restored.preprocessing, sources, device, batch_size):
+            yield ((layers[self.spec.layer].float() - mean) @ axes).cpu().numpy()
+
+
+def _is_one(images: Any) -> bool:
+    """Tell one image from a sequence of images."""
+    return isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    try:
+        described: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        if described.get("format") != FORMAT:
+            raise ModelError(f"{folder}: the format of a model must be {FORMAT}. Got {described.get('format')!r}.")
+        changed = [name for name in _FILES if digest.of_file(folder / name) != described["files"].get(name)]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{folder} holds no whole model: {error}.") from None
+    if changed:
+        raise ModelError(f"{folder}: {changed[0]} is not the file that the model was saved with.")
+    return described

@@ -1,0 +1,237 @@
+"""From the best trial to a registered model: refitted, scored once on the confirmation rows, crowned if it is best."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from img2brain.datasets._base import Dataset, Split
+from img2brain.datasets._images import find_images
+from img2brain.errors import DataError
+from img2brain.features.bank import FeatureBank
+from img2brain.metrics.pearson import pearson
+from img2brain.model import EncodingModel
+from img2brain.regressors._base import Regressor
+from img2brain.result import summarise
+from img2brain.spec import REGRESSORS, TrialSpec
+from img2brain.store import Home
+from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.registry import Registered, Registry
+from img2brain.tracking.tracker import REGISTERED, Tracker
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became of the best trial.
+
+    Attributes
+    ----------
+    registered : Registered
+        The registered version.
+    is_champion : bool
+        Whether it has the alias `champion`.
+    confirmation_median_r : float
+        NaN where there are no confirmation rows.
+    reason : str
+        Why it is, or is not, the champion.
+    """
+
+    registered: Registered
+    is_champion: bool
+    confirmation_median_r: float
+    reason: str
+
+
+class Publisher:
+    """Publishes trials of one split of one dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The whole dataset: this is the one place that reads the confirmation responses.
+    split : Split
+        Its rows.
+    n_components : int
+        The size that the components are stored at.
+    """
+
+    def __init__(self, dataset: Dataset, split: Split, n_components: int) -> None:
+        self._dataset = dataset
+        self._split = split
+        self._n_components = n_components
+
+    def publish(
+        self, spec: TrialSpec, validation_r: float, run_id: str, bank: FeatureBank, tracker: Tracker
+    ) -> Published:
+        """Refit a trial, score it once on the confirmation rows, register it, and crown it where it beats the champion.
+
+        Parameters
+        ----------
+        spec : TrialSpec
+            The trial.
+        validation_r : float
+            Its median r on the validation rows.
+        run_id : str
+            Its run.
+        bank : FeatureBank
+            Features of its backbone.
+        tracker : Tracker
+            Where it is tracked.
+
+        Returns
+        -------
+        Published
+        """
+        registry = Registry(tracker.store)
+        present = next((item for item in registry.versions(self._dataset.name) if item.run_id == run_id), None)
+        registered = present or self._register(spec, validation_r, run_id, bank, tracker, registry)
+        is_champion, reason = self._crown(registered, registry)
+        tracker.tag(run_id, {REGISTERED: f"{registered.name} v{registered.version}"})
+        return Published(registered, is_champion, registered.score("confirmation"), reason)
+
+    def refit(self, spec: TrialSpec, bank: FeatureBank) -> tuple[Regressor, F64]:
+        """Fit a trial's regressor to all development rows, and predict the confirmation rows.
+
+        Returns
+        -------
+        regressor : Regressor
+            Fitted to components that were fitted to the same rows.
+        predictions : ndarray (n_confirmation, n_voxels)
+        """
+        rows = self._split.development
+        scores = bank.components(spec.layer, rows, self._n_components).leading(spec.n_components).scores
+        responses = self._dataset.development(self._split).responses(rows)
+        regressor: Regressor = REGRESSORS[spec.regressor](**spec.parameters).fit(scores[rows], responses)
+        confirmation = scores[self._split.confirmation]
+        return regressor, regressor.predict(confirmation) if len(confirmation) else np.empty((0, responses.shape[1]))
+
+    def model(
+        self, spec: TrialSpec, regressor: Regressor, bank: FeatureBank, scores: dict[str, float]
+    ) -> EncodingModel:
+        """Assemble the model that maps images to responses."""
+        network, tensors = bank.backbone.export(spec.layer)
+        axes = bank.axes(spec.layer, self._split.development, self._n_components).leading(spec.n_components)
+        about = {
+            "dataset": self._dataset.name,
+            "dataset_digest": self._dataset.digest,
+            "split_digest": self._split.digest,
+            "unit": self._dataset.unit,
+            "subject": self._dataset.subject,
+            "n_voxels": self._dataset.n_voxels,
+            "n_images": len(self._split.development),
+            "scores": {name: None if math.isnan(value) else value for name, value in scores.items()},
+        }
+        return EncodingModel(spec, network, tensors, axes, regressor, about)
+
+    def _register(
+        self, spec: TrialSpec, validation_r: float, run_id: str, bank: FeatureBank, tracker: Tracker, registry: Registry
+    ) -> Registered:
+        regressor, predictions = self.refit(spec, bank)
+        scores = {"validation_median_r": validation_r, "confirmation_median_r": math.nan}
+        if len(predictions):
+            responses = self._dataset.confirmation(self._split)
+            accuracy = pearson(responses, predictions)
+            summary = summarise(accuracy, int((np.ptp(responses, axis=0) == 0).sum()))
+            scores["confirmation_median_r"] = summary["median_r"]
+            tracker.log_confirmation(run_id, summary, accuracy)
+        tags = {name: repr(value) for name, value in scores.items()}
+        tags |= {
+            "img2brain.rows": tracker.study.rows_digest,
+            "trained": str(bank.facts["trained"]),
+            "trial": spec.label,
+        }
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            folder.mkdir()
+            self.model(spec, regressor, bank, scores).save(folder)
+            return registry.register(self._dataset.name, folder, run_id, self._dataset.n_voxels, tags)
+
+    def _crown(self, registered: Registered, registry: Registry) -> tuple[bool, str]:
+        """Compare with the present champion, on the same rows or not at all."""
+        champion = registry.champion(registered.name)
+        if champion is None or champion.version == registered.version:
+            if champion is None:
+                registry.crown(registered)
+            return True, "the first champion" if champion is None else "the champion already"
+        if champion.rows_digest != registered.rows_digest:
+            return False, f"version {champion.version}, the champion, was scored on other rows or data: not compared"
+        part = "validation" if math.isnan(registered.score("confirmation")) else "confirmation"
+        ours, theirs = registered.score(part), champion.score(part)
+        said = f"{part} median r {ours:.4f} against {theirs:.4f} of version {champion.version}"
+        if ours > theirs:
+            registry.crown(registered)
+            return True, f"beats the champion: {said}"
+        return False, f"does not beat the champion: {said}"
+
+
+def load_model(reference: str, home: Path | str = "mlruns") -> EncodingModel:
+    """Load a registered model.
+
+    Parameters
+    ----------
+    reference : str
+        ``"NAME@champion"``, ``"NAME/VERSION"`` or ``"NAME"`` (its champion), or the folder of a saved model.
+    home : Path or str
+        The home folder.
+
+    Returns
+    -------
+    EncodingModel
+        Predicts responses to images.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its files were changed.
+    """
+    if (Path(reference) / "model.json").is_file():
+        return EncodingModel.load(Path(reference))
+    registry = Registry(TrackingStore(Home(Path(home))))
+    with registry.files(registry.find(reference)) as folder:
+        return EncodingModel.load(folder)
+
+
+def predict_to_file(
+    model: EncodingModel, images: Sequence[Path], out: Path, *, device: str = "auto"
+) -> tuple[int, int]:
+    """Predict the responses to images and write them as ``.npy``.
+
+    Parameters
+    ----------
+    model : EncodingModel
+        See `load_model`.
+    images : sequence of Path
+        Files, or folders that stand for their images in the order of their names.
+    out : Path
+        The file to write; it is there whole or not at all.
+    device : str
+        Where the network runs.
+
+    Returns
+    -------
+    n_images, n_voxels : int
+
+    Raises
+    ------
+    DataError
+        If a file is absent or does not decode, or a folder holds no image.
+    """
+    if out.suffix != ".npy":
+        raise DataError(f"The file to write must end in .npy. Got {out}.")
+    paths = [path for image in images for path in (find_images(image) if image.is_dir() else [image])]
+    predictions = model.predict(paths, device=device)
+    unfinished = out.with_name(f".{out.name}.unfinished.npy")
+    try:
+        np.save(unfinished, predictions)
+        unfinished.replace(out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return len(predictions), predictions.shape[1]

@@ -1,0 +1,181 @@
+"""The home folder, and in it a content-addressed cache that survives a kill and is shared by processes.
+
+An entry is a folder named by the digest of its key, written beside its place and then renamed into it: it is there
+whole or not at all. The key is kept as ``key.json``, so that a person can read what an entry is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from img2brain import digest
+from img2brain.errors import StoreError
+
+Write = Callable[[Path], None]
+
+
+class Home:
+    """The folder that holds all that img2brain keeps: tracking store, artifacts, search log, cache, pages.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is not there.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser().resolve()
+        self.database = self.folder / "mlflow.db"
+        self.artifacts = self.folder / "artifacts"
+        self.search_log = self.folder / "optuna.log"
+        self.datasets = self.folder / "datasets"
+        self.leaderboards = self.folder / "leaderboards"
+        self._locks = self.folder / "locks"
+        try:
+            self._locks.mkdir(parents=True, exist_ok=True)
+            probe = self._locks / f"{uuid.uuid4().hex}.probe"
+            probe.write_bytes(b"writable")
+            probe.unlink()
+        except OSError as error:
+            raise StoreError(f"The home folder {self.folder} cannot be written: {error.strerror}.") from None
+        self.store = Store(self.folder / "cache")
+
+    def lock(self, name: str) -> FileLock:
+        """Return the lock of this name, free again when its process ends, however it ends."""
+        return FileLock(self._locks / f"{digest.of_value(name)[: digest.SHORT]}.lock")
+
+    @contextlib.contextmanager
+    def only_here(self, name: str, what: str) -> Iterator[None]:
+        """Hold the lock of this name, or raise `StoreError` where another process holds it."""
+        try:
+            with self.lock(name).acquire(timeout=0):
+                yield
+        except Timeout:
+            raise StoreError(f"{what} is at work in another process with the home folder {self.folder}.") from None
+
+
+class Store:
+    """A cache of folders, each named by the digest of its key.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the entries are kept.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> store = Store(Path(tempfile.mkdtemp()))
+    >>> entry = store.get_or_compute("greeting", {"to": "V4"}, lambda folder: print("computed"))
+    computed
+    >>> store.get_or_compute("greeting", {"to": "V4"}, lambda folder: print("computed")) == entry
+    True
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._unfinished = folder / "unfinished"
+        self._unfinished.mkdir(parents=True, exist_ok=True)
+        self._sweep()
+
+    def find(self, kind: str, key: Mapping[str, Any]) -> Path | None:
+        """Return the entry of this key, or None."""
+        path = self._place(kind, key)
+        return path if path.is_dir() else None
+
+    def get_or_compute(self, kind: str, key: Mapping[str, Any], write: Write) -> Path:
+        """Return the entry of this key, computed by whichever process comes first.
+
+        Parameters
+        ----------
+        kind : str
+            The folder that the entry is kept in, such as ``"pca"``.
+        key : mapping
+            Plain data that names everything the entry depends on.
+        write : callable
+            Writes the files of the entry into the folder it is handed.
+
+        Returns
+        -------
+        Path
+            The folder of the entry; its files are read-only.
+        """
+        if found := self.find(kind, key):
+            return found
+        with self.lock(kind, key):
+            return self.find(kind, key) or self.put(kind, key, write)
+
+    def put(self, kind: str, key: Mapping[str, Any], write: Write) -> Path:
+        """Write an entry and move it into its place at once."""
+        place = self._place(kind, key)
+        with self.scratch() as folder:
+            entry = folder / "entry"
+            entry.mkdir()
+            write(entry)
+            (entry / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True), encoding="utf-8")
+            _settle(entry)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError, OSError) if place.is_dir() else contextlib.nullcontext():
+                entry.rename(place)
+        return place
+
+    def lock(self, kind: str, key: Mapping[str, Any]) -> FileLock:
+        """Return the lock under which the entry of this key is computed."""
+        folder = self.folder / "locks"
+        folder.mkdir(exist_ok=True)
+        return FileLock(folder / f"{kind}-{digest.of_value(key)[: digest.SHORT]}.lock")
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Hand out a folder that is removed at the end, or by a later process where this one is killed."""
+        folder = self._unfinished / uuid.uuid4().hex
+        lock = FileLock(folder.with_suffix(".lock"))
+        with lock:
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+    def require_free(self, n_bytes: int, what: str) -> None:
+        """Raise `StoreError` where the disk has no room for so many bytes."""
+        free = shutil.disk_usage(self.folder).free
+        if n_bytes > free:
+            raise StoreError(
+                f"{what} needs {n_bytes / 1e9:.2f} GB of disk for a while. {self.folder} has {free / 1e9:.2f} GB free."
+            )
+
+    def _place(self, kind: str, key: Mapping[str, Any]) -> Path:
+        name = digest.of_value(key)
+        return self.folder / kind / name[:2] / name
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left: a scratch folder whose lock is free has no owner."""
+        for path in self._unfinished.glob("*.lock"):
+            with contextlib.suppress(Timeout, OSError), FileLock(path).acquire(timeout=0):
+                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                path.unlink(missing_ok=True)
+
+
+def _settle(entry: Path) -> None:
+    """Make the files of an entry read-only and durable before its name promises that they are there."""
+    for path in entry.rglob("*"):
+        if path.is_file():
+            path.chmod(0o444)
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())

@@ -1,0 +1,97 @@
+"""What a study shows at its end: pages and a note on its parent run, and the leaderboard of its dataset."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from img2brain.evaluate import Evaluator
+from img2brain.leaderboard import figures, page
+from img2brain.leaderboard.collect import collect
+from img2brain.store import Home
+from img2brain.study.search import Search, ToldTrial
+from img2brain.study.setting import Setting
+from img2brain.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from img2brain.study.runner import StudyOutcome
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 5
+
+
+def report(
+    setting: Setting, search: Search, evaluator: Evaluator, tracker: Tracker, home: Home, outcome: StudyOutcome
+) -> None:
+    """Write the pages and the note of a finished study, and build the leaderboard of its dataset."""
+    best = sorted((trial for trial in outcome.trials if trial.succeeded), key=lambda trial: -trial.median_r)
+    with tempfile.TemporaryDirectory() as folder:
+        pages = _pages(Path(folder), setting, search, evaluator, outcome.trials, best)
+        metrics = {"best_median_r": best[0].median_r, "n_trials": len(outcome.trials)}
+        metrics["n_failed"] = sum(not trial.succeeded for trial in outcome.trials)
+        if outcome.published is not None:
+            metrics["confirmation_median_r"] = outcome.published.confirmation_median_r
+        tracker.log_pages(pages, metrics, note(setting, outcome, best))
+    tracker.close()
+    page.build(collect(home, setting.dataset.name), home.leaderboards / setting.dataset.name)
+
+
+def note(setting: Setting, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> str:
+    """Write the note of a study in Markdown."""
+    lines = [f"**{outcome.name}** on **{setting.dataset.name}**", ""]
+    lines += ["| trial | backbone | weights | layer | components | regressor | validation r |", "|" + "---|" * 7]
+    for trial in best[:_SHOWN]:
+        spec = trial.spec
+        cells = (trial.number, spec.backbone, spec.weights, spec.layer, spec.n_components, spec.regressor)
+        lines.append("| " + " | ".join(map(str, cells)) + f" | {trial.median_r:.4f} |")
+    if outcome.published is not None:
+        item = outcome.published
+        lines += ["", f"Registered as `{item.registered.name}` version {item.registered.version}: {item.reason}."]
+        lines.append(f"Confirmation median r: {item.confirmation_median_r:.4f}, on rows that the search never saw.")
+        lines += ["", f'`img2brain.load_model("{item.registered.name}/{item.registered.version}").predict(images)`']
+    lines += [f"- {text}" for text in outcome.notes]
+    return "\n".join(lines)
+
+
+def _pages(
+    folder: Path,
+    setting: Setting,
+    search: Search,
+    evaluator: Evaluator,
+    trials: Sequence[ToldTrial],
+    best: Sequence[ToldTrial],
+) -> dict[str, Path]:
+    table = _table(trials)
+    drawn = {
+        "optimisation_history": figures.optimisation_history(table),
+        "parameter_importances": figures.parameter_importances(search.importances()),
+        "layer_by_components": figures.layer_by_components(table, _layers(setting)),
+        "accuracy_histograms": figures.accuracy_histogram(
+            {f"#{trial.number} {trial.spec.label}": evaluator.evaluate(trial.spec).scores for trial in best[:_SHOWN]}
+        ),
+    }
+    return {f"pages/{name}.html": figures.write_page(figure, folder / f"{name}.html") for name, figure in drawn.items()}
+
+
+def _table(trials: Sequence[ToldTrial]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "trial": trial.number,
+            "median_r": trial.median_r,
+            "state": "COMPLETE" if trial.succeeded else "FAIL",
+            "backbone": trial.spec.backbone,
+            "layer": trial.spec.layer,
+            "n_components": trial.spec.n_components,
+        }
+        for trial in trials
+    )
+
+
+def _layers(setting: Setting) -> Mapping[str, Sequence[str]]:
+    return {bank.spec.name: bank.layers for bank in setting.banks.values()}

@@ -1,0 +1,249 @@
+"""The loop: ask, evaluate, tell, track; then publish the best and show it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from img2brain.errors import FitError, Img2BrainError, TrackingError
+from img2brain.evaluate import Evaluator
+from img2brain.features.bank import FeatureBank
+from img2brain.publish import Published
+from img2brain.result import TrialResult
+from img2brain.spec import StudySpec, TrialSpec
+from img2brain.store import Home
+from img2brain.study.report import report
+from img2brain.study.search import Search, ToldTrial, stored_studies
+from img2brain.study.setting import Setting, make_ready
+from img2brain.study.space import Request
+from img2brain.tracking.records import TrialRecord
+from img2brain.tracking.tracker import Tracker
+
+log = logging.getLogger(__name__)
+
+_LINES = 20  # that a search prints where there is no terminal, besides one for each new best
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """What became of a study.
+
+    Attributes
+    ----------
+    name : str
+        Its full name.
+    trials : list of ToldTrial
+        All trials, in the order they were asked.
+    best : ToldTrial, optional
+        The trial with the highest median r on the validation rows; None where all failed.
+    published : Published, optional
+        What became of the best trial.
+    notes : tuple of str
+        What a reader must know, such as a best trial at the edge of its range.
+    """
+
+    name: str
+    trials: list[ToldTrial]
+    best: ToldTrial | None
+    published: Published | None
+    notes: tuple[str, ...]
+
+
+def run_study(spec: StudySpec, home: Path | str = "mlruns") -> StudyOutcome:
+    """Run a study to its end, or go on with it where it was left.
+
+    Parameters
+    ----------
+    spec : StudySpec
+        What to search.
+    home : Path or str
+        The home folder.
+
+    Returns
+    -------
+    StudyOutcome
+
+    Raises
+    ------
+    SpecError, DataError, FeatureError
+        For bad input, before any work starts.
+    StoreError
+        If the home cannot be written, or the study is at work in another process.
+    TrackingError
+        If the tracking store does not answer. No trial is lost: the same call tracks what is missing.
+    """
+    place = Home(Path(home))
+    setting = make_ready(spec, place)
+    with place.only_here(setting.name, f"The study {setting.name!r}"):
+        _tell_what_changed(setting, stored_studies(place))
+        setting.extract()
+        return _Run(setting, place).to_the_end()
+
+
+class _Run:
+    """One run of a study."""
+
+    def __init__(self, setting: Setting, home: Home) -> None:
+        self.setting = setting
+        self.home = home
+        self.evaluator: Evaluator = setting.evaluator()
+        spec = setting.spec
+        self.search = Search(home, setting.name, setting.space, spec.sampler, spec.seed, setting.description)
+        self.tracker = Tracker(home, setting.record)
+        self.n_trials = self._count()
+
+    def to_the_end(self) -> StudyOutcome:
+        status = "KILLED"
+        try:
+            told = self._work_through()
+            self._track_missing(told)
+            outcome = self._publish(told)
+            report(self.setting, self.search, self.evaluator, self.tracker, self.home, outcome)
+            status = ""
+            return outcome
+        finally:
+            if status:
+                with suppress(TrackingError):
+                    self.tracker.close(status)
+
+    def _work_through(self) -> list[ToldTrial]:
+        told = self.search.told()
+        if told:
+            log.info(
+                "%s: %d of %d trials are done already", self.setting.name, min(len(told), self.n_trials), self.n_trials
+            )
+        with _Bar(self.n_trials, told) as bar:
+            for number in range(len(told), self.n_trials):
+                bar.show(self._trial(number))
+        return self.search.told()[: self.n_trials]
+
+    def _trial(self, number: int) -> ToldTrial:
+        """Ask, evaluate, tell and track one trial. Once told it is safe; the tracking can be made up for."""
+        start = time.perf_counter()
+        asked, request = self.search.ask(number)
+        spec, found = self._evaluate(request)
+        outcome = found if isinstance(found, str) else found.median_r
+        self.search.tell(asked, spec, outcome)
+        with suppress(TrackingError):
+            self.tracker.log_trial(self._record(number, spec, found, time.perf_counter() - start))
+        if isinstance(outcome, str):
+            return ToldTrial(number, spec, asked.params, math.nan, outcome)
+        return ToldTrial(number, spec, asked.params, outcome, "")
+
+    def _evaluate(self, request: Request) -> tuple[TrialSpec, TrialResult | str]:
+        """Return the absolute spec with what was found, or with the reason why nothing was."""
+        spec = request.spec
+        try:
+            spec = _absolute(request, self.evaluator)
+            result = self.evaluator.evaluate(spec)
+        except (Img2BrainError, ArithmeticError, ValueError, MemoryError) as error:
+            return spec, f"{type(error).__name__}: {error}"
+        if math.isnan(result.median_r):
+            n_undefined = int(result.summary["n_undefined"])
+            return spec, f"FitError: the prediction is constant for {n_undefined} of {len(result.scores)} voxels."
+        return spec, result
+
+    def _track_missing(self, told: list[ToldTrial]) -> None:
+        """Track what a kill or a failing store left out, evaluated anew: equal specs give equal results."""
+        tracked = self.tracker.finished()
+        missing = [trial for trial in told if trial.number not in tracked]
+        if missing:
+            log.info("tracking %d trials that the tracking store lacks", len(missing))
+        for trial in missing:
+            found = trial.failure or self.evaluator.evaluate(trial.spec)
+            self.tracker.log_trial(self._record(trial.number, trial.spec, found, 0.0))
+
+    def _record(self, number: int, spec: TrialSpec, found: TrialResult | str, wall_s: float) -> TrialRecord:
+        bank = self.setting.bank(spec)
+        trained = str(bank.facts["trained"])
+        if isinstance(found, str):
+            return TrialRecord(number, spec, trained, failure=found, wall_s=wall_s)
+        file = bank.scores_file(spec.layer, self.setting.split.train, self.setting.n_components, spec.n_components)
+        return TrialRecord(number, spec, trained, found, features_file=file, wall_s=wall_s)
+
+    def _publish(self, told: list[ToldTrial]) -> StudyOutcome:
+        best = best_trial(told)
+        name = self.setting.name
+        if best is None:
+            reason = told[-1].failure if told else "there are no trials"
+            raise FitError(f"All {len(told)} trials of {name} failed, the last one: {reason}")
+        run_id = self.tracker.finished()[best.number]
+        bank: FeatureBank = self.setting.bank(best.spec)
+        published = self.setting.publisher().publish(best.spec, best.median_r, run_id, bank, self.tracker)
+        notes = tuple(self.setting.space.edges(best.parameters))
+        return StudyOutcome(name, told, best, published, notes)
+
+    def _count(self) -> int:
+        n_cells, asked = self.search.n_cells, self.setting.spec.trials
+        if not n_cells:
+            assert asked is not None, "only a grid goes without a number of trials"
+            return asked
+        return min(n_cells, asked or n_cells)
+
+
+def best_trial(trials: list[ToldTrial]) -> ToldTrial | None:
+    """Return the trial with the highest objective, the first among equals; None where all failed."""
+    return max((trial for trial in trials if trial.succeeded), key=lambda trial: trial.median_r, default=None)
+
+
+def _absolute(request: Request, evaluator: Evaluator) -> TrialSpec:
+    """Turn relative hyperparameters into absolute ones, by the scale of the components at hand."""
+    if not request.relative:
+        return request.spec
+    scale = evaluator.alpha_scale(request.spec)
+    values = {
+        name: value * scale if name in request.relative else value for name, value in request.spec.parameters.items()
+    }
+    return request.spec.model_copy(update={"parameters": values})
+
+
+def _tell_what_changed(setting: Setting, stored: Mapping[str, Mapping[str, object]]) -> None:
+    """Say why a study of the same name is not gone on with."""
+    others = {name: found for name, found in stored.items() if name.rpartition("-")[0] == setting.spec.name}
+    if not others or setting.name in others:
+        return
+    name, found = list(others.items())[-1]
+    changed = [key for key, value in setting.description.items() if found.get(key) != value]
+    log.warning(
+        "%s differs from the stored study %s in %s: starting the new study %s",
+        setting.spec.name, name, ", ".join(changed) or "its seed", setting.name,
+    )  # fmt: skip
+
+
+class _Bar:
+    """A progress bar with the best so far on a terminal, some plain lines elsewhere."""
+
+    def __init__(self, total: int, told: list[ToldTrial]) -> None:
+        self._total = total
+        self._best = best_trial(told[:total])
+        self._n_done = min(len(told), total)
+        self._bar = tqdm(
+            total=total, initial=self._n_done, desc="trials", dynamic_ncols=True, disable=not sys.stderr.isatty()
+        )
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def show(self, trial: ToldTrial) -> None:
+        """Show a finished trial."""
+        self._n_done += 1
+        is_best = trial.succeeded and (self._best is None or trial.median_r > self._best.median_r)
+        self._best = trial if is_best else self._best
+        best = f"best {self._best.median_r:.4f} ({self._best.spec.label})" if self._best else "no score yet"
+        self._bar.set_postfix_str(best, refresh=False)
+        self._bar.update()
+        due = self._n_done % max(1, self._total // _LINES) == 0 or self._n_done == self._total
+        if self._bar.disable and (is_best or due or not trial.succeeded):
+            now = trial.failure or f"{trial.median_r:.4f}"
+            log.info("trial %d/%d: %s %s; %s", self._n_done, self._total, trial.spec.label, now, best)

@@ -1,0 +1,248 @@
+"""The search log: what was asked and told, in an Optuna journal that no kill can spoil.
+
+Suggestions depend on the seed, the number of the trial and the finished trials alone, not on the process: a search
+that was cut off anywhere goes on exactly as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from img2brain import digest
+from img2brain.errors import StoreError
+from img2brain.spec import TrialSpec
+from img2brain.store import Home
+from img2brain.study.space import Parameters, Request, Space
+
+SPEC, FAILURE, STUDY, POINT = "spec", "failure", "study", "point"
+
+_ATTEMPTS = 10  # at a point that was not tried yet; a small space may have none left
+
+
+@dataclass(frozen=True)
+class ToldTrial:
+    """A trial that is over.
+
+    Attributes
+    ----------
+    number : int
+        From 0; trials that were cut off have none.
+    spec : TrialSpec
+        What was tried.
+    parameters : mapping
+        What was asked for.
+    median_r : float
+        The objective; NaN where the trial failed.
+    failure : str
+        Why it failed.
+    """
+
+    number: int
+    spec: TrialSpec
+    parameters: Parameters
+    median_r: float
+    failure: str
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether there is a score."""
+        return not self.failure
+
+
+class Search:
+    """The search log of one study.
+
+    Parameters
+    ----------
+    home : Home
+        Holds the log.
+    name : str
+        The study's full name.
+    space : Space
+        What is searched.
+    sampler : {"tpe", "random", "grid"}
+        How it is searched.
+    seed : int
+        Seed of the sampler.
+    description : mapping
+        The study as plain data, kept with the log.
+    """
+
+    def __init__(
+        self, home: Home, name: str, space: Space, sampler: str, seed: int, description: Mapping[str, Any]
+    ) -> None:
+        self._space = space
+        self._sampler, self._seed = sampler, seed
+        self._cells: Sequence[Parameters] = tuple(space.grid()) if sampler == "grid" else ()
+        self.study = optuna.create_study(
+            storage=_storage(home), study_name=name, direction="maximize", load_if_exists=True
+        )
+        if STUDY not in self.study.user_attrs:
+            self.study.set_user_attr(STUDY, dict(description))
+        self._drop_cut_off()
+
+    @property
+    def n_cells(self) -> int:
+        """Cells of the grid; 0 for other samplers."""
+        return len(self._cells)
+
+    def told(self) -> list[ToldTrial]:
+        """Return the trials that are over, in the order they were asked."""
+        return _told(self.study)
+
+    def ask(self, number: int) -> tuple[optuna.Trial, Request]:
+        """Ask for the trial of this number: a new point, as long as some tries find one."""
+        tried = {trial.user_attrs[POINT] for trial in self.study.get_trials(deepcopy=False) if _is_over(trial)}
+        for attempt in range(_ATTEMPTS):
+            self.study.sampler = self._sampler_of(number, attempt)
+            trial = self.study.ask()
+            request = self._space.ask(trial)
+            if request.digest not in tried or attempt == _ATTEMPTS - 1:
+                break
+            self.study.tell(trial, state=TrialState.FAIL)
+        trial.set_user_attr(POINT, request.digest)
+        return trial, request
+
+    def tell(self, trial: optuna.Trial, spec: TrialSpec, outcome: float | str) -> None:
+        """Log what a trial found: its objective, or the reason why it failed."""
+        trial.set_user_attr(SPEC, spec.model_dump(mode="json"))
+        if isinstance(outcome, str):
+            trial.set_user_attr(FAILURE, outcome)
+            # Pruned, not failed: the sampler learns from a pruned trial that its neighbourhood is bad.
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, outcome)
+
+    def importances(self) -> dict[str, float]:
+        """Return the importance of each parameter, or nothing where there are too few trials to say."""
+        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return get_param_importances(self.study, evaluator=PedAnovaImportanceEvaluator())
+            except (ValueError, RuntimeError, ZeroDivisionError):
+                return {}
+
+    def _drop_cut_off(self) -> None:
+        """Close the trials of processes that were killed; they are asked for again."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _sampler_of(self, number: int, attempt: int) -> BaseSampler:
+        if self._sampler == "grid":
+            return _Listed(self._cells[number])
+        seed = int(digest.of_value([self._seed, number, attempt])[:8], 16)
+        if self._sampler == "random" or attempt > _ATTEMPTS // 2:
+            return RandomSampler(seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return TPESampler(seed=seed, multivariate=True, group=True)
+
+
+def stored_studies(home: Home) -> dict[str, Mapping[str, Any]]:
+    """Return the studies of the search log by full name, as the plain data they were made from."""
+    if not home.search_log.exists():
+        return {}
+    studies = optuna.get_all_study_summaries(_storage(home), include_best_trial=False)
+    return {item.study_name: item.user_attrs.get(STUDY, {}) for item in studies}
+
+
+def stored_trials(home: Home) -> dict[str, list[ToldTrial]]:
+    """Return the finished trials of all stored studies, by full name."""
+    if not home.search_log.exists():
+        return {}
+    storage = _storage(home)
+    names = optuna.get_all_study_names(storage)
+    return {name: _told(optuna.load_study(study_name=name, storage=storage)) for name in names}
+
+
+class _Listed(BaseSampler):
+    """A sampler that gives the values it is handed."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+
+    def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(self, study: Any, trial: FrozenTrial, search_space: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(self, study: Any, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
+        return self._parameters[name]
+
+
+class _FileLock:
+    """A journal lock that is free as soon as its process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(path)
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _storage(home: Home) -> JournalStorage:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    lock = _FileLock(home.search_log.with_suffix(".lock"))
+    try:
+        _mend(home.search_log, lock)
+        backend: BaseJournalBackend = JournalFileBackend(str(home.search_log), lock_obj=lock)  # type: ignore[arg-type]
+        return JournalStorage(backend)
+    except (OSError, json.JSONDecodeError, ValueError, KeyError) as error:
+        raise StoreError(f"The search log {home.search_log} cannot be read: {error}.") from None
+
+
+def _mend(path: Path, lock: _FileLock) -> None:
+    """Cut a last line that a kill or a full disk left unfinished: the next one would be glued to it."""
+    if not path.exists():
+        return
+    lock.acquire()
+    try:
+        with path.open("rb+") as log:
+            content = log.read()
+            if content and not content.endswith(b"\n"):
+                logging.getLogger(__name__).warning("the unfinished last line of %s is cut", path)
+                log.truncate(content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
+def _told(study: optuna.Study) -> list[ToldTrial]:
+    over = [trial for trial in study.get_trials(deepcopy=False) if _is_over(trial)]
+    return [_as_told(number, trial) for number, trial in enumerate(over)]
+
+
+def _is_over(trial: FrozenTrial) -> bool:
+    """Tell a trial that is over, well (complete) or badly (pruned), from one that was cut off (failed)."""
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def _as_told(number: int, trial: FrozenTrial) -> ToldTrial:
+    return ToldTrial(
+        number=number,
+        spec=TrialSpec.model_validate(trial.user_attrs[SPEC]),
+        parameters=trial.params,
+        median_r=trial.value if trial.value is not None else math.nan,
+        failure=trial.user_attrs.get(FAILURE, ""),
+    )

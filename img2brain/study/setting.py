@@ -1,0 +1,179 @@
+"""What a study needs before its first trial: data, rows, features and the space, each checked before work starts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from img2brain import digest
+from img2brain.backbones import check_request
+from img2brain.datasets._base import Dataset, Split, require_finite, shuffled
+from img2brain.datasets.folder import FolderDataset
+from img2brain.datasets.sample import write_sample
+from img2brain.errors import SpecError
+from img2brain.evaluate import BankKey, Evaluator, bank_key
+from img2brain.features.bank import FeatureBank
+from img2brain.features.extract import find_device
+from img2brain.publish import Publisher
+from img2brain.spec import BackboneSpec, DatasetSpec, StudySpec, TrialSpec
+from img2brain.store import Home
+from img2brain.study.space import Network, Space, find_domains
+from img2brain.tracking.records import StudyRecord
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A study made ready.
+
+    Attributes
+    ----------
+    spec : StudySpec
+        What was asked for.
+    dataset, split : Dataset, Split
+        The data and its rows.
+    banks : mapping of (backbone, weights digest, preprocessing) to FeatureBank
+        Features by network.
+    space : Space
+        What is searched.
+    """
+
+    spec: StudySpec
+    dataset: Dataset
+    split: Split
+    banks: Mapping[BankKey, FeatureBank]
+    space: Space
+
+    @property
+    def n_components(self) -> int:
+        """The largest size that any trial asks for."""
+        return max(self.spec.n_components)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """All that the search depends on, as plain data: studies of the same description are the same study."""
+        return {
+            "dataset": self.dataset.digest,
+            "split": self.split.digest,
+            "networks": [list(key) for key in self.banks],
+            "space": self.space.describe(),
+            "sampler": self.spec.sampler,
+            "seed": self.spec.seed,
+        }
+
+    @property
+    def name(self) -> str:
+        """The study's name with the digest of its description: another space is another study, never mixed."""
+        return f"{self.spec.name}-{digest.of_value(self.description)[:8]}"
+
+    @property
+    def record(self) -> StudyRecord:
+        """What the tracking store is told of the study."""
+        dataset = self.dataset
+        facts = {
+            "name": dataset.name,
+            "digest": dataset.digest,
+            "source": str(dataset.images[0].parent.parent.name),
+            "unit": dataset.unit,
+            "n_images": str(len(dataset.images)),
+            "n_voxels": str(dataset.n_voxels),
+        }
+        parameters = {
+            "study": self.name,
+            "sampler": self.spec.sampler,
+            "seed": str(self.spec.seed),
+            "split": self.spec.split.preset or f"seed {self.spec.split.seed}",
+            "dataset_digest": dataset.digest,
+            "split_digest": self.split.digest,
+            "n_train": str(len(self.split.train)),
+            "n_validation": str(len(self.split.validation)),
+            "n_confirmation": str(len(self.split.confirmation)),
+        }
+        rows = digest.of_digests([dataset.digest, self.split.digest])
+        return StudyRecord(self.name, dataset.name, facts, parameters, rows)
+
+    def bank(self, spec: TrialSpec) -> FeatureBank:
+        """Return the features of a trial's network."""
+        return self.banks[bank_key(spec)]
+
+    def extract(self) -> None:
+        """Compute the features that are missing: one pass over the images per network."""
+        for bank in self.banks.values():
+            bank.prepare(self.split.development, self.n_components)
+
+    def evaluator(self) -> Evaluator:
+        """Return what evaluates trials; it sees the development rows only."""
+        return Evaluator(self.dataset.development(self.split), self.split, self.banks, self.n_components)
+
+    def publisher(self) -> Publisher:
+        """Return what publishes trials."""
+        return Publisher(self.dataset, self.split, self.n_components)
+
+
+def make_ready(spec: StudySpec, home: Home) -> Setting:
+    """Check everything that a study names, and open its data.
+
+    Raises
+    ------
+    SpecError
+        For a name, layer or size that is not there.
+    DataError
+        If the dataset is not as its layout says, or a response is not finite.
+    WeightsError
+        If the weights are not there.
+    """
+    for item in spec.backbones:
+        check_request(item.name, item.weights, item.layers or (), item.preprocessing)
+    domains = find_domains(spec)
+    find_device(spec.device)
+    dataset = open_dataset(spec.dataset, home)
+    require_finite(dataset)
+    split = dataset.split(spec.split)
+    _require_rows(spec, split)
+    log.info("%s: %d images, %d voxels; %s", dataset.name, len(dataset.images), dataset.n_voxels, _rows_text(split))
+    banks = {item: _bank(item, dataset, home, spec.device) for item in spec.backbones}
+    space = Space(spec, domains, {item: _network(bank) for item, bank in banks.items()})
+    by_key: dict[BankKey, FeatureBank] = {
+        (item.name, bank.facts["weights_digest"], item.preprocessing): bank for item, bank in banks.items()
+    }
+    return Setting(spec, dataset, split, by_key, space)
+
+
+def open_dataset(spec: DatasetSpec, home: Home) -> Dataset:
+    """Open the dataset that a study names, writing sample data where it asks for it."""
+    dataset: Dataset = FolderDataset.open(spec.path or _sample(spec, home))
+    return dataset if spec.shuffle is None else shuffled(dataset, spec.shuffle)
+
+
+def _bank(spec: BackboneSpec, dataset: Dataset, home: Home, device: str) -> FeatureBank:
+    return FeatureBank(spec, dataset.images, dataset.image_digests, home.store, device)
+
+
+def _network(bank: FeatureBank) -> Network:
+    return Network(bank.facts["label"], bank.facts["weights_digest"], bank.layers)
+
+
+def _sample(spec: DatasetSpec, home: Home) -> Path:
+    sample = spec.sample
+    assert sample is not None, "a dataset spec has a path or a sample"
+    folder = home.datasets / f"sample-{sample.images}x{sample.voxels}-seed{sample.seed}"
+    with home.lock(f"dataset {folder.name}"):
+        if not folder.exists():
+            log.info("writing sample data: %d images, %d voxels", sample.images, sample.voxels)
+            write_sample(folder, n_images=sample.images, n_voxels=sample.voxels, seed=sample.seed)
+    return folder
+
+
+def _require_rows(spec: StudySpec, split: Split) -> None:
+    largest, n_rows = max(spec.n_components), len(split.train)
+    if largest >= n_rows:
+        raise SpecError(f"'n_components' must be below the number of training rows, {n_rows}. Got {largest}.")
+
+
+def _rows_text(split: Split) -> str:
+    parts = {"training": split.train, "validation": split.validation, "confirmation": split.confirmation}
+    return ", ".join(f"{len(rows)} {name}" for name, rows in parts.items()) + " rows"

@@ -1,0 +1,263 @@
+"""The search space of a study, between its spec and Optuna's distributions.
+
+A layer is searched as a relative depth from 0 to 1, so that networks of any number of layers share one joint space.
+Alpha is asked for only where the regressor has one, relative to the spectrum of the components where the study file
+gives no absolute range.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from img2brain.errors import SpecError, did_you_mean
+from img2brain.regressors._base import Hyperparameter
+from img2brain.spec import REGRESSORS, BackboneSpec, Domain, Interval, RegressorSpec, StudySpec, TrialSpec
+
+Number = int | float
+Parameters = Mapping[str, Any]
+
+GRID_POINTS = 5
+_EDGE = 0.02  # of a range, in the scale that it is searched in
+
+
+class Asker(Protocol):
+    """The part of an Optuna trial that a space needs."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Ask for a number."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """Ask for a whole number."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Ask for one of several values."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval of one hyperparameter.
+
+    Attributes
+    ----------
+    low, high : float
+        Its ends.
+    log, integer : bool
+        How it is searched.
+    relative : bool
+        In units of the regressor's scale at the layer and size at hand.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+    relative: bool = False
+
+    def ask(self, trial: Asker, name: str) -> Number:
+        """Ask for a value."""
+        if self.integer:
+            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def points(self) -> list[Number]:
+        """Return the values that a grid tries."""
+        space = np.geomspace if self.log else np.linspace
+        values = space(self.low, self.high, GRID_POINTS)
+        return sorted({round(value) for value in values}) if self.integer else [float(value) for value in values]
+
+    def edge(self, value: Number) -> str:
+        """Say which end of the range a value lies at, if any."""
+        low, high, place = (math.log(x) if self.log else x for x in (self.low, self.high, value))
+        share = (place - low) / (high - low)
+        return "lower" if share <= _EDGE else "upper" if share >= 1 - _EDGE else ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Several values of one hyperparameter; a single one is fixed and never asked for."""
+
+    values: tuple[Any, ...]
+    relative: bool = False
+
+    def ask(self, trial: Asker, name: str) -> Any:
+        """Ask for a value."""
+        return self.values[0] if len(self.values) == 1 else trial.suggest_categorical(name, list(self.values))
+
+    def points(self) -> list[Any]:
+        """Return the values that a grid tries."""
+        return list(self.values)
+
+    def edge(self, value: Any) -> str:
+        """Say which end of the listed numbers a value is, if any."""
+        numbers = sorted(item for item in self.values if isinstance(item, int | float))
+        if len(numbers) < 3:
+            return ""
+        return "lower" if value == numbers[0] else "upper" if value == numbers[-1] else ""
+
+
+Domains = Mapping[str, Mapping[str, Range | Choice]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone as trials name it.
+
+    Attributes
+    ----------
+    weights, weights_digest : str
+        Their name, free of any machine's folders, and the digest that tells them from others of that name.
+    layers : tuple of str
+        Shallow to deep.
+    """
+
+    weights: str
+    weights_digest: str
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A trial as the search asks for it: its spec, in which some hyperparameters are still relative."""
+
+    spec: TrialSpec
+    relative: frozenset[str]
+
+    @property
+    def digest(self) -> str:
+        """Names the point: equal requests are the same trial."""
+        return self.spec.digest
+
+
+class Space:
+    """The search space of a study.
+
+    Parameters
+    ----------
+    spec : StudySpec
+        The study.
+    domains : mapping of str to mapping of str to Range or Choice
+        Where each hyperparameter of each regressor is searched; see `find_domains`.
+    networks : mapping of BackboneSpec to Network
+        The backbones.
+    """
+
+    def __init__(self, spec: StudySpec, domains: Domains, networks: Mapping[BackboneSpec, Network]) -> None:
+        self._backbones = {_label(item, spec.backbones): item for item in spec.backbones}
+        self._networks = {label: networks[item] for label, item in self._backbones.items()}
+        self._sizes = Choice(spec.n_components)
+        self._domains = domains
+
+    def ask(self, trial: Asker) -> Request:
+        """Ask for the next point."""
+        label = Choice(tuple(self._backbones)).ask(trial, "backbone")
+        depth = trial.suggest_float("depth", 0.0, 1.0) if self._has_depth else 0.0
+        n_components = self._sizes.ask(trial, "n_components")
+        regressor = Choice(tuple(self._domains)).ask(trial, "regressor")
+        domains = self._domains[regressor]
+        values = {name: domain.ask(trial, f"{regressor}.{name}") for name, domain in domains.items()}
+        return self._request(label, depth, n_components, regressor, values)
+
+    def grid(self) -> Iterator[Parameters]:
+        """Yield every cell of the grid, as the parameters that `ask` asks for."""
+        for label, network in self._networks.items():
+            n_layers = len(network.layers)
+            for index, size, (regressor, domains) in itertools.product(
+                range(n_layers), self._sizes.points(), self._domains.items()
+            ):
+                shared = {"backbone": label, "depth": (index + 0.5) / n_layers, "n_components": size}
+                for values in itertools.product(*(domain.points() for domain in domains.values())):
+                    own = {f"{regressor}.{name}": value for name, value in zip(domains, values, strict=True)}
+                    yield {**shared, "regressor": regressor, **own}
+
+    def edges(self, parameters: Parameters) -> list[str]:
+        """Say which parameters of a trial lie at the edge of their range."""
+        regressor = parameters.get("regressor", next(iter(self._domains)))
+        asked: dict[str, Range | Choice] = {"n_components": self._sizes}
+        asked |= {f"{regressor}.{name}": domain for name, domain in self._domains[regressor].items()}
+        found = {name: domain.edge(parameters[name]) for name, domain in asked.items() if name in parameters}
+        return [f"{name} lies at the {side} edge of its range" for name, side in found.items() if side]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the space as plain data, for its digest."""
+        return {
+            "layers": {label: list(network.layers) for label, network in self._networks.items()},
+            "n_components": list(self._sizes.values),
+            "regressors": {
+                regressor: {name: asdict(domain) for name, domain in domains.items()}
+                for regressor, domains in self._domains.items()
+            },
+        }
+
+    @property
+    def _has_depth(self) -> bool:
+        return max(len(network.layers) for network in self._networks.values()) > 1
+
+    def _request(
+        self, label: str, depth: float, n_components: int, regressor: str, values: Mapping[str, Number]
+    ) -> Request:
+        backbone, network = self._backbones[label], self._networks[label]
+        layers = network.layers
+        spec = TrialSpec(
+            backbone=backbone.name,
+            weights=network.weights,
+            weights_digest=network.weights_digest,
+            preprocessing=backbone.preprocessing,
+            layer=layers[min(int(depth * len(layers)), len(layers) - 1)],
+            n_components=n_components,
+            regressor=regressor,
+            parameters=dict(values),
+        )
+        relative = {name for name, domain in self._domains[regressor].items() if domain.relative}
+        return Request(spec, frozenset(relative))
+
+
+def _label(item: BackboneSpec, others: tuple[BackboneSpec, ...]) -> str:
+    """Name a backbone, by no more than tells it from the others."""
+    fields = ("name", "weights", "preprocessing")
+    for n_fields in range(1, len(fields) + 1):
+        labels = [" ".join(str(getattr(other, name)) for name in fields[:n_fields]) for other in others]
+        label = " ".join(str(getattr(item, name)) for name in fields[:n_fields])
+        if labels.count(label) == 1:
+            break
+    return label
+
+
+def find_domains(spec: StudySpec) -> Domains:
+    """Find where each hyperparameter is searched: as the study says, or by the regressor's default.
+
+    Raises
+    ------
+    SpecError
+        If a regressor has no hyperparameter of a name that the study gives, or a value is not allowed.
+    """
+    return {item.name: _domains(item) for item in spec.regressors}
+
+
+def _domains(spec: RegressorSpec) -> dict[str, Range | Choice]:
+    component = REGRESSORS[spec.name]
+    known = component().get_params()
+    domains: dict[str, Range | Choice] = {name: _default(item) for name, item in component.search.items()}
+    for name, domain in spec.search.items():
+        if name not in known:
+            raise SpecError(f"Unknown hyperparameter {name!r} of {spec.name}. {did_you_mean(name, known)}")
+        found = _given(domain, integer=name in component.search and component.search[name].integer)
+        for value in found.points() if isinstance(found, Choice) else (found.low, found.high):
+            component(**{name: int(value) if isinstance(found, Range) and found.integer else value}).check_parameters()
+        domains[name] = found
+    return domains
+
+
+def _default(item: Hyperparameter) -> Range:
+    return Range(item.low, item.high, log=item.log, integer=item.integer, relative=item.relative)
+
+
+def _given(domain: Domain, *, integer: bool) -> Range | Choice:
+    if isinstance(domain, Interval):
+        return Range(domain.low, domain.high, log=domain.log, integer=integer)
+    return Choice(domain if isinstance(domain, tuple) else (domain,))

@@ -1,0 +1,169 @@
+"""The MLflow store: opened quietly, once, under a lock, its failures turned into one clear line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from img2brain.errors import TrackingError
+from img2brain.store import Home
+
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for each run on a server
+    "MLFLOW_LOG_UV_FILES": "false",  # a lock file names the index that it was made with
+    "MLFLOW_UV_AUTO_DETECT": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
+
+class TrackingStore:
+    """An MLflow tracking store and registry.
+
+    Parameters
+    ----------
+    home : Home
+        Holds the store (``mlflow.db`` and ``artifacts``), unless the environment variable ``MLFLOW_TRACKING_URI``
+        names a server.
+
+    Attributes
+    ----------
+    uri : str
+        The tracking and registry URI.
+    client : mlflow.MlflowClient
+        Its client.
+
+    Raises
+    ------
+    TrackingError
+        If the store cannot be opened.
+    """
+
+    def __init__(self, home: Home) -> None:
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        server = os.environ.get("MLFLOW_TRACKING_URI", "")
+        self._artifacts = None if server else home.artifacts
+        self.uri = server or f"sqlite:///{home.database}"
+        with answering(self.uri), home.lock("tracking store"):
+            self.client = self._open()
+
+    def experiment(self, name: str) -> str:
+        """Return the id of the experiment of this name, made where it is not there."""
+        with answering(self.uri):
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                where = self._artifacts.as_uri() if self._artifacts else None
+                return str(self.client.create_experiment(name, artifact_location=where))
+            if found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(found.experiment_id)
+            return str(found.experiment_id)
+
+    def attach(self, run: Any, path: Path, name: str) -> None:
+        """Make a file an artifact of a run; on a local store as a link, so that equal content takes its space once.
+
+        Parameters
+        ----------
+        run : mlflow.entities.Run
+            The run.
+        path : Path
+            A file that never changes.
+        name : str
+            Where it is found among the artifacts, such as ``"model/regressor.json"``.
+        """
+        folder = _local_folder(run.info.artifact_uri)
+        if folder is None:
+            with _under_its_name(path, name) as upload:
+                self.client.log_artifact(run.info.run_id, str(upload), str(Path(name).parent) if "/" in name else None)
+            return
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(path, target)
+        except OSError:
+            shutil.copyfile(path, target)
+
+    def _open(self) -> Any:
+        import mlflow
+        from mlflow.tracking import MlflowClient
+
+        for noisy in ("alembic", "mlflow"):  # their levels are set by the import
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        with _same_environment("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            mlflow.set_tracking_uri(self.uri)
+            mlflow.set_registry_uri(self.uri)
+        client = MlflowClient(self.uri, registry_uri=self.uri)
+        client.search_experiments(max_results=1)
+        return client
+
+
+@contextmanager
+def _same_environment(*names: str) -> Iterator[None]:
+    """Undo what MLflow sets for subprocesses: the next home in this process would take it for a server of the user."""
+    before = {name: os.environ.pop(name, None) for name in names}
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+@contextmanager
+def _under_its_name(path: Path, name: str) -> Iterator[Path]:
+    """Hand out the file under the name that it shall have: an upload keeps the name of its file."""
+    if path.name == Path(name).name:
+        yield path
+        return
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        renamed = Path(folder) / Path(name).name
+        shutil.copyfile(path, renamed)
+        yield renamed
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Turn every failure of the tracking store into one clear line.
+
+    Raises
+    ------
+    TrackingError
+        Naming the store and the reason.
+    """
+    import requests
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
+        reason = next(iter(str(getattr(error, "orig", None) or error).splitlines()), type(error).__name__)
+        raise TrackingError(f"The tracking store {_without_password(uri)} does not answer: {reason}") from error
+
+
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
+
+
+def _local_folder(uri: str) -> Path | None:
+    """Return the folder that a ``file:`` URI or a plain path names, or None for a remote place."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("", "file"):
+        return None
+    with suppress(ValueError):
+        return Path(url2pathname(parts.path))
+    return None

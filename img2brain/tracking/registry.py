@@ -1,0 +1,180 @@
+"""The registry: models under a dataset's name, the best of them under the alias `champion`."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from img2brain.errors import ModelError, did_you_mean
+from img2brain.tracking._store import TrackingStore, answering
+
+CHAMPION = "champion"
+_RUN, _ROWS = "img2brain.run", "img2brain.rows"
+_REQUIREMENTS = ("img2brain", "mlflow", "torch", "torchvision", "scikit-learn", "numpy", "pillow", "safetensors")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered model version.
+
+    Attributes
+    ----------
+    name : str
+        The dataset's name.
+    version : str
+        Of the model.
+    aliases : tuple of str
+        Such as ``("champion",)``.
+    tags : mapping of str to str
+        Its scores, run and rows.
+    """
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
+
+    @property
+    def run_id(self) -> str:
+        """The run of the trial that it comes from."""
+        return self.tags.get(_RUN, "")
+
+    @property
+    def rows_digest(self) -> str:
+        """Names the rows that it was scored on."""
+        return self.tags.get(_ROWS, "")
+
+    def score(self, part: str) -> float:
+        """Return the median r on a part, NaN where there is none."""
+        return float(self.tags.get(f"{part}_median_r", "nan"))
+
+
+class Registry:
+    """Registers models and finds them again.
+
+    Parameters
+    ----------
+    store : TrackingStore
+        Where they are kept.
+    """
+
+    def __init__(self, store: TrackingStore) -> None:
+        self._store = store
+
+    def versions(self, name: str | None = None) -> list[Registered]:
+        """Return the registered versions, the newest first, of one name or of all."""
+        with answering(self._store.uri):
+            models = {model.name: model for model in self._store.client.search_registered_models(max_results=1000)}
+            found = self._store.client.search_model_versions(f"name='{name}'" if name else "", max_results=10_000)
+            items = [_as_registered(item, models.get(item.name)) for item in found]
+        return sorted(items, key=lambda item: (item.name, -int(item.version)))
+
+    def champion(self, name: str) -> Registered | None:
+        """Return the version under the alias `champion`, or None."""
+        return next((item for item in self.versions(name) if CHAMPION in item.aliases), None)
+
+    def find(self, reference: str) -> Registered:
+        """Return the version that ``NAME``, ``NAME@ALIAS`` or ``NAME/VERSION`` names; a bare name is its champion.
+
+        Raises
+        ------
+        ModelError
+            If there is none.
+        """
+        text = reference.removeprefix("models:/")
+        name, _, alias = text.partition("@")
+        name, _, number = name.partition("/")
+        versions = [item for item in self.versions() if item.name == name]
+        if not versions:
+            known = sorted({item.name for item in self.versions()})
+            raise ModelError(f"No model is registered as {name!r}. {did_you_mean(name, known)}")
+        alias = alias or ("" if number else CHAMPION)
+        for item in versions:
+            if item.version == number or alias in item.aliases:
+                return item
+        wanted = f"version {number}" if number else f"alias {alias!r}"
+        raise ModelError(
+            f"The model {name!r} has no {wanted}. It has version {', '.join(v.version for v in versions)}."
+        )
+
+    @contextmanager
+    def files(self, item: Registered) -> Iterator[Path]:
+        """Hand out the folder of a version's encoding model."""
+        import mlflow
+
+        with tempfile.TemporaryDirectory() as scratch, answering(self._store.uri):
+            uri = f"models:/{item.name}/{item.version}"
+            folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch))
+            found = next(iter(sorted(folder.rglob("model.json"))), None)
+            if found is None:
+                raise ModelError(f"The model {item.name!r} version {item.version} is not of img2brain.")
+            yield found.parent
+
+    def register(self, name: str, folder: Path, run_id: str, n_voxels: int, tags: Mapping[str, str]) -> Registered:
+        """Log a saved model under a run and register it; a run that is registered already is not registered twice."""
+        for item in self.versions(name):
+            if item.run_id == run_id:
+                return item
+        with answering(self._store.uri):
+            info = _log(self._store, folder, run_id, n_voxels)
+            self._ensure(name)
+            made = self._store.client.create_model_version(
+                name, info.model_uri, run_id=run_id, tags={_RUN: run_id, **tags}, model_id=info.model_id
+            )
+            return _as_registered(made, None)
+
+    def crown(self, item: Registered) -> None:
+        """Give a version the alias `champion`."""
+        with answering(self._store.uri):
+            self._store.client.set_registered_model_alias(item.name, CHAMPION, item.version)
+
+    def _ensure(self, name: str) -> None:
+        known = self._store.client.search_registered_models(f"name='{name}'")
+        if not any(item.name == name for item in known):
+            self._store.client.create_registered_model(
+                name, description=f"Encoding models of {name}: images to responses."
+            )
+
+
+def _log(store: TrackingStore, folder: Path, run_id: str, n_voxels: int) -> Any:
+    """Log a model as code beside its files; no pickle is written."""
+    import mlflow
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("string", "image")]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, n_voxels))]),
+    )
+    # Made here, since MLflow itself would put it into its default experiment, whose artifacts lie in the working folder.
+    run = store.client.get_run(run_id)
+    made = store.client.create_logged_model(
+        run.info.experiment_id, "encoding-model", run_id, params=run.data.params, tags={_RUN: run_id}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice to add an example of the input: the signature is given
+        return Model.log(
+            artifact_path=None,
+            name=made.name,
+            model_id=made.model_id,
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            python_model=str(Path(__file__).parents[1] / "flavor.py"),
+            artifacts={"model": str(folder)},
+            signature=signature,
+            pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
+        )
+
+
+def _as_registered(item: Any, model: Any) -> Registered:
+    aliases = getattr(model, "aliases", {}) or {}
+    own = tuple(alias for alias, number in aliases.items() if str(number) == str(item.version))
+    return Registered(item.name, str(item.version), own or tuple(item.aliases or ()), dict(item.tags or {}))

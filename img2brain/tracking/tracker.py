@@ -1,0 +1,229 @@
+"""Studies and trials as MLflow runs: one parent run per study, one child run per trial."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from img2brain.result import TrialResult
+from img2brain.store import Home
+from img2brain.tracking._store import TrackingStore, answering
+from img2brain.tracking.records import StudyRecord, TrackedTrial, TrialRecord
+
+_PAGE = 1000
+_PARAMETER_LENGTH = 6000
+KIND, STUDY, TRIAL, ROWS = "img2brain.kind", "img2brain.study", "img2brain.trial", "img2brain.rows"
+FAILURE, REGISTERED, DATASET = "img2brain.failure", "img2brain.registered", "img2brain.dataset"
+
+
+class Tracker:
+    """Tracks one study, and finds what is tracked.
+
+    Parameters
+    ----------
+    home : Home
+        Holds the tracking store.
+    study : StudyRecord
+        The study; its parent run is made where it is not there.
+    """
+
+    def __init__(self, home: Home, study: StudyRecord) -> None:
+        self.store = TrackingStore(home)
+        self.study = study
+        self._experiment = self.store.experiment(study.experiment)
+        with answering(self.store.uri):
+            self.run = self._parent()
+
+    def finished(self) -> dict[int, str]:
+        """Return the run ids of the trials that are tracked whole, by number, and drop the half-tracked ones."""
+        found: dict[int, str] = {}
+        with answering(self.store.uri):
+            for run in _search(self.store, [self._experiment], f"tags.`{STUDY}` = '{self.study.name}'"):
+                number = run.data.tags.get(TRIAL)
+                if number is None:
+                    continue
+                if run.info.status == "RUNNING" or int(number) in found:
+                    self.store.client.delete_run(run.info.run_id)
+                else:
+                    found[int(number)] = run.info.run_id
+        return found
+
+    def log_trial(self, trial: TrialRecord) -> str:
+        """Track a trial, failed or not, as a child run.
+
+        Parameters
+        ----------
+        trial : TrialRecord
+            What was tried and found.
+
+        Returns
+        -------
+        str
+            The run id.
+
+        Raises
+        ------
+        TrackingError
+            If the store does not answer. The trial is not lost: it can be tracked again from the search log.
+        """
+        with answering(self.store.uri):
+            run = self._create_run(f"{trial.number:04d} {trial.spec.label}"[:250], self._trial_tags(trial))
+            self._log_batch(run, self._trial_parameters(trial), _trial_metrics(trial))
+            self._log_dataset(run)
+            if trial.result is not None:
+                self._log_arrays(run, trial, trial.result)
+            self.store.client.set_terminated(run.info.run_id, "FAILED" if trial.failure else "FINISHED")
+        return str(run.info.run_id)
+
+    def log_confirmation(self, run_id: str, summary: Mapping[str, float], scores: np.ndarray[Any, Any]) -> None:
+        """Add the confirmation score to the run of the trial that was published."""
+        with answering(self.store.uri), tempfile.TemporaryDirectory() as folder:
+            run = self.store.client.get_run(run_id)
+            self._log_batch(run, {}, {f"confirmation_{name}": value for name, value in summary.items()})
+            path = Path(folder) / "confirmation_accuracy.npy"
+            np.save(path, scores)
+            self.store.attach(run, path, path.name)
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        with answering(self.store.uri):
+            for name, value in tags.items():
+                self.store.client.set_tag(run_id, name, value)
+
+    def log_pages(self, pages: Mapping[str, Path], metrics: Mapping[str, float], note: str) -> None:
+        """Add pages, summary metrics and a note in Markdown to the parent run."""
+        with answering(self.store.uri):
+            for name, path in pages.items():
+                self.store.attach(self.run, path, name)
+            self._log_batch(self.run, {}, metrics)
+            self.tag(self.run.info.run_id, {"mlflow.note.content": note})
+
+    def close(self, status: str = "FINISHED") -> None:
+        """Close the parent run."""
+        with answering(self.store.uri):
+            self.store.client.set_terminated(self.run.info.run_id, status)
+
+    def _parent(self) -> Any:
+        tags = {KIND: "study", STUDY: self.study.name, ROWS: self.study.rows_digest} | _versions()
+        query = f"tags.`{STUDY}` = '{self.study.name}' and tags.`{KIND}` = 'study'"
+        run = next(_search(self.store, [self._experiment], query), None)
+        if run is None:
+            run = self._create_run(self.study.name, tags, parent=False)
+            self._log_batch(run, self.study.parameters, {})
+            self._log_dataset(run)
+        else:
+            self.store.client.update_run(run.info.run_id, status="RUNNING")
+        return run
+
+    def _trial_tags(self, trial: TrialRecord) -> dict[str, str]:
+        tags = {KIND: "trial", STUDY: self.study.name, TRIAL: str(trial.number), ROWS: self.study.rows_digest}
+        tags[DATASET] = json.dumps(dict(self.study.dataset))
+        return tags | ({FAILURE: trial.failure} if trial.failure else {}) | _versions()
+
+    def _trial_parameters(self, trial: TrialRecord) -> dict[str, str]:
+        spec = trial.spec.model_dump(mode="json")
+        values = {**spec.pop("parameters"), **spec, "trained": trial.trained, **self.study.parameters}
+        return {name: str(value) for name, value in values.items()}
+
+    def _create_run(self, name: str, tags: Mapping[str, str], *, parent: bool = True) -> Any:
+        if parent:
+            tags = {**tags, "mlflow.parentRunId": self.run.info.run_id}
+        return self.store.client.create_run(self._experiment, start_time=_now_ms(), tags=dict(tags), run_name=name)
+
+    def _log_batch(self, run: Any, parameters: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric, Param
+
+        now = _now_ms()
+        self.store.client.log_batch(
+            run.info.run_id,
+            metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
+            params=[Param(name, value[:_PARAMETER_LENGTH]) for name, value in parameters.items()],
+        )
+
+    def _log_dataset(self, run: Any) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        facts = self.study.dataset
+        profile = json.dumps({name: value for name, value in facts.items() if name.startswith("n_")})
+        dataset = Dataset(facts["name"], facts["digest"][:32], "local", facts["source"], None, profile)
+        tags = [InputTag("mlflow.data.context", "search")]
+        self.store.client.log_inputs(run.info.run_id, [DatasetInput(dataset, tags)])
+
+    def _log_arrays(self, run: Any, trial: TrialRecord, result: TrialResult) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, path in _write_arrays(Path(folder), result).items():
+                self.store.attach(run, path, name)
+        if trial.features_file is not None:
+            self.store.attach(run, trial.features_file, "features.npy")
+
+
+def tracked_trials(store: TrackingStore, experiment: str | None = None) -> list[TrackedTrial]:
+    """Find the finished trials in the store, of one experiment or of all."""
+    with answering(store.uri):
+        experiments = [item for item in store.client.search_experiments() if experiment in (None, item.name)]
+        ids = [item.experiment_id for item in experiments]
+        query = f"tags.`{KIND}` = 'trial' and attributes.status = 'FINISHED'"
+        return [_as_tracked(run) for run in _search(store, ids, query)] if ids else []
+
+
+def _as_tracked(run: Any) -> TrackedTrial:
+    tags = run.data.tags
+    return TrackedTrial(
+        run_id=run.info.run_id,
+        study=tags[STUDY],
+        number=int(tags[TRIAL]),
+        rows_digest=tags[ROWS],
+        parameters=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        dataset=json.loads(tags.get(DATASET, "{}")),
+        registered=tags.get(REGISTERED, ""),
+    )
+
+
+def _search(store: TrackingStore, experiments: list[str], query: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = store.client.search_runs(experiments, query, max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _trial_metrics(trial: TrialRecord) -> dict[str, float]:
+    if trial.result is None:
+        return {"wall_s": trial.wall_s}
+    return {**trial.result.summary, **trial.result.timings, "wall_s": trial.wall_s}
+
+
+def _write_arrays(folder: Path, result: TrialResult) -> dict[str, Path]:
+    """Write accuracies and the fitted model; of one that keeps rows its settings alone: the features are logged."""
+    paths = {name: folder / Path(name).name for name in ("accuracy.npy", "model/regressor.json")}
+    np.save(paths["accuracy.npy"], result.scores)
+    described = {
+        "regressor": result.spec.regressor,
+        "parameters": dict(result.spec.parameters),
+        "keeps_rows": result.estimator.keeps_rows,
+    }
+    paths["model/regressor.json"].write_text(json.dumps(described, indent=1), encoding="utf-8")
+    if not result.estimator.keeps_rows:
+        paths["model/regressor.safetensors"] = folder / "regressor.safetensors"
+        arrays = {name: np.ascontiguousarray(value) for name, value in result.estimator.to_arrays().items()}
+        save_file(arrays, paths["model/regressor.safetensors"])
+    return paths
+
+
+def _versions() -> dict[str, str]:
+    return {"img2brain.version": version("img2brain"), "mlflow.source.name": "img2brain", "mlflow.source.type": "LOCAL"}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
