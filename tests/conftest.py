@@ -1,10 +1,54 @@
-"""Fixtures that every test may ask for."""
+"""Fixtures that every test may ask for: recordings, homes, studies, real processes, a browser."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from img2brain.datasets.sample import write_sample
+from img2brain.spec import StudySpec, parse
+from img2brain.store import Home
+
+MakeSpec = Callable[..., StudySpec]
+NewHome = Callable[..., Path]
+
+STUDY = """
+name = "small"
+trials = 9
+seed = 1
+n_components = [3, 8, 16]
+regressors = ["linear", "ridge", "lasso", "k_neighbors"]
+
+[dataset]
+path = {path}
+
+[[backbones]]
+name = "squeezenet1_1"
+weights = "random:0"
+layers = ["features.2", "features.5", "features.12"]
+"""
+
+THEIR_WARNINGS = (  # of libraries about each other, which nobody here can mend
+    "ignore:The ``noload`` loader strategy is deprecated",  # MLflow 3.17 with SQLAlchemy 2.1
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let warnings pass that are not ours."""
+    for warning in THEIR_WARNINGS:
+        config.addinivalue_line("filterwarnings", warning)
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +58,242 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real recordings is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset folder of 60 pictures (6 of them test images with responses) and 20 voxels. No test changes it."""
+    return write_sample(tmp_path_factory.mktemp("recordings") / "sample", n_images=60, n_voxels=20, seed=0, size=64)
+
+
+@pytest.fixture(scope="session")
+def study_file(recordings: Path) -> Callable[..., Path]:
+    """Write a small study file into a folder, with some lines of it replaced."""
+
+    def write(folder: Path, *changes: tuple[str, str], dataset: Path = recordings) -> Path:
+        text = STUDY.format(path=json.dumps(str(dataset)))
+        for old, new in changes:
+            assert old in text, old
+            text = text.replace(old, new)
+        path = folder / "small.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def make_spec(recordings: Path) -> MakeSpec:
+    """Make the spec of the small study, with some of its fields changed."""
+
+    def make(dataset: Path = recordings, **changes: Any) -> StudySpec:
+        table = tomllib.loads(STUDY.format(path=json.dumps(str(dataset))))
+        return parse(StudySpec, table | changes, "the test's study")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracking store without a run: copying it takes milliseconds where making it takes seconds."""
+    from img2brain.tracking._store import TrackingStore
+
+    home = Home(tmp_path_factory.mktemp("empty"))
+    TrackingStore(home)
+    return home.database
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished small study: its spec, its home and what became of it. No test changes it."""
+
+    spec: StudySpec
+    home: Path
+    outcome: Any
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path, make_spec: MakeSpec) -> Finished:
+    """The small study, undisturbed."""
+    from img2brain.study.runner import run_study
+
+    home = tmp_path_factory.mktemp("finished")
+    shutil.copyfile(_empty_database, home / "mlflow.db")
+    spec = make_spec()
+    return Finished(spec, home, run_study(spec, home))
+
+
+@pytest.fixture
+def finished_copy(finished: Finished, tmp_path: Path) -> Path:
+    """A copy of the finished home's search log, cache and tracking store, for a test that changes it.
+
+    The tracking store names the original's artifacts: they can be read, and what is new goes beside them.
+    """
+    home = tmp_path / "copy"
+    shutil.copytree(finished.home, home, ignore=shutil.ignore_patterns("artifacts", "*.lock", "locks"))
+    return home
+
+
+@pytest.fixture
+def new_home(tmp_path: Path, _empty_database: Path, request: pytest.FixtureRequest) -> NewHome:
+    """Make a home with an empty tracking store; a warm one has the features of the small study."""
+
+    def make(name: str = "home", *, warm: bool = False) -> Path:
+        home = tmp_path / name
+        home.mkdir()
+        shutil.copyfile(_empty_database, home / "mlflow.db")
+        if warm:
+            cache = request.getfixturevalue("finished").home / "cache"
+            shutil.copytree(cache, home / "cache", ignore=shutil.ignore_patterns("locks", "unfinished"))
+        return home
+
+    return make
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a home keeps of a study: what was told, and what is tracked of each trial, by number."""
+
+    told: list[tuple[Any, ...]]
+    tracked: dict[int, tuple[str, dict[str, str]]]
+    n_runs: int
+
+
+@pytest.fixture(scope="session")
+def kept() -> Callable[..., Kept]:
+    """Read back what a home keeps of its only study."""
+
+    def read(home: Path, study: str = "small") -> Kept:
+        from img2brain.study.search import stored_trials
+        from img2brain.tracking._store import TrackingStore
+
+        (told,) = (trials for name, trials in stored_trials(Home(home)).items() if name.rpartition("-")[0] == study)
+        client = TrackingStore(Home(home)).client
+        experiments = [item.experiment_id for item in client.search_experiments()]
+        runs = client.search_runs(experiments, f"tags.`img2brain.study` LIKE '{study}-%'", max_results=1000)
+        trials = [run for run in runs if "img2brain.trial" in run.data.tags]
+        tracked = {int(run.data.tags["img2brain.trial"]): (run.info.status, run.data.params) for run in trials}
+        rounded = [
+            (t.number, t.spec.layer, t.spec.n_components, t.spec.regressor, round(t.median_r, 6)) for t in told
+        ]
+        return Kept(rounded, tracked, len(trials))
+
+    return read
+
+
+class Process:
+    """A running ``img2brain`` process."""
+
+    def __init__(self, launcher: Launcher, pid: int, out: Path) -> None:
+        self.pid, self.out = pid, out
+        self._launcher = launcher
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while the process runs."""
+        if self.code is None:
+            self.code = self._launcher.ask({"poll": self.pid})
+        return self.code
+
+    def wait(self, timeout_s: float = 120) -> int:
+        """Wait for the end, and return the exit code."""
+        end = time.monotonic() + timeout_s
+        while (code := self.poll()) is None:
+            assert time.monotonic() < end, f"still at work after {timeout_s} s: {self.stderr}"
+            time.sleep(0.02)
+        return code
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, unless the process is over."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    @property
+    def stdout(self) -> str:
+        """What was printed."""
+        return (self.out / "stdout").read_text(encoding="utf-8")
+
+    @property
+    def stderr(self) -> str:
+        """What was said on the standard error."""
+        return (self.out / "stderr").read_text(encoding="utf-8")
+
+    @property
+    def error(self) -> str:
+        """The one line on what was wrong; more than one of that kind, or a traceback, fails."""
+        assert "Traceback" not in self.stderr, self.stderr
+        lines = [line for line in self.stderr.splitlines() if line.startswith("Error: ")]
+        assert len(lines) == 1, self.stderr
+        assert self.stderr.splitlines()[-1] == lines[0], self.stderr
+        return lines[0]
+
+
+class Launcher:
+    """Starts real ``img2brain`` processes, each at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: list[Process] = []
+        self._server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("launcher.py"))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        """Send a request and return the answer."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return json.loads(self._server.stdout.readline())
+
+    def start(
+        self, *args: object, cwd: Path | None = None, user: int | None = None, env: dict[str, str] | None = None
+    ) -> Process:
+        """Start ``img2brain ARGS``."""
+        out = self._folder / f"{len(self._started):03d}"
+        out.mkdir()
+        for name in ("stdout", "stderr"):
+            (out / name).touch()
+        request = {"args": [str(arg) for arg in args], "out": str(out), "cwd": str(cwd or self._folder)}
+        process = Process(self, self.ask(request | {"user": user, "env": env or {}}), out)
+        self._started.append(process)
+        return process
+
+    def run(self, *args: object, **options: Any) -> Process:
+        """Run ``img2brain ARGS`` to its end."""
+        process = self.start(*args, **options)
+        process.wait()
+        return process
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        for process in self._started:
+            process.send(signal.SIGKILL)
+        self._server.communicate()
+
+
+@pytest.fixture(scope="session")
+def img2brain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """The command line, as real processes."""
+    launcher = Launcher(tmp_path_factory.mktemp("processes"))
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium without a window; tests that need it skip without one."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip(f"no browser here: none of {', '.join(names)} is on the path")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--no-first-run", *quiet]
+        )
+        yield opened
+        opened.close()

@@ -1,0 +1,76 @@
+"""What the container files say."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+UV = os.environ.get("UV") or shutil.which("uv") or "uv"
+
+
+def test_everything_but_making_the_user_runs_as_the_user(image: Any) -> None:
+    names = [name for name, _ in image.lines]
+    assert image.values("USER")
+    assert not {"root", "0", "0:0", "root:root"} & set(image.values("USER"))
+    before = [value for name, value in image.lines[: names.index("USER")] if name == "RUN"]
+    assert len(before) == 1
+    assert before[0].startswith("useradd ")
+    assert names.index("USER") < names.index("CMD")
+
+
+def test_commands_are_those_of_the_readme(image: Any) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    install = next(value for value in image.values("RUN") if "pip install" in value).replace("--no-cache-dir ", "")
+    command = " ".join(image.command)
+    assert command in readme or f"{install} && {command}" in readme
+
+
+def test_copied_files_are_there_and_not_ignored(image: Any) -> None:
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert all((ROOT / name).exists() for name in kept)
+    for value in image.values("COPY"):
+        *sources, _ = [part for part in value.split() if not part.startswith("--")]
+        for source in sources:
+            assert (ROOT / source).exists(), source
+            assert source == "." or any(fnmatch(source, name) for name in kept), source
+
+
+def test_no_secret_and_nothing_of_one_machine() -> None:
+    for path in (*(ROOT / "docker").iterdir(), ROOT / ".dockerignore", ROOT / ".ci" / "run"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"password\s*[:=]|secret\s*[:=]|token|api_?key|index-url", text, re.IGNORECASE), path
+        assert not re.search(r"/root|/work|/tmp/|https?://(?!mlflow:|localhost:)", text), path
+
+
+@pytest.mark.parametrize("name", ["mlflow", "study"])
+def test_services_are_shut_in(compose: dict[str, Any], study_image: Any, name: str) -> None:
+    service = compose["services"][name]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    folders = [volume.split(":") for volume in service["volumes"]]
+    made = " ".join(study_image.values("RUN"))
+    assert all(volume in compose["volumes"] and folder in made for volume, folder in folders)
+
+
+def test_study_waits_for_a_healthy_server(compose: dict[str, Any]) -> None:
+    study, server = compose["services"]["study"], compose["services"]["mlflow"]
+    assert study["depends_on"] == {"mlflow": {"condition": "service_healthy"}}
+    assert server["healthcheck"]["test"][0] == "CMD"
+    host = study["environment"]["MLFLOW_TRACKING_URI"].removeprefix("http://")
+    assert host in next(item for item in server["command"] if "allowed-hosts" in item)
+
+
+@pytest.mark.skipif(not (ROOT / "uv.lock").exists(), reason="nothing is resolved here yet")
+def test_install_commands(image: Any) -> None:
+    for value in image.values("RUN"):
+        if value.startswith("uv "):
+            subprocess.run([UV, *value.split()[1:], "--frozen", "--dry-run"], cwd=ROOT, check=True, capture_output=True)

@@ -1,0 +1,128 @@
+"""The rules that hold for the whole code, each checked by the tool that knows it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import img2brain
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "img2brain"
+UV = os.environ.get("UV") or shutil.which("uv") or "uv"
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+HEAVY = ("torch", "torchvision", "mlflow", "optuna", "plotly", "sklearn", "scipy", "pandas")
+ASSETS = ("page.html", "page.css", "page.js", "figure.html")
+TOP_LEVEL = {"img2brain", "experiments", "tests", "docker", "pyproject.toml", "README.md", "mlruns"}
+
+
+def run(*words: str) -> str:
+    """Run a command in the repository and return what it prints; fail with its report where it fails."""
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("lint-imports",)],
+    ids=["lint", "format", "types", "imports"],
+)
+def test_tool_is_content(words: tuple[str, ...]) -> None:
+    run(str(SCRIPTS / words[0]), *words[1:])
+
+
+def test_docstrings_are_required() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["lint"]
+    assert "D" in settings["select"]
+    assert settings["pydocstyle"]["convention"] == "numpy"
+    assert set(settings["ignore"]) & {"D100", "D101", "D102", "D103", "D104"} == set()
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_module_does_not_import_the_package_root(path: Path) -> None:
+    assert root_imports(ast.parse(path.read_text(encoding="utf-8"))) == []
+
+
+def test_root_imports_are_found() -> None:
+    source = "import img2brain\nfrom img2brain import digest, load_model\nimport img2brain.spec\nfrom . import errors"
+    assert root_imports(ast.parse(source)) == ["img2brain", "load_model", "."]
+
+
+def root_imports(tree: ast.Module) -> list[str]:
+    """Name what is imported from the package root, submodules aside; a relative import counts too."""
+    modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [name.name for name in node.names if name.name == "img2brain"]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            found.append("." * node.level)
+        elif isinstance(node, ast.ImportFrom) and node.module == "img2brain":
+            found += [name.name for name in node.names if name.name not in modules]
+    return found
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import img2brain",
+        "from img2brain.cli import main; main(['--help'], standalone_mode=False)",
+        "from img2brain.cli import main; main(['study', 'run', '--help'], standalone_mode=False)",
+    ],
+    ids=["import", "help", "help of a command"],
+)
+def test_no_heavy_library_is_loaded(statement: str) -> None:
+    check = f"import sys; loaded = set({HEAVY}) & set(sys.modules); assert not loaded, loaded"
+    run(sys.executable, "-c", f"{statement}\n{check}")
+
+
+def test_every_public_name_is_there() -> None:
+    assert all(getattr(img2brain, name) for name in img2brain.__all__)
+    assert set(img2brain.__all__) <= set(dir(img2brain))
+
+
+def test_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
+    run(UV, "build", "--wheel", "--out-dir", str(tmp_path))
+    (wheel,) = tmp_path.glob("*.whl")
+    carried = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"img2brain/leaderboard/{name}" for name in ASSETS} <= carried
+    assert {name.split("/")[0].partition("-")[0] for name in carried} == {"img2brain"}
+
+
+@pytest.fixture(scope="module")
+def git() -> Any:
+    """Ask git; skips where this is no clone."""
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("not a git clone")
+    trust = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": str(ROOT)}
+    environment = os.environ | trust
+
+    def ask(*words: str) -> list[str]:
+        asked = subprocess.run(
+            ["git", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment, check=False
+        )
+        return asked.stdout.splitlines()
+
+    return ask
+
+
+def test_top_level_is_fixed(git: Any) -> None:
+    top = {name.split("/")[0] for name in git("ls-files")}
+    assert {name for name in top if not name.startswith(".")} <= TOP_LEVEL
+    assert [name for name in git("ls-files", "mlruns") if name != "mlruns/README.md"] == []
+
+
+def test_lock_file_stays_out(git: Any) -> None:
+    assert git("check-ignore", "uv.lock") == ["uv.lock"]
+    assert git("ls-files", "uv.lock") == []
