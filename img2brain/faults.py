@@ -27,7 +27,7 @@ _REQUIREMENTS = {
     "greater_than_equal": "be >= {ge:g}",
     "less_than": "be < {lt:.10g}",
     "less_than_equal": "be <= {le:.10g}",
-    "too_short": "hold at least {min_length}",
+    "too_short": "hold at least {min_length} item",
     "string_too_long": "have at most {max_length} characters",
 }
 _BRANCHES = frozenset(("interval", "choices", "number", "int", "float", "search"))  # in places, but not in files
@@ -55,7 +55,8 @@ def describe(kind: type[BaseModel], error: ValidationError) -> str:
     fault = next(_most_telling(error))
     place, key = fault["loc"], key_of(fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"unknown key {key!r}. {did_you_mean(str(place[-1]), _fields_at(kind, place[:-1]))}"
+        unknown = f"{key_of(place[:-1])}.{place[-1]}".removeprefix(".")
+        return f"unknown key {unknown!r}. {did_you_mean(str(place[-1]), _fields_at(kind, place[:-1]))}"
     if fault["type"] == "missing":
         return f"the key {key!r} is missing."
     if fault["type"] == "value_error":

@@ -42,7 +42,7 @@ class SparseRegressor(MomentsRegressor[State]):
     tol: float
 
     def alpha_scale(self, moments: Moments) -> float:
-        """Return the alpha at which all coefficients are zero: in half of the voxels, or in all that are fitted together.
+        """Return the alpha that leaves no coefficient: in half of the voxels, or in all that are fitted together.
 
         Where voxels are fitted each on its own, a few strong ones must not set the scale for the rest.
         """

@@ -70,7 +70,7 @@ def _pages(
     table = _table(trials)
     drawn = {
         "optimisation_history": figures.optimisation_history(table),
-        "parameter_importances": figures.parameter_importances(search.importances()),
+        "parameter_importances": figures.parameter_importances(_named(search.importances())),
         "layer_by_components": figures.layer_by_components(table, _layers(setting)),
         "accuracy_histograms": figures.accuracy_histogram(
             {f"#{trial.number} {trial.spec.label}": evaluator.evaluate(trial.spec).scores for trial in best[:_SHOWN]}
@@ -91,6 +91,12 @@ def _table(trials: Sequence[ToldTrial]) -> pd.DataFrame:
         }
         for trial in trials
     )
+
+
+def _named(importances: Mapping[str, float]) -> dict[str, float]:
+    """Name parameters as people do."""
+    names = {"depth": "layer", "size": "n_components"}
+    return {names.get(name, name): value for name, value in importances.items()}
 
 
 def _layers(setting: Setting) -> Mapping[str, Sequence[str]]:

@@ -1,8 +1,8 @@
 """The search space of a study, between its spec and Optuna's distributions.
 
-A layer is searched as a relative depth from 0 to 1, so that networks of any number of layers share one joint space.
-Alpha is asked for only where the regressor has one, relative to the spectrum of the components where the study file
-gives no absolute range.
+A layer is searched as a relative depth from 0 to 1, so that networks of any number of layers share one joint space,
+and a number of components as its rank among the sizes. Alpha is asked for only where the regressor has one, relative
+to the spectrum of the components where the study file gives no absolute range.
 """
 
 from __future__ import annotations
@@ -150,14 +150,14 @@ class Space:
     def __init__(self, spec: StudySpec, domains: Domains, networks: Mapping[BackboneSpec, Network]) -> None:
         self._backbones = {_label(item, spec.backbones): item for item in spec.backbones}
         self._networks = {label: networks[item] for label, item in self._backbones.items()}
-        self._sizes = Choice(spec.n_components)
+        self._sizes = spec.n_components
         self._domains = domains
 
     def ask(self, trial: Asker) -> Request:
         """Ask for the next point."""
         label = Choice(tuple(self._backbones)).ask(trial, "backbone")
         depth = trial.suggest_float("depth", 0.0, 1.0) if self._has_depth else 0.0
-        n_components = self._sizes.ask(trial, "n_components")
+        n_components = self._sizes[_rank(trial, len(self._sizes))]
         regressor = Choice(tuple(self._domains)).ask(trial, "regressor")
         domains = self._domains[regressor]
         values = {name: domain.ask(trial, f"{regressor}.{name}") for name, domain in domains.items()}
@@ -168,9 +168,9 @@ class Space:
         for label, network in self._networks.items():
             n_layers = len(network.layers)
             for index, size, (regressor, domains) in itertools.product(
-                range(n_layers), self._sizes.points(), self._domains.items()
+                range(n_layers), range(len(self._sizes)), self._domains.items()
             ):
-                shared = {"backbone": label, "depth": (index + 0.5) / n_layers, "n_components": size}
+                shared = {"backbone": label, "depth": (index + 0.5) / n_layers, "size": size}
                 for values in itertools.product(*(domain.points() for domain in domains.values())):
                     own = {f"{regressor}.{name}": value for name, value in zip(domains, values, strict=True)}
                     yield {**shared, "regressor": regressor, **own}
@@ -178,16 +178,17 @@ class Space:
     def edges(self, parameters: Parameters) -> list[str]:
         """Say which parameters of a trial lie at the edge of their range."""
         regressor = parameters.get("regressor", next(iter(self._domains)))
-        asked: dict[str, Range | Choice] = {"n_components": self._sizes}
-        asked |= {f"{regressor}.{name}": domain for name, domain in self._domains[regressor].items()}
+        asked = {f"{regressor}.{name}": domain for name, domain in self._domains[regressor].items()}
         found = {name: domain.edge(parameters[name]) for name, domain in asked.items() if name in parameters}
+        if "size" in parameters:
+            found["n_components"] = Choice(tuple(range(len(self._sizes)))).edge(parameters["size"])
         return [f"{name} lies at the {side} edge of its range" for name, side in found.items() if side]
 
     def describe(self) -> dict[str, Any]:
         """Return the space as plain data, for its digest."""
         return {
             "layers": {label: list(network.layers) for label, network in self._networks.items()},
-            "n_components": list(self._sizes.values),
+            "n_components": list(self._sizes),
             "regressors": {
                 regressor: {name: asdict(domain) for name, domain in domains.items()}
                 for regressor, domains in self._domains.items()
@@ -215,6 +216,11 @@ class Space:
         )
         relative = {name for name, domain in self._domains[regressor].items() if domain.relative}
         return Request(spec, frozenset(relative))
+
+
+def _rank(trial: Asker, n_sizes: int) -> int:
+    """Ask for a size by its rank: sizes have an order that a sampler can learn from."""
+    return trial.suggest_int("size", 0, n_sizes - 1) if n_sizes > 1 else 0
 
 
 def _label(item: BackboneSpec, others: tuple[BackboneSpec, ...]) -> str:

@@ -150,13 +150,23 @@ def answering(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
-        reason = next(iter(str(getattr(error, "orig", None) or error).splitlines()), type(error).__name__)
-        raise TrackingError(f"The tracking store {_without_password(uri)} does not answer: {reason}") from error
+        told = f"The tracking store {uri} does not answer: {_reason(error)}"
+        raise TrackingError(_without_password(told, uri)) from error
 
 
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
+def _reason(error: BaseException) -> str:
+    """Say in one line what the database itself said, where it did; MLflow and SQLAlchemy tell it at length."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "orig", None):
+            return str(cause.orig)  # type: ignore[attr-defined]
+        cause = cause.__cause__ or cause.__context__
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _without_password(text: str, uri: str) -> str:
+    password = urlsplit(uri).password
+    return text.replace(f":{password}@", ":***@") if password else text
 
 
 def _local_folder(uri: str) -> Path | None:

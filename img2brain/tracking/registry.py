@@ -154,7 +154,7 @@ def _log(store: TrackingStore, folder: Path, run_id: str, n_voxels: int) -> Any:
         inputs=Schema([ColSpec("string", "image")]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, n_voxels))]),
     )
-    # Made here, since MLflow itself would put it into its default experiment, whose artifacts lie in the working folder.
+    # Made here: MLflow itself would put it into its default experiment, whose artifacts lie in the working folder.
     run = store.client.get_run(run_id)
     made = store.client.create_logged_model(
         run.info.experiment_id, "encoding-model", run_id, params=run.data.params, tags={_RUN: run_id}
