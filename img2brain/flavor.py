@@ -1,15 +1,14 @@
 """The MLflow flavour of an encoding model: a script in place of a pickle.
 
 MLflow runs this file when it loads a registered model. Input is a table with one column, `image`: pictures as base64
-text. Paths are read only where the caller says so (``model_config={"allow_paths": True}``): a path that came over
-HTTP is never opened.
+text. Paths are read only where the environment variable ``IMG2BRAIN_ALLOW_PATHS`` is 1, which whoever runs the process
+decides: a path that came over HTTP is not opened.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-import io
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +21,7 @@ from mlflow.pyfunc import PythonModel
 from numpy.typing import NDArray
 from PIL import Image
 
+from img2brain.datasets._images import decode_image
 from img2brain.errors import DataError
 from img2brain.model import EncodingModel
 
@@ -35,13 +35,12 @@ class EncodingPythonModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the model from its files."""
         self._model = EncodingModel.load(Path(context.artifacts["model"]))
-        self._allow_paths = bool((context.model_config or {}).get("allow_paths", False))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> NDArray[np.float32]:
         """Predict the responses to the images of a table with the column `image`."""
         del context, params
-        images = _column(model_input)
-        return self._model.predict([decode(text, allow_paths=self._allow_paths) for text in images])
+        allow_paths = os.environ.get("IMG2BRAIN_ALLOW_PATHS") == "1"
+        return self._model.predict([decode(text, allow_paths=allow_paths) for text in _column(model_input)])
 
 
 def decode(text: str, *, allow_paths: bool = False) -> Image.Image | Path:
@@ -50,19 +49,26 @@ def decode(text: str, *, allow_paths: bool = False) -> Image.Image | Path:
     Raises
     ------
     DataError
-        If the text is neither.
+        If the text is neither. Only JPEG and PNG are decoded: other decoders have run programs before.
     """
+    if allow_paths and _is_file(text):
+        return Path(text)
     try:
         content = base64.b64decode(_DATA_URI.sub("", text), validate=True)
-        if len(content) > MAX_IMAGE_BYTES:
-            raise DataError(f"An image must be at most {MAX_IMAGE_BYTES} bytes. Got {len(content)}.")
-        return Image.open(io.BytesIO(content))
-    except (binascii.Error, ValueError, OSError) as error:
-        if isinstance(error, DataError):
-            raise
-        if allow_paths and Path(text).is_file():
-            return Path(text)
-        raise DataError(f"An image must be a picture as base64 text. Got {text[:40]!r}.") from None
+    except ValueError:
+        content = b""
+    if not content:
+        raise DataError(f"An image must be a picture as base64 text. Got {text[:40]!r}.")
+    if len(content) > MAX_IMAGE_BYTES:
+        raise DataError(f"An image must be at most {MAX_IMAGE_BYTES} bytes. Got {len(content)}.")
+    return decode_image(content)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or a null in it
+        return False
 
 
 def _column(table: Any) -> Iterable[str]:

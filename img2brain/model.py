@@ -8,7 +8,7 @@ A saved model is a folder: ``model.json`` says what it is and names the digest o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -25,11 +25,11 @@ from safetensors import torch as safe_torch
 
 from img2brain import digest
 from img2brain.backbones import restore
-from img2brain.errors import ModelError
+from img2brain.errors import DataError, ModelError
 from img2brain.features.extract import BATCH_SIZE, ImageSource, activations, find_device
 from img2brain.features.pca import Axes
 from img2brain.regressors._base import Regressor
-from img2brain.spec import REGRESSORS, TrialSpec
+from img2brain.spec import REGRESSORS, TrialSpec, parse
 
 FORMAT = 1
 _FILES = ("network.safetensors", "pca.safetensors", "regressor.safetensors")
@@ -87,7 +87,7 @@ class EncodingModel:
         DataError
             If an image does not decode.
         """
-        sources: list[Any] = [images] if _is_one(images) else list(images)  # type: ignore[arg-type]
+        sources = _as_list(images)
         if not sources:
             return np.empty((0, int(self.about["n_voxels"])), np.float32)
         scores = np.concatenate(list(self._scores(sources, batch_size, device)))
@@ -120,7 +120,7 @@ class EncodingModel:
         """
         described = _read_description(folder)
         try:
-            spec = TrialSpec.model_validate(described["spec"])
+            spec = parse(TrialSpec, described["spec"], "model.json")
             pca = safe_numpy.load_file(folder / _FILES[1])
             arrays = safe_numpy.load_file(folder / _FILES[2])
             return cls(
@@ -132,7 +132,7 @@ class EncodingModel:
                 about=described["about"],
             )
         except (KeyError, ValueError, TypeError, SafetensorError) as error:
-            raise ModelError(f"{folder} holds no whole model: {error}.") from None
+            raise ModelError(f"{folder} holds no whole model: {str(error).rstrip('.')}.") from None
 
     @cached_property
     def _restored(self) -> Any:
@@ -148,9 +148,15 @@ class EncodingModel:
             yield ((layers[self.spec.layer].float() - mean) @ axes).cpu().numpy()
 
 
-def _is_one(images: Any) -> bool:
-    """Tell one image from a sequence of images."""
-    return isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
+def _as_list(images: Any) -> list[Any]:
+    """Return a list of images, whether one is given or many."""
+    if isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+        return [images]
+    if isinstance(images, bytes) or not isinstance(images, Iterable):
+        raise DataError(
+            f"Images must be a path, a PIL image, an array or a sequence of them. Got {type(images).__name__}."
+        )
+    return list(images)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -93,7 +93,8 @@ class Publisher:
         registry = Registry(tracker.store)
         present = next((item for item in registry.versions(self._dataset.name) if item.run_id == run_id), None)
         registered = present or self._register(spec, validation_r, run_id, bank, tracker, registry)
-        is_champion, reason = self._crown(registered, registry)
+        with tracker.store.lock:
+            is_champion, reason = self._crown(registered, registry)
         tracker.tag(run_id, {REGISTERED: f"{registered.name} v{registered.version}"})
         return Published(registered, is_champion, registered.score("confirmation"), reason)
 
@@ -226,6 +227,8 @@ def predict_to_file(
     """
     if out.suffix != ".npy":
         raise DataError(f"The file to write must end in .npy. Got {out}.")
+    if not out.parent.is_dir():
+        raise DataError(f"The folder of the file to write must exist. Got {out}.")
     paths = [path for image in images for path in (find_images(image) if image.is_dir() else [image])]
     predictions = model.predict(paths, device=device)
     unfinished = out.with_name(f".{out.name}.unfinished.npy")

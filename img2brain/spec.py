@@ -19,6 +19,7 @@ from img2brain.catalog import Catalog
 from img2brain.errors import SpecError
 from img2brain.faults import describe
 
+DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d{1,3})?)$"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 REGRESSORS = Catalog("regressor", "regressors")
 _NAME = "start with a letter or digit, and hold letters, digits, '.', '_' and '-' only"
@@ -212,7 +213,7 @@ class StudySpec(Spec):
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     trials: Annotated[Whole, Field(ge=1)] | None = None
     seed: Seed = 0
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description=_DEVICE)
+    device: str = Field(default="auto", pattern=DEVICE_PATTERN, description=_DEVICE)
 
     @field_validator("regressors", mode="before")
     @classmethod
@@ -254,7 +255,7 @@ class TrialSpec(Spec):
     weights_digest: str
     preprocessing: str
     layer: str
-    n_components: int
+    n_components: Whole
     regressor: str
     parameters: Mapping[str, Number] = Field(default_factory=dict)
 

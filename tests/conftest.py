@@ -42,6 +42,7 @@ layers = ["features.2", "features.5", "features.12"]
 
 THEIR_WARNINGS = (  # of libraries about each other, which nobody here can mend
     "ignore:The ``noload`` loader strategy is deprecated",  # MLflow 3.17 with SQLAlchemy 2.1
+    "ignore:.*Any type hint is inferred as AnyType",  # importing mlflow.pyfunc, of its own types
 )
 
 
@@ -49,6 +50,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let warnings pass that are not ours."""
     for warning in THEIR_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
+    _forget_servers()
+
+
+def _forget_servers() -> None:
+    """Drop what would send the tests' runs to a server; MLflow itself sets these when a test names a store to it."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def _own_stores() -> Iterator[None]:
+    """Keep one test's tracking store from being that of the next."""
+    yield
+    _forget_servers()
 
 
 @pytest.fixture(scope="session")
@@ -173,9 +188,7 @@ def kept() -> Callable[..., Kept]:
         runs = client.search_runs(experiments, f"tags.`img2brain.study` LIKE '{study}-%'", max_results=1000)
         trials = [run for run in runs if "img2brain.trial" in run.data.tags]
         tracked = {int(run.data.tags["img2brain.trial"]): (run.info.status, run.data.params) for run in trials}
-        rounded = [
-            (t.number, t.spec.layer, t.spec.n_components, t.spec.regressor, round(t.median_r, 6)) for t in told
-        ]
+        rounded = [(t.number, t.spec.layer, t.spec.n_components, t.spec.regressor, round(t.median_r, 6)) for t in told]
         return Kept(rounded, tracked, len(trials))
 
     return read

@@ -1,6 +1,6 @@
 """A process that has imported everything, and forks a real `img2brain` process for each request.
 
-A fresh interpreter takes seconds to import torch and MLflow; a fork takes none, and can be killed like any other process.
+A fresh interpreter takes seconds to import torch and MLflow; a fork takes none, and is killed like any other process.
 Requests and answers are lines of JSON.
 """
 

@@ -118,12 +118,13 @@ def _closing(outcome: StudyOutcome, home: Path) -> str:
     assert best is not None, "a study that ends has a best trial"
     name = item.registered.name
     confirmed = item.confirmation_median_r
-    score = "none, no confirmation rows" if math.isnan(confirmed) else f"{confirmed:.4f}"
+    unseen = "none: no rows were kept from the search"
+    score = unseen if math.isnan(confirmed) else f"{confirmed:.4f} (rows that the search never saw)"
     lines = [
         "",
         f"best trial     #{best.number} {best.spec.label}",
         f"validation r   {best.median_r:.4f} (median over voxels, the rows that chose it)",
-        f"confirmation r {score} (rows that the search never saw)",
+        f"confirmation r {score}",
         f"registered     {name} version {item.registered.version}: {item.reason}",
         f"leaderboard    {home / 'leaderboards' / name / 'index.html'}",
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from img2brain.errors import DataError, ShapeError, SpecError
 from img2brain.spec import NAME_PATTERN, Spec, parse
 
 Array = NDArray[Any]
+Guard = Callable[[], AbstractContextManager[Any]]  # raises what it finds, or keeps it and goes on
 
 
 class About(Spec):
@@ -42,8 +45,16 @@ def read_per_voxel(path: Path, n_voxels: int, most: float) -> Array | None:
     return values
 
 
-def read_rois(path: Path, n_voxels: int) -> dict[str, Rows]:
-    """Read the regions of interest as sorted voxel indices; none where there is no file."""
+def read_rois(path: Path, n_voxels: int, guard: Guard) -> dict[str, Rows]:
+    """Read the regions of interest as sorted voxel indices; none where there is no file. Each is guarded by itself."""
+    found: dict[str, Rows] = {}
+    for name, roi in _read_regions(path).items():
+        with guard():
+            found[name] = _read_roi(f"The region {name!r} of {str(path)!r}", roi, n_voxels)
+    return found
+
+
+def _read_regions(path: Path) -> dict[str, object]:
     if not path.exists():
         return {}
     try:
@@ -52,7 +63,7 @@ def read_rois(path: Path, n_voxels: int) -> dict[str, Rows]:
         raise DataError(f"{str(path)!r} must be JSON: name -> voxel indices or mask. Got: {error}.") from error
     if not isinstance(rois, dict):
         raise DataError(f"{str(path)!r} must be an object, name -> voxel indices or mask. Got {type(rois).__name__}.")
-    return {name: _read_roi(f"The region {name!r} of {str(path)!r}", roi, n_voxels) for name, roi in rois.items()}
+    return rois
 
 
 def _read_roi(label: str, roi: object, n_voxels: int) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -93,8 +94,20 @@ def open_image(source: ImageSource) -> Image.Image:
     if isinstance(source, Image.Image):
         return _decoded("The image", lambda: _to_rgb(source))
     if isinstance(source, Path):
-        return _decoded(f"The image {str(source)!r}", lambda: _from_file(source))
+        label = f"The image {str(source)!r}"
+        return _decoded(label, lambda: _from_file(source, label))
     raise DataError(f"An image must be a Path, a PIL image or an array. Got {type(source).__name__}.")
+
+
+def decode_image(content: bytes) -> Image.Image:
+    """Decode the bytes of a JPEG or PNG file, as `open_image` does a file.
+
+    Raises
+    ------
+    DataError
+        If they do not decode to their end, or have too many pixels.
+    """
+    return _decoded("The image", lambda: _from_file(io.BytesIO(content), "The image"))
 
 
 def _decoded(label: str, decode: Callable[[], Image.Image]) -> Image.Image:
@@ -113,11 +126,11 @@ def _reason(error: Exception) -> str:
     return (text.splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def _from_file(path: Path) -> Image.Image:
-    with Image.open(path, formats=_FORMATS) as image:
+def _from_file(file: Path | io.BytesIO, label: str) -> Image.Image:
+    with Image.open(file, formats=_FORMATS) as image:
         n_pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
         if limit is not None and n_pixels > limit:  # Pillow itself only warns up to twice the limit
-            raise DataError(f"The image {str(path)!r} must have at most {limit} pixels. Got {n_pixels}.")
+            raise DataError(f"{label} must have at most {limit} pixels. Got {n_pixels}.")
         return _to_rgb(image)
 
 

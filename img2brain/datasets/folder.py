@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from img2brain.datasets._about import About, read_about, read_per_voxel, read_rois
+from img2brain.datasets._about import About, Guard, read_about, read_per_voxel, read_rois
 from img2brain.datasets._base import Dataset
 from img2brain.datasets._images import find_images
 from img2brain.datasets._responses import float_type, open_array
@@ -19,7 +19,6 @@ from img2brain.datasets._split import Rows
 from img2brain.errors import DataError, ShapeError
 
 Array = NDArray[Any]
-Guard = Callable[[], AbstractContextManager[Any]]
 
 _NONE = np.empty((0, 0))
 
@@ -197,7 +196,7 @@ def _read_voxels(contents: Contents, guard: Guard) -> None:
     with guard():
         _require_same_voxels(root, shape, contents.test.responses)
     with guard():
-        contents.rois = read_rois(root / "rois.json", shape[1])
+        contents.rois = read_rois(root / "rois.json", shape[1], guard)
     with guard():
         contents.ncsnr = read_per_voxel(root / "ncsnr.npy", shape[1], most=np.inf)
     with guard():

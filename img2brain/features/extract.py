@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from PIL import Image
 
 from img2brain.datasets._images import open_image
 from img2brain.errors import DeviceError
+from img2brain.spec import DEVICE_PATTERN
 
 ImageSource = Path | str | Image.Image | NDArray[Any]
 Batch = tuple[slice, dict[str, torch.Tensor]]
@@ -37,8 +39,10 @@ def find_device(name: str) -> torch.device:
     Raises
     ------
     DeviceError
-        If a GPU is asked for that is not there; there is no silent fallback.
+        If the name is none of these, or a GPU is asked for that is not there; there is no silent fallback.
     """
+    if not re.fullmatch(DEVICE_PATTERN, name):
+        raise DeviceError(f"The 'device' must be 'auto', 'cpu', 'cuda' or 'cuda:N'. Got {name!r}.")
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if n_gpus else "cpu")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from img2brain.errors import SpecError, did_you_mean
 from img2brain.leaderboard.rows import Row
 from img2brain.store import Home
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.records import TrackedTrial
 from img2brain.tracking.registry import Registry
-from img2brain.tracking.tracker import tracked_trials
+from img2brain.tracking.tracker import experiments, tracked_trials
 
 _KNOWN = frozenset(
     (
@@ -33,8 +34,16 @@ def collect(home: Home, dataset: str | None = None) -> list[Row]:
     Returns
     -------
     list of Row
+
+    Raises
+    ------
+    SpecError
+        If nothing is tracked for a dataset of this name.
     """
     store = TrackingStore(home)
+    known = experiments(store)
+    if dataset is not None and dataset not in known:
+        raise SpecError(f"No trials of the dataset {dataset!r} are tracked. {did_you_mean(dataset, known)}")
     champions = {item.run_id for item in Registry(store).versions() if "champion" in item.aliases}
     return list(_rows(tracked_trials(store, dataset), champions))
 

@@ -33,7 +33,8 @@ def report(
     best = sorted((trial for trial in outcome.trials if trial.succeeded), key=lambda trial: -trial.median_r)
     with tempfile.TemporaryDirectory() as folder:
         pages = _pages(Path(folder), setting, search, evaluator, outcome.trials, best)
-        metrics = {"best_median_r": best[0].median_r, "n_trials": len(outcome.trials)}
+        metrics = {"best_median_r": best[0].median_r, "features_s": outcome.features_s}
+        metrics["n_trials"] = len(outcome.trials)
         metrics["n_failed"] = sum(not trial.succeeded for trial in outcome.trials)
         if outcome.published is not None:
             metrics["confirmation_median_r"] = outcome.published.confirmation_median_r

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from img2brain.errors import FitError, Img2BrainError, TrackingError
+from img2brain.errors import FeatureError, FitError, TrackingError
 from img2brain.evaluate import Evaluator
 from img2brain.features.bank import FeatureBank
 from img2brain.publish import Published
@@ -48,6 +48,8 @@ class StudyOutcome:
         What became of the best trial.
     notes : tuple of str
         What a reader must know, such as a best trial at the edge of its range.
+    features_s : float
+        Seconds that this run took to extract features; next to none where they were cached.
     """
 
     name: str
@@ -55,6 +57,7 @@ class StudyOutcome:
     best: ToldTrial | None
     published: Published | None
     notes: tuple[str, ...]
+    features_s: float
 
 
 def run_study(spec: StudySpec, home: Path | str = "mlruns") -> StudyOutcome:
@@ -84,15 +87,17 @@ def run_study(spec: StudySpec, home: Path | str = "mlruns") -> StudyOutcome:
     setting = make_ready(spec, place)
     with place.only_here(setting.name, f"The study {setting.name!r}"):
         _tell_what_changed(setting, stored_studies(place))
+        start = time.perf_counter()
         setting.extract()
-        return _Run(setting, place).to_the_end()
+        return _Run(setting, place, features_s=time.perf_counter() - start).to_the_end()
 
 
 class _Run:
     """One run of a study."""
 
-    def __init__(self, setting: Setting, home: Home) -> None:
+    def __init__(self, setting: Setting, home: Home, features_s: float) -> None:
         self.setting = setting
+        self.features_s = features_s
         self.home = home
         self.evaluator: Evaluator = setting.evaluator()
         spec = setting.spec
@@ -117,13 +122,11 @@ class _Run:
     def _work_through(self) -> list[ToldTrial]:
         told = self.search.told()
         if told:
-            log.info(
-                "%s: %d of %d trials are done already", self.setting.name, min(len(told), self.n_trials), self.n_trials
-            )
+            log.info("%s: %d of %d trials are done already", self.setting.name, len(told), self.n_trials)
         with _Bar(self.n_trials, told) as bar:
             for number in range(len(told), self.n_trials):
                 bar.show(self._trial(number))
-        return self.search.told()[: self.n_trials]
+        return self.search.told()
 
     def _trial(self, number: int) -> ToldTrial:
         """Ask, evaluate, tell and track one trial. Once told it is safe; the tracking can be made up for."""
@@ -144,7 +147,7 @@ class _Run:
         try:
             spec = _absolute(request, self.evaluator)
             result = self.evaluator.evaluate(spec)
-        except (Img2BrainError, ArithmeticError, ValueError, MemoryError) as error:
+        except (FitError, FeatureError, ArithmeticError, ValueError, MemoryError) as error:
             return spec, f"{type(error).__name__}: {error}"
         if math.isnan(result.median_r):
             n_undefined = int(result.summary["n_undefined"])
@@ -179,14 +182,13 @@ class _Run:
         bank: FeatureBank = self.setting.bank(best.spec)
         published = self.setting.publisher().publish(best.spec, best.median_r, run_id, bank, self.tracker)
         notes = tuple(self.setting.space.edges(best.parameters))
-        return StudyOutcome(name, told, best, published, notes)
+        return StudyOutcome(name, told, best, published, notes, self.features_s)
 
     def _count(self) -> int:
+        """Count the trials that there will be: as many as asked for, and never fewer than there are."""
         n_cells, asked = self.search.n_cells, self.setting.spec.trials
-        if not n_cells:
-            assert asked is not None, "only a grid goes without a number of trials"
-            return asked
-        return min(n_cells, asked or n_cells)
+        wanted = min(n_cells, asked or n_cells) if n_cells else asked or 0
+        return max(wanted, len(self.search.told()))
 
 
 def best_trial(trials: list[ToldTrial]) -> ToldTrial | None:
@@ -223,8 +225,8 @@ class _Bar:
 
     def __init__(self, total: int, told: list[ToldTrial]) -> None:
         self._total = total
-        self._best = best_trial(told[:total])
-        self._n_done = min(len(told), total)
+        self._best = best_trial(told)
+        self._n_done = len(told)
         self._bar = tqdm(
             total=total, initial=self._n_done, desc="trials", dynamic_ncols=True, disable=not sys.stderr.isatty()
         )

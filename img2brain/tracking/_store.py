@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+_SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}  # training runs; else the pages of language models
 
 
 class TrackingStore:
@@ -42,6 +44,8 @@ class TrackingStore:
         The tracking and registry URI.
     client : mlflow.MlflowClient
         Its client.
+    lock : FileLock
+        Held where processes of one home must look and then write, one after another.
 
     Raises
     ------
@@ -55,16 +59,17 @@ class TrackingStore:
         server = os.environ.get("MLFLOW_TRACKING_URI", "")
         self._artifacts = None if server else home.artifacts
         self.uri = server or f"sqlite:///{home.database}"
-        with answering(self.uri), home.lock("tracking store"):
+        self.lock = home.lock("tracking store")
+        with answering(self.uri), self.lock:
             self.client = self._open()
 
     def experiment(self, name: str) -> str:
         """Return the id of the experiment of this name, made where it is not there."""
-        with answering(self.uri):
+        with answering(self.uri), self.lock:
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 where = self._artifacts.as_uri() if self._artifacts else None
-                return str(self.client.create_experiment(name, artifact_location=where))
+                return str(self.client.create_experiment(name, artifact_location=where, tags=_SHOWN_AS))
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
@@ -98,7 +103,7 @@ class TrackingStore:
         import mlflow
         from mlflow.tracking import MlflowClient
 
-        for noisy in ("alembic", "mlflow"):  # their levels are set by the import
+        for noisy in ("alembic", "mlflow", "urllib3"):  # their levels are set by the import
             logging.getLogger(noisy).setLevel(logging.ERROR)
         with _same_environment("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
             mlflow.set_tracking_uri(self.uri)
@@ -157,11 +162,14 @@ def answering(uri: str) -> Iterator[None]:
 def _reason(error: BaseException) -> str:
     """Say in one line what the database itself said, where it did; MLflow and SQLAlchemy tell it at length."""
     cause: BaseException | None = error
+    said = next(iter(str(error).splitlines()), type(error).__name__)
     while cause is not None:
         if getattr(cause, "orig", None):
             return str(cause.orig)  # type: ignore[attr-defined]
+        if isinstance(cause, ConnectionError | TimeoutError | socket.gaierror) and cause.strerror:
+            said = cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return said
 
 
 def _without_password(text: str, uri: str) -> str:

@@ -125,7 +125,8 @@ class Registry:
                 return item
         with answering(self._store.uri):
             info = _log(self._store, folder, run_id, n_voxels)
-            self._ensure(name)
+            with self._store.lock:
+                self._ensure(name)
             made = self._store.client.create_model_version(
                 name, info.model_uri, run_id=run_id, tags={_RUN: run_id, **tags}, model_id=info.model_id
             )

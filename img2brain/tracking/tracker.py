@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from img2brain import digest
 from img2brain.result import TrialResult
 from img2brain.store import Home
 from img2brain.tracking._store import TrackingStore, answering
@@ -165,6 +169,13 @@ class Tracker:
             self.store.attach(run, trial.features_file, "features.npy")
 
 
+def experiments(store: TrackingStore) -> list[str]:
+    """Name the experiments of the store, one for each dataset."""
+    with answering(store.uri):
+        names = (item.name for item in store.client.search_experiments())
+        return sorted(name for name in names if name != "Default")
+
+
 def tracked_trials(store: TrackingStore, experiment: str | None = None) -> list[TrackedTrial]:
     """Find the finished trials in the store, of one experiment or of all."""
     with answering(store.uri):
@@ -221,8 +232,24 @@ def _write_arrays(folder: Path, result: TrialResult) -> dict[str, Path]:
     return paths
 
 
+@cache
 def _versions() -> dict[str, str]:
-    return {"img2brain.version": version("img2brain"), "mlflow.source.name": "img2brain", "mlflow.source.type": "LOCAL"}
+    """Name the code: its version, the digest of its files, and its commit where it runs from a checkout."""
+    package = Path(__file__).parents[1]
+    code = digest.of_digests(digest.of_file(path) for path in sorted(package.rglob("*.py")))
+    tags = {"img2brain.version": version("img2brain"), "img2brain.code_digest": code}
+    tags |= {"mlflow.source.name": "img2brain", "mlflow.source.type": "LOCAL"}
+    return tags | _commit(package.parent)
+
+
+def _commit(folder: Path) -> dict[str, str]:
+    if not (folder / ".git").exists():
+        return {}
+    asked = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    with suppress(OSError, subprocess.SubprocessError):
+        found = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        return {"mlflow.source.git.commit": found}
+    return {}
 
 
 def _now_ms() -> int:

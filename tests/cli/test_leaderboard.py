@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import csv
+import signal
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from img2brain.cli import main
+
+if TYPE_CHECKING:
+    from tests.conftest import Finished, Launcher, Process
+
+START_S = 90
+
+
+def run(*args: object) -> str:
+    result = CliRunner().invoke(main, ["leaderboard", *map(str, args)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_board_is_ranked_by_the_validation_score(finished: Finished) -> None:
+    lines = run("show", "--home", finished.home).splitlines()
+    rows = [line for line in lines if "squeezenet1_1" in line]
+    assert "9 trials" in lines
+    best = finished.outcome.best
+    assert rows[0].split()[:6] == ["1", "squeezenet1_1", "random:0", "untrained", best.spec.layer, "16"]
+    assert f"{best.median_r:.4f}" in rows[0]
+    assert f"{finished.outcome.published.confirmation_median_r:.4f}" in rows[0]
+    assert rows[0].endswith("sample v1 (champion)")
+    scores = sorted((f"{trial.median_r:.4f}" for trial in finished.outcome.trials), reverse=True)
+    assert [score for row, score in zip(rows, scores, strict=True) if score in row] == scores
+
+
+def test_a_board_can_be_cut_and_chosen(finished: Finished, tmp_path: Path) -> None:
+    assert run("show", "--most", 3, "--home", finished.home).count("squeezenet1_1") == 3
+    result = CliRunner().invoke(main, ["leaderboard", "show", "--dataset", "smaple", "--home", str(finished.home)])
+    assert result.exit_code == 2
+    assert result.stderr == "Error: No trials of the dataset 'smaple' are tracked. Did you mean 'sample'?\n"
+    assert run("show", "--home", tmp_path / "empty") == "There are no finished trials yet.\n"
+
+
+def test_the_board_is_built_as_csv_and_one_page(finished: Finished, tmp_path: Path) -> None:
+    lines = run("build", tmp_path / "board", "--home", finished.home).splitlines()
+    assert sorted(Path(line).name for line in lines) == ["index.html", "leaderboard.csv"]
+    with (tmp_path / "board" / "leaderboard.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9
+    assert {row["trained"] for row in rows} == {"untrained"}
+    assert finished.outcome.best.spec.layer in (tmp_path / "board" / "index.html").read_text(encoding="utf-8")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def in_session(pid: int) -> list[int]:
+    """List the living processes that descend from a process, through the table of all."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[0] != "Z":
+            parents[int(path.parent.name)] = int(fields[1])
+    found, new = [pid], [pid]
+    while new:
+        new = [child for child, parent in parents.items() if parent in new]
+        found += new
+    return [number for number in found if number in parents]
+
+
+@pytest.fixture(scope="module")
+def ui(img2brain: Launcher, finished: Finished) -> Iterator[tuple[Process, str]]:
+    port = free_port()
+    process = img2brain.start("ui", "--port", port, "--home", finished.home)
+    address, end = f"http://127.0.0.1:{port}", time.monotonic() + START_S
+    while process.poll() is None:
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=2).close()
+            break
+        except OSError:
+            assert time.monotonic() < end, process.stderr
+            time.sleep(0.2)
+    assert process.poll() is None, process.stderr
+    yield process, address
+    process.send(signal.SIGINT)
+    process.wait(30)
+
+
+def test_the_ui_shows_the_runs_and_compares_two(ui: tuple[Process, str], finished: Finished, browser: Any) -> None:
+    from img2brain.store import Home
+    from img2brain.tracking._store import TrackingStore
+
+    client = TrackingStore(Home(finished.home)).client
+    experiment = client.get_experiment_by_name("sample").experiment_id
+    runs = client.search_runs([experiment], "tags.`img2brain.kind` = 'trial'", order_by=["metrics.median_r DESC"])
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    page.set_default_timeout(60_000)
+    page.goto(f"{ui[1]}/#/experiments/{experiment}/runs")
+    page.get_by_text(finished.outcome.name).first.wait_for()
+    ids = ",".join(f'"{run.info.run_id}"' for run in runs[:2])
+    page.goto(f'{ui[1]}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]')
+    for text in ("median_r", "n_components", "regressor", runs[0].info.run_name, runs[1].info.run_name):
+        page.get_by_text(text).first.wait_for(state="attached")
+    page.close()
+
+
+def test_the_ui_ends_with_an_interrupt_and_leaves_no_process(ui: tuple[Process, str]) -> None:
+    process, address = ui
+    descendants = in_session(process.pid)
+    assert len(descendants) > 1, "the server is a process of its own"
+    process.send(signal.SIGINT)
+    assert process.wait(30) in (0, 130)
+    assert "Traceback" not in process.stderr
+    assert not [number for number in descendants if Path(f"/proc/{number}").exists()]
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"{address}/health", timeout=2)
+
+
+def test_a_port_that_is_taken_is_refused_on_one_line(img2brain: Launcher, finished: Finished) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = img2brain.run("ui", "--port", port, "--home", finished.home)
+    assert process.code == 2
+    assert process.error == f"Error: The address 127.0.0.1:{port} cannot be served: Address already in use."

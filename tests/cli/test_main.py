@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from img2brain.cli import COMMANDS, main
+from img2brain.errors import StoreError
+
+SCRIPT = Path(sys.executable).with_name("img2brain")
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        here = (*path, name)
+        found += commands(command, here) if isinstance(command, click.Group) else [here]
+    return found
+
+
+ALL = commands(main)
+
+
+def test_every_command_is_there() -> None:
+    assert {path[0] for path in ALL} == set(COMMANDS)
+    assert {("study", "run"), ("model", "predict"), ("leaderboard", "build"), ("ui",), ("layers",)} <= set(ALL)
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_shows_an_example_of_itself(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*path, "--help"])
+    assert result.exit_code == 0
+    assert "Example:" in result.output
+    assert f"img2brain {' '.join(path)}" in result.output.partition("Example:")[2]
+
+
+def test_the_installed_command_says_its_version() -> None:
+    found = subprocess.run([SCRIPT, "--version"], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("img2brain, version ")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom img2brain.cli import main\n"
+        "for name in ([], ['study'], ['study', 'run'], ['model', 'predict'], ['leaderboard', 'show'], ['ui']):\n"
+        "    assert CliRunner().invoke(main, [*name, '--help']).exit_code == 0\n"
+        "print(sorted({'torch', 'mlflow', 'optuna', 'plotly', 'sklearn'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_an_unknown_command_is_refused() -> None:
+    result = CliRunner().invoke(main, ["studdy"])
+    assert result.exit_code == 2
+    assert "No such command 'studdy'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (StoreError("Two\nlines."), 2, "Error: Two lines."),
+        (OSError(28, "No space left on device", "x.npy"), 2, "Error: x.npy: No space left on device."),
+        (OSError("odd"), 2, "Error: odd."),
+        (KeyboardInterrupt(), 130, "Interrupted. The same command goes on where this one stopped."),
+    ],
+)
+def test_errors_end_in_one_line(error: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr("img2brain.backbones.curated_layers", fail)
+    result = CliRunner().invoke(main, ["layers", "alexnet"])
+    assert result.exit_code == code
+    assert result.stderr == f"{line}\n"
+    assert result.stdout == ""
+
+
+def test_a_traceback_is_had_for_the_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMG2BRAIN_TRACEBACK", "1")
+    result = CliRunner().invoke(main, ["layers", "alexnt"])
+    assert type(result.exception).__name__ == "UnknownComponentError"

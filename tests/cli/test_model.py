@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from img2brain.cli import main
+from img2brain.datasets._images import find_images
+from img2brain.publish import load_model
+
+if TYPE_CHECKING:
+    from tests.conftest import Finished
+
+
+def invoke(*args: object) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def test_models_are_listed_and_shown(finished: Finished) -> None:
+    best, confirmed = finished.outcome.best, finished.outcome.published.confirmation_median_r
+    expected = (
+        f"sample version 1 (champion): {best.spec.label}, validation r {best.median_r:.4f}, "
+        f"confirmation r {confirmed:.4f}\n"
+    )
+    assert invoke("model", "list", "--home", finished.home).stdout == expected
+    for name in ("sample", "sample@champion", "sample/1"):
+        shown = invoke("model", "show", name, "--home", finished.home).stdout
+        assert shown.startswith("sample version 1 champion\n")
+        assert f"  trial: {best.spec.label}\n" in shown
+        assert "  trained: untrained\n" in shown
+
+
+def test_predictions_are_those_of_the_loaded_model(finished: Finished, recordings: Path, tmp_path: Path) -> None:
+    pictures = list(find_images(recordings / "testIMG"))
+    expected = load_model("sample", finished.home).predict(pictures)
+    out = tmp_path / "out.npy"
+    result = invoke("model", "predict", "sample@champion", *pictures, "--out", out, "--home", finished.home)
+    assert result.stdout == f"{out}: 6 images, 20 voxels\n"
+    np.testing.assert_array_equal(np.load(out, allow_pickle=False), expected)
+    invoke("model", "predict", "sample", recordings / "testIMG", "--out", out, "--home", finished.home)
+    np.testing.assert_array_equal(np.load(out, allow_pickle=False), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("smaple", "Error: No model is registered as 'smaple'. Did you mean 'sample'?"),
+        ("sample/7", "Error: The model 'sample' has no version 7. It has version 1."),
+        ("../../etc/passwd", "Error: No model is registered as '..'. Known: sample."),
+        ("'; DROP TABLE runs; --", 'Error: No model is registered as "\'; DROP TABLE runs; --". Known: sample.'),
+        ("name='x' or '1'='1", "Error: No model is registered as \"name='x' or '1'='1\". Known: sample."),
+        ("\n", "Error: No model is registered as '\\n'. Known: sample."),
+    ],
+)
+@pytest.mark.parametrize("command", ["show", "predict"])
+def test_a_name_that_is_none_is_refused_on_one_line(
+    finished: Finished, tmp_path: Path, name: str, line: str, command: str
+) -> None:
+    more = ("x.png", "--out", tmp_path / "out.npy") if command == "predict" else ()
+    result = invoke("model", command, name, *more, "--home", finished.home)
+    assert result.exit_code == 2
+    assert result.stderr == f"{line}\n"
+
+
+def test_what_cannot_be_predicted_leaves_no_file(finished: Finished, recordings: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    (tmp_path / "empty").mkdir()
+    good = find_images(recordings / "testIMG")[0]
+    cases = {
+        (tmp_path / "none.png", "out.npy"): "none.png' must decode as JPEG or PNG. Got: No such file or directory.",
+        (tmp_path / "bad.png", "out.npy"): "bad.png' must decode as JPEG or PNG. Got: neither of them.",
+        (tmp_path / "empty", "out.npy"): "empty' must hold .jpg, .jpeg or .png files. It holds none.",
+        (good, "out.txt"): "out.txt.",
+        (good, "absent/out.npy"): "absent/out.npy.",
+    }
+    for (picture, out), line in cases.items():
+        result = invoke("model", "predict", "sample", good, picture, "--out", tmp_path / out, "--home", finished.home)
+        assert result.exit_code == 2, result.output
+        assert result.stderr.startswith("Error: ")
+        assert result.stderr.endswith(f"{line}\n"), result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.png", "empty"]

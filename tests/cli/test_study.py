@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from click.testing import CliRunner
+
+from img2brain.cli import main
+
+if TYPE_CHECKING:
+    from tests.conftest import Finished, Kept, Launcher, NewHome
+
+    Read = Callable[..., Kept]
+    StudyFile = Callable[..., Path]
+
+
+def run(*args: object) -> str:
+    result = CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_studies_are_listed_and_shown(finished: Finished) -> None:
+    name, best = finished.outcome.name, finished.outcome.best
+    assert run("study", "list", "--home", finished.home) == f"{name}: 9 trials, 0 failed, best {best.median_r:.4f}\n"
+    for asked in (name, "small"):
+        lines = run("study", "show", asked, "--home", finished.home).splitlines()
+        assert lines[0] == name
+        assert [int(line.split()[0]) for line in lines[1:]] == list(range(9))
+        assert lines[1 + best.number] == f"{best.number:5d}  {best.median_r:.4f}  {best.spec.label}"
+
+
+def test_a_home_without_studies_lists_none(tmp_path: Path) -> None:
+    assert run("study", "list", "--home", tmp_path) == ""
+
+
+def test_a_run_prints_its_board_and_its_champion(
+    img2brain: Launcher, finished: Finished, new_home: NewHome, study_file: StudyFile, tmp_path: Path, kept: Read
+) -> None:
+    home = new_home(warm=True)
+    process = img2brain.run("study", "run", study_file(tmp_path), "--home", home)
+    assert process.code == 0, process.stderr
+    assert len([line for line in process.stdout.splitlines() if "squeezenet1_1  random:0  untrained" in line]) == 9
+    assert "confirmation r " in process.stdout
+    assert "registered     sample version 1: the first champion" in process.stdout
+    assert (home / "leaderboards" / "sample" / "index.html").is_file()
+    assert "trial 9/9" in process.stderr
+    assert "\r" not in process.stderr, "plain lines where there is no terminal"
+    assert all(word not in process.stderr for word in ("Warning", "alembic", "mlflow"))
+    assert kept(home).told == kept(finished.home).told
+
+
+def test_options_take_the_place_of_the_files(
+    img2brain: Launcher, recordings: Path, new_home: NewHome, study_file: StudyFile, tmp_path: Path
+) -> None:
+    home = new_home(warm=True)
+    file = study_file(tmp_path, ("[[backbones]]", "[[backbones]]\n"), dataset=Path("nowhere"))
+    options = ("--dataset", recordings, "--trials", 2, "--shuffle", 3, "--device", "cpu")
+    process = img2brain.run("study", "run", file, "--home", home, *options)
+    assert process.code == 0, process.stderr
+    assert "registered     sample-shuffled version 1" in process.stdout
+    again = img2brain.run("study", "run", file, "--home", home, "--dataset", recordings, "--weights", "random:1",
+                          "--trials", 2)  # fmt: skip
+    assert again.code == 0, again.stderr
+    assert "squeezenet1_1  random:1  untrained" in again.stdout
+    assert "60 images, 3 layers" in again.stderr, "other weights: another pass"

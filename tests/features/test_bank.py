@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from img2brain import digest
+from img2brain.backbones._graph import Extractor
+from img2brain.datasets._images import find_images, open_image
+from img2brain.errors import StoreError
+from img2brain.features import bank as bank_module
+from img2brain.features import extract
+from img2brain.features.bank import FeatureBank
+from img2brain.spec import BackboneSpec
+from img2brain.store import Store
+
+LAYERS = ("features.2", "features.12", "classifier")
+SPEC = BackboneSpec(name="squeezenet1_1", weights="random:0", layers=LAYERS)
+N_IMAGES, N_COMPONENTS = 24, 6
+ROWS = np.arange(0, N_IMAGES, 2)
+
+
+class Counts:
+    """How many pictures were opened, and how many passed through a network."""
+
+    def __init__(self) -> None:
+        self.n_opened, self.n_passed = 0, 0
+
+    def passed(self, module: torch.nn.Module, inputs: Any) -> None:
+        if isinstance(module, Extractor):
+            self.n_passed += len(inputs[0])
+
+    def opened(self, source: Any) -> Any:
+        self.n_opened += 1
+        return open_image(source)
+
+
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
+    counts = Counts()
+    monkeypatch.setattr(extract, "open_image", counts.opened)
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(counts.passed)
+    yield counts
+    hook.remove()
+
+
+@pytest.fixture(scope="module")
+def images(recordings: Path) -> tuple[Path, ...]:
+    return find_images(recordings / "trainingIMG")[:N_IMAGES]
+
+
+MakeBank = Callable[..., FeatureBank]
+
+
+@pytest.fixture(scope="module")
+def make_bank(images: tuple[Path, ...]) -> MakeBank:
+    def make(folder: Path, spec: BackboneSpec = SPEC, pictures: tuple[Path, ...] = images) -> FeatureBank:
+        return FeatureBank(spec, pictures, [digest.of_file(path) for path in pictures], Store(folder), "cpu")
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory, make_bank: MakeBank) -> Path:
+    """A cache that has all of the bank's features. No test changes it."""
+    folder = tmp_path_factory.mktemp("full")
+    bank = make_bank(folder)
+    bank.prepare(ROWS, N_COMPONENTS)
+    for layer in LAYERS:
+        bank.components(layer, ROWS, N_COMPONENTS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(make_bank: MakeBank, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray[Any, Any]]:
+    """The activations themselves."""
+    bank = make_bank(tmp_path_factory.mktemp("none"))
+    network = bank.backbone.extractor(LAYERS)
+    batches = extract.activations(network, bank.backbone.preprocessing, bank._images, torch.device("cpu"))
+    parts = [layers for _, layers in batches]
+    return {layer: torch.cat([part[layer] for part in parts]).numpy().astype(np.float64) for layer in LAYERS}
+
+
+def test_one_decode_and_one_pass_whatever_the_number_of_layers(
+    make_bank: MakeBank, tmp_path: Path, counts: Counts
+) -> None:
+    make_bank(tmp_path).prepare(ROWS, N_COMPONENTS)
+    assert (counts.n_opened, counts.n_passed) == (N_IMAGES, N_IMAGES)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_components_are_the_pca_of_the_activations(
+    make_bank: MakeBank, full: Path, reference: dict[str, np.ndarray[Any, Any]], layer: str
+) -> None:
+    expected = PCA(N_COMPONENTS, svd_solver="full").fit(reference[layer][ROWS])
+    scores = expected.transform(reference[layer])
+    bank = make_bank(full)
+    found = bank.components(layer, ROWS, N_COMPONENTS).scores
+    signs = np.sign((found * scores).sum(axis=0))
+    np.testing.assert_allclose(found * signs, scores, atol=1e-3 * np.abs(scores).max())
+    axes = bank.axes(layer, ROWS, N_COMPONENTS)
+    np.testing.assert_allclose((reference[layer] - axes.mean) @ axes.axes, found, atol=1e-3 * np.abs(found).max())
+
+
+def forbid(*args: Any, **kwargs: Any) -> Any:
+    pytest.fail("an image or a network was touched")
+
+
+def test_a_second_bank_touches_no_image_and_no_network(
+    make_bank: MakeBank, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = make_bank(full)
+    monkeypatch.setattr(extract, "open_image", forbid)
+    monkeypatch.setattr(bank_module, "load_backbone", forbid)
+    bank.prepare(ROWS, N_COMPONENTS)
+    for layer in LAYERS:
+        assert bank.components(layer, ROWS[:9], 4).scores.shape == (N_IMAGES, 4)
+        bank.axes(layer, ROWS, N_COMPONENTS)
+    assert bank.facts["trained"] == "untrained"
+
+
+def test_more_layers_cost_one_pass_for_those_that_are_missing(
+    make_bank: MakeBank, full: Path, tmp_path: Path, counts: Counts
+) -> None:
+    shutil.copytree(full, tmp_path / "cache")
+    bank = make_bank(tmp_path / "cache", SPEC.model_copy(update={"layers": (*LAYERS, "features.5", "features.8")}))
+    bank.prepare(ROWS, N_COMPONENTS)
+    assert (counts.n_opened, counts.n_passed) == (N_IMAGES, N_IMAGES)
+    assert bank.components("features.5", ROWS, 3).scores.shape == (N_IMAGES, 3)
+
+
+def test_images_that_changed_are_computed_anew(
+    make_bank: MakeBank, full: Path, tmp_path: Path, images: tuple[Path, ...], counts: Counts
+) -> None:
+    shutil.copytree(full, tmp_path / "cache")
+    shutil.copytree(images[0].parent, tmp_path / "images")
+    copies = tuple(tmp_path / "images" / path.name for path in images)
+    make_bank(tmp_path / "cache", pictures=copies).prepare(ROWS, N_COMPONENTS)
+    assert counts.n_opened == 0, "images moved elsewhere are the same images"
+    shutil.copyfile(copies[1], copies[0])
+    bank = make_bank(tmp_path / "cache", pictures=copies)
+    bank.prepare(ROWS, N_COMPONENTS)
+    assert counts.n_opened == N_IMAGES
+    scores = bank.components("features.2", ROWS, N_COMPONENTS).scores
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("change", [{"weights": "random:1"}, {"preprocessing": "resize224"}])
+def test_another_network_is_another_entry(make_bank: MakeBank, full: Path, change: dict[str, str]) -> None:
+    ours, other = make_bank(full), make_bank(full, SPEC.model_copy(update=change))
+    assert ours._layer_key("classifier") != other._layer_key("classifier")
+
+
+def test_axes_of_other_rows_come_from_the_images_again(make_bank: MakeBank, full: Path, tmp_path: Path) -> None:
+    shutil.copytree(full, tmp_path / "cache")
+    bank, other = make_bank(tmp_path / "cache"), make_bank(tmp_path / "other")
+    rows = ROWS[:7]
+    other.prepare(rows, 5)
+    for layer in LAYERS:
+        found, expected = bank.axes(layer, rows, 5), other.axes(layer, rows, 5)
+        np.testing.assert_allclose(found.axes, expected.axes, atol=1e-4)
+        np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-4, atol=1e-5)
+
+
+def test_a_disk_without_room_is_told_before_any_work(
+    make_bank: MakeBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = make_bank(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
+    monkeypatch.setattr(extract, "open_image", forbid)
+    message = r"The activations of squeezenet1_1 needs 0\.03 GB of disk for a while\. .* has 0\.01 GB free\."
+    with pytest.raises(StoreError, match=message):
+        bank.prepare(ROWS, N_COMPONENTS)
+
+
+def test_the_pass_leaves_nothing_but_the_entries(full: Path) -> None:
+    assert sorted(path.name for path in full.iterdir() if path.name != "locks") == [
+        "axes", "components", "layers", "networks", "unfinished",
+    ]  # fmt: skip
+    assert list((full / "unfinished").iterdir()) == []
+    kept = {path.name for path in (full / "layers").rglob("*") if path.is_file()}
+    assert kept == {"kernel.npy", "offset.npy", "key.json"}, "what is spilled is not kept"
+
+
+def test_features_are_one_file_for_all_who_ask(make_bank: MakeBank, full: Path, tmp_path: Path) -> None:
+    shutil.copytree(full, tmp_path / "cache")
+    bank = make_bank(tmp_path / "cache")
+    path = bank.scores_file("classifier", ROWS, N_COMPONENTS, 4)
+    assert make_bank(tmp_path / "cache").scores_file("classifier", ROWS, N_COMPONENTS, 4) == path
+    np.testing.assert_array_equal(np.load(path), bank.components("classifier", ROWS, N_COMPONENTS).scores[:, :4])
+
+
+def test_layers_that_were_not_prepared_are_a_defect(make_bank: MakeBank, tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="prepare"):
+        make_bank(tmp_path).components("classifier", ROWS, 2)

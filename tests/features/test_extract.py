@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from img2brain.errors import DataError, DeviceError
+from img2brain.features import extract
+from img2brain.features.extract import activations, find_device, spill
+
+CPU = torch.device("cpu")
+
+
+class Sums(torch.nn.Module):
+    """Two layers: the sum of each colour, and all pixels."""
+
+    def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"sum": batch.sum(dim=(2, 3)), "pixels": batch.flatten(1)}
+
+
+def prepare(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)
+
+
+def pictures(n_images: int) -> list[np.ndarray[Any, Any]]:
+    return list(np.random.default_rng(0).integers(0, 256, (n_images, 4, 5, 3), dtype=np.uint8))
+
+
+def collect(images: Any, **options: Any) -> dict[str, torch.Tensor]:
+    batches = [layers for _, layers in activations(Sums(), prepare, images, CPU, **options)]
+    return {layer: torch.cat([batch[layer] for batch in batches]) for layer in batches[0]}
+
+
+def test_paths_pictures_and_arrays_give_the_same(tmp_path: Path) -> None:
+    arrays = pictures(4)
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    for path, array in zip(paths, arrays, strict=True):
+        Image.fromarray(array).save(path)
+    expected = collect(arrays)
+    for images in (paths, list(map(str, paths)), list(map(Image.fromarray, arrays))):
+        found = collect(images)
+        assert all(torch.equal(found[layer], expected[layer]) for layer in expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_rows_keep_their_order_whatever_the_batches(batch_size: int) -> None:
+    arrays = pictures(7)
+    assert torch.equal(collect(arrays, batch_size=batch_size)["sum"], collect(arrays)["sum"])
+    expected = torch.tensor(np.stack(arrays).sum(axis=(1, 2)), dtype=torch.float32)
+    assert torch.equal(collect(arrays)["sum"], expected)
+
+
+def test_no_more_than_a_few_batches_are_opened_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+
+    def open_image(image: Any) -> Image.Image:
+        opened.append(image)
+        return Image.fromarray(image)
+
+    monkeypatch.setattr(extract, "open_image", open_image)
+    batches = activations(Sums(), prepare, pictures(60), CPU, batch_size=2)
+    for n_taken in range(1, 6):
+        next(batches)
+        assert len(opened) <= 2 * (n_taken + 3)
+    batches.close()  # type: ignore[attr-defined]
+    assert len(opened) < 60
+
+
+def test_an_image_that_does_not_decode_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"bad\.png"):
+        collect([pictures(1)[0], tmp_path / "bad.png"])
+
+
+def test_activations_go_to_disk_less_an_offset(tmp_path: Path) -> None:
+    arrays = pictures(7)
+    spilled = spill(activations(Sums(), prepare, arrays, CPU, batch_size=3), tmp_path)
+    expected = collect(arrays)
+    for layer, kept in spilled.items():
+        assert Path(str(kept.values.base.filename)).parent == tmp_path  # type: ignore[union-attr]
+        np.testing.assert_allclose(kept.values + kept.offset, expected[layer].numpy(), rtol=1e-5)
+        np.testing.assert_allclose(kept.values[:3].mean(axis=0), 0, atol=1e-3)
+
+
+def test_a_device_is_there_or_refused() -> None:
+    assert find_device("cpu") == CPU
+    assert find_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(DeviceError, match=r"The device 'cuda:99' is not there: \d+ GPUs found\. Use device = 'cpu'"):
+        find_device("cuda:99")

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from img2brain.errors import FitError, SpecError, TrackingError
+from img2brain.study.runner import run_study
+from img2brain.study.search import stored_trials
+from img2brain.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from tests.conftest import Finished, Kept, MakeSpec, NewHome
+
+    Read = Callable[..., Kept]
+
+
+def test_a_study_ends_with_a_champion(finished: Finished) -> None:
+    outcome = finished.outcome
+    assert [trial.number for trial in outcome.trials] == list(range(9))
+    assert outcome.best.median_r == max(trial.median_r for trial in outcome.trials)
+    assert outcome.published.is_champion
+    assert outcome.published.registered.name == "sample"
+    assert -1 < outcome.published.confirmation_median_r < 1
+
+
+def test_a_study_goes_on_where_it_was_left(
+    finished: Finished, new_home: NewHome, make_spec: MakeSpec, kept: Read
+) -> None:
+    home = new_home(warm=True)
+    assert len(run_study(make_spec(trials=4), home).trials) == 4
+    whole = run_study(make_spec(trials=9), home)
+    expected = kept(finished.home)
+    found = kept(home)
+    assert found.told == expected.told
+    assert sorted(found.tracked) == list(range(9))
+    assert found.n_runs == 9
+    assert {status for status, _ in found.tracked.values()} == {"FINISHED"}
+    assert whole.best is not None
+    assert whole.best.spec.layer == finished.outcome.best.spec.layer
+    assert whole.published is not None
+    assert whole.published.confirmation_median_r == pytest.approx(
+        finished.outcome.published.confirmation_median_r, abs=1e-6
+    )
+    assert len(run_study(make_spec(trials=4), home).trials) == 9, "never fewer than there are"
+    assert kept(home).n_runs == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "n_trials"),
+    [({"sampler": "random", "trials": 5}, 5), ({"sampler": "grid", "regressors": ["linear"], "trials": None}, 9)],
+)
+def test_each_sampler_works(new_home: NewHome, make_spec: MakeSpec, changes: dict[str, Any], n_trials: int) -> None:
+    trials = run_study(make_spec(**changes), new_home(warm=True)).trials
+    assert len({trial.spec.digest for trial in trials}) == len(trials) == n_trials
+
+
+def test_a_changed_space_is_a_new_study_and_is_told_why(
+    finished: Finished, finished_copy: Path, make_spec: MakeSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "img2brain"):
+        outcome = run_study(make_spec(regressors=["linear"], trials=2), finished_copy)
+        assert "small differs from the stored study" in caplog.text
+        assert "in space: starting the new study" in caplog.text
+        caplog.clear()
+        run_study(make_spec(seed=2, trials=1), finished_copy)
+        assert "in space, seed: starting the new study" in caplog.text, "of the last one"
+    from img2brain.store import Home
+
+    stored = stored_trials(Home(finished_copy))
+    assert len(stored) == 3
+    assert stored[finished.outcome.name] == finished.outcome.trials
+    assert {trial.spec.regressor for trial in stored[outcome.name]} == {"linear"}
+
+
+@pytest.fixture(scope="module")
+def repetitive(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings of 12 pictures only, each shown many times: a layer spans 11 components at most."""
+    folder = tmp_path_factory.mktemp("repetitive") / "data"
+    shutil.copytree(recordings, folder)
+    pictures = sorted((folder / "trainingIMG").iterdir())
+    for number, path in enumerate(pictures):
+        if number >= 12:
+            shutil.copyfile(pictures[number % 12], path)
+    return folder
+
+
+def test_a_failing_trial_is_recorded_and_the_search_goes_on(
+    repetitive: Path, new_home: NewHome, make_spec: MakeSpec
+) -> None:
+    from img2brain.store import Home
+    from img2brain.tracking._store import TrackingStore
+
+    home = new_home()
+    grid = {"sampler": "grid", "trials": None, "n_components": [5, 30], "regressors": ["linear"]}
+    layers = [{"name": "squeezenet1_1", "weights": "random:0", "layers": ["features.12"]}]
+    outcome = run_study(make_spec(repetitive, backbones=layers, **grid), home)
+    good, bad = outcome.trials
+    assert good.succeeded
+    assert bad.failure.startswith("FitError: squeezenet1_1 features.12 spans 11 components over the training rows.")
+    client = TrackingStore(Home(home)).client
+    experiment = client.get_experiment_by_name(outcome.published.registered.name if outcome.published else "")
+    runs = client.search_runs([experiment.experiment_id], "attributes.status = 'FAILED'")
+    assert [(run.data.tags["img2brain.trial"], run.data.tags["img2brain.failure"]) for run in runs] == [
+        ("1", bad.failure)
+    ]
+    with pytest.raises(FitError, match=r"All 1 trials of small-\w+ failed, the last one: FitError: squeezenet1_1"):
+        run_study(make_spec(repetitive, backbones=layers, **grid | {"n_components": [30]}), home)
+
+
+def test_more_components_than_training_rows_are_refused(new_home: NewHome, make_spec: MakeSpec) -> None:
+    with pytest.raises(SpecError, match=r"'n_components' must be below the number of training rows, 43\. Got 43\."):
+        run_study(make_spec(n_components=[43]), new_home())
+
+
+def test_what_was_not_tracked_is_tracked_at_the_end(
+    new_home: NewHome, make_spec: MakeSpec, kept: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_trial, failed = Tracker.log_trial, set()
+
+    def unsteady(self: Tracker, trial: Any) -> str:
+        if trial.number in (0, 2) and trial.number not in failed:
+            failed.add(trial.number)
+            raise TrackingError("no answer")
+        return log_trial(self, trial)
+
+    monkeypatch.setattr(Tracker, "log_trial", unsteady)
+    home = new_home(warm=True)
+    run_study(make_spec(trials=4), home)
+    assert failed == {0, 2}
+    assert sorted(kept(home).tracked) == [0, 1, 2, 3]
+
+
+def test_a_store_that_fails_loses_nothing(
+    finished: Finished, new_home: NewHome, make_spec: MakeSpec, kept: Read
+) -> None:
+    home = new_home(warm=True)
+    with sqlite3.connect(home / "mlflow.db") as database:
+        database.execute(
+            "CREATE TRIGGER broken BEFORE INSERT ON metrics BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END"
+        )
+    database.close()
+    with pytest.raises(TrackingError, match=r"The tracking store .*mlflow\.db does not answer: .*disk I/O error"):
+        run_study(make_spec(), home)
+    assert len(kept(home).told) == 9
+    with sqlite3.connect(home / "mlflow.db") as database:
+        database.execute("DROP TRIGGER broken")
+    database.close()
+    run_study(make_spec(), home)
+    found = kept(home)
+    assert found.told == kept(finished.home).told
+    assert (sorted(found.tracked), found.n_runs) == (list(range(9)), 9)
+    assert {status for status, _ in found.tracked.values()} == {"FINISHED"}

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from scipy.stats import pearsonr
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import KNeighborsRegressor
+
+from img2brain.errors import FitError
+from img2brain.spec import TrialSpec
+from img2brain.store import Home
+from img2brain.study.setting import Setting, make_ready
+
+if TYPE_CHECKING:
+    from tests.conftest import Finished, MakeSpec
+
+
+@pytest.fixture(scope="module")
+def setting(finished: Finished) -> Setting:
+    return make_ready(finished.spec, Home(finished.home))
+
+
+@pytest.fixture
+def spec(finished: Finished) -> TrialSpec:
+    assert finished.outcome.best is not None
+    best: TrialSpec = finished.outcome.best.spec
+    return best.model_copy(update={"layer": "features.5", "n_components": 8})
+
+
+@pytest.mark.parametrize(
+    ("regressor", "parameters", "reference"),
+    [
+        ("ridge", {"alpha": 100.0}, Ridge(alpha=100.0)),
+        ("k_neighbors", {"n_neighbors": 4}, KNeighborsRegressor(n_neighbors=4)),
+    ],
+)
+def test_a_score_is_that_of_scikit_learn_and_scipy(
+    setting: Setting, spec: TrialSpec, regressor: str, parameters: dict[str, float], reference: Ridge
+) -> None:
+    trial = spec.model_copy(update={"regressor": regressor, "parameters": parameters})
+    evaluator, split = setting.evaluator(), setting.split
+    scores = evaluator.components(trial).scores.astype(np.float64)
+    responses = setting.dataset._responses(np.arange(len(setting.dataset.images))).astype(np.float64)
+    reference.fit(scores[split.train], responses[split.train])
+    predictions = reference.predict(scores[split.validation])
+    expected = [pearsonr(predictions[:, i], responses[split.validation, i]).statistic for i in range(20)]
+    result = evaluator.evaluate(trial)
+    np.testing.assert_allclose(result.scores, expected, atol=1e-6)
+    assert result.median_r == pytest.approx(np.median(expected), abs=1e-6)
+    assert result.timings.keys() >= {"features_s", "fit_s", "score_s"}
+
+
+def test_more_components_than_the_layer_spans_are_refused(setting: Setting, spec: TrialSpec) -> None:
+    with pytest.raises(FitError, match=r"features\.5 spans 16 components .* Got n_components = 17\."):
+        setting.evaluator().evaluate(spec.model_copy(update={"n_components": 17}))
+
+
+def test_a_relative_alpha_is_in_units_of_the_spectrum(setting: Setting, spec: TrialSpec) -> None:
+    ridge = spec.model_copy(update={"regressor": "ridge", "parameters": {"alpha": 1.0}})
+    scales = [setting.evaluator().alpha_scale(ridge.model_copy(update={"layer": f"features.{i}"})) for i in (2, 12)]
+    assert min(scales) > 0
+    assert scales[0] != pytest.approx(scales[1], rel=0.1)
+
+
+def test_voxels_that_are_silent_in_the_validation_rows_are_counted(
+    recordings: Path, tmp_path: Path, make_spec: MakeSpec, finished: Finished, spec: TrialSpec
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(recordings, folder)
+    rows = make_ready(finished.spec, Home(finished.home)).split.validation
+    path = folder / "trainingfMRI" / "training.npy"
+    responses = np.load(path)
+    responses[rows, 3] = 0.5
+    np.save(path, responses)
+    result = make_ready(make_spec(folder), Home(finished.home)).evaluator().evaluate(spec)
+    assert result.n_silent == 1
+    assert np.isnan(result.scores[3])
+    assert np.isfinite(np.delete(result.scores, 3)).all()
+    assert result.median_r == pytest.approx(np.median(np.delete(result.scores, 3)))

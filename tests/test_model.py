@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from img2brain.datasets._images import find_images
+from img2brain.errors import DataError, DeviceError, ModelError
+from img2brain.model import EncodingModel
+from img2brain.publish import load_model
+
+if TYPE_CHECKING:
+    from tests.conftest import Finished
+
+FILES = ("network.safetensors", "pca.safetensors", "regressor.safetensors")
+
+
+@pytest.fixture(scope="module")
+def model(finished: Finished) -> EncodingModel:
+    return load_model("sample", finished.home)
+
+
+@pytest.fixture(scope="module")
+def pictures(recordings: Path) -> tuple[Path, ...]:
+    return find_images(recordings / "testIMG")
+
+
+@pytest.fixture(scope="module")
+def expected(model: EncodingModel, pictures: tuple[Path, ...]) -> np.ndarray[Any, Any]:
+    return model.predict(list(pictures))
+
+
+def as_floats(path: Path) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(path)) / 255
+
+
+@pytest.mark.parametrize("source", [str, Image.open, lambda path: np.asarray(Image.open(path)), as_floats])
+def test_paths_pictures_and_arrays_agree(
+    model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any], source: Callable[[Path], Any]
+) -> None:
+    assert expected.dtype == np.float32
+    assert expected.shape == (6, 20)
+    np.testing.assert_array_equal(model.predict([source(path) for path in pictures]), expected)
+    np.testing.assert_allclose(model.predict(source(pictures[2])), expected[2:3], rtol=1e-3, atol=1e-4)
+
+
+def test_an_array_of_four_dimensions_is_a_sequence(
+    model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any]
+) -> None:
+    array = np.stack([np.asarray(Image.open(path)) for path in pictures])
+    np.testing.assert_array_equal(model.predict(array), expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_batches_do_not_matter(
+    model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any], batch_size: int
+) -> None:
+    found = model.predict(list(pictures), batch_size=batch_size)
+    np.testing.assert_allclose(found, expected, atol=1e-3 * expected.std())
+
+
+def test_a_saved_model_predicts_the_same(
+    model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    model.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"model.json", *FILES}
+    loaded = EncodingModel.load(tmp_path)
+    np.testing.assert_array_equal(loaded.predict(list(pictures)), expected)
+    assert loaded.spec == model.spec
+    assert loaded.about == model.about
+    assert loaded.about["dataset"] == "sample"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_file_is_refused(model: EncodingModel, tmp_path: Path, name: str) -> None:
+    model.save(tmp_path)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=f"{name} is not the file that the model was saved with"):
+        EncodingModel.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.json", *FILES])
+def test_an_absent_file_is_refused(model: EncodingModel, tmp_path: Path, name: str) -> None:
+    model.save(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(ModelError, match="holds no whole model"):
+        EncodingModel.load(tmp_path)
+
+
+def without(key: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda table: {name: value for name, value in table.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table | {"format": 99}, "the format of a model must be 1. Got 99."),
+        (lambda table: [table], "holds no whole model"),
+        (without("spec"), "holds no whole model"),
+        (without("network"), "holds no whole model"),
+        (without("files"), "holds no whole model"),
+        (lambda table: table | {"files": []}, "holds no whole model"),
+        (lambda table: table | {"spec": table["spec"] | {"n_components": "many"}}, "holds no whole model"),
+        (lambda table: table | {"spec": table["spec"] | {"regressor": "os"}}, "holds no whole model"),
+        (lambda table: table | {"spec": table["spec"] | {"regressor": "decision_tree"}}, "decision_tree"),
+    ],
+)
+def test_a_changed_description_is_refused(
+    model: EncodingModel, tmp_path: Path, change: Callable[[Any], Any], message: str
+) -> None:
+    model.save(tmp_path)
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(ModelError, match=message) as caught:
+        EncodingModel.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_of_other_tensors_is_refused(
+    model: EncodingModel, pictures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    model.save(tmp_path)
+    path = tmp_path / "model.json"
+    table = json.loads(path.read_text())
+    table["network"]["backbone"] = "alexnet"
+    path.write_text(json.dumps(table))
+    with pytest.raises(ModelError, match="tensors of a saved backbone"):
+        EncodingModel.load(tmp_path).predict(list(pictures))
+
+
+def test_what_is_no_picture_is_refused(model: EncodingModel, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.png"):
+        model.predict(tmp_path / "none.png")
+    with pytest.raises(DataError, match=r"A float image array must lie in 0\.\.1"):
+        model.predict(np.full((4, 4), 2.0))
+    with pytest.raises(DataError, match="Got int"):
+        model.predict([3])  # type: ignore[list-item]
+    with pytest.raises(DeviceError):
+        model.predict(tmp_path, device="cuda:99")

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.stats import pearsonr
+
+from img2brain.errors import DataError, ModelError
+from img2brain.model import EncodingModel
+from img2brain.publish import load_model, predict_to_file
+from img2brain.store import Home
+from img2brain.study.runner import run_study
+from img2brain.study.setting import Setting, make_ready
+from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.registry import Registry
+from img2brain.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from tests.conftest import Finished, MakeSpec, NewHome
+
+Array = NDArray[Any]
+TOLERANCE = 1e-3  # of the predictions' spread: float32 activations of some 10^5 features
+
+
+@pytest.fixture(scope="module")
+def setting(finished: Finished) -> Setting:
+    return make_ready(finished.spec, Home(finished.home))
+
+
+@pytest.fixture(scope="module")
+def model(finished: Finished) -> EncodingModel:
+    return load_model("sample@champion", finished.home)
+
+
+@pytest.fixture(scope="module")
+def pictures(setting: Setting) -> list[Path]:
+    return [setting.dataset.images[row] for row in setting.split.confirmation]
+
+
+@pytest.fixture(scope="module")
+def refitted(setting: Setting, finished: Finished) -> Array:
+    """The predictions for the confirmation rows, from the cache alone."""
+    spec = finished.outcome.best.spec
+    return setting.publisher().refit(spec, setting.bank(spec))[1]
+
+
+def assert_close(found: Array, expected: Array) -> None:
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE * expected.std())
+
+
+def test_the_model_agrees_with_the_refit_from_the_cache(
+    model: EncodingModel, pictures: list[Path], refitted: Array
+) -> None:
+    assert_close(model.predict(pictures), refitted)
+
+
+def test_the_confirmation_score_is_that_of_the_models_own_predictions(
+    model: EncodingModel, pictures: list[Path], setting: Setting, finished: Finished
+) -> None:
+    responses = setting.dataset.confirmation(setting.split)
+    predictions = model.predict(pictures)
+    scores = [pearsonr(predictions[:, i], responses[:, i]).statistic for i in range(20)]
+    assert np.median(scores) == pytest.approx(finished.outcome.published.confirmation_median_r, abs=1e-3)
+
+
+def test_every_regressor_agrees_once_published(setting: Setting, finished: Finished, pictures: list[Path]) -> None:
+    publisher, best = setting.publisher(), finished.outcome.best.spec
+    for regressor, parameters in {"ridge": {"alpha": 1e3}, "k_neighbors": {"n_neighbors": 3}, "linear": {}}.items():
+        spec = best.model_copy(update={"regressor": regressor, "parameters": parameters, "n_components": 8})
+        bank = setting.bank(spec)
+        fitted, predictions = publisher.refit(spec, bank)
+        assert_close(publisher.model(spec, fitted, bank, {}).predict(pictures), predictions)
+
+
+def test_the_refit_is_to_all_development_rows(setting: Setting, finished: Finished) -> None:
+    spec = finished.outcome.best.spec.model_copy(update={"regressor": "linear", "parameters": {}})
+    regressor, _ = setting.publisher().refit(spec, setting.bank(spec))
+    bank, rows = setting.bank(spec), setting.split.development
+    scores = bank.components(spec.layer, rows, 16).scores[rows]
+    responses = setting.dataset.development(setting.split).responses(rows)
+    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-3 * scores.std())
+    np.testing.assert_allclose(np.asarray(regressor.predict(scores)).mean(axis=0), responses.mean(axis=0), atol=1e-5)
+
+
+def test_the_search_never_sees_the_confirmation_responses(
+    recordings: Path, tmp_path: Path, new_home: NewHome, make_spec: MakeSpec, finished: Finished
+) -> None:
+    shutil.copytree(recordings, tmp_path / "sample")
+    path = tmp_path / "sample" / "testfMRI" / "test.npy"
+    np.save(path, 1e6 * np.random.default_rng(0).standard_normal(np.load(path).shape).astype(np.float32))
+    outcome = run_study(make_spec(tmp_path / "sample"), new_home(warm=True))
+    assert [(t.parameters, t.median_r) for t in outcome.trials] == [
+        (t.parameters, t.median_r) for t in finished.outcome.trials
+    ]
+    assert outcome.published is not None
+    assert outcome.published.confirmation_median_r != finished.outcome.published.confirmation_median_r
+
+
+@pytest.fixture
+def tracker(finished_copy: Path, setting: Setting) -> Tracker:
+    return Tracker(Home(finished_copy), setting.record)
+
+
+def publish(setting: Setting, tracker: Tracker, finished: Finished, number: int) -> Any:
+    trial = finished.outcome.trials[number]
+    run_id = tracker.finished()[number]
+    return setting.publisher().publish(trial.spec, trial.median_r, run_id, setting.bank(trial.spec), tracker)
+
+
+def test_publishing_twice_registers_once(setting: Setting, tracker: Tracker, finished: Finished) -> None:
+    again = publish(setting, tracker, finished, finished.outcome.best.number)
+    assert (again.registered.version, again.is_champion, again.reason) == ("1", True, "the champion already")
+    assert again.confirmation_median_r == finished.outcome.published.confirmation_median_r
+    other = next(t.number for t in finished.outcome.trials if t.spec.layer == "features.12")
+    first, second = (publish(setting, tracker, finished, other) for _ in range(2))
+    assert first.registered.version == second.registered.version == "2"
+
+
+def with_score(tracker: Tracker, version: str, value: float) -> None:
+    tracker.store.client.set_model_version_tag("sample", version, "confirmation_median_r", repr(value))
+
+
+@pytest.mark.parametrize(("champions", "moves"), [(-0.99, True), (0.99, False)])
+def test_the_champion_moves_only_where_it_is_beaten(
+    setting: Setting, tracker: Tracker, finished: Finished, champions: float, moves: bool
+) -> None:
+    with_score(tracker, "1", champions)
+    other = next(t.number for t in finished.outcome.trials if t.spec.layer == "features.12")
+    published = publish(setting, tracker, finished, other)
+    assert published.is_champion is moves
+    beats = "beats the champion: confirmation" if moves else "does not beat the champion: confirmation"
+    assert published.reason.startswith(beats)
+    champion = Registry(tracker.store).champion("sample")
+    assert champion is not None
+    assert champion.version == ("2" if moves else "1")
+
+
+def test_a_champion_on_other_rows_is_not_compared(setting: Setting, tracker: Tracker, finished: Finished) -> None:
+    with_score(tracker, "1", -0.99)
+    tracker.store.client.set_model_version_tag("sample", "1", "img2brain.rows", "others")
+    other = next(t.number for t in finished.outcome.trials if t.spec.layer == "features.12")
+    published = publish(setting, tracker, finished, other)
+    assert not published.is_champion
+    assert published.reason == "version 1, the champion, was scored on other rows or data: not compared"
+
+
+def test_without_confirmation_rows_the_validation_rows_decide(
+    recordings: Path, tmp_path: Path, new_home: NewHome, make_spec: MakeSpec
+) -> None:
+    shutil.copytree(recordings, tmp_path / "sample")
+    shutil.rmtree(tmp_path / "sample" / "testfMRI")
+    (tmp_path / "sample" / "testfMRI").mkdir()
+    layers = [{"name": "squeezenet1_1", "weights": "random:0", "layers": ["features.12"]}]
+    home, spec = new_home(), make_spec(tmp_path / "sample", trials=2, split={"confirmation": 0.0}, backbones=layers)
+    published = run_study(spec, home).published
+    assert published is not None
+    assert np.isnan(published.confirmation_median_r)
+    assert published.is_champion
+    assert load_model("sample", home).about["scores"]["confirmation_median_r"] is None
+
+
+def test_models_are_loaded_by_name_and_by_folder(finished: Finished, model: EncodingModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    assert load_model(str(tmp_path)).spec == load_model("sample", finished.home).spec == finished.outcome.best.spec
+    with pytest.raises(ModelError, match=r"No model is registered as 'smaple'\. Did you mean 'sample'\?"):
+        load_model("smaple", finished.home)
+
+
+def test_no_file_of_the_registered_model_is_a_pickle(finished: Finished) -> None:
+    source = TrackingStore(Home(finished.home)).client.get_model_version("sample", "1").source
+    folder = finished.home / "artifacts" / "models" / source.removeprefix("models:/") / "artifacts"
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {"MLmodel", "flavor.py", "artifacts/model/model.json"} <= names
+    assert {Path(name).suffix for name in names} <= {"", ".py", ".json", ".yaml", ".txt", ".safetensors"}
+    described = (folder / "MLmodel").read_text()
+    assert "model_code_path: " in described
+    assert "python_model:" not in described, "that would be a pickle"
+    for name in names:
+        assert not (folder / name).read_bytes().startswith((b"\x80\x04", b"\x80\x05", b"PK")), name
+
+
+def test_predictions_are_written_whole(
+    model: EncodingModel, pictures: list[Path], refitted: Array, tmp_path: Path
+) -> None:
+    assert predict_to_file(model, pictures, tmp_path / "out.npy") == (6, 20)
+    assert_close(np.load(tmp_path / "out.npy"), refitted)
+    predict_to_file(model, [pictures[0].parent], tmp_path / "folder.npy")
+    assert_close(np.load(tmp_path / "folder.npy"), refitted)
+    Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    with pytest.raises(DataError, match=r"bad\.png"):
+        predict_to_file(model, [tmp_path / "good.png", tmp_path / "bad.png"], tmp_path / "none.npy")
+    with pytest.raises(DataError, match=r"must end in \.npy\. Got .*out\.txt\."):
+        predict_to_file(model, pictures, tmp_path / "out.txt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.png", "folder.npy", "good.png", "out.npy"]
+    assert replace(model).predict([]).shape == (0, 20)
