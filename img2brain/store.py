@@ -97,6 +97,11 @@ class Store:
         path = self._place(kind, key)
         return path if path.is_dir() else None
 
+    def entries(self, kind: str) -> Iterator[tuple[dict[str, Any], Path]]:
+        """Yield the keys of all entries of a kind, with their folders."""
+        for path in sorted((self.folder / kind).glob("*/*/key.json")):
+            yield json.loads(path.read_text(encoding="utf-8")), path.parent
+
     def get_or_compute(self, kind: str, key: Mapping[str, Any], write: Write) -> Path:
         """Return the entry of this key, computed by whichever process comes first.
 

@@ -121,13 +121,19 @@ class FeatureBank:
         return self._store.get_or_compute("features", key, write) / "features.npy"
 
     def axes(self, layer: str, rows: Rows, n_components: int) -> Axes:
-        """Return the principal axes of a layer, fitted to `rows`."""
-        entry = self._store.get_or_compute(
-            "axes",
-            self._pca_key(layer, rows, n_components),
-            lambda folder: self._write_axes(folder, layer, rows, n_components),
+        """Return the principal axes of a layer, fitted to `rows`; stored ones of a larger size serve."""
+        key = self._pca_key(layer, rows, n_components)
+        entry = self._larger_axes(key, n_components) or self._store.get_or_compute(
+            "axes", key, lambda folder: self._write_axes(folder, layer, rows, n_components)
         )
-        return Axes(np.load(entry / "mean.npy"), np.load(entry / "axes.npy", mmap_mode="r"))
+        return Axes(np.load(entry / "mean.npy"), np.load(entry / "axes.npy", mmap_mode="r")).leading(n_components)
+
+    def _larger_axes(self, key: Mapping[str, Any], n_components: int) -> Path | None:
+        """Find stored axes of at least this size: a smaller size is a prefix."""
+        for other, entry in self._store.entries("axes"):
+            if {**other, "n_components": n_components} == key and other["n_components"] >= n_components:
+                return entry
+        return None
 
     @cached_property
     def _network_key(self) -> dict[str, Any]:

@@ -129,13 +129,22 @@ class Search:
             self.study.tell(trial, outcome)
 
     def importances(self) -> dict[str, float]:
-        """Return the importance of each parameter, or nothing where there are too few trials to say."""
-        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+        """Return the importance of each parameter that all trials share, or nothing where there are too few to say.
 
+        Notes
+        -----
+        Functional ANOVA (Hutter, Hoos and Leyton-Brown, 2014). A parameter of one regressor alone is left out: the few
+        trials that have it say nothing about the others.
+        """
+        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+        shared = _shared_parameters(self.study)
+        if not shared:
+            return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                return get_param_importances(self.study, evaluator=PedAnovaImportanceEvaluator())
+                return get_param_importances(self.study, evaluator=FanovaImportanceEvaluator(seed=0), params=shared)
             except (ValueError, RuntimeError, ZeroDivisionError):
                 return {}
 
@@ -226,6 +235,12 @@ def _mend(path: Path, lock: _FileLock) -> None:
                 log.truncate(content.rfind(b"\n") + 1)
     finally:
         lock.release()
+
+
+def _shared_parameters(study: optuna.Study) -> list[str]:
+    """Name the parameters that every scored trial was asked for."""
+    scored = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return sorted(set.intersection(*(set(trial.params) for trial in scored))) if scored else []
 
 
 def _told(study: optuna.Study) -> list[ToldTrial]:

@@ -157,6 +157,16 @@ def test_another_network_is_another_entry(make_bank: MakeBank, full: Path, chang
     assert ours._layer_key("classifier") != other._layer_key("classifier")
 
 
+def test_axes_of_a_smaller_size_are_a_prefix_and_touch_no_image(
+    make_bank: MakeBank, full: Path, counts: Counts
+) -> None:
+    bank = make_bank(full)
+    smaller, larger = (bank.axes("features.12", ROWS, size) for size in (N_COMPONENTS - 2, N_COMPONENTS))
+    np.testing.assert_array_equal(smaller.axes, larger.axes[:, :-2])
+    np.testing.assert_array_equal(smaller.mean, larger.mean)
+    assert (counts.n_opened, counts.n_passed) == (0, 0)
+
+
 def test_axes_of_other_rows_come_from_the_images_again(make_bank: MakeBank, full: Path, tmp_path: Path) -> None:
     shutil.copytree(full, tmp_path / "cache")
     bank, other = make_bank(tmp_path / "cache"), make_bank(tmp_path / "other")

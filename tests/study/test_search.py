@@ -100,7 +100,7 @@ def test_importances_need_trials(tmp_path: Path) -> None:
     search = make(tmp_path)
     assert search.importances() == {}
     work(search, 12)
-    assert set(search.importances()) <= {"depth", "size", "regressor", "ridge.alpha", "lasso.alpha"}
+    assert set(search.importances()) <= {"depth", "size", "regressor"}, "what all trials share"
     assert sum(search.importances().values()) == pytest.approx(1)
 
 
