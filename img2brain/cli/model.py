@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from img2brain.cli._options import home_option
+
+if TYPE_CHECKING:
+    from img2brain.tracking.registry import Registered, Registry
 
 
 @click.group()
@@ -63,7 +67,7 @@ def predict_command(name: str, images: tuple[Path, ...], out: Path, device: str,
     click.echo(f"{out}: {n_images} images, {n_voxels} voxels")
 
 
-def _registry(home: Path):  # type: ignore[no-untyped-def]
+def _registry(home: Path) -> Registry:
     from img2brain.store import Home
     from img2brain.tracking._store import TrackingStore
     from img2brain.tracking.registry import Registry
@@ -71,5 +75,5 @@ def _registry(home: Path):  # type: ignore[no-untyped-def]
     return Registry(TrackingStore(Home(home)))
 
 
-def _scores(item) -> str:  # type: ignore[no-untyped-def]
+def _scores(item: Registered) -> str:
     return f"validation r {item.score('validation'):.4f}, confirmation r {item.score('confirmation'):.4f}"
