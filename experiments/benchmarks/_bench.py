@@ -1,0 +1,110 @@
+"""What the benchmarks share: every contender runs in a process of its own, and the table is kept with its machine.
+
+A benchmark is a script that hands `main` its contenders by name. Each is called with the folder that all contenders
+share (for arrays that are generated once) and returns the figures it measured; what it saves under its own name is
+there for the report, which can so compare results as well as times.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+Figures = dict[str, Any]
+Contender = Callable[[Path], Figures]
+
+
+def main(script: str, contenders: Mapping[str, Contender], report: Callable[[Path, dict[str, Figures]], str]) -> None:
+    """Measure every contender, print the report and keep it beside the script.
+
+    Parameters
+    ----------
+    script : str
+        ``__file__`` of the benchmark.
+    contenders : mapping of str to callable
+        From the shared folder to figures, such as ``{"seconds": 1.5}``; ``peak_mib`` is added. One that raises
+        `ModuleNotFoundError` is reported as ``{"absent": its name}``.
+    report : callable
+        From the shared folder and the figures by contender to the text that is printed and kept.
+    """
+    if sys.argv[1:2] == ["--contender"]:
+        _run(contenders[sys.argv[2]], Path(sys.argv[3]), Path(sys.argv[4]))
+        return
+    chosen = sys.argv[1:] or list(contenders)
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = {name: _measure(script, name, Path(scratch)) for name in chosen}
+        body = report(Path(scratch), figures)
+    today = datetime.datetime.now(tz=datetime.UTC)
+    text = f"{today:%Y-%m-%d}, {machine()}\nload average before: {load:.2f}\n\n{body}\n"
+    print(text, end="")  # noqa: T201 - a benchmark prints
+    if not sys.argv[1:]:
+        Path(script).with_suffix(".txt").write_text(text, encoding="utf-8")
+
+
+def seconds(function: Callable[[], Any], repeats: int = 3) -> float:
+    """Return the median duration of some calls."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Align columns: the first to the left, numbers to the right."""
+    cells = [[str(item) for item in row] for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
+
+
+def machine() -> str:
+    """Describe the machine and the libraries that decide."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
+    libraries = ", ".join(f"{name} {_version(name)}" for name in ("numpy", "torch", "scikit-learn"))
+    return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, {libraries}"
+
+
+def _measure(script: str, name: str, folder: Path) -> Figures:
+    out = folder / f"{name}.json"
+    print(f"... {name}", file=sys.stderr, flush=True)  # noqa: T201
+    subprocess.run([sys.executable, script, "--contender", name, str(folder), str(out)], check=True)
+    figures: Figures = json.loads(out.read_text(encoding="utf-8"))
+    return figures
+
+
+def _run(contender: Contender, folder: Path, out: Path) -> None:
+    try:
+        figures = dict(contender(folder))
+    except ModuleNotFoundError as error:
+        figures = {"absent": str(error.name)}
+    figures["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    out.write_text(json.dumps(figures), encoding="utf-8")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
