@@ -143,15 +143,8 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             return np.asarray(validate_data(self, X, reset=False))
 
 
-class MomentsRegressor(Regressor, Generic[State]):
-    """A linear regressor that needs only moments.
-
-    What depends on the moments alone is computed once (`factorise`), then used for any number of parameters (`solve`):
-
-    >>> from img2brain.regressors.ridge import Ridge
-    >>> state = Ridge.factorise(Moments.from_rows([[0.0], [2.0]], [[1.0], [3.0]]))
-    >>> [Ridge(alpha=alpha).solve(state).item() for alpha in (2.0, 6.0)]
-    [0.5, 0.25]
+class LinearRegressor(Regressor):
+    """Base of those whose prediction is X @ coef_.T + intercept_.
 
     Attributes
     ----------
@@ -161,6 +154,32 @@ class MomentsRegressor(Regressor, Generic[State]):
 
     keeps_rows = False
     arrays = ("coef_", "intercept_")
+    coef_: Array
+    intercept_: Array
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Predict responses, in float64 and in the shape of the responses of the fit."""
+        Y: Array = self._checked_features(X).astype(np.float64, copy=False) @ self.coef_.T + self.intercept_
+        return Y
+
+    def _drop_voxel_axis(self) -> None:
+        self.coef_, self.intercept_ = self.coef_[0], self.intercept_[0]
+
+    def _check_arrays(self) -> int:
+        require(self.coef_.ndim in (1, 2) and self.coef_.shape[:-1] == np.shape(self.intercept_))
+        return int(self.coef_.shape[-1])
+
+
+class MomentsRegressor(LinearRegressor, Generic[State]):
+    """A linear regressor that needs only moments.
+
+    What depends on the moments alone is computed once (`factorise`), then used for any number of parameters (`solve`):
+
+    >>> from img2brain.regressors.ridge import Ridge
+    >>> state = Ridge.factorise(Moments.from_rows([[0.0], [2.0]], [[1.0], [3.0]]))
+    >>> [Ridge(alpha=alpha).solve(state).item() for alpha in (2.0, 6.0)]
+    [0.5, 0.25]
+    """
 
     @classmethod
     @abstractmethod
@@ -215,23 +234,11 @@ class MomentsRegressor(Regressor, Generic[State]):
             raise FitError(f"The {self.component_name()} needs at least 2 rows. Got {moments.n}.")
         return self._set_coef(self.solve(self.factorise(moments)), moments)
 
-    def predict(self, X: ArrayLike) -> Array:
-        """Predict responses, in float64 and in the shape of the responses of the fit."""
-        Y: Array = self._checked_features(X).astype(np.float64, copy=False) @ self.coef_.T + self.intercept_
-        return Y
-
     def _set_coef(self, coef: Array, moments: Moments) -> Self:
         self.coef_ = np.ascontiguousarray(coef.T)
         self.intercept_ = moments.mean_y - moments.mean_x @ coef
         self.n_features_in_ = moments.n_features
         return self
-
-    def _drop_voxel_axis(self) -> None:
-        self.coef_, self.intercept_ = self.coef_[0], self.intercept_[0]
-
-    def _check_arrays(self) -> int:
-        require(self.coef_.ndim in (1, 2) and self.coef_.shape[:-1] == np.shape(self.intercept_))
-        return int(self.coef_.shape[-1])
 
 
 class RowsRegressor(Regressor):
