@@ -139,8 +139,8 @@ class Moments:
             raise ShapeError(f"The number of leading features must be from 1 to {self.n_features}. Got {k}.")
         return replace(self, mean_x=self.mean_x[:k], xx=self.xx[:k, :k], xy=self.xy[:k])
 
-    def voxels(self, which: slice) -> Moments:
-        """Return the moments of a range of voxels, as views."""
+    def voxels(self, which: slice | NDArray[np.bool_]) -> Moments:
+        """Return the moments of a range of voxels, as views, or of those of a mask."""
         return replace(self, mean_y=self.mean_y[which], xy=self.xy[:, which], yy=self.yy[which])
 
     def _add(self, X: NDArray[Any], Y: NDArray[Any], width: int) -> Moments:

@@ -56,6 +56,8 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         The default search space; empty where there is nothing to search.
     limits : mapping of str to Limit
         The values that each parameter may take.
+    options : tuple of str
+        Parameters that are never searched: what a study gives, a list included, is their one value.
     keeps_rows : bool
         Whether the fitted regressor holds training responses, as a published model then does.
     arrays : tuple of str
@@ -64,6 +66,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     search: ClassVar[Space] = {}
     limits: ClassVar[Limits] = {}
+    options: ClassVar[tuple[str, ...]] = ()
     keeps_rows: ClassVar[bool]
     arrays: ClassVar[tuple[str, ...]]
 
@@ -162,6 +165,12 @@ class LinearRegressor(Regressor):
         Y: Array = self._checked_features(X).astype(np.float64, copy=False) @ self.coef_.T + self.intercept_
         return Y
 
+    def _set_coef(self, coef: Array, moments: Moments) -> Self:
+        self.coef_ = np.ascontiguousarray(coef.T)
+        self.intercept_ = moments.mean_y - moments.mean_x @ coef
+        self.n_features_in_ = moments.n_features
+        return self
+
     def _drop_voxel_axis(self) -> None:
         self.coef_, self.intercept_ = self.coef_[0], self.intercept_[0]
 
@@ -233,12 +242,6 @@ class MomentsRegressor(LinearRegressor, Generic[State]):
         if moments.n < 2:
             raise FitError(f"The {self.component_name()} needs at least 2 rows. Got {moments.n}.")
         return self._set_coef(self.solve(self.factorise(moments)), moments)
-
-    def _set_coef(self, coef: Array, moments: Moments) -> Self:
-        self.coef_ = np.ascontiguousarray(coef.T)
-        self.intercept_ = moments.mean_y - moments.mean_x @ coef
-        self.n_features_in_ = moments.n_features
-        return self
 
 
 class RowsRegressor(Regressor):
