@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from tqdm import tqdm
 
 from img2brain.errors import FeatureError, FitError, TrackingError
 from img2brain.evaluate import Evaluator
@@ -20,16 +17,15 @@ from img2brain.publish import Published
 from img2brain.result import TrialResult
 from img2brain.spec import StudySpec, TrialSpec
 from img2brain.store import Home
+from img2brain.study._bar import Bar
 from img2brain.study.report import report
-from img2brain.study.search import Search, ToldTrial, stored_studies
+from img2brain.study.search import Search, ToldTrial, best_trial, stored_studies
 from img2brain.study.setting import Setting, make_ready
 from img2brain.study.space import Request
 from img2brain.tracking.records import TrialRecord
 from img2brain.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
-
-_LINES = 20  # that a search prints where there is no terminal, besides one for each new best
 
 
 @dataclass(frozen=True)
@@ -89,13 +85,23 @@ def run_study(spec: StudySpec, home: Path | str = "mlruns") -> StudyOutcome:
         _tell_what_changed(setting, stored_studies(place))
         start = time.perf_counter()
         setting.extract()
-        return _Run(setting, place, features_s=time.perf_counter() - start).to_the_end()
+        return Run(setting, place, features_s=time.perf_counter() - start).to_the_end()
 
 
-class _Run:
-    """One run of a study."""
+class Run:
+    """One run of a study.
 
-    def __init__(self, setting: Setting, home: Home, features_s: float) -> None:
+    Parameters
+    ----------
+    setting : Setting
+        The study made ready, its features extracted.
+    home : Home
+        Where it is kept.
+    features_s : float
+        Seconds that the features took.
+    """
+
+    def __init__(self, setting: Setting, home: Home, features_s: float = 0.0) -> None:
         self.setting = setting
         self.features_s = features_s
         self.home = home
@@ -106,11 +112,11 @@ class _Run:
         self.n_trials = self._count()
 
     def to_the_end(self) -> StudyOutcome:
+        """Work through the trials, track what is missing, publish the best and show it."""
         status = "KILLED"
         try:
-            told = self._work_through()
-            self._track_missing(told)
-            outcome = self._publish(told)
+            told = self.work_through()
+            outcome = self._publish(told, self._track_missing(told))
             report(self.setting, self.search, self.evaluator, self.tracker, self.home, outcome)
             status = ""
             return outcome
@@ -119,11 +125,12 @@ class _Run:
                 with suppress(TrackingError):
                     self.tracker.close(status)
 
-    def _work_through(self) -> list[ToldTrial]:
+    def work_through(self) -> list[ToldTrial]:
+        """Ask, evaluate, tell and track the trials that are left, and return all."""
         told = self.search.told()
         if told:
             log.info("%s: %d of %d trials are done already", self.setting.name, len(told), self.n_trials)
-        with _Bar(self.n_trials, told) as bar:
+        with Bar(self.n_trials, told) as bar:
             for number in range(len(told), self.n_trials):
                 bar.show(self._trial(number))
         return self.search.told()
@@ -154,15 +161,16 @@ class _Run:
             return spec, f"FitError: the prediction is constant for {n_undefined} of {len(result.scores)} voxels."
         return spec, result
 
-    def _track_missing(self, told: list[ToldTrial]) -> None:
-        """Track what a kill or a failing store left out, evaluated anew: equal specs give equal results."""
+    def _track_missing(self, told: list[ToldTrial]) -> dict[int, str]:
+        """Track what a kill or a failing store left out, evaluated anew, and return all run ids by number."""
         tracked = self.tracker.finished()
         missing = [trial for trial in told if trial.number not in tracked]
         if missing:
             log.info("tracking %d trials that the tracking store lacks", len(missing))
         for trial in missing:
             found = trial.failure or self.evaluator.evaluate(trial.spec)
-            self.tracker.log_trial(self._record(trial.number, trial.spec, found, 0.0))
+            tracked[trial.number] = self.tracker.log_trial(self._record(trial.number, trial.spec, found, 0.0))
+        return tracked
 
     def _record(self, number: int, spec: TrialSpec, found: TrialResult | str, wall_s: float) -> TrialRecord:
         bank = self.setting.bank(spec)
@@ -172,14 +180,14 @@ class _Run:
         file = bank.scores_file(spec.layer, self.setting.split.train, self.setting.n_components, spec.n_components)
         return TrialRecord(number, spec, trained, found, features_file=file, wall_s=wall_s)
 
-    def _publish(self, told: list[ToldTrial]) -> StudyOutcome:
+    def _publish(self, told: list[ToldTrial], run_ids: Mapping[int, str]) -> StudyOutcome:
         best = best_trial(told)
         name = self.setting.name
         if best is None:
             reason = told[-1].failure if told else "there are no trials"
             raise FitError(f"All {len(told)} trials of {name} failed, the last one: {reason}")
-        run_id = self.tracker.finished()[best.number]
         bank: FeatureBank = self.setting.bank(best.spec)
+        run_id = run_ids[best.number]
         published = self.setting.publisher().publish(best.spec, best.median_r, run_id, bank, self.tracker)
         notes = tuple(self.setting.space.edges(best.parameters))
         return StudyOutcome(name, told, best, published, notes, self.features_s)
@@ -189,11 +197,6 @@ class _Run:
         n_cells, asked = self.search.n_cells, self.setting.spec.trials
         wanted = min(n_cells, asked or n_cells) if n_cells else asked or 0
         return max(wanted, len(self.search.told()))
-
-
-def best_trial(trials: list[ToldTrial]) -> ToldTrial | None:
-    """Return the trial with the highest objective, the first among equals; None where all failed."""
-    return max((trial for trial in trials if trial.succeeded), key=lambda trial: trial.median_r, default=None)
 
 
 def _absolute(request: Request, evaluator: Evaluator) -> TrialSpec:
@@ -218,34 +221,3 @@ def _tell_what_changed(setting: Setting, stored: Mapping[str, Mapping[str, objec
         "%s differs from the stored study %s in %s: starting the new study %s",
         setting.spec.name, name, ", ".join(changed) or "its seed", setting.name,
     )  # fmt: skip
-
-
-class _Bar:
-    """A progress bar with the best so far on a terminal, some plain lines elsewhere."""
-
-    def __init__(self, total: int, told: list[ToldTrial]) -> None:
-        self._total = total
-        self._best = best_trial(told)
-        self._n_done = len(told)
-        self._bar = tqdm(
-            total=total, initial=self._n_done, desc="trials", dynamic_ncols=True, disable=not sys.stderr.isatty()
-        )
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-
-    def show(self, trial: ToldTrial) -> None:
-        """Show a finished trial."""
-        self._n_done += 1
-        is_best = trial.succeeded and (self._best is None or trial.median_r > self._best.median_r)
-        self._best = trial if is_best else self._best
-        best = f"best {self._best.median_r:.4f} ({self._best.spec.label})" if self._best else "no score yet"
-        self._bar.set_postfix_str(best, refresh=False)
-        self._bar.update()
-        due = self._n_done % max(1, self._total // _LINES) == 0 or self._n_done == self._total
-        if self._bar.disable and (is_best or due or not trial.succeeded):
-            now = trial.failure or f"{trial.median_r:.4f}"
-            log.info("trial %d/%d: %s %s; %s", self._n_done, self._total, trial.spec.label, now, best)

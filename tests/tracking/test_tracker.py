@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -210,6 +213,29 @@ def test_homes_in_one_process_are_kept_apart(new_home: NewHome) -> None:
     assert "MLFLOW_TRACKING_URI" not in os.environ
     assert second.client.get_experiment_by_name("here") is None
     assert first.client.get_experiment_by_name("here").artifact_location.endswith("/a/artifacts")
+
+
+@contextmanager
+def reading(database: Path, before: str = "") -> Iterator[None]:
+    """Read a database for as long as the block takes, as a page of the user interface may."""
+    with closing(sqlite3.connect(database)) as reader:
+        reader.execute(before)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM runs").fetchall()
+        yield
+
+
+def test_who_reads_the_store_keeps_nobody_from_writing(new_home: NewHome) -> None:
+    home = Home(new_home())
+    store = TrackingStore(home)
+    with reading(home.database):
+        assert store.experiment("here")
+
+
+def test_a_store_of_the_old_kind_can_be_opened_while_it_is_read(new_home: NewHome) -> None:
+    home = Home(new_home())
+    with reading(home.database, before="PRAGMA journal_mode = DELETE"):
+        assert TrackingStore(home).client.get_experiment_by_name("here") is None
 
 
 def test_an_experiment_is_shown_as_training_runs(new_home: NewHome) -> None:

@@ -1,0 +1,45 @@
+"""How far a search is, for the person who waits."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from tqdm import tqdm
+
+from img2brain.study.search import ToldTrial, best_trial
+
+log = logging.getLogger(__name__)
+
+_LINES = 20  # that a search prints where there is no terminal, besides one for each new best
+
+
+class Bar:
+    """A progress bar with the best so far on a terminal, some plain lines elsewhere."""
+
+    def __init__(self, total: int, told: list[ToldTrial]) -> None:
+        self._total = total
+        self._best = best_trial(told)
+        self._n_done = len(told)
+        self._bar = tqdm(
+            total=total, initial=self._n_done, desc="trials", dynamic_ncols=True, disable=not sys.stderr.isatty()
+        )
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def show(self, trial: ToldTrial) -> None:
+        """Show a finished trial."""
+        self._n_done += 1
+        is_best = trial.succeeded and (self._best is None or trial.median_r > self._best.median_r)
+        self._best = trial if is_best else self._best
+        best = f"best {self._best.median_r:.4f} ({self._best.spec.label})" if self._best else "no score yet"
+        self._bar.set_postfix_str(best, refresh=False)
+        self._bar.update()
+        due = self._n_done % max(1, self._total // _LINES) == 0 or self._n_done == self._total
+        if self._bar.disable and (is_best or due or not trial.succeeded):
+            now = trial.failure or f"{trial.median_r:.4f}"
+            log.info("trial %d/%d: %s %s; %s", self._n_done, self._total, trial.spec.label, now, best)
