@@ -1,0 +1,67 @@
+"""The lasso family with alpha chosen by cross-validation: one voxel at a time, or all together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from img2brain.moments import Moments
+from img2brain.regressors._base import Array
+from img2brain.regressors._folds import ALPHAS_LIMITS, PER_VOXEL_LIMITS, FoldedRegressor
+from img2brain.regressors._sparse import ELASTIC_NET_LIMITS, ELASTIC_NET_SEARCH, LASSO_LIMITS
+
+_LASSO = {name: limit for name, limit in LASSO_LIMITS.items() if name != "alpha"}
+_ELASTIC_NET = {name: limit for name, limit in ELASTIC_NET_LIMITS.items() if name != "alpha"}
+LASSO_CV_LIMITS = {**PER_VOXEL_LIMITS, **_LASSO}
+ELASTIC_NET_CV_LIMITS = {**PER_VOXEL_LIMITS, **_ELASTIC_NET}
+MULTI_TASK_LASSO_CV_LIMITS = {**ALPHAS_LIMITS, **_LASSO}
+MULTI_TASK_ELASTIC_NET_CV_LIMITS = {**ALPHAS_LIMITS, **_ELASTIC_NET}
+ELASTIC_NET_CV_SEARCH = {"l1_ratio": ELASTIC_NET_SEARCH["l1_ratio"]}
+
+
+class SparseFoldedRegressor(FoldedRegressor):
+    """Base of those that fit each voxel on its own, and choose by the mean squared error.
+
+    Attributes
+    ----------
+    converged_ : ndarray of bool, shape (n_voxels,), or (1,) where voxels are fitted together
+        Whether the fit to all rows is within the tolerance.
+    n_iter_ : int
+        The most sweeps over the features that any voxel took in that fit.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ("alphas", "cv", "per_voxel")
+    refitted = ("coef_", "intercept_", "converged_")
+    converged_: NDArray[np.bool_]
+
+    def _criterion(self, errors: Array, held: Moments) -> Array:
+        return -errors / held.n
+
+    def _join(self, parts: Sequence[Any], places: Any) -> Self:
+        self.n_iter_ = max(part.n_iter_ for part in parts)
+        return super()._join(parts, places)
+
+
+class MultiTaskFoldedRegressor(SparseFoldedRegressor):
+    """Base of those that fit all voxels together, at one alpha by nature."""
+
+    options = ("alphas", "cv")
+
+    def _criterion(self, errors: Array, held: Moments) -> Array:
+        """Return the mean over voxels, one column for all."""
+        return super()._criterion(errors.sum(axis=1, keepdims=True), held) / held.n_voxels
+
+    def _reduced(self, train: Moments, held: Moments) -> tuple[Moments, Moments]:
+        """Rotate voxels into as many targets as there are features, all that the penalty and the sum of errors see."""
+        basis, triangle = np.linalg.qr(train.xy.T)
+        return _targets(train, basis, triangle.T), _targets(held, basis, held.xy @ basis)
+
+
+def _targets(moments: Moments, basis: Array, xy: Array) -> Moments:
+    """Return the moments of rotated voxels. Of their squares the sum alone is known, and used."""
+    yy = np.full(basis.shape[1], moments.yy.sum() / basis.shape[1])
+    return replace(moments, mean_y=moments.mean_y @ basis, xy=xy, yy=yy)
