@@ -19,7 +19,8 @@ from img2brain.features.bank import FeatureBank
 from img2brain.features.pca import Components
 from img2brain.metrics.pearson import pearson, pearson_from_moments
 from img2brain.moments import Moments
-from img2brain.regressors._base import MomentsRegressor, Regressor
+from img2brain.regressors._base import LinearRegressor, Regressor
+from img2brain.regressors._folds import FoldedRegressor, folds_of
 from img2brain.result import TrialResult
 from img2brain.spec import REGRESSORS, TrialSpec
 
@@ -76,7 +77,7 @@ class Evaluator:
         with _timed(timings, "features_s"):
             self._require_components(spec)
         estimator = REGRESSORS[spec.regressor](**spec.parameters)
-        score = self._score_moments if isinstance(estimator, MomentsRegressor) else self._score_rows
+        score = self._score_moments if isinstance(estimator, LinearRegressor) else self._score_rows
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # counted in the result instead
             scores = score(spec, estimator, timings)
@@ -85,7 +86,7 @@ class Evaluator:
     def alpha_scale(self, spec: TrialSpec) -> float:
         """Return the alpha that a relative alpha of 1 stands for, at this layer and size."""
         self._require_components(spec)
-        train, _ = self._layer_moments(spec)
+        (train,), _ = self._layer_moments(spec)
         return float(REGRESSORS[spec.regressor](**_without_alpha(spec)).alpha_scale(train.leading(spec.n_components)))
 
     def components(self, spec: TrialSpec) -> Components:
@@ -94,9 +95,9 @@ class Evaluator:
 
     def _score_moments(self, spec: TrialSpec, estimator: Any, timings: dict[str, float]) -> F64:
         with _timed(timings, "moments_s"):
-            train, validation = self._layer_moments(spec)
+            folds, validation = self._layer_moments(spec, getattr(estimator, "cv", 1))
         with _timed(timings, "fit_s"):
-            estimator.fit_moments(train.leading(spec.n_components))
+            _fit(estimator, [fold.leading(spec.n_components) for fold in folds])
         with _timed(timings, "score_s"):
             return pearson_from_moments(estimator.coef_.T, validation.leading(spec.n_components))
 
@@ -118,13 +119,15 @@ class Evaluator:
     def _layer_components(self, spec: TrialSpec) -> Components:
         return self._banks[bank_key(spec)].components(spec.layer, self._split.train, self._n_components)
 
-    def _layer_moments(self, spec: TrialSpec) -> tuple[Moments, Moments]:
-        return self._moments(bank_key(spec), spec.layer)
+    def _layer_moments(self, spec: TrialSpec, n_folds: int = 1) -> tuple[list[Moments], Moments]:
+        """Return the moments of each fold of the training rows, and of the validation rows."""
+        return self._moments(bank_key(spec), spec.layer, n_folds)
 
-    def _compute_moments(self, key: BankKey, layer: str) -> tuple[Moments, Moments]:
+    def _compute_moments(self, key: BankKey, layer: str, n_folds: int) -> tuple[list[Moments], Moments]:
         scores = self._banks[key].components(layer, self._split.train, self._n_components).scores
+        train = scores[self._split.train]
         return (
-            Moments.from_rows(scores[self._split.train], self._train_responses),
+            [Moments.from_rows(train[fold], self._train_responses[fold]) for fold in folds_of(len(train), n_folds)],
             Moments.from_rows(scores[self._split.validation], self._validation_responses),
         )
 
@@ -144,6 +147,14 @@ class Evaluator:
 def bank_key(spec: TrialSpec) -> BankKey:
     """Return what tells the features of a trial's network from those of others."""
     return spec.backbone, spec.weights_digest, spec.preprocessing
+
+
+def _fit(estimator: Any, folds: list[Moments]) -> None:
+    """Fit to folds where alpha is chosen by cross-validation, or to the one run of rows."""
+    if isinstance(estimator, FoldedRegressor):
+        estimator.fit_folds(folds)
+    else:
+        estimator.fit_moments(folds[0])
 
 
 def _without_alpha(spec: TrialSpec) -> dict[str, float]:

@@ -11,11 +11,11 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.model_selection import KFold
+from numpy.typing import ArrayLike
 
 from img2brain.errors import FitError
 from img2brain.moments import Moments
@@ -66,7 +66,8 @@ class FoldedRegressor(LinearRegressor):
             Where there are fewer than two rows in a fold.
         """
         X, Y = self._checked_rows(X, Y)
-        self.fit_folds(fold_moments(X, Y.reshape(len(Y), -1), min(self.cv, len(X))))
+        rows = Y.reshape(len(Y), -1)
+        self.fit_folds([Moments.from_rows(X[fold], rows[fold]) for fold in folds_of(len(X), self.cv)])
         if Y.ndim == 1:
             self._drop_voxel_axis()
         return self
@@ -150,10 +151,17 @@ class FoldedRegressor(LinearRegressor):
             self.alpha_, self.cv_scores_ = float(self.alpha_[0]), self.cv_scores_[:, 0]
 
 
-def fold_moments(X: NDArray[Any], Y: NDArray[Any], cv: int) -> list[Moments]:
-    """Return the moments of each fold of scikit-learn's ``KFold(cv)``, whose folds are runs of rows."""
-    runs = (slice(held[0], held[-1] + 1) for _, held in KFold(cv).split(X))
-    return [Moments.from_rows(X[run], Y[run]) for run in runs]
+def folds_of(n_rows: int, cv: int) -> list[slice]:
+    """Return the rows of each fold, the runs of scikit-learn's ``KFold(cv)``; fewer folds where there are fewer rows.
+
+    Examples
+    --------
+    >>> folds_of(5, 3)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    cv = min(cv, n_rows)
+    ends = [0, *np.cumsum([n_rows // cv + (fold < n_rows % cv) for fold in range(cv)]).tolist()]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 def _partings(folds: Sequence[Moments]) -> Iterator[tuple[Moments, Moments]]:

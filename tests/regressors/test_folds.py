@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from img2brain.errors import FitError
 from img2brain.moments import Moments
 from img2brain.regressors import _folds
-from img2brain.regressors._folds import FoldedRegressor, fold_moments
+from img2brain.regressors._folds import FoldedRegressor, folds_of
 from img2brain.regressors.elastic_net_cv import ElasticNetCV
 from img2brain.regressors.lasso_cv import LassoCV
 from img2brain.regressors.multi_task_elastic_net_cv import MultiTaskElasticNetCV
@@ -135,10 +135,18 @@ def test_a_score_from_moments_is_that_of_predictions(seed: int, n: int, k: int, 
     np.testing.assert_allclose(ours.cv_scores_, rows, rtol=1e-6, atol=1e-8)
 
 
+@given(st.integers(2, 50), st.integers(2, 9))
+def test_folds_are_those_of_scikit_learn(n: int, cv: int) -> None:
+    expected = [held.tolist() for _, held in KFold(min(n, cv)).split(np.empty(n))]
+    assert [list(range(n))[fold] for fold in folds_of(n, cv)] == expected
+    assert folds_of(n, 1) == [slice(0, n)]
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_moments_of_folds_are_enough(kind: Any) -> None:
     X, Y = some_rows(*SIZES[0])
-    by_rows, by_folds = kind().fit(X, Y), kind().fit_folds(fold_moments(X, Y, 3))
+    folds = [Moments.from_rows(X[held], Y[held]) for _, held in KFold(3).split(X)]
+    by_rows, by_folds = kind().fit(X, Y), kind().fit_folds(folds)
     np.testing.assert_array_equal(by_rows.coef_, by_folds.coef_)
     np.testing.assert_array_equal(by_rows.cv_scores_, by_folds.cv_scores_)
     assert by_rows.n_features_in_ == by_folds.n_features_in_ == X.shape[1]
