@@ -7,17 +7,18 @@ in float64: Pearson r from float32 sums is off by 2e-5, from these by 3e-14.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from img2brain._arrays import beside, empty, in_blocks, namespace, slices, to_device, to_numpy
 from img2brain.errors import DataError, ShapeError
 
 Array = NDArray[np.float64]
-BLOCK = (1024, 4096)
+BLOCK = (1024, 1024)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,10 @@ class Moments:
         Cross-products of the centred features and voxels.
     yy : ndarray, shape (n_voxels,)
         Sum of squares of each centred voxel; exactly 0 where the voxel is constant.
+
+    Notes
+    -----
+    On the CPU these are NumPy arrays, on another device tensors there; what is computed from them is of the same kind.
 
     Examples
     --------
@@ -64,7 +69,7 @@ class Moments:
         return len(self.mean_y)
 
     @classmethod
-    def from_rows(cls, X: ArrayLike, Y: ArrayLike, block: tuple[int, int] = BLOCK) -> Moments:
+    def from_rows(cls, X: ArrayLike, Y: ArrayLike, block: tuple[int, int] = BLOCK, device: str = "cpu") -> Moments:
         """Accumulate the moments of rows, block by block.
 
         Parameters
@@ -75,6 +80,8 @@ class Moments:
             Responses, of any real type; a memory map is read once and never held whole.
         block : tuple of int
             Images and voxels that are converted to float64 at a time.
+        device : str
+            Where to compute, and to keep the moments: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
 
         Returns
         -------
@@ -87,6 +94,8 @@ class Moments:
             Where an array is not 2-D or empty, or their rows do not match.
         DataError
             Where a value is not finite, or too large to be squared.
+        DeviceError
+            Where the device is not there.
 
         Notes
         -----
@@ -95,12 +104,38 @@ class Moments:
         beside the product itself.
         """
         X, Y = _matching(np.asanyarray(X), np.asanyarray(Y))
-        k, v = X.shape[1], Y.shape[1]
-        sums = cls(0, np.zeros(k), np.zeros(v), np.zeros((k, k)), np.zeros((k, v)), np.zeros(v))
-        with np.errstate(over="ignore", invalid="ignore"):
-            for rows in _slices(len(X), block[0]):
-                sums = sums._add(X[rows], Y[rows], block[1])
+        return cls.from_blocks(((X[rows], Y[rows]) for rows in slices(len(X), block[0])), block[1], device)
+
+    @classmethod
+    def from_blocks(
+        cls, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], width: int = BLOCK[1], device: str = "cpu"
+    ) -> Moments:
+        """Accumulate the moments of rows that come in blocks, so that the whole need not be in memory.
+
+        Parameters
+        ----------
+        blocks : iterable of (X, Y)
+            At least one, of at least one row each, as `from_rows` takes them.
+        width : int
+            Voxels that are converted to float64 at a time.
+        device : str
+            As for `from_rows`.
+        """
+        sums: Moments | None = None
+        for X, Y in blocks:
+            sums = (sums or cls._none(X.shape[1], Y.shape[1]).to(device))._add(X, Y, width)
+        if sums is None:
+            raise ShapeError("Moments need at least one block of rows. Got none.")
         return _finite(sums)
+
+    @classmethod
+    def _none(cls, k: int, v: int) -> Moments:
+        return cls(0, np.zeros(k), np.zeros(v), np.zeros((k, k)), np.zeros((k, v)), np.zeros(v))
+
+    def to(self, device: str) -> Moments:
+        """Return the moments on a device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``."""
+        names = [field.name for field in fields(self)[1:]]
+        return replace(self, **{name: to_device(getattr(self, name), device) for name in names})
 
     def merge(self, other: Moments) -> Moments:
         """Return the moments of the images of both.
@@ -122,8 +157,8 @@ class Moments:
             n=n,
             mean_x=self.mean_x + share * dx,
             mean_y=self.mean_y + share * dy,
-            xx=self.xx + other.xx + weight * np.outer(dx, dx),
-            xy=self.xy + other.xy + weight * np.outer(dx, dy),
+            xx=self.xx + other.xx + weight * dx[:, None] * dx,
+            xy=self.xy + other.xy + (weight * dx)[:, None] * dy,
             yy=self.yy + other.yy + weight * dy**2,
         )
 
@@ -145,12 +180,19 @@ class Moments:
 
     def _add(self, X: NDArray[Any], Y: NDArray[Any], width: int) -> Moments:
         """Add rows to these sums in place; only the number and `mean_x` are new."""
-        Xc, mean_x = _centred(X, self.n, self.mean_x)
-        self.xx[...] += Xc.T @ Xc
-        for columns in _slices(self.n_voxels, width):
-            Yc, self.mean_y[columns] = _centred(Y[:, columns], self.n, self.mean_y[columns])
-            self.xy[:, columns] += Xc.T @ Yc
-            self.yy[columns] += np.einsum("ij,ij->j", Yc, Yc)
+        xp, left = namespace(self.xx), empty((self.n_features, len(X) + 1), self.xx)
+
+        def add(part: slice) -> None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                Yc, self.mean_y[part] = _centred(Y[:, part], self.n, self.mean_y[part])
+                self.xy[:, part] += left @ Yc
+                self.yy[part] += xp.einsum("ij,ij->j", Yc, Yc)
+
+        with np.errstate(over="ignore", invalid="ignore"):
+            Xc, mean_x = _centred(X, self.n, self.mean_x)
+            self.xx[...] += Xc.T @ Xc
+            left[...] = Xc.T
+        in_blocks(add, self.n_voxels, width, self.xx)
         return replace(self, n=self.n + len(X), mean_x=mean_x)
 
 
@@ -160,18 +202,16 @@ def _centred(rows: NDArray[Any], n: int, mean: Array) -> tuple[Array, Array]:
     The first row is taken off before the mean, so that a constant column gives exact zeros.
     """
     m = len(rows)
-    centred = np.empty((m + 1, rows.shape[1]))
-    first = rows[0].astype(np.float64)
-    np.subtract(rows, first, out=centred[:m])
-    offset = centred[:m].mean(axis=0)
-    centred[:m] -= offset
+    centred = empty((m + 1, rows.shape[1]), mean)
+    values = centred[:m]
+    values[...] = beside(rows, mean)
+    first = values[0] + 0.0
+    values -= first
+    offset = values.mean(axis=0)
+    values -= offset
     step = first + offset - mean
     centred[m] = math.sqrt(n * m / (n + m)) * step
     return centred, mean + step * (m / (n + m)) if n else first + offset
-
-
-def _slices(size: int, step: int) -> Iterator[slice]:
-    return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
 def _matching(X: NDArray[Any], Y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -184,8 +224,8 @@ def _matching(X: NDArray[Any], Y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[A
 
 def _finite(moments: Moments) -> Moments:
     """Refuse sums that are not finite: NaN, infinity, or a value whose square overflows, leaves its trace in them."""
-    for name, squares in (("X", np.diagonal(moments.xx)), ("Y", moments.yy)):
-        bad = np.flatnonzero(~np.isfinite(squares))
+    for name, squares in (("X", moments.xx.diagonal()), ("Y", moments.yy)):
+        bad = np.flatnonzero(~np.isfinite(to_numpy(squares)))
         if bad.size:
             raise DataError(
                 f"{name} must be finite. Got NaN, infinity or too large a value in column {bad[0]} ({bad.size} in all)."

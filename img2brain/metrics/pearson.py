@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from img2brain._arrays import beside, in_blocks, namespace, to_numpy
 from img2brain.errors import ShapeError
 from img2brain.moments import Moments
 
 Array = NDArray[np.float64]
-BLOCK = 2048
+BLOCK = 512
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -38,7 +40,7 @@ def pearson(Y_true: ArrayLike, Y_pred: ArrayLike) -> Array:
 
     Notes
     -----
-    A few passes over both arrays, in blocks of voxels, so that the copies in float64 stay small.
+    A few passes over both arrays, in blocks of voxels, whose copies in float64 stay in the cache.
 
     Examples
     --------
@@ -53,11 +55,14 @@ def pearson(Y_true: ArrayLike, Y_pred: ArrayLike) -> Array:
     r = np.full(Y_true.shape[1], np.nan)
     if len(Y_true) < 2:
         return r
-    for start in range(0, len(r), BLOCK):
-        part = slice(start, start + BLOCK)
+
+    def score(part: slice) -> None:
         true, true_norm = _centred(Y_true[:, part])
         pred, pred_norm = _centred(Y_pred[:, part])
-        r[part] = np.einsum("ij,ij->j", true, pred) / true_norm / pred_norm
+        with np.errstate(invalid="ignore"):
+            r[part] = np.einsum("ij,ij->j", true, pred) / true_norm / pred_norm
+
+    in_blocks(score, len(r), BLOCK, r)
     return np.clip(r, -1.0, 1.0, out=r)
 
 
@@ -69,7 +74,7 @@ def pearson_from_moments(coef: ArrayLike, moments: Moments) -> Array:
     coef : array_like, shape (n_features, n_voxels)
         Coefficients. An intercept changes nothing.
     moments : Moments
-        Moments of the rows to score, as a rule not those of the fit.
+        Moments of the rows to score, as a rule not those of the fit; on any device.
 
     Returns
     -------
@@ -86,16 +91,19 @@ def pearson_from_moments(coef: ArrayLike, moments: Moments) -> Array:
     n_features^2 x n_voxels multiplications, whatever the number of images: r = b'c / sqrt(b'Gb s), with the Gram matrix
     G, the cross-products c and the sum of squares s of a voxel.
     """
-    B = np.asarray(coef, dtype=np.float64)
-    if B.shape != moments.xy.shape:
+    B = beside(np.asarray(coef, dtype=np.float64), moments.xy)
+    if tuple(B.shape) != tuple(moments.xy.shape):
         raise ShapeError(
-            f"coef must have the shape of moments.xy. Got coef {B.shape} and moments.xy {moments.xy.shape}."
+            f"coef must have the shape of moments.xy. Got coef {tuple(B.shape)} and "
+            f"moments.xy {tuple(moments.xy.shape)}."
         )
     r = np.empty(moments.n_voxels)
-    for start in range(0, len(r), BLOCK):
-        part = slice(start, start + BLOCK)
-        r[part] = _r_of_block(B[:, part], moments.voxels(part))
-    return r
+
+    def score(part: slice) -> None:
+        r[part] = to_numpy(_r_of_block(B[:, part], moments.voxels(part)))
+
+    in_blocks(score, len(r), 4 * BLOCK, moments.xy)
+    return np.clip(r, -1.0, 1.0, out=r)
 
 
 def _centred(columns: NDArray[Any]) -> tuple[Array, Array]:
@@ -120,14 +128,15 @@ def _rounding(n: int, mean: Array) -> Array:
 
 
 def _r_of_block(B: Array, moments: Moments) -> Array:
-    fit = np.einsum("ij,ij->j", B, moments.xx @ B)
+    xp = namespace(B)
+    fit = xp.einsum("ij,ij->j", B, moments.xx @ B)
     # What rounding alone can leave of b'Gb, by Cauchy-Schwarz.
-    bound = np.sqrt(np.diagonal(moments.xx)) @ np.abs(B)
+    bound = xp.sqrt(moments.xx.diagonal()) @ xp.abs(B)
     constant = 4 * len(B) * _EPS * bound**2
     defined = (fit > constant) & (moments.yy > _rounding(moments.n, moments.mean_y))
-    norm = np.sqrt(np.where(defined, fit, np.nan)) * np.sqrt(moments.yy)
-    r: Array = np.einsum("ij,ij->j", B, moments.xy) / norm
-    return np.clip(r, -1.0, 1.0, out=r)
+    norm = xp.sqrt(xp.where(defined, fit, math.nan)) * xp.sqrt(moments.yy)
+    r: Array = xp.einsum("ij,ij->j", B, moments.xy) / norm
+    return r
 
 
 COMPONENT = pearson

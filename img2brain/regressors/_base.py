@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from img2brain._arrays import to_numpy
 from img2brain.errors import DataError, FitError, ModelError, ShapeError, SpecError
 from img2brain.moments import Moments
 from img2brain.regressors._limits import Limits
@@ -156,7 +157,7 @@ class LinearRegressor(Regressor):
     """
 
     keeps_rows = False
-    arrays = ("coef_", "intercept_")
+    arrays: ClassVar[tuple[str, ...]] = ("coef_", "intercept_")
     coef_: Array
     intercept_: Array
 
@@ -166,8 +167,8 @@ class LinearRegressor(Regressor):
         return Y
 
     def _set_coef(self, coef: Array, moments: Moments) -> Self:
-        self.coef_ = np.ascontiguousarray(coef.T)
-        self.intercept_ = moments.mean_y - moments.mean_x @ coef
+        self.coef_ = np.ascontiguousarray(to_numpy(coef).T)
+        self.intercept_ = to_numpy(moments.mean_y - moments.mean_x @ coef)
         self.n_features_in_ = moments.n_features
         return self
 
@@ -188,6 +189,8 @@ class MomentsRegressor(LinearRegressor, Generic[State]):
     >>> state = Ridge.factorise(Moments.from_rows([[0.0], [2.0]], [[1.0], [3.0]]))
     >>> [Ridge(alpha=alpha).solve(state).item() for alpha in (2.0, 6.0)]
     [0.5, 0.25]
+
+    Both work on moments of NumPy arrays and of PyTorch tensors, and return the same kind.
     """
 
     @classmethod
@@ -198,6 +201,32 @@ class MomentsRegressor(LinearRegressor, Generic[State]):
     @abstractmethod
     def solve(self, state: State) -> Array:
         """Return the coefficients, shape (n_features, n_voxels), for this regressor's parameters."""
+
+    def solve_from(self, state: State, start: Array | None) -> Array:
+        """Return the same as `solve`, from coefficients that may be near, where that helps."""
+        return self.solve(state)
+
+    def solve_path(self, state: State, alphas: Iterable[float]) -> Iterator[tuple[float, Array]]:
+        """Solve at many alphas, each from the solution before it.
+
+        Parameters
+        ----------
+        state
+            What `factorise` returned.
+        alphas : iterable of float
+            In any order.
+
+        Yields
+        ------
+        alpha : float
+            Descending, so that few coefficients differ from one to the next.
+        coef : ndarray, shape (n_features, n_voxels)
+            What `solve` finds at this alpha, within the tolerance.
+        """
+        coef: Array | None = None
+        for alpha in sorted((float(alpha) for alpha in alphas), reverse=True):
+            coef = clone(self).set_params(alpha=alpha).check_parameters().solve_from(state, coef)
+            yield alpha, coef
 
     def alpha_scale(self, moments: Moments) -> float:
         """Return the unit of a relative alpha on these moments, whatever this regressor's own alpha."""

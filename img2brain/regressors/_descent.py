@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain._arrays import beside, namespace, to_numpy
 from img2brain.errors import FitError
 
 Array = NDArray[np.float64]
@@ -40,7 +41,7 @@ class EachVoxel:
 
     def sizes(self, W: Array) -> Array:
         """Return absolute values."""
-        size: Array = np.abs(W)
+        size: Array = abs(W)
         return size
 
     def totals(self, values: Array) -> Array:
@@ -53,12 +54,13 @@ class Together:
 
     def sizes(self, W: Array) -> Array:
         """Return the norms of rows."""
-        norms: Array = np.sqrt(np.einsum("...j,...j->...", W, W))[..., None]
+        xp = namespace(W)
+        norms: Array = xp.sqrt(xp.einsum("...j,...j->...", W, W))[..., None]
         return norms
 
     def totals(self, values: Array) -> Array:
         """Return the sum."""
-        total: Array = values.sum(axis=-1, keepdims=True)
+        total: Array = values.sum(-1, keepdims=True)
         return total
 
 
@@ -92,9 +94,9 @@ class Problem:
         product.
         """
         for chunk in (features[start : start + CHUNK] for start in range(0, len(features), CHUNK)):
-            G = self.gram[np.ix_(chunk, chunk)]
-            rest = self.cross[chunk] - self.gram[np.ix_(chunk, features)] @ W[features]
-            for i, j in enumerate(chunk):
+            G = self.gram[chunk[:, None], chunk]
+            rest = self.cross[chunk] - self.gram[chunk[:, None], features] @ W[features]
+            for i, j in enumerate(chunk.tolist()):
                 change = self._minimum(rest[i] + G[i, i] * W[j], G[i, i]) - W[j]
                 if change.any():
                     W[j] += change
@@ -106,51 +108,53 @@ class Problem:
         The residual is scaled until it is feasible in the dual problem; the ridge term counts as further rows of X,
         whose responses are 0 (Zou and Hastie, 2005, lemma 1).
         """
-        total, sizes = self.penalty.totals, self.penalty.sizes
+        xp, total, sizes = namespace(W), self.penalty.totals, self.penalty.sizes
         slope = self.cross - self.gram @ W
-        fit = total(np.einsum("ij,ij->j", W, self.cross))
-        ridge = self.l2 * total(np.einsum("ij,ij->j", W, W))
-        residual = self.squares - fit - total(np.einsum("ij,ij->j", W, slope)) + ridge
-        penalty = self.l1 * sizes(W).sum(axis=0)
-        scale = self.l1 / np.maximum(sizes(slope - self.l2 * W).max(axis=0), self.l1)
+        fit = total(xp.einsum("ij,ij->j", W, self.cross))
+        ridge = self.l2 * total(xp.einsum("ij,ij->j", W, W))
+        residual = self.squares - fit - total(xp.einsum("ij,ij->j", W, slope)) + ridge
+        penalty = self.l1 * sizes(W).sum(0)
+        scale = self.l1 / xp.amax(sizes(slope - self.l2 * W), 0).clip(min=self.l1)
         return 0.5 * residual + penalty, 0.5 * (1 + scale**2) * residual + penalty - scale * (self.squares - fit)
 
     def advance(self, W: Array, n_sweeps: int) -> tuple[Array, Array]:
         """Return better coefficients and their gaps: sweep over the features in use, once over all, and extrapolate."""
         trail = [W]
         for i in range(n_sweeps):
-            in_use = trail[-1].any(axis=1) if i < n_sweeps - 1 else np.diagonal(self.gram) > 0
-            trail.append(trail[-1].copy())
-            self.sweep(trail[-1], np.flatnonzero(in_use))
+            in_use = trail[-1].any(1) if i < n_sweeps - 1 else self.gram.diagonal() > 0
+            trail.append(trail[-1] + 0.0)
+            self.sweep(trail[-1], np.flatnonzero(to_numpy(in_use)))
         W, (objective, gap) = trail[-1], self.measure(trail[-1])
         if n_sweeps < 3:
             return W, gap
         ahead = self.extrapolate(trail)
         objective_ahead, gap_ahead = self.measure(ahead)
         better = objective_ahead < objective
-        return np.where(better, ahead, W), np.where(better, gap_ahead, gap)
+        xp = namespace(W)
+        return xp.where(better, ahead, W), xp.where(better, gap_ahead, gap)
 
     def extrapolate(self, trail: Sequence[Array]) -> Array:
         """Combine iterates so that their combined step is least (Anderson, 1965; Bertrand and Massias, 2021)."""
-        steps = np.diff(trail, axis=0)
-        products = self.penalty.totals(np.einsum("ikj,lkj->ilj", steps, steps)).T
-        size = np.trace(products, axis1=1, axis2=2)[:, None, None]
-        weights = np.linalg.solve(products + (1e-10 * size + 1e-300) * np.eye(len(steps)), np.ones((len(steps), 1)))
-        weights /= weights.sum(axis=1, keepdims=True)
-        ahead: Array = sum(weight.T * W for weight, W in zip(weights.swapaxes(0, 1), trail[1:], strict=True))
+        xp = namespace(self.gram)
+        steps = xp.diff(xp.stack(trail), axis=0)
+        products = xp.moveaxis(self.penalty.totals(xp.einsum("ikj,lkj->ilj", steps, steps)), -1, 0)
+        size, n = xp.einsum("jii->j", products)[:, None, None], len(steps)
+        regular = products + (1e-10 * size + 1e-300) * beside(np.eye(n), products)
+        weights = xp.linalg.solve(regular, beside(np.ones((len(products), n, 1)), products))
+        weights = weights / weights.sum(1, keepdims=True)
+        ahead: Array = sum(weight.T * W for weight, W in zip(xp.moveaxis(weights, 1, 0), trail[1:], strict=True))
         return ahead
 
     def only(self, which: NDArray[np.bool_]) -> Problem:
         """Return some of the problems, where voxels are independent."""
-        return Problem(
-            self.gram, self.cross.compress(which, axis=1), self.squares[which], self.l1, self.l2, self.penalty
-        )
+        return Problem(self.gram, self.cross[:, which], self.squares[which], self.l1, self.l2, self.penalty)
 
     def _minimum(self, pull: Array, curvature: float) -> Array:
         """Return the best coefficients of one feature, given what the others leave to it."""
         size = self.penalty.sizes(pull)
-        kept = np.maximum(size - self.l1, 0.0) / np.maximum(size, self.l1)
-        return np.asarray(pull * (kept / (curvature + self.l2)))
+        kept = (size - self.l1).clip(min=0.0) / size.clip(min=self.l1)
+        found: Array = pull * (kept / (curvature + self.l2))
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +170,8 @@ class Solution:
         Sweeps over the features.
     converged : ndarray of bool, shape (n_problems,)
         Whether the gap is within the tolerance.
+
+    The arrays are of the kind of the problem's.
     """
 
     coef: Array
@@ -174,7 +180,7 @@ class Solution:
     converged: NDArray[np.bool_]
 
 
-def descend(problem: Problem, tol: float, max_iter: int) -> Solution:
+def descend(problem: Problem, tol: float, max_iter: int, start: Array | None = None) -> Solution:
     """Minimise the objective by cyclic coordinate descent.
 
     Parameters
@@ -185,6 +191,8 @@ def descend(problem: Problem, tol: float, max_iter: int) -> Solution:
         A problem is done when its duality gap is at most `tol` times its sum of squares.
     max_iter : int
         The most sweeps.
+    start : ndarray, shape (n_features, n_responses), optional
+        Where to start, such as the solution of a near problem; at 0 by default.
 
     Returns
     -------
@@ -201,8 +209,9 @@ def descend(problem: Problem, tol: float, max_iter: int) -> Solution:
     sweep is exact; where features are correlated, an extrapolation after every few sweeps spares most of them.
     Friedman, Hastie and Tibshirani (2010); stopping as in scikit-learn.
     """
-    coef, gaps = np.zeros_like(problem.cross), np.empty_like(problem.squares)
-    goal = tol * problem.squares
+    xp = namespace(problem.cross)
+    coef = xp.zeros_like(problem.cross) if start is None else start + 0.0
+    gaps, goal = xp.zeros_like(problem.squares), tol * problem.squares
     todo: slice | NDArray[np.intp] = slice(None)
     part, W, n_iter = problem, coef, 0
     while n_iter < max_iter:
@@ -210,11 +219,11 @@ def descend(problem: Problem, tol: float, max_iter: int) -> Solution:
         W, gap = part.advance(W, n_sweeps)
         n_iter += n_sweeps
         coef[:, todo], gaps[todo] = W, gap
-        left = ~(gap <= goal[todo])
+        left = to_numpy(~(gap <= goal[todo]))
         if not left.any():
             break
         if not left.all():
-            todo, part, W = np.arange(len(gaps))[todo][left], part.only(left), W.compress(left, axis=1)
-    if not np.isfinite(gaps).all():
+            todo, part, W = np.arange(len(gaps))[todo][left], part.only(left), W[:, left]
+    if not xp.isfinite(gaps).all():
         raise FitError("The duality gap is not a number: the moments belong to no data.")
     return Solution(coef, gaps, n_iter, gaps <= goal)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from img2brain._arrays import in_blocks, namespace, slices, to_numpy
 from img2brain.moments import Moments
 from img2brain.regressors._base import Array, Hyperparameter, MomentsRegressor, State
 from img2brain.regressors._descent import EachVoxel, Penalty, Problem, Solution, Together, descend
@@ -47,18 +48,22 @@ class SparseRegressor(MomentsRegressor[State]):
         Where voxels are fitted each on its own, a few strong ones must not set the scale for the rest.
         """
         self.check_parameters()
-        each = self.penalty.sizes(moments.xy).max(axis=0)
+        each = to_numpy(self.penalty.sizes(moments.xy)).max(axis=0)
         return float(np.median(each)) / (moments.n * self.l1_ratio) or 1.0
 
-    def _minimise(self, moments: Moments, squares: Array) -> Solution:
+    def solve(self, state: State) -> Array:
+        """Return the coefficients; sets `dual_gap_`, `converged_` and `n_iter_`."""
+        return self.solve_from(state, None)
+
+    def _minimise(self, moments: Moments, squares: Array, start: Array | None) -> Solution:
         l1, l2 = moments.n * self.alpha * self.l1_ratio, moments.n * self.alpha * (1.0 - self.l1_ratio)
         problem = Problem(moments.xx, moments.xy, squares, l1, l2, self.penalty)
-        return descend(problem, self.tol, self.max_iter)
+        return descend(problem, self.tol, self.max_iter, start)
 
     def _report(self, solutions: Sequence[Solution], n: int) -> None:
         """Set what is known of the convergence, and warn as scikit-learn does."""
-        self.dual_gap_ = np.concatenate([solution.gap for solution in solutions]) / n
-        self.converged_ = np.concatenate([solution.converged for solution in solutions])
+        self.dual_gap_ = np.concatenate([to_numpy(solution.gap) for solution in solutions]) / n
+        self.converged_ = np.concatenate([to_numpy(solution.converged) for solution in solutions])
         self.n_iter_ = max(solution.n_iter for solution in solutions)
         missed = int((~self.converged_).sum())
         if missed:
@@ -80,11 +85,19 @@ class PerVoxelRegressor(SparseRegressor[Moments]):
         """Return the moments: coordinate descent needs nothing else."""
         return moments
 
-    def solve(self, state: Moments) -> Array:
-        """Return the coefficients; sets `dual_gap_`, `converged_` and `n_iter_`."""
-        solutions = [self._minimise(part, part.yy) for part in _blocks(state)]
+    def solve_from(self, state: Moments, start: Array | None) -> Array:
+        """Return the coefficients, voxels in blocks, so that the work beside the coefficients stays small."""
+        blocks = list(slices(state.n_voxels, BLOCK))
+        solutions: list[Any] = [None] * len(blocks)
+        coef: Array = namespace(state.xy).zeros_like(state.xy)
+
+        def solve(part: slice) -> None:
+            solution = self._minimise(state.voxels(part), state.yy[part], None if start is None else start[:, part])
+            solutions[part.start // BLOCK], coef[:, part] = solution, solution.coef
+
+        in_blocks(solve, state.n_voxels, BLOCK, state.xy)
         self._report(solutions, state.n)
-        return np.concatenate([solution.coef for solution in solutions], axis=1)
+        return coef
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,18 +129,14 @@ class MultiTaskRegressor(SparseRegressor[Rotated]):
     @classmethod
     def factorise(cls, moments: Moments) -> Rotated:
         """Rotate the voxels."""
-        basis, triangle = np.linalg.qr(moments.xy.T)
+        basis, triangle = namespace(moments.xy).linalg.qr(moments.xy.T)
         basis[moments.yy == 0] = 0.0
-        return Rotated(Moments(moments.n, moments.mean_x, moments.mean_y, moments.xx, triangle.T, moments.yy), basis)
+        return Rotated(replace(moments, xy=triangle.T), basis)
 
-    def solve(self, state: Rotated) -> Array:
-        """Return the coefficients; sets `dual_gap_`, `converged_` and `n_iter_`."""
-        solution = self._minimise(state.moments, state.moments.yy.sum(keepdims=True))
+    def solve_from(self, state: Rotated, start: Array | None) -> Array:
+        """Return the coefficients, found among the targets."""
+        turned = None if start is None else start @ state.basis
+        solution = self._minimise(state.moments, state.moments.yy.sum(0, keepdims=True), turned)
         self._report([solution], state.moments.n)
         coef: Array = solution.coef @ state.basis.T
         return coef
-
-
-def _blocks(moments: Moments) -> Iterator[Moments]:
-    """Yield voxels in blocks, so that the work beside the coefficients stays small."""
-    return (moments.voxels(slice(start, start + BLOCK)) for start in range(0, moments.n_voxels, BLOCK))

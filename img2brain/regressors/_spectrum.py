@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain._arrays import namespace
 from img2brain.moments import Moments
 
 Array = NDArray[np.float64]
@@ -33,16 +34,17 @@ class Spectrum:
     @classmethod
     def of(cls, moments: Moments) -> Spectrum:
         """Decompose the Gram matrix of `moments`."""
-        values, vectors = np.linalg.eigh(moments.xx)
-        floor = 4 * max(moments.n, len(values)) * np.finfo(np.float64).eps * max(values[-1], 0.0)
-        return cls(np.where(values > floor, values, 0.0), vectors, vectors.T @ moments.xy)
+        xp = namespace(moments.xx)
+        values, vectors = xp.linalg.eigh(moments.xx)
+        floor = 4 * max(moments.n, len(values)) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
+        return cls(xp.where(values > floor, values, 0.0), vectors, vectors.T @ moments.xy)
 
     def solve(self, alpha: float) -> Array:
         """Return the coefficients that minimise ||Y - XB||^2 + alpha ||B||^2, those of least norm where alpha is 0.
 
         A direction without variance has no cross-products but rounding, so it is left out.
         """
-        kept = self.values > 0
-        gains = np.divide(1.0, self.values + alpha, where=kept, out=np.zeros_like(self.values))
+        xp, kept = namespace(self.values), self.values > 0
+        gains = xp.where(kept, 1.0 / (xp.where(kept, self.values, 1.0) + alpha), 0.0)
         coef: Array = self.vectors @ (gains[:, None] * self.cross)
         return coef

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
 from img2brain.moments import Moments
 from img2brain.regressors._base import Array, Hyperparameter, MomentsRegressor, Space
 from img2brain.regressors._limits import POSITIVE, Limits
@@ -48,7 +46,7 @@ class Ridge(MomentsRegressor[Spectrum]):
 
     def alpha_scale(self, moments: Moments) -> float:
         """Return the mean eigenvalue of the Gram matrix: at this alpha the average direction is halved."""
-        return float(np.trace(moments.xx)) / moments.n_features or 1.0
+        return float(moments.xx.trace()) / moments.n_features or 1.0
 
 
 COMPONENT = Ridge

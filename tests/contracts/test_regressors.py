@@ -13,6 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from img2brain.catalog import Catalog
 from img2brain.errors import DataError, FitError, ModelError, ShapeError, SpecError
+from img2brain.metrics.pearson import pearson_from_moments
 from img2brain.moments import Moments
 from img2brain.regressors._base import MomentsRegressor, Regressor
 
@@ -172,6 +173,36 @@ def test_moments_are_enough(kind: type[Regressor], rows: Rows) -> None:
     np.testing.assert_array_equal(by_rows.predict(X), by_moments.predict(X))
     assert by_moments.coef_.shape == (5, 7)
     assert by_moments.intercept_.shape == (5,)
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+@pytest.mark.parametrize("shape", [(60, 7, 5), (60, 7, 12), (40, 15, 9)])
+def test_a_device_changes_nothing(kind: type[Any], shape: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal(shape[:2])
+    Y = X @ rng.standard_normal(shape[1:]) + rng.standard_normal(shape[::2])
+    Y[:, 3] = 0.1
+    here, there = (Moments.from_rows(X, Y, (25, 4), device) for device in ("cpu", "torch"))
+    fitted, other = make(kind).fit_moments(here), make(kind).fit_moments(there)
+    for name in set(vars(fitted)) - set(fitted.get_params()):
+        assert isinstance(getattr(other, name), type(getattr(fitted, name))), name
+    np.testing.assert_allclose(other.coef_, fitted.coef_, rtol=1e-10, atol=1e-10 * np.abs(fitted.coef_).max())
+    np.testing.assert_allclose(other.intercept_, fitted.intercept_, atol=1e-10 * np.abs(Y).max())
+    r, other_r = (pearson_from_moments(fitted.coef_.T, moments) for moments in (here, there))
+    assert isinstance(other_r, np.ndarray)
+    np.testing.assert_allclose(other_r, r, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", WITH_ALPHA)
+@pytest.mark.parametrize("device", ["cpu", "torch"])
+def test_a_path_is_its_points(kind: type[Any], device: str, rows: Rows) -> None:
+    state = kind.factorise(Moments.from_rows(*rows, device=device))
+    path = list(kind().solve_path(state, (0.01, 0.3, 0.1)))
+    assert [alpha for alpha, _ in path] == [0.3, 0.1, 0.01]
+    for alpha, coef in path:
+        np.testing.assert_allclose(coef, kind(alpha=alpha).solve(state), atol=1e-5)
+    with pytest.raises(SpecError, match=r"must be > 0\. Got 0\.0\."):
+        list(kind().solve_path(state, [0.0]))
 
 
 @pytest.mark.parametrize("kind", LINEAR)

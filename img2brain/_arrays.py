@@ -1,0 +1,129 @@
+"""One code for NumPy arrays and PyTorch tensors, and work in blocks of voxels.
+
+What runs on both is written with the functions that both have by the same name, reached through `namespace`; the few
+that differ are here. PyTorch is imported only where a device of its is asked for.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from img2brain.errors import DeviceError
+
+_ONE_AT_A_TIME = Lock()
+
+
+def is_tensor(array: Any) -> bool:
+    """Tell whether an array is a PyTorch tensor, without importing PyTorch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def namespace(array: Any) -> Any:
+    """Return the module whose functions serve an array: numpy or torch.
+
+    Examples
+    --------
+    >>> namespace(np.zeros(1)).__name__
+    'numpy'
+    """
+    return sys.modules["torch"] if is_tensor(array) else np
+
+
+def to_numpy(array: Any) -> NDArray[Any]:
+    """Return an array of either kind as a NumPy array, a view where it can be one."""
+    return np.asarray(array.detach().cpu().numpy() if is_tensor(array) else array)
+
+
+def to_device(array: Any, device: str) -> Any:
+    """Move an array to a device.
+
+    Parameters
+    ----------
+    array : ndarray or tensor
+        Of any real type.
+    device : str
+        ``"cpu"`` gives a NumPy array; ``"cuda"`` or ``"cuda:1"`` a tensor there; ``"torch"`` a tensor in main memory.
+
+    Raises
+    ------
+    DeviceError
+        Where PyTorch does not find the device.
+    """
+    if device == "cpu":
+        return to_numpy(array)
+    import torch
+
+    try:
+        return torch.as_tensor(array, device="cpu" if device == "torch" else device)
+    except (RuntimeError, AssertionError) as error:  # PyTorch asserts that it was built with CUDA
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise DeviceError(f"The device {device!r} must be there for PyTorch. It says: {reason}.") from error
+
+
+def beside(array: Any, other: Any) -> Any:
+    """Return a NumPy array as one of the kind, and on the device, of another; what is there already is left alone."""
+    if not is_tensor(other) or is_tensor(array):
+        return array
+    native = array.dtype if array.dtype in (np.float32, np.float64) else np.float64
+    return sys.modules["torch"].from_numpy(np.array(array, dtype=native)).to(other.device)
+
+
+def empty(shape: tuple[int, ...], other: Any) -> Any:
+    """Return an array in float64 of the kind, and on the device, of another, with values that are yet to be written."""
+    if is_tensor(other):
+        return other.new_empty(shape, dtype=sys.modules["torch"].float64)
+    return np.empty(shape)
+
+
+def slices(size: int, step: int) -> Iterator[slice]:
+    """Yield slices that cover a size.
+
+    Examples
+    --------
+    >>> list(slices(5, 3))
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    return (slice(start, min(start + step, size)) for start in range(0, size, step))
+
+
+def in_blocks(work: Callable[[slice], object], size: int, step: int, array: Any) -> None:
+    """Do work on one block of voxels after another, or on several at once.
+
+    Parameters
+    ----------
+    work : callable
+        Takes the slice of a block, and writes to no place that another block writes to.
+    size, step : int
+        Number of voxels in all and in a block.
+    array : ndarray or tensor
+        What is worked on. A tensor's library spreads each operation over the processors by itself. NumPy so spreads
+        matrix products alone: there the blocks are spread instead, over as many threads as its BLAS has, each with a
+        BLAS of one thread. The numbers do not depend on the threads.
+    """
+    parts = list(slices(size, step))
+    if is_tensor(array) or len(parts) == 1 or not _ONE_AT_A_TIME.acquire(blocking=False):
+        for part in parts:
+            work(part)
+        return
+    try:
+        blas = _blas()
+        n_threads = max((library.num_threads for library in blas.lib_controllers), default=1)
+        with blas.limit(limits=1), ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(work, parts))
+    finally:
+        _ONE_AT_A_TIME.release()
+
+
+@lru_cache(maxsize=1)
+def _blas() -> Any:
+    return ThreadpoolController().select(user_api="blas")
