@@ -30,7 +30,9 @@ _REQUIREMENTS = {
     "too_short": "hold at least {min_length} item",
     "string_too_long": "have at most {max_length} characters",
 }
-_BRANCHES = frozenset(("interval", "choices", "number", "int", "float", "search"))  # in places, but not in files
+_BRANCHES = frozenset(
+    ("interval", "choices", "number", "flag", "int", "float", "search")
+)  # in places, but not in files
 
 
 def describe(kind: type[BaseModel], error: ValidationError) -> str:

@@ -31,6 +31,7 @@ Whole = Annotated[int, Field(strict=True)]  # strict: neither text nor true stan
 Real = Annotated[float, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Number = Whole | Real
+Value = Number | Flag | tuple[Number, ...]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 
 
@@ -150,6 +151,8 @@ def _kind_of_domain(found: Any) -> str:
     return (
         "interval"
         if isinstance(found, Mapping | Interval)
+        else "flag"
+        if isinstance(found, bool)
         else "choices"
         if isinstance(found, list | tuple)
         else "number"
@@ -157,7 +160,10 @@ def _kind_of_domain(found: Any) -> str:
 
 
 Domain = Annotated[
-    Annotated[Interval, Tag("interval")] | Annotated[Choices, Tag("choices")] | Annotated[Number, Tag("number")],
+    Annotated[Interval, Tag("interval")]
+    | Annotated[Flag, Tag("flag")]
+    | Annotated[Choices, Tag("choices")]
+    | Annotated[Number, Tag("number")],
     Discriminator(_kind_of_domain),
 ]
 
@@ -167,7 +173,8 @@ class RegressorSpec(Spec):
 
     What is left out keeps the regressor's own default: alpha follows the spectrum of the components at hand, so that
     one search serves layers whose activations differ by orders of magnitude. What is given is absolute, in
-    scikit-learn's scaling.
+    scikit-learn's scaling. A list holds values to search, or is the one value of an option, such as the ``alphas`` that
+    a cross-validation chooses from.
     """
 
     name: str
@@ -257,7 +264,7 @@ class TrialSpec(Spec):
     layer: str
     n_components: Whole
     regressor: str
-    parameters: Mapping[str, Number] = Field(default_factory=dict)
+    parameters: Mapping[str, Value] = Field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -267,8 +274,14 @@ class TrialSpec(Spec):
     @property
     def label(self) -> str:
         """A short name for people."""
-        values = " ".join(f"{name}={value:.3g}" for name, value in self.parameters.items())
+        values = " ".join(f"{name}={_short(value)}" for name, value in self.parameters.items())
         return f"{self.backbone} {self.layer} {self.n_components} {self.regressor} {values}".strip()
+
+
+def _short(value: Value) -> str:
+    if isinstance(value, tuple):
+        return f"[{','.join(_short(item) for item in value)}]"
+    return str(value).lower() if isinstance(value, bool) else f"{value:.3g}"
 
 
 def load_study(path: Path) -> StudySpec:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from scipy.stats import pearsonr
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.model_selection import KFold
 from sklearn.neighbors import KNeighborsRegressor
 
 from img2brain.errors import FitError
@@ -35,11 +36,12 @@ def spec(finished: Finished) -> TrialSpec:
     ("regressor", "parameters", "reference"),
     [
         ("ridge", {"alpha": 100.0}, Ridge(alpha=100.0)),
+        ("ridge_cv", {"alphas": (10.0, 1e3, 1e5), "cv": 4}, RidgeCV((10.0, 1e3, 1e5), cv=KFold(4))),
         ("k_neighbors", {"n_neighbors": 4}, KNeighborsRegressor(n_neighbors=4)),
     ],
 )
 def test_a_score_is_that_of_scikit_learn_and_scipy(
-    setting: Setting, spec: TrialSpec, regressor: str, parameters: dict[str, float], reference: Ridge
+    setting: Setting, spec: TrialSpec, regressor: str, parameters: dict[str, Any], reference: Any
 ) -> None:
     trial = spec.model_copy(update={"regressor": regressor, "parameters": parameters})
     evaluator, split = setting.evaluator(), setting.split

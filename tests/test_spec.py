@@ -88,11 +88,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"n_components": [0]}, "'n_components[0]' must be >= 1. Got 0."),
     ({"n_components": [3, 3]}, "'n_components': 3 is listed twice."),
     ({"regressors": "ridge"}, "'regressors' must be a list. Got 'ridge'."),
-    ({"regressors": ["rigde"]}, "'regressors[0].name': Unknown regressor 'rigde'. Did you mean 'ridge'?"),
+    ({"regressors": ["rigde"]}, "'regressors[0].name': Unknown regressor 'rigde'. Did you mean 'ridge' or 'ridge_cv'?"),
     ({"regressors": ["ridge", "ridge"]}, "'regressors': 'ridge' is listed twice."),
     ({"regressors": [{"alpha": 1}]}, "the key 'regressors[0].name' is missing."),
     (regressor(alpha="1"), "'regressors[0].alpha' must be a number. Got '1'."),
-    (regressor(alpha=True), "'regressors[0].alpha' must be a number. Got true."),
+    (regressor(alpha=[True]), "'regressors[0].alpha[0]' must be a number. Got true."),
     (regressor(alpha=[]), "'regressors[0].alpha' must hold at least 1 item. Got an empty list."),
     (regressor(alpha=[1, "a"]), "'regressors[0].alpha[1]' must be a number. Got 'a'."),
     (regressor(alpha={"low": 2, "high": 1}), "'regressors[0].alpha': 'low' must be below 'high'. Got 2 and 1."),
@@ -177,6 +177,18 @@ def test_a_trials_digest_is_of_all_its_fields() -> None:
     others += [TrialSpec(**table | {"parameters": {"alpha": 2.5}}), TrialSpec(**table)]
     assert len({spec.digest for spec in others}) == len(others)
     assert TrialSpec(**table).label == "x x 3 ridge alpha=2"
+
+
+def test_a_trials_parameters_may_be_lists_and_flags() -> None:
+    table: dict[str, Any] = dict.fromkeys(("backbone", "weights", "weights_digest", "preprocessing", "layer"), "x")
+    table |= {"n_components": 3, "regressor": "ridge_cv"}
+    spec = TrialSpec(**table | {"parameters": {"alphas": [0.1, 10], "cv": 3, "per_voxel": True}})
+    assert spec.label == "x x 3 ridge_cv alphas=[0.1,10] cv=3 per_voxel=true"
+    again = TrialSpec.model_validate_json(spec.model_dump_json())
+    assert (again, again.digest) == (spec, spec.digest)
+    assert again.parameters["per_voxel"] is True
+    assert again.parameters["alphas"] == (0.1, 10)
+    assert TrialSpec(**table | {"parameters": {"alphas": [0.1, 11], "cv": 3, "per_voxel": True}}).digest != spec.digest
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)

@@ -80,6 +80,13 @@ def _rows(trials: Iterable[TrackedTrial], champions: set[str]) -> Iterable[Row]:
         )
 
 
-def _others(values: Mapping[str, str]) -> dict[str, float]:
+def _others(values: Mapping[str, str]) -> dict[str, float | str]:
     """Return the regressor's own parameters other than alpha."""
-    return {name: float(value) for name, value in values.items() if name not in _KNOWN}
+    return {name: _number_or_text(value) for name, value in values.items() if name not in _KNOWN}
+
+
+def _number_or_text(value: str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return value

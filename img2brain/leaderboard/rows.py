@@ -30,8 +30,8 @@ class Row:
         Its name in the catalog.
     alpha : float, optional
         Absent where the regressor has none.
-    parameters : mapping of str to float
-        The regressor's other parameters, such as ``l1_ratio``.
+    parameters : mapping of str to float or str
+        The regressor's other parameters, such as ``l1_ratio``; as text where they are no numbers.
     validation_median_r, confirmation_median_r : float
         Pearson r, median over voxels; NaN where no voxel has one, None where the rows were not scored.
     n_voxels, n_undefined : int
@@ -59,7 +59,7 @@ class Row:
     n_components: int
     regressor: str
     alpha: float | None = None
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, float | str] = field(default_factory=dict)
     preprocessing: str = ""
     validation_median_r: float
     confirmation_median_r: float | None = None
@@ -142,15 +142,16 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def parameters_text(parameters: Mapping[str, float]) -> str:
+def parameters_text(parameters: Mapping[str, float | str]) -> str:
     """Print the parameters of a regressor, by name.
 
     Examples
     --------
-    >>> parameters_text({"n_neighbors": 5, "l1_ratio": 0.5})
-    'l1_ratio=0.5, n_neighbors=5'
+    >>> parameters_text({"n_neighbors": 5, "l1_ratio": 0.5, "alphas": "[0.1, 1.0]"})
+    'alphas=[0.1, 1.0], l1_ratio=0.5, n_neighbors=5'
     """
-    return ", ".join(f"{name}={value:.4g}" for name, value in sorted(parameters.items()))
+    texts = {name: value if isinstance(value, str) else f"{value:.4g}" for name, value in parameters.items()}
+    return ", ".join(f"{name}={text}" for name, text in sorted(texts.items()))
 
 
 def _board(row: Row) -> tuple[str, str]:

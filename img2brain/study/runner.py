@@ -204,9 +204,11 @@ def _absolute(request: Request, evaluator: Evaluator) -> TrialSpec:
     if not request.relative:
         return request.spec
     scale = evaluator.alpha_scale(request.spec)
-    values = {
-        name: value * scale if name in request.relative else value for name, value in request.spec.parameters.items()
-    }
+    values = dict(request.spec.parameters)
+    for name in request.relative:
+        value = values[name]
+        assert isinstance(value, int | float), "what is relative is a number"
+        values[name] = value * scale
     return request.spec.model_copy(update={"parameters": values})
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from img2brain.errors import SpecError, did_you_mean
 from img2brain.regressors._base import Hyperparameter
-from img2brain.spec import REGRESSORS, BackboneSpec, Domain, Interval, RegressorSpec, StudySpec, TrialSpec
+from img2brain.spec import REGRESSORS, BackboneSpec, Domain, Interval, RegressorSpec, StudySpec, TrialSpec, Value
 
 Number = int | float
 Parameters = Mapping[str, Any]
@@ -200,7 +200,7 @@ class Space:
         return max(len(network.layers) for network in self._networks.values()) > 1
 
     def _request(
-        self, label: str, depth: float, n_components: int, regressor: str, values: Mapping[str, Number]
+        self, label: str, depth: float, n_components: int, regressor: str, values: Mapping[str, Value]
     ) -> Request:
         backbone, network = self._backbones[label], self._networks[label]
         layers = network.layers
@@ -252,7 +252,7 @@ def _domains(spec: RegressorSpec) -> dict[str, Range | Choice]:
     for name, domain in spec.search.items():
         if name not in known:
             raise SpecError(f"Unknown hyperparameter {name!r} of {spec.name}. {did_you_mean(name, known)}")
-        found = _given(domain, integer=name in component.search and component.search[name].integer)
+        found = _given(domain, component, name)
         for value in found.points() if isinstance(found, Choice) else (found.low, found.high):
             component(**{name: int(value) if isinstance(found, Range) and found.integer else value}).check_parameters()
         domains[name] = found
@@ -263,7 +263,10 @@ def _default(item: Hyperparameter) -> Range:
     return Range(item.low, item.high, log=item.log, integer=item.integer, relative=item.relative)
 
 
-def _given(domain: Domain, *, integer: bool) -> Range | Choice:
+def _given(domain: Domain, component: Any, name: str) -> Range | Choice:
+    if name in component.options:
+        return Choice((domain,))
     if isinstance(domain, Interval):
+        integer = name in component.search and component.search[name].integer
         return Range(domain.low, domain.high, log=domain.log, integer=integer)
     return Choice(domain if isinstance(domain, tuple) else (domain,))

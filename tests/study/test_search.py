@@ -34,7 +34,7 @@ def make(folder: Path, sampler: str = "tpe", seed: int = 0, name: str = "s", **c
 
 def score(spec: TrialSpec) -> float:
     """A landscape with one best point: layer c, 16 components, alpha 10."""
-    alpha = spec.parameters.get("alpha", 0.01)
+    alpha: Any = spec.parameters.get("alpha", 0.01)
     return -abs("abcd".index(spec.layer) - 2) - abs(spec.n_components - 16) / 10 - abs(math.log10(alpha) - 1)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from img2brain.errors import SpecError
-from img2brain.spec import BackboneSpec, StudySpec, parse
+from img2brain.spec import BackboneSpec, StudySpec, load_study, parse
 from img2brain.study.space import Choice, Network, Range, Space, find_domains
 
 LAYERS = {"alexnet": ("a", "b", "c"), "vgg16": ("x", "y")}
@@ -117,6 +118,32 @@ def test_whole_numbers_stay_whole() -> None:
     assert make(regressors=["k_neighbors"]).ask(answers).spec.parameters == {"n_neighbors": 4}
 
 
+def test_an_option_is_one_value_even_as_a_list() -> None:
+    options = {"alphas": [0.1, 1.0, 10.0], "cv": 5, "per_voxel": True}
+    space = make(regressors=[{"name": "ridge_cv", **options}])
+    request = space.ask(Answers())
+    assert request.spec.parameters == {"alphas": (0.1, 1.0, 10.0), "cv": 5, "per_voxel": True}
+    assert len(list(space.grid())) == (3 + 2) * 2
+    assert space.describe()["regressors"]["ridge_cv"]["cv"] == {"values": (5,), "relative": False}
+    assert space.ask(Answers()).relative == frozenset()
+
+
+def test_the_predecessors_comparison_has_six_trials() -> None:
+    spec = load_study(Path(__file__).parents[2] / "experiments" / "predecessor_regressors.toml")
+    networks = {item: Network(item.weights, "digest", item.layers or ()) for item in spec.backbones}
+    space = Space(spec, find_domains(spec), networks)
+    trials = [space.ask(Answers(**cell)).spec for cell in space.grid()]
+    assert [trial.regressor for trial in trials] == [item.name for item in spec.regressors]
+    assert trials[1].parameters == {"alphas": (0.01, 0.1, 1.0, 10.0, 100.0), "cv": 3}
+
+
+def test_what_a_cross_validation_cannot_choose_is_searched() -> None:
+    answers = Answers(**{"elastic_net_cv.l1_ratio": 0.7})
+    request = make(regressors=["elastic_net_cv"]).ask(answers)
+    assert request.spec.parameters == {"l1_ratio": 0.7}
+    assert answers.asked["elastic_net_cv.l1_ratio"] == (0.1, 0.9, False)
+
+
 @pytest.mark.parametrize(
     ("regressor", "message"),
     [
@@ -125,6 +152,11 @@ def test_whole_numbers_stay_whole() -> None:
         ({"name": "ridge", "alpha": -1}, r"The 'alpha' of ridge must be > 0\. Got -1\."),
         ({"name": "ridge", "alpha": [1, 0]}, r"The 'alpha' of ridge must be > 0\. Got 0\."),
         ({"name": "lasso", "alpha": {"low": 0, "high": 1}}, r"The 'alpha' of lasso must be > 0\. Got 0\.0\."),
+        ({"name": "ridge", "alpha": True}, r"The 'alpha' of ridge must be > 0\. Got True\."),
+        ({"name": "ridge_cv", "alpha": 1}, r"Unknown hyperparameter 'alpha' of ridge_cv\. Did you mean 'alphas'\?"),
+        ({"name": "ridge_cv", "alphas": [1, 0]}, r"The 'alphas' of ridge_cv must be a list of numbers > 0, or None\."),
+        ({"name": "ridge_cv", "cv": [3, 5]}, r"The 'cv' of ridge_cv must be a whole number >= 2\. Got \(3, 5\)\."),
+        ({"name": "ridge_cv", "per_voxel": 1}, r"The 'per_voxel' of ridge_cv must be true or false\. Got 1\."),
         ({"name": "k_neighbors", "n_neighbors": 2.5}, r"The 'n_neighbors' of k_neighbors must be a whole number"),
     ],
 )
