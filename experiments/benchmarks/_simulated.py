@@ -1,0 +1,125 @@
+"""A study at full size without an image: simulated components of some layers, and responses that follow from them."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from img2brain import digest
+from img2brain.datasets._base import Dataset, Split
+from img2brain.features.pca import Components
+from img2brain.spec import StudySpec, parse
+from img2brain.store import Home, Store
+from img2brain.study.setting import Setting
+from img2brain.study.space import Network, Space, find_domains
+
+N_TRAIN, N_VALIDATION, N_COMPONENTS, N_VOXELS = 7086, 1771, 100, 10_000
+LAYERS = tuple(f"features.{index}" for index in (1, 4, 7, 9, 11, 13))
+SIZES = (10, 20, 30, 50, 70, N_COMPONENTS)
+_WEIGHTS = "0" * 64
+
+
+def data(folder: Path) -> Path:
+    """Simulate the arrays where they are not there, in a process of its own: its memory is nobody's."""
+    if not (folder / "responses.npy").exists():
+        process = multiprocessing.get_context("spawn").Process(target=_simulate, args=(folder,))
+        process.start()
+        process.join()
+    return folder
+
+
+def setting(folder: Path, home: Home, regressors: list[str], n_trials: int) -> Setting:
+    """Make a study of the simulated data ready."""
+    network = {"name": "alexnet", "weights": "random:0", "layers": LAYERS}
+    table = {"name": "simulated", "dataset": {"path": folder}, "trials": n_trials, "backbones": [network]}
+    spec = parse(StudySpec, table | {"n_components": SIZES, "regressors": regressors}, "the benchmark's study")
+    dataset = SimulatedData(folder)
+    rows = np.arange(N_TRAIN + N_VALIDATION)
+    split = Split(rows[:N_TRAIN], rows[N_TRAIN:], rows[:0])
+    (item,) = spec.backbones
+    bank: Any = SimulatedBank(folder, home.store)
+    space = Space(spec, find_domains(spec), {item: Network("random:0", _WEIGHTS, LAYERS)})
+    return Setting(spec, dataset, split, {(item.name, _WEIGHTS, item.preprocessing): bank}, space)
+
+
+class SimulatedData(Dataset):
+    """Responses, and the names of images that nobody opens."""
+
+    digest = "0" * 64
+
+    def __init__(self, folder: Path) -> None:
+        self._Y = np.load(folder / "responses.npy", mmap_mode="r")
+        self.name, self.unit, self.subject = "simulated", "z", "nobody"
+        self.images = tuple(Path(f"/simulated/images/{row}.png") for row in range(len(self._Y)))
+        self.n_training, self.n_test, self.test_images = len(self.images), 0, ()
+        self.n_voxels, self.rois, self.ncsnr, self.noise_ceiling = self._Y.shape[1], {}, None, None
+
+    def _responses(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(self._Y[rows])
+
+    def _arrays(self) -> Mapping[str, np.ndarray]:
+        return {}
+
+    def where(self, row: int) -> str:
+        """Name nothing."""
+        return ""
+
+
+class SimulatedBank:
+    """Components as a pass over images would have left them, in place of a `FeatureBank`."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.layers, self.facts = LAYERS, {"trained": "untrained"}
+        self._folder, self._store = folder, store
+
+    def components(self, layer: str, rows: np.ndarray, n_components: int) -> Components:
+        """Return the components of a layer, kept in memory."""
+        return _components(self._folder / f"{layer}.npy").leading(n_components)
+
+    def scores_file(self, layer: str, rows: np.ndarray, n_components: int, n_leading: int) -> Path:
+        """Return the file of the first components, one for all who ask."""
+
+        def write(folder: Path) -> None:
+            np.save(folder / "features.npy", self.components(layer, rows, n_leading).scores)
+
+        key = {"layer": layer, "rows": digest.of_array(rows.astype(np.int64)), "n_leading": n_leading}
+        return self._store.get_or_compute("features", key, write) / "features.npy"
+
+
+@cache
+def _components(path: Path) -> Components:
+    scores = np.load(path)
+    return Components(scores, np.square(scores[:N_TRAIN], dtype=np.float64).sum(axis=0))
+
+
+def _simulate(folder: Path) -> None:
+    """Write components with a decaying spectrum and responses that the middle layers tell best, r from .2 to .6."""
+    random = np.random.default_rng(0)
+    n = N_TRAIN + N_VALIDATION
+    rank = 1 + np.arange(N_COMPONENTS, dtype=np.float32)
+    shared = _normal(random, n, N_COMPONENTS)
+    signal = np.zeros((n, N_VOXELS), np.float32)
+    for depth, layer in enumerate(LAYERS):
+        scores = _scores((shared + _normal(random, n, N_COMPONENTS)) * rank**-0.5 * 10.0 ** (depth / 2))
+        np.save(folder / f"{layer}.npy", scores)
+        weight = np.float32(np.exp(-((depth - 3) ** 2) / 4)) * rank[:, None] ** -0.7
+        signal += scores / scores[:N_TRAIN].std(axis=0) @ (weight * _normal(random, N_COMPONENTS, N_VOXELS))
+    signal *= random.uniform(0.3, 0.8, N_VOXELS).astype(np.float32) / signal.std(axis=0)
+    noise = np.sqrt(1 - signal.var(axis=0))
+    np.save(folder / "responses.npy", signal + noise * _normal(random, n, N_VOXELS))
+
+
+def _scores(activations: np.ndarray) -> np.ndarray:
+    """Rotate onto the principal axes of the training rows."""
+    train = activations[:N_TRAIN].astype(np.float64)
+    _, vectors = np.linalg.eigh(np.cov(train.T))
+    return ((activations - train.mean(axis=0)) @ vectors[:, ::-1]).astype(np.float32)
+
+
+def _normal(random: np.random.Generator, *shape: int) -> Any:
+    return random.standard_normal(shape, dtype=np.float32)
