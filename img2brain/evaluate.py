@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from img2brain.datasets._base import Development, Split
+from img2brain.datasets._responses import Scan
 from img2brain.errors import FitError
 from img2brain.features.bank import FeatureBank
 from img2brain.features.pca import Components
@@ -27,6 +28,7 @@ from img2brain.spec import REGRESSORS, TrialSpec
 BankKey = tuple[str, str, str]
 F64 = NDArray[np.float64]
 _LAYERS_IN_MEMORY = 8
+_MOMENTS_BYTES = 1 << 31
 
 
 class Evaluator:
@@ -45,16 +47,25 @@ class Evaluator:
         Prepared features.
     n_components : int
         The largest size that any trial asks for.
+    device : str
+        Where moments are kept and linear regressors fitted: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
     """
 
     def __init__(
-        self, development: Development, split: Split, banks: Mapping[BankKey, FeatureBank], n_components: int
+        self,
+        development: Development,
+        split: Split,
+        banks: Mapping[BankKey, FeatureBank],
+        n_components: int,
+        device: str = "cpu",
     ) -> None:
         self._development = development
         self._split = split
         self._banks = banks
         self._n_components = n_components
-        self._moments = lru_cache(maxsize=_LAYERS_IN_MEMORY)(self._compute_moments)
+        self._device = device
+        n_layers = _MOMENTS_BYTES // (16 * n_components * development.n_voxels)
+        self._moments = lru_cache(maxsize=max(1, min(n_layers, _LAYERS_IN_MEMORY)))(self._compute_moments)
 
     def evaluate(self, spec: TrialSpec) -> TrialResult:
         """Fit on the training rows and score on the validation rows.
@@ -125,11 +136,14 @@ class Evaluator:
 
     def _compute_moments(self, key: BankKey, layer: str, n_folds: int) -> tuple[list[Moments], Moments]:
         scores = self._banks[key].components(layer, self._split.train, self._n_components).scores
-        train = scores[self._split.train]
-        return (
-            [Moments.from_rows(train[fold], self._train_responses[fold]) for fold in folds_of(len(train), n_folds)],
-            Moments.from_rows(scores[self._split.validation], self._validation_responses),
-        )
+        train = self._split.train
+        folds = [self._moments_of(scores, train[fold]) for fold in folds_of(len(train), n_folds)]
+        return folds, self._moments_of(scores, self._split.validation)
+
+    def _moments_of(self, scores: NDArray[np.floating], rows: NDArray[np.intp]) -> Moments:
+        """Accumulate the moments of rows without their responses ever being in memory as a whole."""
+        blocks = ((scores[part], responses) for part, responses in self._development.blocks(rows))
+        return Moments.from_blocks(blocks, device=self._device)
 
     @cached_property
     def _train_responses(self) -> NDArray[np.floating]:
@@ -141,7 +155,9 @@ class Evaluator:
 
     @cached_property
     def _n_silent(self) -> int:
-        return int((np.ptp(self._validation_responses, axis=0) == 0).sum())
+        rows = self._split.validation
+        shape = len(rows), self._development.n_voxels
+        return len(Scan(lambda start, stop: self._development.responses(rows[start:stop]), shape).constant)
 
 
 def bank_key(spec: TrialSpec) -> BankKey:
@@ -157,7 +173,7 @@ def _fit(estimator: Any, folds: list[Moments]) -> None:
         estimator.fit_moments(folds[0])
 
 
-def _without_alpha(spec: TrialSpec) -> dict[str, float]:
+def _without_alpha(spec: TrialSpec) -> dict[str, Any]:
     return {name: value for name, value in spec.parameters.items() if name != "alpha"}
 
 

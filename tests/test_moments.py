@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from img2brain._arrays import is_tensor
 from img2brain.errors import DataError, ShapeError
 from img2brain.moments import Moments
 
@@ -125,6 +127,30 @@ def test_values_that_are_not_finite_are_refused(bad: float, name: str) -> None:
     arrays[name][4, 2] = bad
     with pytest.raises(DataError, match=rf"^{name} must be finite.*column 2 \(1 in all\)"):
         Moments.from_rows(arrays["X"], arrays["Y"])
+
+
+@settings(deadline=None)
+@given(some_rows(), st.data())
+def test_rows_may_come_in_blocks(rows: Rows, data: st.DataObject) -> None:
+    X, Y = rows
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(X)), max_size=3)) | {0, len(X)})
+    blocks = [(X[i:j], Y[i:j]) for i, j in pairwise(cuts)]
+    same(Moments.from_blocks(iter(blocks)), Moments.from_rows(X, Y))
+
+
+def test_no_block_is_too_few() -> None:
+    with pytest.raises(ShapeError, match="at least one block"):
+        Moments.from_blocks([])
+
+
+def test_moments_move_there_and_back() -> None:
+    moments = Moments.from_rows(*np.random.default_rng(0).standard_normal((2, 30, 3)))
+    there = moments.to("torch")
+    assert is_tensor(there.xy)
+    assert not is_tensor(there.to("cpu").xy)
+    same(there.to("cpu"), moments, rtol=0)
+    merged = there.merge(there).leading(2).voxels(np.array([True, False, True]))
+    same(merged.to("cpu"), moments.merge(moments).leading(2).voxels(np.array([True, False, True])))
 
 
 def test_moments_that_differ_in_size_do_not_merge() -> None:

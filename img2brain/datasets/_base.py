@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,9 @@ from img2brain.spec import SplitSpec
 __all__ = ["Dataset", "Development", "Rows", "Split", "require_finite", "shuffled", "split_rows"]
 
 Array = NDArray[Any]
+
+_BLOCK_ROWS = 1024
+_BLOCK_BYTES = 1 << 28
 
 
 class Dataset(ABC):
@@ -139,6 +142,29 @@ class Development:
             If a row is not a development row.
         """
         return self._read(rows)
+
+    def blocks(self, rows: Rows) -> Iterator[tuple[Rows, Array]]:
+        """Read the responses of some development rows block by block, so that they need not all be in memory.
+
+        Parameters
+        ----------
+        rows : ndarray of intp, shape (n,)
+            As for `responses`.
+
+        Yields
+        ------
+        rows : ndarray of intp, shape (n_block,)
+            The rows of a block, at most 1024 and some 256 MB of responses.
+        responses : ndarray of float32 or float64, shape (n_block, n_voxels)
+            What `responses` gives for them.
+
+        Raises
+        ------
+        DataError
+            If a row is not a development row.
+        """
+        step = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * self.n_voxels)))
+        return ((part, self._read(part)) for part in (rows[i : i + step] for i in range(0, len(rows), step)))
 
 
 class _Guarded:

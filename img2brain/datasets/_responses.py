@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,17 @@ def open_array(path: Path, axes: tuple[str, ...]) -> Array:
     if array.ndim != len(axes) or 0 in array.shape:
         raise ShapeError(f"The file {str(path)!r} must have shape ({', '.join(axes)}). Got {array.shape}.")
     return array
+
+
+def release(*arrays: Array) -> None:
+    """Let go of the pages of memory-mapped arrays that were read: the system may keep them, the process does not.
+
+    Else a file that is read in blocks would in the end count whole against the memory of a job.
+    """
+    for array in arrays:
+        mapped = getattr(array, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def float_type(*arrays: Array) -> np.dtype[Any]:

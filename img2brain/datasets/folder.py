@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from img2brain.datasets._about import About, Guard, read_about, read_per_voxel, read_rois
 from img2brain.datasets._base import Dataset
 from img2brain.datasets._images import find_images
-from img2brain.datasets._responses import float_type, open_array
+from img2brain.datasets._responses import float_type, open_array, release
 from img2brain.datasets._split import Rows
 from img2brain.errors import DataError, ShapeError
 
@@ -96,12 +96,10 @@ class FolderDataset(Dataset):
 
     def _responses(self, rows: Rows) -> Array:
         training, test = self._contents.training.responses, self._contents.test.responses
-        if not self.n_test:
-            return np.array(training[rows], dtype=float_type(training))
-        out = np.empty((len(rows), self.n_voxels), float_type(training, test))
-        in_test = rows >= self.n_training
-        out[~in_test] = training[rows[~in_test]]
-        out[in_test] = test[rows[in_test] - self.n_training]
+        out = np.empty((len(rows), self.n_voxels), float_type(training, test) if self.n_test else float_type(training))
+        for place, row in zip(out, rows, strict=True):
+            place[...] = training[row] if row < self.n_training else test[row - self.n_training]
+        release(training, test)
         return out
 
     def _arrays(self) -> Mapping[str, Array]:

@@ -93,7 +93,8 @@ class PerVoxelRegressor(SparseRegressor[Moments]):
 
         def solve(part: slice) -> None:
             solution = self._minimise(state.voxels(part), state.yy[part], None if start is None else start[:, part])
-            solutions[part.start // BLOCK], coef[:, part] = solution, solution.coef
+            coef[:, part] = solution.coef
+            solutions[part.start // BLOCK] = replace(solution, coef=coef[:, part])
 
         in_blocks(solve, state.n_voxels, BLOCK, state.xy)
         self._report(solutions, state.n)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from img2brain.datasets import _base
 from img2brain.datasets._base import Dataset, Split, require_finite, shuffled, split_rows
 from img2brain.datasets.folder import FolderDataset
 from img2brain.errors import DataError
@@ -38,6 +39,21 @@ def test_development_gives_the_rows_asked_for(dataset: FolderDataset, split: Spl
     np.testing.assert_array_equal(Y, _all(dataset)[split.train[::-1]])
     assert Y.dtype == np.float32
     assert development.responses(split.train[:0]).shape == (0, 4)
+
+
+def test_blocks_are_the_responses_and_guarded(
+    dataset: FolderDataset, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_base, "_BLOCK_ROWS", 3)
+    development, rows = dataset.development(split), split.train[::-1]
+    parts = list(development.blocks(rows))
+    assert {len(part) for part, _ in parts[:-1]} == {3}
+    np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), rows)
+    np.testing.assert_array_equal(np.concatenate([Y for _, Y in parts]), development.responses(rows))
+    monkeypatch.setattr(_base, "_BLOCK_BYTES", 0)
+    assert len(list(development.blocks(rows))) == len(rows)
+    with pytest.raises(DataError, match="kept from the search"):
+        list(development.blocks(np.r_[rows, split.confirmation]))
 
 
 def test_confirmation_gives_float64(dataset: FolderDataset, split: Split) -> None:
