@@ -1,0 +1,55 @@
+"""Rows that the benchmarks of regressors and scores share: components of images, and responses to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+N_TRAIN, N_VALIDATION, N_COMPONENTS, N_VOXELS = 7086, 1771, 100, 10_000
+
+Array = NDArray[Any]
+
+
+def components(n: int, k: int, seed: int = 0) -> Array:
+    """Draw components whose variances fall as 1/j, as those of pictures do, and rotate them to be uncorrelated."""
+    drawn = np.random.default_rng(seed).standard_normal((n, k)) / np.sqrt(np.arange(1, k + 1))
+    drawn -= drawn.mean(axis=0)
+    return drawn @ np.linalg.svd(drawn, full_matrices=False)[2].T
+
+
+def correlated(Z: Array, seed: int = 1) -> Array:
+    """Mix components into features that are correlated with each other, as units of a layer are."""
+    k = Z.shape[1]
+    return Z @ (np.eye(k) + np.random.default_rng(seed).standard_normal((k, k)) / np.sqrt(k))
+
+
+def responses(Z: Array, n_voxels: int, seed: int = 2) -> Array:
+    """Simulate responses whose best linear prediction has r from 0.2 to 0.6."""
+    random = np.random.default_rng(seed)
+    signal = Z @ random.standard_normal((Z.shape[1], n_voxels))
+    signal /= signal.std(axis=0)
+    r = random.uniform(0.2, 0.6, n_voxels)
+    return signal * r + random.standard_normal(signal.shape) * np.sqrt(1 - r**2)
+
+
+def rows(folder: Path, kind: str) -> tuple[Array, Array, Array, Array]:
+    """Return X, Y of the training rows and X, Y of the validation rows, in float64; drawn once for a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        What the contenders share.
+    kind : {"pca", "correlated"}
+        Principal components of the training rows, or correlated features.
+    """
+    names = [folder / f"{name}.npy" for name in ("pca", "correlated", "responses")]
+    if not names[-1].exists():
+        Z = components(N_TRAIN, N_COMPONENTS)
+        Z = np.concatenate([Z, components(N_VALIDATION, N_COMPONENTS, seed=3)])
+        for name, array in zip(names, (Z, correlated(Z), responses(Z, N_VOXELS)), strict=True):
+            np.save(name, array)
+    X, Y = np.load(folder / f"{kind}.npy"), np.load(names[-1])
+    return X[:N_TRAIN], Y[:N_TRAIN], X[N_TRAIN:], Y[N_TRAIN:]
