@@ -1,7 +1,7 @@
 """A fitted encoding model: images -> responses, in files that hold numbers and no code.
 
 A saved model is a folder: ``model.json`` says what it is and names the digest of every other file,
-``network.safetensors`` holds what the network needs up to its layer, ``pca.safetensors`` mean and axes,
+``network.safetensors`` holds what the network needs up to its layer, ``pca.safetensors`` the axes,
 ``regressor.safetensors`` the fitted regressor.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,15 @@ from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
 
 from img2brain import digest
-from img2brain.backbones import restore
+from img2brain.backbones import accelerated, restore
 from img2brain.errors import DataError, ModelError
-from img2brain.features.extract import BATCH_SIZE, ImageSource, activations, find_device
+from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
 from img2brain.features.pca import Axes
 from img2brain.regressors._base import Regressor
 from img2brain.spec import REGRESSORS, TrialSpec, parse
 
-FORMAT = 1
+FORMAT = 2
+_PRECISIONS: dict[str, Precision] = {"float32": "float32", "bfloat16": "bfloat16"}
 _FILES = ("network.safetensors", "pca.safetensors", "regressor.safetensors")
 
 
@@ -53,6 +54,8 @@ class EncodingModel:
         The fitted regressor.
     about : mapping
         Where the model comes from: dataset, unit, rows, scores.
+    precision : {"float32", "bfloat16"}
+        What the network computes in, as when the model was fitted.
     """
 
     spec: TrialSpec
@@ -61,9 +64,10 @@ class EncodingModel:
     axes: Axes
     regressor: Regressor
     about: Mapping[str, Any]
+    precision: Precision = "float32"
 
     def predict(
-        self, images: ImageSource | Sequence[ImageSource], *, batch_size: int = BATCH_SIZE, device: str = "auto"
+        self, images: ImageSource | Sequence[ImageSource], *, batch_size: int | None = None, device: str = "auto"
     ) -> NDArray[np.float32]:
         """Predict the responses to images.
 
@@ -72,7 +76,7 @@ class EncodingModel:
         images : path, PIL image, array, or a sequence of them
             An array is (height, width) or (height, width, 3), uint8 or floats from 0 to 1; one of four dimensions is
             a sequence.
-        batch_size : int
+        batch_size : int, optional
             Images per forward pass.
         device : str
             ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
@@ -96,7 +100,9 @@ class EncodingModel:
     def save(self, folder: Path) -> None:
         """Write the model into an empty folder."""
         safe_torch.save_file(dict(self.tensors), folder / _FILES[0])
-        safe_numpy.save_file({"mean": self.axes.mean, "axes": np.ascontiguousarray(self.axes.axes)}, folder / _FILES[1])
+        safe_numpy.save_file(
+            {"shift": self.axes.shift, "axes": np.ascontiguousarray(self.axes.axes)}, folder / _FILES[1]
+        )
         arrays = {name: np.ascontiguousarray(value) for name, value in self.regressor.to_arrays().items()}
         safe_numpy.save_file(arrays, folder / _FILES[2])
         described = {
@@ -104,6 +110,7 @@ class EncodingModel:
             "img2brain": version("img2brain"),
             "spec": self.spec.model_dump(mode="json"),
             "network": dict(self.network),
+            "precision": self.precision,
             "about": dict(self.about),
             "files": {name: digest.of_file(folder / name) for name in _FILES},
         }
@@ -127,9 +134,10 @@ class EncodingModel:
                 spec=spec,
                 network=described["network"],
                 tensors=safe_torch.load_file(folder / _FILES[0]),
-                axes=Axes(pca["mean"], pca["axes"]),
+                axes=Axes(pca["axes"], pca["shift"]),
                 regressor=REGRESSORS[spec.regressor].from_arrays(spec.parameters, arrays),
                 about=described["about"],
+                precision=_PRECISIONS[described["precision"]],
             )
         except (KeyError, ValueError, TypeError, SafetensorError) as error:
             raise ModelError(f"{folder} holds no whole model: {str(error).rstrip('.')}.") from None
@@ -138,14 +146,23 @@ class EncodingModel:
     def _restored(self) -> Any:
         return restore(self.network, self.tensors)
 
-    def _scores(self, sources: Sequence[ImageSource], batch_size: int, device_name: str) -> Any:
+    @cached_property
+    def _ready(self) -> Any:
+        """Network and axes on a device, kept between calls."""
+        return lru_cache(maxsize=1)(self._on)
+
+    def _scores(self, sources: Sequence[ImageSource], batch_size: int | None, device_name: str) -> Any:
         """Yield the principal component scores, batch by batch."""
         device = find_device(device_name)
-        mean = torch.from_numpy(np.array(self.axes.mean)).to(device)
-        axes = torch.from_numpy(np.array(self.axes.axes)).to(device)
-        network = self._restored.extractor([self.spec.layer])
-        for _, layers in activations(network, self._restored.preprocessing, sources, device, batch_size):
-            yield ((layers[self.spec.layer].float() - mean) @ axes).cpu().numpy()
+        dtype = find_precision(self.precision, device)
+        network, axes, shift = self._ready(device, dtype)
+        for _, layers in activations(network, self._restored.preprocessing, sources, device, dtype, batch_size):
+            yield (layers[self.spec.layer].float() @ axes - shift).cpu().numpy()
+
+    def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Any, torch.Tensor, torch.Tensor]:
+        network = accelerated(self._restored.extractor([self.spec.layer]), device, dtype)
+        axes, shift = (torch.from_numpy(np.array(values)).to(device) for values in (self.axes.axes, self.axes.shift))
+        return network, axes, shift
 
 
 def _as_list(images: Any) -> list[Any]:

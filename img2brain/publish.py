@@ -130,7 +130,7 @@ class Publisher:
             "n_images": len(self._split.development),
             "scores": {name: None if math.isnan(value) else value for name, value in scores.items()},
         }
-        return EncodingModel(spec, network, tensors, axes, regressor, about)
+        return EncodingModel(spec, network, tensors, axes, regressor, about, bank.precision)
 
     def _register(
         self, spec: TrialSpec, validation_r: float, run_id: str, bank: FeatureBank, tracker: Tracker, registry: Registry

@@ -209,6 +209,10 @@ class StudySpec(Spec):
         Seed of the sampler.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    precision : {"auto", "bfloat16", "float32"}
+        What networks compute in; ``"auto"`` is bfloat16 where the device is made for it.
+    scratch_gb : float
+        The most disk that activations may take for a while, in GB.
     """
 
     name: str = Field(pattern=NAME_PATTERN, max_length=64, description=_NAME)
@@ -221,6 +225,8 @@ class StudySpec(Spec):
     trials: Annotated[Whole, Field(ge=1)] | None = None
     seed: Seed = 0
     device: str = Field(default="auto", pattern=DEVICE_PATTERN, description=_DEVICE)
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    scratch_gb: Real = Field(default=50, gt=0)
 
     @field_validator("regressors", mode="before")
     @classmethod

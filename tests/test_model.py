@@ -101,7 +101,7 @@ def without(key: str) -> Callable[[dict[str, Any]], Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table | {"format": 99}, "the format of a model must be 1. Got 99."),
+        (lambda table: table | {"format": 99}, "the format of a model must be 2. Got 99."),
         (lambda table: [table], "holds no whole model"),
         (without("spec"), "holds no whole model"),
         (without("network"), "holds no whole model"),

@@ -22,6 +22,7 @@ from torch import nn
 
 from img2brain.backbones._base import Backbone, Library, RestoredBackbone
 from img2brain.backbones._checkpoint import State, fetch, load_state, read_checkpoint
+from img2brain.backbones._fast import accelerated
 from img2brain.backbones._graph import Extractor, build_extractor, graph_nodes, resolve, spread
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._random import filled_by
@@ -35,6 +36,7 @@ __all__ = [
     "Extractor",
     "Preprocessing",
     "RestoredBackbone",
+    "accelerated",
     "backbone_names",
     "check_request",
     "curated_layers",

@@ -111,8 +111,8 @@ class Backbone:
         Returns
         -------
         Extractor
-            A module from a batch to a dict of layer -> float32 (n_images, n_features), in this order. It shares the
-            parameters of the network.
+            A module from a batch to a dict of layer -> (n_images, n_features), in this order. It shares the parameters
+            of the network.
 
         Raises
         ------

@@ -49,11 +49,12 @@ class Extractor(nn.Module):
         Returns
         -------
         dict of str to torch.Tensor
-            Layer -> float32 of shape (n_images, n_features), in the order asked for.
+            Layer -> (n_images, n_features), of the network's type, in the order asked for. The channels of one place
+            of a feature map stand together, which is how a fast network lays them out.
         """
         outputs = self.body(batch)
         return {
-            layer: outputs[node].reshape(len(batch), self.n_features[layer]).float()
+            layer: _channels_last(outputs[node]).reshape(len(batch), self.n_features[layer])
             for layer, node in self.node_of.items()
         }
 
@@ -134,6 +135,10 @@ def spread(network: nn.Module, nodes: Sequence[str], most: int = 8) -> tuple[str
     if len(blocks) <= most:
         return tuple(blocks)
     return tuple(blocks[round(i * (len(blocks) - 1) / (most - 1))] for i in range(most))
+
+
+def _channels_last(values: torch.Tensor) -> torch.Tensor:
+    return values.permute(0, 2, 3, 1) if values.ndim == 4 else values
 
 
 def _keep(value: Any) -> Any:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F  # noqa: N812 (torch's own name for it)
@@ -81,11 +83,34 @@ class Preprocessing:
         torch.Tensor
             float32 of shape (3, height, width).
         """
+        return self.normalise(torch.from_numpy(self.pixels(image))[None])[0]
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Resize and crop a picture.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+        """
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         resized = F.resize(rgb, list(self.resize), InterpolationMode(self.interpolation), antialias=self.antialias)
-        cropped = F.center_crop(resized, [self.crop]) if self.crop else resized
-        pixels = F.convert_image_dtype(F.pil_to_tensor(cropped), torch.float32)
-        return cast(torch.Tensor, F.normalize(pixels, self.mean, self.std))
+        return np.array(F.center_crop(resized, [self.crop]) if self.crop else resized)
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Turn the pixels of a batch into the network's input.
+
+        Parameters
+        ----------
+        pixels : torch.Tensor of uint8, shape (n_images, height, width, 3)
+            On any device.
+
+        Returns
+        -------
+        torch.Tensor
+            float32 of shape (n_images, 3, height, width), with the channels of a pixel side by side in memory.
+        """
+        mean, std = (torch.tensor(values, device=pixels.device) for values in (self.mean, self.std))
+        return pixels.float().div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
 
     def to_dict(self) -> dict[str, Any]:
         """Give all settings as JSON can hold them."""

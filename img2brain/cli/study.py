@@ -27,6 +27,7 @@ def study() -> None:
 @click.option("--weights", help="Weights of every backbone, in place of the file's.")
 @click.option("--shuffle", type=int, metavar="SEED", help="A control: responses shuffled against the images.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N, in place of the file's.")
+@click.option("--precision", help="auto, bfloat16 or float32, in place of the file's.")
 @home_option
 def run_command(experiment: Path, home: Path, **changes: Any) -> None:
     """Run the study of a file, or go on with it where it was left.
@@ -100,7 +101,7 @@ def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:
     from img2brain.spec import absolute_weights, with_overrides
 
     given = {name: value for name, value in changes.items() if value is not None}
-    fields: dict[str, Any] = {name: given[name] for name in ("trials", "device") if name in given}
+    fields: dict[str, Any] = {name: given[name] for name in ("trials", "device", "precision") if name in given}
     if "weights" in given:
         weights = absolute_weights(given["weights"], Path.cwd())
         fields["backbones"] = [{**item.model_dump(), "weights": weights} for item in spec.backbones]

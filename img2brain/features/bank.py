@@ -5,29 +5,31 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torchvision
-from numpy.typing import NDArray
 
 from img2brain import digest
-from img2brain.backbones import curated_layers, load_backbone
+from img2brain.backbones import accelerated, curated_layers, load_backbone
 from img2brain.backbones._base import Backbone
+from img2brain.errors import StoreError
 from img2brain.features import pca
-from img2brain.features.extract import BATCH_SIZE, Spilled, activations, find_device, spill
+from img2brain.features.activations import Activations, InMemory, OnDisk, Rows
+from img2brain.features.extract import Precision, activations, find_batch_size, find_device, find_precision
 from img2brain.features.pca import Axes, Components, Compressed
 from img2brain.progress import track
 from img2brain.spec import BackboneSpec
 from img2brain.store import Store
 
-Rows = NDArray[np.intp]
 log = logging.getLogger(__name__)
 
-_VERSION = 2  # of the numbers: raised where a change of code changes them
+_VERSION = 3  # of the numbers: raised where a change of code changes them
+_MEMORY_BYTES = 1 << 30  # activations of all layers that stay in memory
 
 
 class FeatureBank:
@@ -45,6 +47,11 @@ class FeatureBank:
         The cache.
     device : str
         Where the network runs.
+    precision : {"auto", "bfloat16", "float32"}
+        What it computes in; see `find_precision`.
+    scratch_gb : float
+        The most disk that activations may take for a while, in GB. Layers that do not fit together take another pass
+        over the images; one that does not fit alone is refused.
     """
 
     def __init__(
@@ -54,6 +61,8 @@ class FeatureBank:
         image_digests: Sequence[str],
         store: Store,
         device: str = "auto",
+        precision: Precision = "auto",
+        scratch_gb: float = 50,
     ) -> None:
         self.spec = spec
         self.layers: tuple[str, ...] = spec.layers or curated_layers(spec.name)
@@ -61,6 +70,9 @@ class FeatureBank:
         self._images_digest = digest.of_digests(image_digests)
         self._store = store
         self._device = find_device(device)
+        self._dtype = find_precision(precision, self._device)
+        self._scratch_gb = scratch_gb
+        self._fitted: tuple[str, int] | None = None
         self._components = lru_cache(maxsize=64)(self._read_components)
 
     @cached_property
@@ -82,23 +94,34 @@ class FeatureBank:
         facts: Mapping[str, Any] = json.loads((entry / "network.json").read_text(encoding="utf-8"))
         return facts
 
+    @property
+    def precision(self) -> Precision:
+        """What the network computes in: ``"bfloat16"`` or ``"float32"``."""
+        return "bfloat16" if self._dtype == torch.bfloat16 else "float32"
+
     def prepare(self, rows: Rows, n_components: int) -> None:
         """Compute what is missing of all layers, in one pass over the images.
 
         Parameters
         ----------
         rows : ndarray of int
-            The rows that a published model will be fitted to. Its axes are computed while the activations are at hand.
+            The rows that a published model will be fitted to; no others have a say in the features. Its axes are
+            computed while the activations are at hand.
         n_components : int
             The largest size that will be asked for.
+
+        Raises
+        ------
+        StoreError
+            If the activations of a layer exceed the scratch budget, or the disk.
         """
-        missing = [layer for layer in self.layers if not self._store.find("layers", self._layer_key(layer))]
+        self._fitted = (digest.of_array(rows.astype(np.int64)), pca.sketch_size(n_components))
+        missing = self._missing()
         if not missing:
             log.info("%s: features of %d layers from the cache", self.spec.name, len(self.layers))
             return
         with self._store.lock("pass", self._network_key):
-            missing = [layer for layer in missing if not self._store.find("layers", self._layer_key(layer))]
-            if missing:
+            if missing := self._missing():
                 self._pass(missing, rows, n_components)
 
     def components(self, layer: str, rows: Rows, n_components: int) -> Components:
@@ -123,15 +146,25 @@ class FeatureBank:
     def axes(self, layer: str, rows: Rows, n_components: int) -> Axes:
         """Return the principal axes of a layer, fitted to `rows`; stored ones of a larger size serve."""
         key = self._pca_key(layer, rows, n_components)
-        entry = self._larger_axes(key, n_components) or self._store.get_or_compute(
-            "axes", key, lambda folder: self._write_axes(folder, layer, rows, n_components)
-        )
-        return Axes(np.load(entry / "mean.npy"), np.load(entry / "axes.npy", mmap_mode="r")).leading(n_components)
+        entry = self._larger("axes", key, "n_components")
+        if entry is None:
+            self._pass([layer], rows, n_components)
+            entry = self._larger("axes", key, "n_components")
+        assert entry is not None, "a pass keeps the axes"
+        return Axes(np.load(entry / "axes.npy", mmap_mode="r"), np.load(entry / "shift.npy")).leading(n_components)
 
-    def _larger_axes(self, key: Mapping[str, Any], n_components: int) -> Path | None:
-        """Find stored axes of at least this size: a smaller size is a prefix."""
-        for other, entry in self._store.entries("axes"):
-            if {**other, "n_components": n_components} == key and other["n_components"] >= n_components:
+    def _missing(self) -> list[str]:
+        return [layer for layer in self.layers if self._layer(layer) is None]
+
+    def _layer(self, layer: str) -> Path | None:
+        return self._larger("layers", self._layer_key(layer), "size")
+
+    def _larger(self, kind: str, key: Mapping[str, Any], size: str) -> Path | None:
+        """Find an entry of this key, or of one that is larger: a smaller size is a prefix."""
+        if (found := self._store.find(kind, key)) or not key.get(size):
+            return found
+        for other, entry in self._store.entries(kind):
+            if {**other, size: key[size]} == key and other[size] >= key[size]:
                 return entry
         return None
 
@@ -141,13 +174,19 @@ class FeatureBank:
             "images": self._images_digest,
             "backbone": self.spec.name,
             "network": self.facts["network_digest"],
-            "precision": "float32",
+            "precision": self.precision,
             "pooling": "none",
             "version": _VERSION,
         }
 
     def _layer_key(self, layer: str) -> dict[str, Any]:
-        return self._network_key | {"layer": layer}
+        """Name the coordinates of a layer; those of many images depend on the rows and size that they serve."""
+        if len(self._images) <= pca.EXACT_IMAGES:
+            return self._network_key | {"layer": layer}
+        if self._fitted is None:
+            raise KeyError("prepare() was not called")
+        fitted, size = self._fitted
+        return self._network_key | {"layer": layer, "fitted": fitted, "size": size}
 
     def _pca_key(self, layer: str, rows: Rows, n_components: int) -> dict[str, Any]:
         rows_digest = digest.of_array(rows.astype(np.int64))
@@ -163,30 +202,67 @@ class FeatureBank:
         (folder / "network.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
     def _pass(self, layers: Sequence[str], rows: Rows, n_components: int) -> None:
-        """Send every image once through the network, and keep what PCA needs of each layer."""
-        with self._store.scratch() as folder:
-            network = self.backbone.extractor(layers)
-            n_bytes = 4 * len(self._images) * sum(network.n_features.values())
-            self._store.require_free(n_bytes, f"The activations of {self.spec.name}")
-            batches = activations(network, self.backbone.preprocessing, self._images, self._device)
-            title = f"{self.spec.name}: {len(self._images)} images, {len(layers)} layers"
-            spilled = spill(track(batches, _n_batches(self._images), title), folder)
-            for layer in track(layers, len(layers), f"{self.spec.name}: PCA"):
-                self._keep(layer, spilled.pop(layer), rows, n_components)
+        """Send every image through the network, and keep what PCA needs of each layer."""
+        network = self.backbone.extractor(layers)
+        n_bytes = {layer: size * len(self._images) * self._dtype.itemsize for layer, size in network.n_features.items()}
+        for group in self._groups(n_bytes):
+            with self._recorded(group, n_bytes) as recorded:
+                for layer in track(group, len(group), f"{self.spec.name}: PCA"):
+                    self._keep(layer, recorded.pop(layer), rows, n_components)
 
-    def _keep(self, layer: str, spilled: Spilled, rows: Rows, n_components: int) -> None:
+    def _groups(self, n_bytes: Mapping[str, int]) -> list[list[str]]:
+        """Group the layers so that the activations of each group fit the scratch budget."""
+        budget, groups, used = self._scratch_gb * 1e9, [[]], 0.0  # type: ignore[var-annotated]
+        for layer, size in n_bytes.items():
+            if size > budget:
+                raise StoreError(
+                    f"The activations of {self.spec.name} {layer} take {size / 1e9:.1f} GB for a while. The budget, "
+                    f"'scratch_gb', is {self._scratch_gb:g}."
+                )
+            if used + size > budget:
+                groups.append([])
+                used = 0.0
+            groups[-1].append(layer)
+            used += size
+        return groups
+
+    @contextmanager
+    def _recorded(self, layers: Sequence[str], n_bytes: Mapping[str, int]) -> Iterator[dict[str, Activations]]:
+        """Run one pass over the images and hand out the activations of some layers; their disk is freed at the end."""
+        network = accelerated(self.backbone.extractor(layers), self._device, self._dtype)
+        total = sum(n_bytes[layer] for layer in layers)
+        with self._store.scratch() as folder:
+            recorded = {
+                layer: self._place(total, network.n_features[layer], folder / f"{number}.activations")
+                for number, layer in enumerate(layers)
+            }
+            title = f"{self.spec.name}: {len(self._images)} images, {len(layers)} layers, {self.precision}"
+            batches = activations(network, self.backbone.preprocessing, self._images, self._device, self._dtype)
+            for _, values in track(batches, -(-len(self._images) // find_batch_size(self._device)), title):
+                for layer in layers:
+                    recorded[layer].append(values[layer])
+            del network
+            yield recorded
+
+    def _place(self, total: int, n_features: int, path: Path) -> Activations:
+        """Choose where activations lie: in memory where all of the pass do, else on disk."""
+        if total <= _free_memory(self._device):
+            return InMemory(len(self._images), n_features, self._dtype, self._device)
+        self._store.require_free(total, f"A pass of {self.spec.name}")
+        return OnDisk(len(self._images), n_features, self._dtype, path, self._device)
+
+    def _keep(self, layer: str, values: Activations, rows: Rows, n_components: int) -> None:
         """Keep a layer; the axes first, so that a layer that is found has them."""
-        compressed = pca.compress(spilled.values)
-        components = pca.fit(compressed, rows, n_components)
-        found = pca.axes(_blocks(spilled.values), spilled.offset, components, rows)
+        with torch.inference_mode():
+            compressed = pca.compress(values, rows, n_components)
+            components = pca.fit(compressed.coordinates, rows, n_components)
+            found = pca.axes(compressed, values, components, rows)
         self._store.put("axes", self._pca_key(layer, rows, n_components), lambda folder: _save_axes(folder, found))
-        self._store.put(
-            "layers", self._layer_key(layer), lambda folder: _save_layer(folder, compressed, spilled.offset)
-        )
+        self._store.put("layers", self._layer_key(layer), lambda folder: _save_layer(folder, compressed))
 
     def _components_entry(self, layer: str, rows: Rows, n_components: int) -> Path:
         def write(folder: Path) -> None:
-            found = pca.fit(self._compressed(layer)[0], rows, n_components)
+            found = pca.fit(self._coordinates(layer), rows, n_components)
             np.save(folder / "scores.npy", found.scores)
             np.save(folder / "variances.npy", found.variances)
 
@@ -197,29 +273,12 @@ class FeatureBank:
         entry = self._components_entry(layer, rows, n_components)
         return Components(np.load(entry / "scores.npy"), np.load(entry / "variances.npy"))
 
-    def _compressed(self, layer: str) -> tuple[Compressed, NDArray[np.float32]]:
-        """Return what is kept of a layer, and the offset of its activations."""
-        entry = self._store.find("layers", self._layer_key(layer))
+    def _coordinates(self, layer: str) -> pca.F32:
+        entry = self._layer(layer)
         if entry is None:
             raise KeyError(f"prepare() was not called for {layer!r}")
-        kind: Literal["kernel", "activations"] = "kernel" if (entry / "kernel.npy").exists() else "activations"
-        return Compressed(kind, np.load(entry / f"{kind}.npy", mmap_mode="c")), np.load(entry / "offset.npy")
-
-    def _write_axes(self, folder: Path, layer: str, rows: Rows, n_components: int) -> None:
-        """Compute the axes of one layer alone, from what is stored or else from the images."""
-        compressed, offset = self._compressed(layer)
-        stored = compressed.kind == "activations"
-        blocks = _blocks(compressed.values) if stored else self._blocks_from_images(layer, rows, offset)
-        _save_axes(folder, pca.axes(blocks, offset, self.components(layer, rows, n_components), rows))
-
-    def _blocks_from_images(
-        self, layer: str, rows: Rows, offset: NDArray[np.float32]
-    ) -> Iterator[tuple[Rows, torch.Tensor]]:
-        images = [self._images[row] for row in rows]
-        network = self.backbone.extractor([layer])
-        batches = activations(network, self.backbone.preprocessing, images, self._device)
-        for part, layers in track(batches, _n_batches(images), f"{self.spec.name}: axes of {layer}"):
-            yield rows[part], layers[layer].float().cpu() - torch.from_numpy(offset)
+        coordinates: pca.F32 = np.load(entry / "coordinates.npy")
+        return coordinates
 
 
 def _source(weights: str) -> str:
@@ -227,21 +286,16 @@ def _source(weights: str) -> str:
     return digest.of_file(Path(weights)) if Path(weights).is_file() else weights
 
 
-def _n_batches(images: Sequence[Path]) -> int:
-    return -(-len(images) // BATCH_SIZE)
-
-
-def _blocks(values: NDArray[Any], n_rows: int = 1024) -> Iterator[tuple[Rows, torch.Tensor]]:
-    for start in range(0, len(values), n_rows):
-        block = values[start : start + n_rows]
-        yield np.arange(start, start + len(block)), torch.from_numpy(block)
+def _free_memory(device: torch.device) -> int:
+    """Return how many bytes of activations may stay in the memory of a device."""
+    return int(0.5 * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else _MEMORY_BYTES
 
 
 def _save_axes(folder: Path, found: Axes) -> None:
-    np.save(folder / "mean.npy", found.mean)
     np.save(folder / "axes.npy", found.axes)
+    np.save(folder / "shift.npy", found.shift)
 
 
-def _save_layer(folder: Path, compressed: Compressed, offset: NDArray[np.float32]) -> None:
-    np.save(folder / f"{compressed.kind}.npy", compressed.values)
-    np.save(folder / "offset.npy", offset)
+def _save_layer(folder: Path, compressed: Compressed) -> None:
+    np.save(folder / "coordinates.npy", compressed.coordinates)
+    (folder / "method.txt").write_text(compressed.kind, encoding="utf-8")

@@ -7,10 +7,8 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -23,9 +21,31 @@ from img2brain.spec import DEVICE_PATTERN
 
 ImageSource = Path | str | Image.Image | NDArray[Any]
 Batch = tuple[slice, dict[str, torch.Tensor]]
+Pixels = NDArray[np.uint8]
+Precision = Literal["auto", "bfloat16", "float32"]
 
-BATCH_SIZE = 32
+_BATCH_SIZE = {"cpu": 16, "cuda": 128}  # a small batch stays in a processor's cache
 _BATCHES_AHEAD = 2
+
+
+class Network(Protocol):
+    """Maps a batch (n, 3, height, width) to named activations (n, n_features)."""
+
+    def __call__(self, batch: torch.Tensor, /) -> dict[str, torch.Tensor]:
+        """Run a batch."""
+        ...
+
+
+class Preparation(Protocol):
+    """From a decoded image to what a network sees; see `img2brain.backbones.Preprocessing`."""
+
+    def pixels(self, image: Image.Image) -> Pixels:
+        """Resize and crop."""
+        ...
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Scale a batch."""
+        ...
 
 
 def find_device(name: str) -> torch.device:
@@ -52,26 +72,54 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def find_precision(name: Precision, device: torch.device) -> torch.dtype:
+    """Return the type that a network computes in.
+
+    Parameters
+    ----------
+    name : {"auto", "bfloat16", "float32"}
+        ``"auto"`` is bfloat16 where the device multiplies it faster than float32, else float32.
+    device : torch.device
+        Where the network runs.
+    """
+    if name != "auto":
+        return torch.bfloat16 if name == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of later versions of torch
+        fast = any(known.get(unit, False) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.bfloat16 if fast else torch.float32
+
+
+def find_batch_size(device: torch.device) -> int:
+    """Return the number of images of a forward pass that suits a device."""
+    return _BATCH_SIZE[device.type]
+
+
 def activations(
-    network: torch.nn.Module,
-    prepare: Callable[[Image.Image], torch.Tensor],
+    network: Network,
+    prepare: Preparation,
     images: Sequence[ImageSource],
     device: torch.device,
-    batch_size: int = BATCH_SIZE,
+    dtype: torch.dtype = torch.float32,
+    batch_size: int | None = None,
 ) -> Iterator[Batch]:
     """Run images through a network, batch by batch, decoding the next ones meanwhile.
 
     Parameters
     ----------
-    network : torch.nn.Module
-        Maps a batch (n, 3, height, width) to named activations (n, n_features).
-    prepare : callable
-        Preprocessing of one decoded image.
+    network : Network
+        On the device, in the type; see `img2brain.backbones.accelerated`.
+    prepare : Preparation
+        Preprocessing of the images.
     images : sequence of path, PIL image or array
         One row each.
     device : torch.device
         Where the network runs; the activations stay there.
-    batch_size : int
+    dtype : torch.dtype
+        The type of the network.
+    batch_size : int, optional
         Images per forward pass.
 
     Yields
@@ -79,78 +127,31 @@ def activations(
     rows : slice
         The images of the batch.
     layers : dict of str to torch.Tensor
-        Activations by layer, float32.
+        Activations by layer, in the type of the network.
 
     Raises
     ------
     DataError
         If an image does not decode; the message names it.
     """
-    network = network.to(device)
 
-    def work(image: ImageSource) -> torch.Tensor:
-        return prepare(open_image(Path(image) if isinstance(image, str) else image))
+    def work(image: ImageSource) -> Pixels:
+        return prepare.pixels(open_image(Path(image) if isinstance(image, str) else image))
 
+    size = batch_size or find_batch_size(device)
     with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool, torch.inference_mode():
-        for rows, tensors in _ahead(pool, work, images, batch_size):
-            yield rows, network(torch.stack(tensors).to(device))
-
-
-@dataclass(frozen=True)
-class Spilled:
-    """Activations of one layer on disk, less an offset.
-
-    Attributes
-    ----------
-    values : memory map (n_images, n_features), float32
-        Activations minus `offset`: sums of what is near zero keep their digits.
-    offset : ndarray (n_features,), float32
-        Mean of the first batch.
-    """
-
-    values: NDArray[np.float32]
-    offset: NDArray[np.float32]
-
-
-def spill(batches: Iterator[Batch], folder: Path) -> dict[str, Spilled]:
-    """Write activations to disk as they come, so that no layer is ever held whole in memory.
-
-    Parameters
-    ----------
-    batches : iterator of (rows, layers)
-        From `activations`.
-    folder : Path
-        Where the files are written.
-
-    Returns
-    -------
-    dict of str to Spilled
-        By layer.
-    """
-    offsets: dict[str, torch.Tensor] = {}
-    with ExitStack() as files:
-        for _, layers in batches:
-            if not offsets:
-                offsets = {layer: values.float().mean(dim=0) for layer, values in layers.items()}
-                streams = [files.enter_context((folder / f"{number}.f32").open("wb")) for number in range(len(layers))]
-            for stream, (layer, values) in zip(streams, layers.items(), strict=True):
-                stream.write((values.float() - offsets[layer]).cpu().numpy().data)
-    return {
-        layer: Spilled(_mapped(folder / f"{number}.f32", len(offset)), offset.cpu().numpy())
-        for number, (layer, offset) in enumerate(offsets.items())
-    }
-
-
-def _mapped(path: Path, n_features: int) -> NDArray[np.float32]:
-    """Map a file of rows; copy-on-write, since torch takes no read-only arrays."""
-    return np.memmap(path, np.float32, "c").reshape(-1, n_features)
+        for rows, pixels in _ahead(pool, work, images, size):
+            batch = torch.from_numpy(np.stack(pixels))
+            if device.type == "cuda":
+                batch = batch.pin_memory().to(device, non_blocking=True)
+            yield rows, network(prepare.normalise(batch).to(dtype))
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[ImageSource], torch.Tensor], images: Sequence[ImageSource], size: int
-) -> Iterator[tuple[slice, list[torch.Tensor]]]:
+    pool: ThreadPoolExecutor, work: Callable[[ImageSource], Pixels], images: Sequence[ImageSource], size: int
+) -> Iterator[tuple[slice, list[Pixels]]]:
     """Prepare a few batches ahead of the one that is used, and no more: memory stays bounded."""
-    waiting: deque[tuple[slice, list[Future[torch.Tensor]]]] = deque()
+    waiting: deque[tuple[slice, list[Future[Pixels]]]] = deque()
     try:
         for start in range(0, len(images), size):
             rows = slice(start, min(start + size, len(images)))
@@ -165,6 +166,6 @@ def _ahead(
                 future.cancel()
 
 
-def _finished(batch: tuple[slice, list[Future[torch.Tensor]]]) -> tuple[slice, list[torch.Tensor]]:
+def _finished(batch: tuple[slice, list[Future[Pixels]]]) -> tuple[slice, list[Pixels]]:
     rows, futures = batch
     return rows, [future.result() for future in futures]

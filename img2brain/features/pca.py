@@ -1,14 +1,14 @@
-"""Activations -> principal components, exactly, for any choice of rows, without touching an image again.
+"""Activations -> coordinates -> principal components, for any choice of rows, without touching an image again.
 
-A layer has far more features than there are images, so what PCA needs of it is small: the images-by-images kernel of
-its activations (or the activations themselves where they have fewer features than there are images). From that, `fit`
-gives the components of any rows at any size; `axes` gives the directions in feature space, which only a model that
-meets new images needs.
+What PCA needs of a layer is small: the coordinates of the images in a basis that holds what varies between them.
+`compress` finds them by the method that the shape asks for; from them `fit` gives the components of any rows at any
+size, and `axes` the directions in feature space, which a model needs that meets new images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,33 +16,39 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import eigh
-from scipy.sparse.linalg import eigsh
 
 from img2brain.errors import FitError
+from img2brain.features.activations import Activations, Rows
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
-Rows = NDArray[np.intp]
+Kind = Literal["features", "kernel", "sketch"]
 
+EXACT_IMAGES = 1024
 _COLUMNS = 1 << 14
-_EXACT_KERNEL_ROWS = 4096
-_DENSE_EIGEN_ROWS = 2000
+_ROUNDING = 10 * float(np.finfo(np.float32).eps)  # of activations in float32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Compressed:
     """All that PCA needs of a layer.
 
     Attributes
     ----------
-    kind : {"kernel", "activations"}
-        What `values` holds.
-    values : ndarray
-        The kernel (n_images, n_images) of the centred activations, or the activations (n_images, n_features).
+    kind : {"features", "kernel", "sketch"}
+        How it was found: exactly, from few features or few images; or nearly, see `compress`.
+    coordinates : ndarray (n_images, n_dimensions), float32
+        Of all images.
+    basis : torch.Tensor (n_features, n_dimensions), optional
+        The orthonormal basis of a sketch. That of few features is the features; that of few images is left implicit.
+    origin : ndarray (n_dimensions,), optional
+        Coordinates, in the basis of a sketch, of the point that `coordinates` are counted from.
     """
 
-    kind: Literal["kernel", "activations"]
-    values: NDArray[np.floating]
+    kind: Kind
+    coordinates: F32
+    basis: torch.Tensor | None = None
+    origin: F32 | None = None
 
 
 @dataclass(frozen=True)
@@ -67,61 +73,84 @@ class Components:
 
 @dataclass(frozen=True)
 class Axes:
-    """Principal axes in feature space: ``scores = (activations - mean) @ axes``.
+    """Principal axes in feature space: ``scores = activations @ axes - shift``.
 
     Attributes
     ----------
-    mean : ndarray (n_features,), float32
-        Mean of the fitted rows.
     axes : ndarray (n_features, n_components), float32
         Orthonormal columns.
+    shift : ndarray (n_components,), float32
+        What the mean of the fitted rows comes to along each axis.
     """
 
-    mean: F32
     axes: F32
+    shift: F32
 
     def leading(self, n_components: int) -> Axes:
         """Return the first axes."""
-        return Axes(self.mean, self.axes[:, :n_components])
+        return Axes(self.axes[:, :n_components], self.shift[:n_components])
 
 
-def compress(activations: F32) -> Compressed:
+def sketch_size(n_components: int) -> int:
+    """Return the dimensions of a sketch that holds so many components of any rows.
+
+    Twice the components and some more (Halko, Martinsson and Tropp, 2011, advise 5 to 10 more; the others are for the
+    components of some rows, which are not quite those of all), one column short of a multiple of 64.
+    """
+    return 64 * -(-(2 * n_components + 100) // 64) - 1
+
+
+def compress(activations: Activations, rows: Rows, n_components: int) -> Compressed:
     """Reduce the activations of a layer to what PCA needs of them.
 
     Parameters
     ----------
-    activations : ndarray (n_images, n_features)
-        Less any offset that is the same for all images. May be memory-mapped: it is read in blocks of columns.
+    activations : Activations
+        Of all images.
+    rows : ndarray of int
+        The rows that a sketch is fitted to, and no others.
+    n_components : int
+        The most components that will be asked for.
 
     Returns
     -------
     Compressed
-        Exact: nothing that PCA of any rows depends on is lost.
+        Exact for any rows where there are few images or few features. A sketch captures, of the variance that the
+        components of the full PCA capture, all but some 1e-4 to 1e-3.
 
     Notes
     -----
-    Cost n_images^2 n_features multiplications where there are more features than images, in float32, added up over
-    blocks in float64.
+    By shape, with n images, d features and a sketch of m dimensions:
+
+    - few features (d <= m, or d below the number of few images): the activations themselves;
+    - few images (n <= 1024): the images-by-images kernel, n^2 d multiplications;
+    - otherwise a subspace iteration whose cost is linear in images, features and components, 3 n d m multiplications
+      and two readings of the activations (Halko, Martinsson and Tropp, 2011, algorithm 4.4). It starts not from random
+      directions but from the principal axes of 1024 images (or three times m), so that one iteration is enough.
+
+    From activations in bfloat16 the search for the basis goes on in bfloat16; coordinates are added up in float32.
     """
-    n_images, n_features = activations.shape
-    if n_features <= n_images:
-        return Compressed("activations", np.array(activations))
-    kernel = torch.zeros((n_images, n_images), dtype=torch.float64)
-    columns = torch.from_numpy(activations)
-    for start in range(0, n_features, _COLUMNS):
-        block = columns[:, start : start + _COLUMNS]
-        kernel += block @ block.T
-    dtype = np.float64 if n_images <= _EXACT_KERNEL_ROWS else np.float32
-    return Compressed("kernel", kernel.numpy().astype(dtype, copy=False))
+    n_images, n_features = activations.n_images, activations.n_features
+    size = sketch_size(n_components)
+    if n_features <= (n_images if n_images <= EXACT_IMAGES else size):
+        whole = activations.rows(np.arange(n_images))
+        return Compressed("features", whole.float().cpu().numpy())
+    if n_images <= EXACT_IMAGES:
+        return Compressed("kernel", _kernel_coordinates(activations))
+    sample = np.sort(np.random.default_rng(0).permutation(rows)[: max(EXACT_IMAGES, 3 * size)])
+    first, centre = _first_axes(activations, sample, size)
+    basis = _refined(activations, rows, first, centre)
+    coordinates, origin = _coordinates(activations, basis, centre)
+    return Compressed("sketch", coordinates.cpu().numpy(), basis, origin.cpu().numpy())
 
 
-def fit(compressed: Compressed, rows: Rows, n_components: int) -> Components:
+def fit(coordinates: F32, rows: Rows, n_components: int) -> Components:
     """Fit PCA to some rows, and give the scores of all.
 
     Parameters
     ----------
-    compressed : Compressed
-        Of all images.
+    coordinates : ndarray (n_images, n_dimensions)
+        Of all images, in any orthonormal basis.
     rows : ndarray of int
         The rows that are fitted, and no others: neither mean nor axes depend on the rest.
     n_components : int
@@ -137,22 +166,28 @@ def fit(compressed: Compressed, rows: Rows, n_components: int) -> Components:
     FitError
         If the activations do not vary over the fitted rows.
     """
-    solve = _from_kernel if compressed.kind == "kernel" else _from_activations
-    scores, variances = solve(compressed.values, rows, n_components)
+    centred = coordinates - coordinates[rows].mean(axis=0, dtype=np.float64)
+    fitted = centred[rows]
+    if len(rows) < fitted.shape[1]:
+        variances, vectors = _leading_eigenpairs(fitted @ fitted.T, n_components)
+        rotation = fitted.T @ (vectors / np.sqrt(variances))
+    else:
+        variances, rotation = _leading_eigenpairs(fitted.T @ fitted, n_components)
+    scores = centred @ rotation
     largest = np.abs(scores[rows]).argmax(axis=0)
     scores *= np.where(scores[rows][largest, np.arange(scores.shape[1])] < 0, -1.0, 1.0)
     return Components(scores.astype(np.float32), variances)
 
 
-def axes(blocks: Iterable[tuple[Rows, torch.Tensor]], offset: F32, components: Components, rows: Rows) -> Axes:
-    """Find the principal axes in feature space from the scores, in one pass over the activations.
+def axes(compressed: Compressed, activations: Activations, components: Components, rows: Rows) -> Axes:
+    """Find the principal axes in feature space.
 
     Parameters
     ----------
-    blocks : iterable of (row numbers, activations)
-        Activations (n, n_features) less `offset`, with the numbers of their images; only fitted ones count.
-    offset : ndarray (n_features,)
-        What was taken from the activations.
+    compressed : Compressed
+        Of the layer.
+    activations : Activations
+        What it was compressed from; read once where the basis is implicit.
     components : Components
         Fitted to `rows`.
     rows : ndarray of int
@@ -165,45 +200,145 @@ def axes(blocks: Iterable[tuple[Rows, torch.Tensor]], offset: F32, components: C
     Notes
     -----
     With centred activations A = U S V' of the fitted rows and scores Z = U S, the axes are V = A' Z S^-2. The columns
-    of Z sum to zero, so that activations less any offset serve as well.
+    of Z sum to zero, so that activations that are not centred serve as well. The same holds of coordinates.
     """
-    n_images, n_components = components.scores.shape
-    weights = torch.zeros((n_images, n_components + 1))
-    weights[rows, :-1] = torch.from_numpy(components.scores[rows] / components.variances).float()
-    weights[rows, -1] = 1 / len(rows)  # gives the mean
-    found = torch.zeros((len(offset), n_components + 1))
-    for numbers, values in blocks:
-        found.addmm_(values.T, weights[numbers])
-    return Axes(offset + found[:, -1].numpy(), found[:, :-1].contiguous().numpy())
+    weights = components.scores[rows] / components.variances
+    if compressed.kind == "kernel":
+        found, mean = _weighted_sums(activations, rows, weights)
+        return Axes(found, mean @ found)
+    fitted = compressed.coordinates[rows].astype(np.float64)
+    rotation, mean = fitted.T @ weights, fitted.mean(axis=0)
+    if compressed.basis is None:
+        return Axes(rotation.astype(np.float32), (mean @ rotation).astype(np.float32))
+    turned = compressed.basis.float() @ torch.from_numpy(rotation).float().to(compressed.basis.device)
+    return Axes(turned.cpu().numpy(), ((mean + compressed.origin) @ rotation).astype(np.float32))
 
 
-def _from_kernel(kernel: NDArray[np.floating], rows: Rows, n_components: int) -> tuple[F64, F64]:
-    to_rows = np.asarray(kernel[:, rows], dtype=np.float64)
-    row_means = to_rows[rows].mean(axis=0)
-    to_rows -= to_rows.mean(axis=1, keepdims=True)
-    to_rows -= row_means - row_means.mean()
-    variances, vectors = _leading_eigenpairs(to_rows[rows], n_components)
-    return to_rows @ (vectors / np.sqrt(variances)), variances
+def _weighted_sums(activations: Activations, rows: Rows, weights: F64) -> tuple[F32, F32]:
+    """Return A' W and the mean of the rows, in one reading, for weights that sum to zero."""
+    share = np.full((len(rows), 1), 1 / len(rows))
+    spread = np.zeros((activations.n_images, weights.shape[1] + 1), np.float32)
+    spread[rows] = np.concatenate([weights, share], axis=1)
+    device = activations.device
+    sums = torch.zeros((activations.n_features, spread.shape[1]), device=device)
+    offset = activations.read(0, 1)[0].float()  # sums of what is near zero keep their digits
+    for part, block in activations.blocks():
+        sums.addmm_((block.float() - offset).T, torch.from_numpy(spread[part]).to(device))
+    sums[:, -1] += offset
+    found = sums.cpu().numpy()
+    return np.ascontiguousarray(found[:, :-1]), found[:, -1].copy()
 
 
-def _from_activations(activations: NDArray[np.floating], rows: Rows, n_components: int) -> tuple[F64, F64]:
-    centred = activations - activations[rows].mean(axis=0, dtype=np.float64)
-    variances, vectors = _leading_eigenpairs(centred[rows].T @ centred[rows], n_components)
-    return centred @ vectors, variances
+def _kernel_coordinates(activations: Activations) -> F32:
+    """Return U S of the centred activations.
+
+    Notes
+    -----
+    In float64; from bfloat16, whose own rounding is larger, in float32.
+    """
+    values = activations.read(0, activations.n_images)
+    kernel = torch.zeros((len(values), len(values)), dtype=torch.float64, device=values.device)
+    with _products_of(values.dtype):
+        for part in _parts(values.shape[1]):
+            block = values[:, part].to(torch.float32 if values.dtype == torch.bfloat16 else torch.float64)
+            centred = block - block.mean(dim=0)
+            kernel += centred @ centred.T
+    variances, vectors = _leading_eigenpairs(kernel.cpu().numpy(), len(values), floor=1e-9)
+    return (vectors * np.sqrt(variances)).astype(np.float32)
 
 
-def _leading_eigenpairs(matrix: F64, n_pairs: int) -> tuple[F64, F64]:
-    """Return the largest eigenvalues, falling, and their vectors, without those that are zero up to rounding."""
+def _first_axes(activations: Activations, sample: Rows, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the principal axes and the mean of a sample of the images, all in the type of the activations."""
+    values = activations.rows(sample)
+    centre = torch.cat([values[:, part].mean(dim=0, dtype=torch.float32) for part in _parts(values.shape[1])])
+    centre = centre.to(values.dtype)
+    kernel = torch.zeros((len(values), len(values)), device=values.device)
+    for part in _parts(values.shape[1]):
+        block = values[:, part].sub_(centre[part])
+        kernel += block @ block.T
+    kernel -= kernel.mean(dim=0) + kernel.mean(dim=1, keepdim=True) - kernel.mean()
+    variances, vectors = _leading_eigenpairs(kernel.double().cpu().numpy(), size)
+    weights = torch.from_numpy(vectors / np.sqrt(variances)).to(values.device, values.dtype)
+    return torch.cat([values[:, part].T @ weights for part in _parts(values.shape[1])]), centre
+
+
+def _refined(activations: Activations, rows: Rows, first: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
+    """Return the orthonormal basis that one subspace iteration over the rows makes of the first axes.
+
+    Notes
+    -----
+    The last column of the products adds up the activations themselves, to centre them exactly afterwards.
+    """
+    n_features, size = first.shape
+    fitted = torch.zeros((activations.n_images, 1), dtype=first.dtype, device=first.device)
+    fitted[torch.from_numpy(rows).to(first.device)] = 1
+    sums = torch.zeros((n_features, size + 1), device=first.device)
+    total = torch.zeros(size, device=first.device)
+    offset = -(centre @ first)
+    for part, block in activations.blocks():
+        scores = torch.addmm(offset, block, first) * fitted[part]
+        total += scores.sum(dim=0, dtype=torch.float32)
+        columns = torch.cat([scores, fitted[part]], dim=1)
+        for features in _parts(n_features):
+            sums[features] += block[:, features].T @ columns
+    return _orthonormal(sums[:, :-1].addr_(sums[:, -1], total, alpha=-1 / len(rows))).to(first.dtype)
+
+
+def _orthonormal(columns: torch.Tensor) -> torch.Tensor:
+    """Return an orthonormal basis of the columns, the strongest direction first, by way of their Gram matrix."""
+    scales = 1 / columns.norm(dim=0).clamp_min(torch.finfo(torch.float32).tiny)
+    columns = columns.mul_(scales)
+    gram = (columns.T @ columns).double().cpu().numpy()
+    values, vectors = np.linalg.eigh(gram)
+    strong = values > 1e-5 * values[-1]
+    whitening = vectors[:, strong] / np.sqrt(values[strong])
+    along = whitening.T @ gram / scales.double().cpu().numpy()
+    rotation = whitening @ np.linalg.svd(along, full_matrices=False)[0]
+    return columns @ torch.from_numpy(rotation).float().to(columns.device)
+
+
+def _coordinates(
+    activations: Activations, basis: torch.Tensor, centre: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (A - centre) @ basis in float32, and the coordinates of that centre.
+
+    Notes
+    -----
+    Products of a range of features round to the type of the basis, their sum does not. Taking the centre off before
+    that leaves, in bfloat16, errors of about a thousandth of each coordinate.
+    """
+    parts = list(_parts(activations.n_features))
+    offsets = [-(centre[features] @ basis[features]) for features in parts]
+    found = torch.zeros((activations.n_images, basis.shape[1]), device=basis.device)
+    for part, block in activations.blocks():
+        for features, offset in zip(parts, offsets, strict=True):
+            found[part] += torch.addmm(offset, block[:, features], basis[features])
+    return found, -torch.stack(offsets).float().sum(dim=0)
+
+
+def _parts(n_features: int) -> Iterator[slice]:
+    """Yield ranges of features: a block of them stays in a processor's cache."""
+    return (slice(start, min(start + _COLUMNS, n_features)) for start in range(0, n_features, _COLUMNS))
+
+
+@contextmanager
+def _products_of(dtype: torch.dtype) -> Iterator[None]:
+    """Let float32 products of what was bfloat16 before take the fast way."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if dtype == torch.bfloat16 else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _leading_eigenpairs(matrix: F64, n_pairs: int, floor: float = _ROUNDING) -> tuple[F64, F64]:
+    """Return the largest eigenvalues, falling, and their vectors, as far as they exceed `floor` of the largest."""
     size = len(matrix)
     n_pairs = min(n_pairs, size)
-    if size > _DENSE_EIGEN_ROWS and n_pairs < size // 8:
-        values, vectors = eigsh(matrix, k=n_pairs, v0=np.cos(np.arange(size, dtype=np.float64)))
-    else:
-        values, vectors = eigh(matrix, subset_by_index=[size - n_pairs, size - 1])
-    order = np.argsort(values)[::-1]
-    values, vectors = values[order], vectors[:, order]
-    floor = max(values[0], 0.0) * 10 * np.finfo(np.float32).eps
-    n_kept = int((values > floor).sum())
+    values, vectors = eigh(matrix, subset_by_index=[size - n_pairs, size - 1])
+    values, vectors = values[::-1], vectors[:, ::-1]
+    n_kept = int((values > max(values[0], 0.0) * floor).sum())
     if n_kept == 0:
         raise FitError("The activations do not vary over the training rows: there are no components.")
     return values[:n_kept], vectors[:, :n_kept]

@@ -59,7 +59,7 @@ class Setting:
         return {
             "dataset": self.dataset.digest,
             "split": self.split.digest,
-            "networks": [list(key) for key in self.banks],
+            "networks": [[*key, bank.precision] for key, bank in self.banks.items()],
             "space": self.space.describe(),
             "sampler": self.spec.sampler,
             "seed": self.spec.seed,
@@ -92,6 +92,7 @@ class Setting:
             "n_train": str(len(self.split.train)),
             "n_validation": str(len(self.split.validation)),
             "n_confirmation": str(len(self.split.confirmation)),
+            "precision": ", ".join(sorted({bank.precision for bank in self.banks.values()})),
         }
         rows = digest.of_digests([dataset.digest, self.split.digest])
         return StudyRecord(self.name, dataset.name, facts, parameters, rows)
@@ -135,7 +136,7 @@ def make_ready(spec: StudySpec, home: Home) -> Setting:
     split = dataset.split(spec.split)
     _require_rows(spec, split)
     log.info("%s: %d images, %d voxels; %s", dataset.name, len(dataset.images), dataset.n_voxels, _rows_text(split))
-    banks = {item: _bank(item, dataset, home, spec.device) for item in spec.backbones}
+    banks = {item: _bank(item, dataset, home, spec) for item in spec.backbones}
     space = Space(spec, domains, {item: _network(bank) for item, bank in banks.items()})
     by_key: dict[BankKey, FeatureBank] = {
         (item.name, bank.facts["weights_digest"], item.preprocessing): bank for item, bank in banks.items()
@@ -149,8 +150,10 @@ def open_dataset(spec: DatasetSpec, home: Home) -> Dataset:
     return dataset if spec.shuffle is None else shuffled(dataset, spec.shuffle)
 
 
-def _bank(spec: BackboneSpec, dataset: Dataset, home: Home, device: str) -> FeatureBank:
-    return FeatureBank(spec, dataset.images, dataset.image_digests, home.store, device)
+def _bank(item: BackboneSpec, dataset: Dataset, home: Home, spec: StudySpec) -> FeatureBank:
+    return FeatureBank(
+        item, dataset.images, dataset.image_digests, home.store, spec.device, spec.precision, spec.scratch_gb
+    )
 
 
 def _network(bank: FeatureBank) -> Network:

@@ -15,7 +15,7 @@ from img2brain.backbones._graph import Extractor
 from img2brain.datasets._images import find_images, open_image
 from img2brain.errors import StoreError
 from img2brain.features import bank as bank_module
-from img2brain.features import extract
+from img2brain.features import extract, pca
 from img2brain.features.bank import FeatureBank
 from img2brain.spec import BackboneSpec
 from img2brain.store import Store
@@ -60,8 +60,11 @@ MakeBank = Callable[..., FeatureBank]
 
 @pytest.fixture(scope="module")
 def make_bank(images: tuple[Path, ...]) -> MakeBank:
-    def make(folder: Path, spec: BackboneSpec = SPEC, pictures: tuple[Path, ...] = images) -> FeatureBank:
-        return FeatureBank(spec, pictures, [digest.of_file(path) for path in pictures], Store(folder), "cpu")
+    def make(
+        folder: Path, spec: BackboneSpec = SPEC, pictures: tuple[Path, ...] = images, **options: Any
+    ) -> FeatureBank:
+        digests = [digest.of_file(path) for path in pictures]
+        return FeatureBank(spec, pictures, digests, Store(folder), "cpu", "float32", **options)
 
     return make
 
@@ -105,7 +108,7 @@ def test_components_are_the_pca_of_the_activations(
     signs = np.sign((found * scores).sum(axis=0))
     np.testing.assert_allclose(found * signs, scores, atol=1e-3 * np.abs(scores).max())
     axes = bank.axes(layer, ROWS, N_COMPONENTS)
-    np.testing.assert_allclose((reference[layer] - axes.mean) @ axes.axes, found, atol=1e-3 * np.abs(found).max())
+    np.testing.assert_allclose(reference[layer] @ axes.axes - axes.shift, found, atol=1e-3 * np.abs(found).max())
 
 
 def forbid(*args: Any, **kwargs: Any) -> Any:
@@ -163,7 +166,7 @@ def test_axes_of_a_smaller_size_are_a_prefix_and_touch_no_image(
     bank = make_bank(full)
     smaller, larger = (bank.axes("features.12", ROWS, size) for size in (N_COMPONENTS - 2, N_COMPONENTS))
     np.testing.assert_array_equal(smaller.axes, larger.axes[:, :-2])
-    np.testing.assert_array_equal(smaller.mean, larger.mean)
+    np.testing.assert_array_equal(smaller.shift, larger.shift[:-2])
     assert (counts.n_opened, counts.n_passed) == (0, 0)
 
 
@@ -175,7 +178,7 @@ def test_axes_of_other_rows_come_from_the_images_again(make_bank: MakeBank, full
     for layer in LAYERS:
         found, expected = bank.axes(layer, rows, 5), other.axes(layer, rows, 5)
         np.testing.assert_allclose(found.axes, expected.axes, atol=1e-4)
-        np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.shift, expected.shift, rtol=1e-4, atol=1e-3)
 
 
 def test_a_disk_without_room_is_told_before_any_work(
@@ -184,10 +187,59 @@ def test_a_disk_without_room_is_told_before_any_work(
     bank = make_bank(tmp_path)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
+    monkeypatch.setattr(bank_module, "_MEMORY_BYTES", 0)
     monkeypatch.setattr(extract, "open_image", forbid)
-    message = r"The activations of squeezenet1_1 needs 0\.03 GB of disk for a while\. .* has 0\.01 GB free\."
+    message = r"A pass of squeezenet1_1 needs 0\.03 GB of disk for a while\. .* has 0\.01 GB free\."
     with pytest.raises(StoreError, match=message):
         bank.prepare(ROWS, N_COMPONENTS)
+
+
+def test_layers_that_exceed_the_scratch_budget_together_take_another_pass(
+    make_bank: MakeBank, full: Path, tmp_path: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bank_module, "_MEMORY_BYTES", 0)
+    bank = make_bank(tmp_path, scratch_gb=0.02)
+    bank.prepare(ROWS, N_COMPONENTS)
+    assert (counts.n_opened, counts.n_passed) == (2 * N_IMAGES, 2 * N_IMAGES)
+    for layer in LAYERS:
+        found, expected = (item.components(layer, ROWS, N_COMPONENTS).scores for item in (bank, make_bank(full)))
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_layer_that_exceeds_the_scratch_budget_is_refused(
+    make_bank: MakeBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "open_image", forbid)
+    message = r"squeezenet1_1 features\.2 take 0\.0 GB for a while\. The budget, 'scratch_gb', is 0\.01\."
+    with pytest.raises(StoreError, match=message):
+        make_bank(tmp_path, scratch_gb=0.01).prepare(ROWS, N_COMPONENTS)
+
+
+def test_bfloat16_and_float32_are_told_apart_and_agree(
+    make_bank: MakeBank, full: Path, tmp_path: Path, images: tuple[Path, ...]
+) -> None:
+    digests = [digest.of_file(path) for path in images]
+    bank, exact = FeatureBank(SPEC, images, digests, Store(tmp_path), "cpu", "bfloat16"), make_bank(full)
+    assert bank._network_key != exact._network_key
+    bank.prepare(ROWS, N_COMPONENTS)
+    for layer in LAYERS:
+        found, expected = (item.components(layer, ROWS, N_COMPONENTS).scores for item in (bank, exact))
+        assert np.corrcoef(found[:, 0], expected[:, 0])[0, 1] > 0.99
+
+
+def test_many_images_are_sketched_for_the_rows_and_size_at_hand(
+    make_bank: MakeBank, tmp_path: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pca, "EXACT_IMAGES", 4)
+    bank = make_bank(tmp_path)
+    bank.prepare(ROWS, 100)
+    assert (next((tmp_path / "layers").rglob("method.txt")).read_text(encoding="utf-8")) == "sketch"
+    make_bank(tmp_path).prepare(ROWS, 10)
+    assert counts.n_opened == N_IMAGES, "a larger sketch serves"
+    scores = bank.components("classifier", ROWS, N_COMPONENTS).scores
+    assert scores.shape == (N_IMAGES, N_COMPONENTS)
+    make_bank(tmp_path).prepare(ROWS[:-1], 10)
+    assert counts.n_opened == 2 * N_IMAGES, "other rows are another sketch"
 
 
 def test_the_pass_leaves_nothing_but_the_entries(full: Path) -> None:
@@ -196,7 +248,7 @@ def test_the_pass_leaves_nothing_but_the_entries(full: Path) -> None:
     ]  # fmt: skip
     assert list((full / "unfinished").iterdir()) == []
     kept = {path.name for path in (full / "layers").rglob("*") if path.is_file()}
-    assert kept == {"kernel.npy", "offset.npy", "key.json"}, "what is spilled is not kept"
+    assert kept == {"coordinates.npy", "method.txt", "key.json"}, "activations are not kept"
 
 
 def test_features_are_one_file_for_all_who_ask(make_bank: MakeBank, full: Path, tmp_path: Path) -> None:

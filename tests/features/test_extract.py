@@ -10,7 +10,7 @@ from PIL import Image
 
 from img2brain.errors import DataError, DeviceError
 from img2brain.features import extract
-from img2brain.features.extract import activations, find_device, spill
+from img2brain.features.extract import Precision, activations, find_device, find_precision
 
 CPU = torch.device("cpu")
 
@@ -22,8 +22,14 @@ class Sums(torch.nn.Module):
         return {"sum": batch.sum(dim=(2, 3)), "pixels": batch.flatten(1)}
 
 
-def prepare(image: Image.Image) -> torch.Tensor:
-    return torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)
+class AsItIs:
+    """No preprocessing."""
+
+    def pixels(self, image: Image.Image) -> np.ndarray[Any, Any]:
+        return np.array(image)
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.float().permute(0, 3, 1, 2)
 
 
 def pictures(n_images: int) -> list[np.ndarray[Any, Any]]:
@@ -31,7 +37,7 @@ def pictures(n_images: int) -> list[np.ndarray[Any, Any]]:
 
 
 def collect(images: Any, **options: Any) -> dict[str, torch.Tensor]:
-    batches = [layers for _, layers in activations(Sums(), prepare, images, CPU, **options)]
+    batches = [layers for _, layers in activations(Sums(), AsItIs(), images, CPU, **options)]
     return {layer: torch.cat([batch[layer] for batch in batches]) for layer in batches[0]}
 
 
@@ -62,7 +68,7 @@ def test_no_more_than_a_few_batches_are_opened_ahead(monkeypatch: pytest.MonkeyP
         return Image.fromarray(image)
 
     monkeypatch.setattr(extract, "open_image", open_image)
-    batches = activations(Sums(), prepare, pictures(60), CPU, batch_size=2)
+    batches = activations(Sums(), AsItIs(), pictures(60), CPU, batch_size=2)
     for n_taken in range(1, 6):
         next(batches)
         assert len(opened) <= 2 * (n_taken + 3)
@@ -76,14 +82,20 @@ def test_an_image_that_does_not_decode_is_named(tmp_path: Path) -> None:
         collect([pictures(1)[0], tmp_path / "bad.png"])
 
 
-def test_activations_go_to_disk_less_an_offset(tmp_path: Path) -> None:
-    arrays = pictures(7)
-    spilled = spill(activations(Sums(), prepare, arrays, CPU, batch_size=3), tmp_path)
-    expected = collect(arrays)
-    for layer, kept in spilled.items():
-        assert Path(str(kept.values.base.filename)).parent == tmp_path  # type: ignore[union-attr]
-        np.testing.assert_allclose(kept.values + kept.offset, expected[layer].numpy(), rtol=1e-5)
-        np.testing.assert_allclose(kept.values[:3].mean(axis=0), 0, atol=1e-3)
+def test_the_network_gets_the_type_that_is_asked_for() -> None:
+    batches = activations(Sums(), AsItIs(), pictures(3), CPU, torch.bfloat16)
+    assert all(values.dtype == torch.bfloat16 for _, layers in batches for values in layers.values())
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float32"])
+def test_a_precision_is_what_was_asked_for(name: Precision) -> None:
+    assert find_precision(name, CPU) == getattr(torch, name)
+
+
+@pytest.mark.parametrize(("unit", "expected"), [("avx512_bf16", torch.bfloat16), ("avx2", torch.float32)])
+def test_the_processor_chooses_the_precision(monkeypatch: pytest.MonkeyPatch, unit: str, expected: torch.dtype) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {unit: True})
+    assert find_precision("auto", CPU) == expected
 
 
 def test_a_device_is_there_or_refused() -> None:

@@ -1,0 +1,140 @@
+"""Activations of one layer, of all images: in memory where they fit, otherwise in a scratch file, never both."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Rows = NDArray[np.intp]
+
+_BLOCK_BYTES = 1 << 29
+
+
+class Activations(ABC):
+    """Rows of activations, written once in order, then read as often as needed.
+
+    Parameters
+    ----------
+    n_images, n_features : int
+        Their shape.
+    dtype : torch.dtype
+        Their type.
+    """
+
+    def __init__(self, n_images: int, n_features: int, dtype: torch.dtype) -> None:
+        self.n_images, self.n_features, self.dtype = n_images, n_features, dtype
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where what is read lies."""
+
+    @abstractmethod
+    def append(self, values: torch.Tensor) -> None:
+        """Write the next rows, shape (n, n_features)."""
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Read consecutive rows; what is read next may take its place."""
+
+    @abstractmethod
+    def rows(self, numbers: Rows) -> torch.Tensor:
+        """Copy some rows."""
+
+    def blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield all rows in blocks of bounded size."""
+        step = max(1, _BLOCK_BYTES // (self.n_features * self.dtype.itemsize))
+        for start in range(0, self.n_images, step):
+            stop = min(start + step, self.n_images)
+            yield slice(start, stop), self.read(start, stop)
+
+
+class InMemory(Activations):
+    """Activations held on a device."""
+
+    def __init__(self, n_images: int, n_features: int, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(n_images, n_features, dtype)
+        self._values = torch.empty((n_images, n_features), dtype=dtype, device=device)
+        self._n_written = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device that holds them."""
+        return self._values.device
+
+    def append(self, values: torch.Tensor) -> None:
+        """Copy the next rows."""
+        self._values[self._n_written : self._n_written + len(values)] = values
+        self._n_written += len(values)
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Return consecutive rows, as a view."""
+        return self._values[start:stop]
+
+    def rows(self, numbers: Rows) -> torch.Tensor:
+        """Copy some rows."""
+        return self._values[torch.from_numpy(numbers).to(self.device)]
+
+
+class OnDisk(Activations):
+    """Activations in a scratch file.
+
+    Notes
+    -----
+    Read by calls, not mapped: what is mapped counts as memory of the process, and here it would be all of it. The
+    system keeps the file in the memory that nobody needs.
+    """
+
+    def __init__(
+        self, n_images: int, n_features: int, dtype: torch.dtype, path: Path, device: torch.device | None = None
+    ) -> None:
+        super().__init__(n_images, n_features, dtype)
+        self._path = path
+        self._device = device or torch.device("cpu")
+        self._row_bytes = n_features * dtype.itemsize
+        self._buffer = torch.empty(0, dtype=torch.uint8)
+        path.touch()
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device that rows are read to."""
+        return self._device
+
+    def append(self, values: torch.Tensor) -> None:
+        """Write the next rows."""
+        with self._path.open("ab") as stream:
+            stream.write(values.contiguous().cpu().view(torch.uint8).numpy().data)
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Read consecutive rows into a buffer that is used again."""
+        n_bytes = (stop - start) * self._row_bytes
+        if len(self._buffer) < n_bytes:
+            self._buffer = torch.empty(n_bytes, dtype=torch.uint8)
+        found = self._buffer[:n_bytes]
+        with self._path.open("rb", buffering=0) as stream:
+            _fill(stream.fileno(), found, start * self._row_bytes)
+        return found.view(self.dtype).reshape(stop - start, self.n_features).to(self._device)
+
+    def rows(self, numbers: Rows) -> torch.Tensor:
+        """Read some rows, one by one."""
+        found = torch.empty((len(numbers), self._row_bytes), dtype=torch.uint8)
+        with self._path.open("rb", buffering=0) as stream:
+            for place, number in zip(found, numbers.tolist(), strict=True):
+                _fill(stream.fileno(), place, number * self._row_bytes)
+        return found.view(self.dtype).to(self._device)
+
+
+def _fill(descriptor: int, buffer: torch.Tensor, offset: int) -> None:
+    """Read until the buffer is full; one call reads no more than 2 GiB."""
+    rest = buffer.numpy().data
+    while rest:
+        n_read = os.preadv(descriptor, [rest], offset)
+        if not n_read:
+            raise EOFError("The scratch file ends too soon.")
+        rest, offset = rest[n_read:], offset + n_read

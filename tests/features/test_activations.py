@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from img2brain.features import activations as module
+from img2brain.features.activations import Activations, InMemory, OnDisk
+
+CPU = torch.device("cpu")
+
+
+def make(kind: str, folder: Path, dtype: torch.dtype) -> tuple[Activations, torch.Tensor]:
+    values = torch.randn(23, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    kept = InMemory(23, 7, dtype, CPU) if kind == "memory" else OnDisk(23, 7, dtype, folder / "values")
+    for start in range(0, 23, 5):
+        kept.append(values[start : start + 5])
+    return kept, values
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_what_is_written_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, dtype: torch.dtype
+) -> None:
+    kept, values = make(kind, tmp_path, dtype)
+    assert kept.device == CPU
+    assert torch.equal(kept.read(4, 19), values[4:19])
+    assert torch.equal(kept.rows(np.array([3, 20, 3])), values[[3, 20, 3]])
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 100)
+    blocks = [(part, block.clone()) for part, block in kept.blocks()]
+    assert len(blocks) > 2
+    assert torch.equal(torch.cat([block for _, block in blocks]), values)
+    assert [row for part, _ in blocks for row in range(23)[part]] == list(range(23))
+
+
+def test_a_file_that_ends_too_soon_is_told(tmp_path: Path) -> None:
+    kept, _ = make("disk", tmp_path, torch.float32)
+    with (tmp_path / "values").open("r+b") as stream:
+        stream.truncate(100)
+    with pytest.raises(EOFError, match="ends too soon"):
+        kept.read(0, 23)
