@@ -144,7 +144,7 @@ def _ridge_cv_himalaya(folder: Path) -> Figures:
 
     set_backend("torch")
     X, Y, _, _ = rows(folder, "correlated")
-    peer = RidgeCV(alphas=RIDGE_ALPHAS, cv=KFold(3), fit_intercept=True, solver_params={"progress_bar": False})
+    peer = RidgeCV(alphas=RIDGE_ALPHAS, cv=KFold(3), fit_intercept=True)
     duration, _ = _once(lambda: peer.fit(X, Y))
     _keep(folder, "ridge_cv-himalaya", peer.best_alphas_)
     return {"seconds": duration}
