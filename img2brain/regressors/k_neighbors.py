@@ -7,11 +7,12 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from img2brain._arrays import in_blocks
 from img2brain.errors import FitError
 from img2brain.regressors._base import Array, Hyperparameter, RowsRegressor, Space, require
 from img2brain.regressors._limits import COUNT, Limits
 
-BLOCK_BYTES = 1 << 25
+BLOCK_BYTES = 1 << 23
 
 
 class KNeighbors(RowsRegressor):
@@ -25,7 +26,8 @@ class KNeighbors(RowsRegressor):
     Notes
     -----
     One matrix product gives all distances, |x|^2 - 2 x't + |t|^2, in float64 and about the training mean, so that
-    little cancels. Of training images at equal distance the first ones count.
+    little cancels. Of training images at equal distance the first ones count. The rows are held, not copied, as in
+    scikit-learn: do not write to them between `fit` and `predict`.
 
     Examples
     --------
@@ -51,35 +53,37 @@ class KNeighbors(RowsRegressor):
         X, Y = self._checked_rows(X, Y)
         if len(X) < self.n_neighbors:
             raise FitError(f"The k_neighbors needs at least {self.n_neighbors} rows ('n_neighbors'). Got {len(X)}.")
-        self.X_, self.Y_ = np.array(X), np.array(Y)
+        self.X_, self.Y_ = np.ascontiguousarray(X), np.ascontiguousarray(Y)
         return self
 
     def predict(self, X: ArrayLike) -> Array:
         """Predict responses, in float64 and in the shape of the responses of the fit."""
         X = self._checked_features(X)
-        out = np.empty((len(X), *self.Y_.shape[1:]))
         mean = self.X_.mean(axis=0, dtype=np.float64)
-        train = self.X_ - mean
-        step = max(1, BLOCK_BYTES // (8 * len(train)))
-        for start in range(0, len(X), step):
-            nearest = _nearest(X[start : start + step] - mean, train, self.n_neighbors)
-            for row, which in enumerate(nearest, start):
-                out[row] = self.Y_[which].mean(axis=0, dtype=np.float64)
-        return out
+        train, Y = self.X_ - mean, self.Y_.reshape(len(self.Y_), -1)
+        slopes, squares = -2.0 * train.T, np.einsum("ij,ij->i", train, train)
+        out = np.empty((len(X), Y.shape[1]))
+
+        def average(rows: slice) -> None:
+            distances = (X[rows] - mean) @ slopes
+            distances += squares  # |x|^2 is the same for a whole row
+            for sums, which in zip(out[rows], _least(distances, self.n_neighbors), strict=True):
+                np.add.reduce(Y[which], axis=0, dtype=np.float64, out=sums)
+            out[rows] /= self.n_neighbors
+
+        in_blocks(average, len(X), max(1, BLOCK_BYTES // (8 * len(train))), X)
+        return out.reshape(-1, *self.Y_.shape[1:])
 
     def _check_arrays(self) -> int:
         require(self.X_.ndim == 2 and self.Y_.ndim in (1, 2) and len(self.X_) == len(self.Y_) >= self.n_neighbors)
         return int(self.X_.shape[1])
 
 
-def _nearest(X: Array, train: Array, k: int) -> NDArray[np.intp]:
-    """Return the indices of the `k` rows of `train` nearest to each row of X, in no order."""
-    # |x|^2 is the same for a whole row.
-    distances = X @ (-2.0 * train.T)
-    distances += np.einsum("ij,ij->i", train, train)
-    nearest = np.argpartition(distances, k - 1, axis=1)[:, :k]
-    farthest = np.take_along_axis(distances, nearest, axis=1).max(axis=1, keepdims=True)
-    tied = np.flatnonzero(np.count_nonzero(distances <= farthest, axis=1) > k)
+def _least(distances: Array, k: int) -> NDArray[np.intp]:
+    """Return the indices of the `k` least distances of each row, in no order; of equal ones the first."""
+    order = np.argpartition(distances, min(k, distances.shape[1] - 1), axis=1)[:, : k + 1]
+    nearest, least = order[:, :k], np.take_along_axis(distances, order, axis=1)
+    tied = np.flatnonzero((least[:, k:] <= least[:, :k].max(axis=1, keepdims=True)).any(axis=1))
     nearest[tied] = np.argsort(distances[tied], axis=1, kind="stable")[:, :k]
     return nearest
 
