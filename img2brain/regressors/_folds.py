@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from img2brain._arrays import empty, in_blocks, namespace, to_numpy
 from img2brain.errors import FitError
 from img2brain.moments import Moments
 from img2brain.regressors._base import Array, LinearRegressor, MomentsRegressor
@@ -91,18 +92,21 @@ class FoldedRegressor(LinearRegressor):
         return self._refit(moments)
 
     @abstractmethod
-    def _criterion(self, errors: Array, held: Moments) -> Array:
-        """Turn sums of squared errors (n_alphas, n_voxels) on the held-out rows into scores."""
+    def _criterion(self, errors: Array, n: int, squares: Array) -> Array:
+        """Score sums of squared errors (n_alphas, n_voxels) on `n` held-out rows, given the sums of squares there."""
 
     def _scores(self, train: Moments, held: Moments) -> Array:
         """Score every alpha on one fold, voxels in blocks."""
         seen_train, seen_held = self._reduced(train, _about(held, train))
-        blocks = _slices(seen_train.n_voxels, max(BLOCK, train.n_features))
-        errors = [self._errors(seen_train.voxels(block), seen_held.voxels(block)) for block in blocks]
-        return self._criterion(np.concatenate(errors, axis=1), held)
+        errors = empty((len(self.alphas_), seen_train.n_voxels), train.xy)
 
-    def _errors(self, train: Moments, held: Moments) -> Array:
-        return np.stack([_squared_errors(coef, held) for coef in self._path(train)])
+        def measure(block: slice) -> None:
+            part = seen_held.voxels(block)
+            for row, coef in zip(errors, self._path(seen_train.voxels(block)), strict=True):
+                row[block] = _squared_errors(coef, part)
+
+        in_blocks(measure, seen_train.n_voxels, max(BLOCK, train.n_features), train.xy)
+        return self._criterion(to_numpy(errors), held.n, to_numpy(held.yy))
 
     def _reduced(self, train: Moments, held: Moments) -> tuple[Moments, Moments]:
         """Turn both into the coordinates in which a path costs least; the errors do not depend on them."""
@@ -110,8 +114,8 @@ class FoldedRegressor(LinearRegressor):
 
     def _path(self, moments: Moments) -> Iterator[Array]:
         """Yield the coefficients (n_features, n_voxels) at each of `alphas_`."""
-        state = self.plain.factorise(moments)
-        return (self._at(alpha).solve(state) for alpha in self.alphas_)
+        path = self._at(self.alphas_[0]).solve_path(self.plain.factorise(moments), self.alphas_)
+        return (coef for _, coef in path)
 
     def _candidates(self, moments: Moments) -> Array:
         if self.alphas is not None:
@@ -187,14 +191,7 @@ def _about(held: Moments, train: Moments) -> Moments:
 
 def _squared_errors(coef: Array, held: Moments) -> Array:
     """Return ||y - Xb||^2 = y'y - 2 b'X'y + b'X'Xb of each voxel."""
-    errors: Array = held.yy + _column_products(coef, held.xx @ coef) - 2.0 * _column_products(coef, held.xy)
+    xp = namespace(coef)
+    products, slopes = xp.einsum("ij,ij->j", coef, held.xy), held.xx @ coef
+    errors: Array = held.yy + xp.einsum("ij,ij->j", coef, slopes) - 2.0 * products
     return errors
-
-
-def _column_products(A: Array, B: Array) -> Array:
-    products: Array = np.einsum("ij,ij->j", A, B)
-    return products
-
-
-def _slices(size: int, step: int) -> Iterator[slice]:
-    return (slice(start, min(start + step, size)) for start in range(0, size, step))

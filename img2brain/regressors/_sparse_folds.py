@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain._arrays import empty, namespace
 from img2brain.moments import Moments
 from img2brain.regressors._base import Array
 from img2brain.regressors._folds import ALPHAS_LIMITS, PER_VOXEL_LIMITS, FoldedRegressor
@@ -38,8 +39,8 @@ class SparseFoldedRegressor(FoldedRegressor):
     refitted = ("coef_", "intercept_", "converged_")
     converged_: NDArray[np.bool_]
 
-    def _criterion(self, errors: Array, held: Moments) -> Array:
-        return -errors / held.n
+    def _criterion(self, errors: Array, n: int, squares: Array) -> Array:
+        return -errors / n
 
     def _join(self, parts: Sequence[Any], places: Any) -> Self:
         self.n_iter_ = max(part.n_iter_ for part in parts)
@@ -51,17 +52,18 @@ class MultiTaskFoldedRegressor(SparseFoldedRegressor):
 
     options = ("alphas", "cv")
 
-    def _criterion(self, errors: Array, held: Moments) -> Array:
+    def _criterion(self, errors: Array, n: int, squares: Array) -> Array:
         """Return the mean over voxels, one column for all."""
-        return super()._criterion(errors.sum(axis=1, keepdims=True), held) / held.n_voxels
+        return super()._criterion(errors.sum(axis=1, keepdims=True), n, squares) / len(squares)
 
     def _reduced(self, train: Moments, held: Moments) -> tuple[Moments, Moments]:
         """Rotate voxels into as many targets as there are features, all that the penalty and the sum of errors see."""
-        basis, triangle = np.linalg.qr(train.xy.T)
+        basis, triangle = namespace(train.xy).linalg.qr(train.xy.T)
         return _targets(train, basis, triangle.T), _targets(held, basis, held.xy @ basis)
 
 
 def _targets(moments: Moments, basis: Array, xy: Array) -> Moments:
     """Return the moments of rotated voxels. Of their squares the sum alone is known, and used."""
-    yy = np.full(basis.shape[1], moments.yy.sum() / basis.shape[1])
+    yy = empty((basis.shape[1],), basis)
+    yy[:] = moments.yy.sum() / basis.shape[1]
     return replace(moments, mean_y=moments.mean_y @ basis, xy=xy, yy=yy)

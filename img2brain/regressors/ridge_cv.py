@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from img2brain._arrays import beside, namespace
 from img2brain.moments import Moments
 from img2brain.regressors._base import Array
 from img2brain.regressors._folds import PER_VOXEL_LIMITS, FoldedRegressor
@@ -52,9 +53,9 @@ class RidgeCV(FoldedRegressor):
         self.cv = cv
         self.per_voxel = per_voxel
 
-    def _criterion(self, errors: Array, held: Moments) -> Array:
-        varies = held.yy > 0
-        r2: Array = np.where(varies, 1.0 - errors / np.where(varies, held.yy, 1.0), 0.0)
+    def _criterion(self, errors: Array, n: int, squares: Array) -> Array:
+        varies = squares > 0
+        r2: Array = np.where(varies, 1.0 - errors / np.where(varies, squares, 1.0), 0.0)
         return r2
 
     def _reduced(self, train: Moments, held: Moments) -> tuple[Moments, Moments]:
@@ -62,20 +63,21 @@ class RidgeCV(FoldedRegressor):
         spectrum = Spectrum.of(train)
         axes = spectrum.vectors
         return (
-            replace(train, xx=np.diag(spectrum.values), xy=spectrum.cross),
+            replace(train, xx=namespace(axes).diag(spectrum.values), xy=spectrum.cross),
             replace(held, xx=axes.T @ held.xx @ axes, xy=axes.T @ held.xy),
         )
 
     def _path(self, moments: Moments) -> Iterator[Array]:
-        values = np.diagonal(moments.xx)
-        for alpha in self.alphas_:
-            yield np.where(values > 0, 1.0 / (values + alpha), 0.0)[:, None] * moments.xy
+        xp, values = namespace(moments.xx), moments.xx.diagonal()[:, None]
+        for alpha in self.alphas_.tolist():
+            yield xp.where(values > 0, 1.0 / (values + alpha), 0.0) * moments.xy
 
     def _refit(self, moments: Moments) -> Self:
         """Fit to all rows, from one eigendecomposition."""
         spectrum = Spectrum.of(moments)
-        gains = 1.0 / (spectrum.values[:, None] + self.alpha_)
-        coef = spectrum.vectors @ np.where(spectrum.values[:, None] > 0, gains * spectrum.cross, 0.0)
+        values, alphas = spectrum.values[:, None], beside(np.atleast_1d(self.alpha_), spectrum.values)
+        gains = namespace(values).where(values > 0, 1.0 / (values + alphas), 0.0)
+        coef = spectrum.vectors @ (gains * spectrum.cross)
         return self._set_coef(coef, moments)
 
 

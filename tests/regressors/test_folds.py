@@ -162,6 +162,20 @@ def test_blocks_of_voxels_change_nothing(kind: Any, monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(whole.alpha_, blocks.alpha_)
 
 
+@pytest.mark.parametrize(("kind", "per_voxel"), [(kind, False) for kind in ALL] + [(kind, True) for kind in ALL[:3]])
+def test_moments_may_be_tensors(kind: Any, per_voxel: bool) -> None:
+    X, Y = some_rows(*SIZES[0])
+    Y[:, 1] = 2.0
+    folds = [Moments.from_rows(X[fold], Y[fold]) for fold in folds_of(len(X), 3)]
+    parameters = {"per_voxel": True} if per_voxel else {}
+    by_arrays = kind(**parameters).fit_folds(folds)
+    by_tensors = kind(**parameters).fit_folds([fold.to("torch") for fold in folds])
+    for name in (*kind.arrays, "cv_scores_", "alphas_"):
+        found = getattr(by_tensors, name)
+        assert isinstance(found, float | np.ndarray)
+        np.testing.assert_allclose(found, getattr(by_arrays, name), rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_default_alphas_span_the_search_range_of_the_plain_regressor(kind: Any) -> None:
     X, Y = some_rows(*SIZES[0])
