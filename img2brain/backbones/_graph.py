@@ -6,7 +6,7 @@ A layer is named by torchvision's graph node (``layer1.1.conv1``), or by a modul
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -19,6 +19,7 @@ from img2brain.errors import FeatureError, UnknownLayerError, did_you_mean
 
 # A number that no network has as a dimension of its own by chance, so that it marks the images.
 _PROBE_IMAGES = 13
+_READERS = (nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)  # never write into their input
 
 
 class Extractor(nn.Module):
@@ -109,11 +110,13 @@ def prune(network: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
     extractor = create_feature_extractor(network, list(nodes), suppress_diff_warning=True).eval()
     graph = extractor.graph
     output = next(node for node in graph.nodes if node.op == "output")
-    kept = {}
+    kept, modules = {}, dict(extractor.named_modules())
     for name, node in output.args[0].items():
-        # A later operation may write into the activations (ReLU in place): take them where they are made.
-        with graph.inserting_after(node):
-            kept[name] = graph.call_function(_keep, (node,))
+        kept[name] = node
+        if not all(user is output or _only_reads(user, modules) for user in node.users):
+            # A later operation may write into the activations (ReLU in place): take them where they are made.
+            with graph.inserting_after(node):
+                kept[name] = graph.call_function(_keep, (node,))
     output.args = (kept,)
     return fx.GraphModule(extractor, graph).eval()
 
@@ -139,6 +142,10 @@ def spread(network: nn.Module, nodes: Sequence[str], most: int = 8) -> tuple[str
 
 def _channels_last(values: torch.Tensor) -> torch.Tensor:
     return values.permute(0, 2, 3, 1) if values.ndim == 4 else values
+
+
+def _only_reads(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    return node.op == "call_module" and isinstance(modules[str(node.target)], _READERS)
 
 
 def _keep(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
@@ -29,7 +30,7 @@ from img2brain.store import Store
 log = logging.getLogger(__name__)
 
 _VERSION = 3  # of the numbers: raised where a change of code changes them
-_MEMORY_BYTES = 1 << 30  # activations of all layers that stay in memory
+_MEMORY_BYTES = 4 << 30  # the most that activations take of a computer's memory, and no more than a quarter of it
 
 
 class FeatureBank:
@@ -288,7 +289,9 @@ def _source(weights: str) -> str:
 
 def _free_memory(device: torch.device) -> int:
     """Return how many bytes of activations may stay in the memory of a device."""
-    return int(0.5 * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else _MEMORY_BYTES
+    if device.type == "cuda":
+        return int(0.5 * torch.cuda.mem_get_info(device)[0])
+    return min(_MEMORY_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
 
 
 def _save_axes(folder: Path, found: Axes) -> None:

@@ -257,9 +257,20 @@ def _first_axes(activations: Activations, sample: Rows, size: int) -> tuple[torc
         block = values[:, part].sub_(centre[part])
         kernel += block @ block.T
     kernel -= kernel.mean(dim=0) + kernel.mean(dim=1, keepdim=True) - kernel.mean()
-    variances, vectors = _leading_eigenpairs(kernel.double().cpu().numpy(), size)
-    weights = torch.from_numpy(vectors / np.sqrt(variances)).to(values.device, values.dtype)
+    weights = _leading_directions(kernel, size).to(values.dtype)
     return torch.cat([values[:, part].T @ weights for part in _parts(values.shape[1])]), centre
+
+
+def _leading_directions(kernel: torch.Tensor, size: int) -> torch.Tensor:
+    """Return what turns rows into axes of unit length, for nearly the largest eigenvalues of their kernel."""
+    start = torch.Generator().manual_seed(0)
+    block = torch.randn((len(kernel), size), generator=start).to(kernel.device)
+    for _ in range(3):
+        block = torch.linalg.qr(kernel @ block)[0]
+    values, vectors = torch.linalg.eigh((block.T @ kernel @ block).double())
+    kept = values > values[-1].clamp_min(0) * _ROUNDING
+    directions: torch.Tensor = block @ (vectors[:, kept] / values[kept].sqrt()).flip(1).float()
+    return directions
 
 
 def _refined(activations: Activations, rows: Rows, first: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
@@ -288,13 +299,14 @@ def _orthonormal(columns: torch.Tensor) -> torch.Tensor:
     """Return an orthonormal basis of the columns, the strongest direction first, by way of their Gram matrix."""
     scales = 1 / columns.norm(dim=0).clamp_min(torch.finfo(torch.float32).tiny)
     columns = columns.mul_(scales)
-    gram = (columns.T @ columns).double().cpu().numpy()
-    values, vectors = np.linalg.eigh(gram)
+    gram = (columns.T @ columns).double()
+    values, vectors = torch.linalg.eigh(gram)
     strong = values > 1e-5 * values[-1]
-    whitening = vectors[:, strong] / np.sqrt(values[strong])
-    along = whitening.T @ gram / scales.double().cpu().numpy()
-    rotation = whitening @ np.linalg.svd(along, full_matrices=False)[0]
-    return columns @ torch.from_numpy(rotation).float().to(columns.device)
+    whitening = vectors[:, strong] / values[strong].sqrt()
+    along = whitening.T @ gram / scales
+    rotation = whitening @ torch.linalg.eigh(along @ along.T)[1].flip(1)
+    basis: torch.Tensor = columns @ rotation.float()
+    return basis
 
 
 def _coordinates(
