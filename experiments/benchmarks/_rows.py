@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,16 @@ def rows(folder: Path, kind: str) -> tuple[Array, Array, Array, Array]:
     kind : {"pca", "correlated"}
         Principal components of the training rows, or correlated features.
     """
-    names = [folder / f"{name}.npy" for name in ("pca", "correlated", "responses")]
-    if not names[-1].exists():
-        Z = components(N_TRAIN, N_COMPONENTS)
-        Z = np.concatenate([Z, components(N_VALIDATION, N_COMPONENTS, seed=3)])
-        for name, array in zip(names, (Z, correlated(Z), responses(Z, N_VOXELS)), strict=True):
-            np.save(name, array)
-    X, Y = np.load(folder / f"{kind}.npy"), np.load(names[-1])
+    if not (folder / "responses.npy").exists():
+        process = multiprocessing.get_context("spawn").Process(target=_draw, args=(folder,))
+        process.start()  # its memory is nobody's
+        process.join()
+    X, Y = np.load(folder / f"{kind}.npy"), np.load(folder / "responses.npy")
     return X[:N_TRAIN], Y[:N_TRAIN], X[N_TRAIN:], Y[N_TRAIN:]
+
+
+def _draw(folder: Path) -> None:
+    Z = components(N_TRAIN, N_COMPONENTS)
+    Z = np.concatenate([Z, components(N_VALIDATION, N_COMPONENTS, seed=3)])
+    for name, array in (("pca", Z), ("correlated", correlated(Z)), ("responses", responses(Z, N_VOXELS))):
+        np.save(folder / f"{name}.npy", array)
