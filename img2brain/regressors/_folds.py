@@ -23,7 +23,7 @@ from img2brain.moments import Moments
 from img2brain.regressors._base import Array, LinearRegressor, MomentsRegressor
 from img2brain.regressors._limits import ALPHAS, FLAG, FOLDS
 
-BLOCK = 2048
+BLOCK = 1024
 N_ALPHAS = 20
 ALPHAS_LIMITS = {"alphas": ALPHAS, "cv": FOLDS}
 PER_VOXEL_LIMITS = {**ALPHAS_LIMITS, "per_voxel": FLAG}
