@@ -27,7 +27,6 @@ from img2brain.spec import REGRESSORS, TrialSpec
 
 BankKey = tuple[str, str, str]
 F64 = NDArray[np.float64]
-_LAYERS_IN_MEMORY = 8
 _MOMENTS_BYTES = 1 << 31
 
 
@@ -65,7 +64,7 @@ class Evaluator:
         self._n_components = n_components
         self._device = device
         n_layers = _MOMENTS_BYTES // (16 * n_components * development.n_voxels)
-        self._moments = lru_cache(maxsize=max(1, min(n_layers, _LAYERS_IN_MEMORY)))(self._compute_moments)
+        self._moments = lru_cache(maxsize=max(1, n_layers))(self._compute_moments)
 
     def evaluate(self, spec: TrialSpec) -> TrialResult:
         """Fit on the training rows and score on the validation rows.

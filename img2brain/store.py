@@ -162,7 +162,7 @@ class Store:
         free = shutil.disk_usage(self.folder).free
         if n_bytes > free:
             raise StoreError(
-                f"{what} needs {n_bytes / 1e9:.2f} GB of disk for a while. {self.folder} has {free / 1e9:.2f} GB free."
+                f"{what} needs {n_bytes / 1e9:.2f} GB of disk. {self.folder} has {free / 1e9:.2f} GB free."
             )
 
     def _place(self, kind: str, key: Mapping[str, Any]) -> Path:

@@ -62,7 +62,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"name": "s" * 65}, "'name' must have at most 64 characters. Got '" + "s" * 65 + "'."),
     ({"trails": 3}, "unknown key 'trails'. Did you mean 'trials'?"),
     ({"choices": 3}, "unknown key 'choices'. Known: name, dataset, backbones, n_components, regressors, split, "
-                     "sampler, trials, seed, device."),
+                     "sampler, trials, seed, device, precision, scratch_gb."),
     ({"dataset": "recordings"}, "'dataset' must be a table. Got 'recordings'."),
     ({"dataset": {}}, "'dataset': give either 'path' (a dataset folder) or 'sample' (generated data)."),
     ({"dataset": {"path": "d", "sample": {}}},

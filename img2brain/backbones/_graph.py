@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from img2brain.errors import FeatureError, UnknownLayerError, did_you_mean
@@ -31,13 +32,18 @@ class Extractor(nn.Module):
         The pruned network; holds only the parameters and buffers that the layers need.
     n_features : dict of str to int
         Number of activations of each layer for one image, in the order asked for.
+    n_widest : int
+        The most numbers that one operation makes of one image.
     """
 
-    def __init__(self, body: fx.GraphModule, node_of: dict[str, str], n_features: dict[str, int]) -> None:
+    def __init__(
+        self, body: fx.GraphModule, node_of: dict[str, str], n_features: dict[str, int], n_widest: int
+    ) -> None:
         super().__init__()
         self.body = body
         self.node_of = node_of
         self.n_features = n_features
+        self.n_widest = n_widest
 
     def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute the activations of all layers.
@@ -96,13 +102,14 @@ def build_extractor(
     """
     node_of = {layer: resolve(name, layer, nodes) for layer in layers}
     body = prune(network, tuple(dict.fromkeys(node_of.values())))
-    shapes = _probe(name, body, size)
+    shapes, n_widest = _probe(name, body, size)
     for layer, node in node_of.items():
         if shapes[node] is None:
             raise FeatureError(
                 f"A layer must give one tensor of numbers per image. The node {layer!r} of {name} does not."
             )
-    return Extractor(body, node_of, {layer: math.prod(shapes[node] or ()) for layer, node in node_of.items()}).eval()
+    n_features = {layer: math.prod(shapes[node] or ()) for layer, node in node_of.items()}
+    return Extractor(body, node_of, n_features, n_widest).eval()
 
 
 def prune(network: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
@@ -152,17 +159,32 @@ def _keep(value: Any) -> Any:
     return value.clone() if isinstance(value, torch.Tensor) else value
 
 
-def _probe(name: str, body: fx.GraphModule, size: tuple[int, int]) -> dict[str, tuple[int, ...] | None]:
+class _Widest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the most numbers of one image that any operation gives."""
+
+    n_numbers = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = function(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor) and found.ndim and len(found) == _PROBE_IMAGES:
+            self.n_numbers = max(self.n_numbers, found.numel() // _PROBE_IMAGES)
+        return found
+
+
+def _probe(name: str, body: fx.GraphModule, size: tuple[int, int]) -> tuple[dict[str, tuple[int, ...] | None], int]:
+    """Return the shapes of the outputs for one image, and the width of the widest operation."""
     # On torch's meta device only shapes are computed.
     tensors = {key: value.to("meta") for key, value in chain(body.named_parameters(), body.named_buffers())}
     batch = torch.empty((_PROBE_IMAGES, 3, *size), device="meta")
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _Widest() as widest:  # type: ignore[no-untyped-call]
             outputs = functional_call(body, tensors, (batch,))
     except (AssertionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise FeatureError(f"{name} cannot take images of {size[0]} x {size[1]} pixels: {reason}") from error
-    return {node: _image_shape(value) for node, value in outputs.items()}
+    return {node: _image_shape(value) for node, value in outputs.items()}, max(widest.n_numbers, batch[0].numel())
 
 
 def _image_shape(value: Any) -> tuple[int, ...] | None:

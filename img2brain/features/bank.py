@@ -207,6 +207,7 @@ class FeatureBank:
         network = self.backbone.extractor(layers)
         n_bytes = {layer: size * len(self._images) * self._dtype.itemsize for layer, size in network.n_features.items()}
         for group in self._groups(n_bytes):
+            self._require_room(group, n_bytes, n_components)
             with self._recorded(group, n_bytes) as recorded:
                 for layer in track(group, len(group), f"{self.spec.name}: PCA"):
                     self._keep(layer, recorded.pop(layer), rows, n_components)
@@ -227,6 +228,15 @@ class FeatureBank:
             used += size
         return groups
 
+    def _require_room(self, layers: Sequence[str], n_bytes: Mapping[str, int], n_components: int) -> None:
+        """Raise `StoreError` where the disk has no room for what a pass keeps, and what it takes for a while."""
+        n_images, total = len(self._images), sum(n_bytes[layer] for layer in layers)
+        n_dimensions = min(n_images, pca.sketch_size(n_components))
+        kept = sum(4 * n_components * n_bytes[layer] // (n_images * self._dtype.itemsize) for layer in layers)
+        kept += 4 * n_images * n_dimensions * len(layers)
+        scratch = 0 if total <= _free_memory(self._device) else total
+        self._store.require_free(kept + scratch, f"A pass of {self.spec.name}")
+
     @contextmanager
     def _recorded(self, layers: Sequence[str], n_bytes: Mapping[str, int]) -> Iterator[dict[str, Activations]]:
         """Run one pass over the images and hand out the activations of some layers; their disk is freed at the end."""
@@ -238,8 +248,9 @@ class FeatureBank:
                 for number, layer in enumerate(layers)
             }
             title = f"{self.spec.name}: {len(self._images)} images, {len(layers)} layers, {self.precision}"
-            batches = activations(network, self.backbone.preprocessing, self._images, self._device, self._dtype)
-            for _, values in track(batches, -(-len(self._images) // find_batch_size(self._device)), title):
+            size = find_batch_size(network.n_widest, self._dtype, self._device)
+            batches = activations(network, self.backbone.preprocessing, self._images, self._device, self._dtype, size)
+            for _, values in track(batches, -(-len(self._images) // size), title):
                 for layer in layers:
                     recorded[layer].append(values[layer])
             del network
@@ -249,7 +260,6 @@ class FeatureBank:
         """Choose where activations lie: in memory where all of the pass do, else on disk."""
         if total <= _free_memory(self._device):
             return InMemory(len(self._images), n_features, self._dtype, self._device)
-        self._store.require_free(total, f"A pass of {self.spec.name}")
         return OnDisk(len(self._images), n_features, self._dtype, path, self._device)
 
     def _keep(self, layer: str, values: Activations, rows: Rows, n_components: int) -> None:

@@ -15,7 +15,7 @@ from img2brain.tracking.tracker import experiments, tracked_trials
 _KNOWN = frozenset(
     (
         *("backbone", "weights", "trained", "weights_digest", "preprocessing", "layer", "n_components", "regressor"),
-        *("alpha", "study", "sampler", "seed", "split", "dataset_digest", "split_digest"),
+        *("alpha", "study", "sampler", "seed", "split", "dataset_digest", "split_digest", "precision"),
         *("n_train", "n_validation", "n_confirmation"),
     )
 )

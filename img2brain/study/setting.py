@@ -108,7 +108,8 @@ class Setting:
 
     def evaluator(self) -> Evaluator:
         """Return what evaluates trials; it sees the development rows only."""
-        return Evaluator(self.dataset.development(self.split), self.split, self.banks, self.n_components)
+        rows = self.dataset.development(self.split)
+        return Evaluator(rows, self.split, self.banks, self.n_components, str(find_device(self.spec.device)))
 
     def publisher(self) -> Publisher:
         """Return what publishes trials."""

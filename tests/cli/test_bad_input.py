@@ -58,7 +58,7 @@ def refused(img2brain: Launcher, home: Path) -> Iterator[Callable[..., str]]:
         ('"random:0"', '"random:x"', "The SEED of weights 'random:SEED' must be an integer"),
         ('"random:0"', '"IMAGENET1K_V7"', "IMAGENET1K_V7"),
         ('"random:0"', '"absent.pth"', "absent.pth"),
-        ('"lasso"', '"laso"', "'regressors[2].name': Unknown regressor 'laso'. Did you mean 'lasso'?"),
+        ('"lasso"', '"laso"', "Unknown regressor 'laso'. Did you mean 'lasso' or 'lasso_cv'?"),
         ("trials = 9", "trails = 9", "unknown key 'trails'. Did you mean 'trials'?"),
         ("trials = 9", "trials = 0", "'trials' must be >= 1. Got 0."),
         ("trials = 9", 'trials = "9"', "'trials' must be a whole number. Got '9'."),
@@ -168,8 +168,8 @@ def test_a_disk_without_room(
         pytest.skip("no small disk can be mounted here")
     try:
         line = refused(study_file(tmp_path), at=disk / "home")
-        assert "The activations of squeezenet1_1 needs 0.0" in line
-        assert "GB of disk for a while" in line
+        assert "A pass of squeezenet1_1 needs 0.0" in line
+        assert "GB of disk" in line
         with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
             while filler.write(bytes(4096)):
                 pass

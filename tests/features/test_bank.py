@@ -189,7 +189,7 @@ def test_a_disk_without_room_is_told_before_any_work(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
     monkeypatch.setattr(bank_module, "_MEMORY_BYTES", 0)
     monkeypatch.setattr(extract, "open_image", forbid)
-    message = r"A pass of squeezenet1_1 needs 0\.03 GB of disk for a while\. .* has 0\.01 GB free\."
+    message = r"A pass of squeezenet1_1 needs 0\.03 GB of disk\. .* has 0\.01 GB free\."
     with pytest.raises(StoreError, match=message):
         bank.prepare(ROWS, N_COMPONENTS)
 

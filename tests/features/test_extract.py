@@ -18,18 +18,14 @@ CPU = torch.device("cpu")
 class Sums(torch.nn.Module):
     """Two layers: the sum of each colour, and all pixels."""
 
+    n_widest = 60
+
     def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"sum": batch.sum(dim=(2, 3)), "pixels": batch.flatten(1)}
 
 
-class AsItIs:
-    """No preprocessing."""
-
-    def pixels(self, image: Image.Image) -> np.ndarray[Any, Any]:
-        return np.array(image)
-
-    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        return pixels.float().permute(0, 3, 1, 2)
+def prepare(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)
 
 
 def pictures(n_images: int) -> list[np.ndarray[Any, Any]]:
@@ -37,7 +33,7 @@ def pictures(n_images: int) -> list[np.ndarray[Any, Any]]:
 
 
 def collect(images: Any, **options: Any) -> dict[str, torch.Tensor]:
-    batches = [layers for _, layers in activations(Sums(), AsItIs(), images, CPU, **options)]
+    batches = [layers for _, layers in activations(Sums(), prepare, images, CPU, **options)]
     return {layer: torch.cat([batch[layer] for batch in batches]) for layer in batches[0]}
 
 
@@ -60,7 +56,8 @@ def test_rows_keep_their_order_whatever_the_batches(batch_size: int) -> None:
     assert torch.equal(collect(arrays)["sum"], expected)
 
 
-def test_no_more_than_a_few_batches_are_opened_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("n_ahead", [0, 2])
+def test_no_more_than_a_few_batches_are_opened_ahead(monkeypatch: pytest.MonkeyPatch, n_ahead: int) -> None:
     opened: list[Any] = []
 
     def open_image(image: Any) -> Image.Image:
@@ -68,10 +65,12 @@ def test_no_more_than_a_few_batches_are_opened_ahead(monkeypatch: pytest.MonkeyP
         return Image.fromarray(image)
 
     monkeypatch.setattr(extract, "open_image", open_image)
-    batches = activations(Sums(), AsItIs(), pictures(60), CPU, batch_size=2)
+    monkeypatch.setattr(extract, "_DECODED_TOGETHER", 4)
+    monkeypatch.setattr(extract, "_AHEAD", {"cpu": n_ahead})
+    batches = activations(Sums(), prepare, pictures(60), CPU, batch_size=2)
     for n_taken in range(1, 6):
         next(batches)
-        assert len(opened) <= 2 * (n_taken + 3)
+        assert len(opened) <= 4 * ((n_taken + 1) // 2 + n_ahead)
     batches.close()  # type: ignore[attr-defined]
     assert len(opened) < 60
 
@@ -83,7 +82,7 @@ def test_an_image_that_does_not_decode_is_named(tmp_path: Path) -> None:
 
 
 def test_the_network_gets_the_type_that_is_asked_for() -> None:
-    batches = activations(Sums(), AsItIs(), pictures(3), CPU, torch.bfloat16)
+    batches = activations(Sums(), prepare, pictures(3), CPU, torch.bfloat16)
     assert all(values.dtype == torch.bfloat16 for _, layers in batches for values in layers.values())
 
 
