@@ -257,19 +257,24 @@ def _first_axes(activations: Activations, sample: Rows, size: int) -> tuple[torc
         block = values[:, part].sub_(centre[part])
         kernel += block @ block.T
     kernel -= kernel.mean(dim=0) + kernel.mean(dim=1, keepdim=True) - kernel.mean()
+    if not kernel.diagonal().max() > 0:
+        raise FitError("The activations do not vary over the training rows: there are no components.")
     weights = _leading_directions(kernel, size).to(values.dtype)
     return torch.cat([values[:, part].T @ weights for part in _parts(values.shape[1])]), centre
 
 
 def _leading_directions(kernel: torch.Tensor, size: int) -> torch.Tensor:
-    """Return what turns rows into axes of unit length, for nearly the largest eigenvalues of their kernel."""
+    """Return what turns rows into axes, for nearly the largest eigenvalues of their kernel.
+
+    Such that scores along the axes are of order 1, whatever the unit of the activations: their squares stay finite.
+    """
     start = torch.Generator().manual_seed(0)
     block = torch.randn((len(kernel), size), generator=start).to(kernel.device)
     for _ in range(3):
         block = torch.linalg.qr(kernel @ block)[0]
     values, vectors = torch.linalg.eigh((block.T @ kernel @ block).double())
     kept = values > values[-1].clamp_min(0) * _ROUNDING
-    directions: torch.Tensor = block @ (vectors[:, kept] / values[kept].sqrt()).flip(1).float()
+    directions: torch.Tensor = block @ (vectors[:, kept] / values[kept]).flip(1).float()
     return directions
 
 

@@ -114,6 +114,20 @@ def test_a_sketch_sees_the_fitted_rows_only(dtype: torch.dtype) -> None:
     np.testing.assert_allclose(found.coordinates[rows], other.coordinates[rows], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("unit", [1e-6, 1e6, 1e9])
+def test_the_unit_of_the_activations_does_not_matter(unit: float, dtype: torch.dtype) -> None:
+    activations, rows = make(1300, 400, rank=200), np.arange(1100)
+    plain, scaled = (pca.compress(held(activations * np.float32(scale), dtype), rows, 5) for scale in (1, unit))
+    found, expected = (pca.fit(item.coordinates, rows, 5) for item in (scaled, plain))
+    np.testing.assert_allclose(found.variances, expected.variances * unit**2, rtol=0.02)
+
+
+def test_a_sketch_of_what_does_not_vary_is_refused() -> None:
+    with pytest.raises(FitError, match="do not vary over the training rows"):
+        pca.compress(held(np.ones((1300, 400), np.float32)), np.arange(1300), 5)
+
+
 def test_a_sketch_of_few_dimensions_has_no_more() -> None:
     activations = make(1300, 400, rank=4)
     compressed = pca.compress(held(activations), np.arange(1000), 5)
