@@ -234,17 +234,17 @@ class FeatureBank:
         n_dimensions = min(n_images, pca.sketch_size(n_components))
         kept = sum(4 * n_components * n_bytes[layer] // (n_images * self._dtype.itemsize) for layer in layers)
         kept += 4 * n_images * n_dimensions * len(layers)
-        scratch = 0 if total <= _free_memory(self._device) else total
+        scratch = total if total > _free_memory(self._device) else 0
         self._store.require_free(kept + scratch, f"A pass of {self.spec.name}")
 
     @contextmanager
     def _recorded(self, layers: Sequence[str], n_bytes: Mapping[str, int]) -> Iterator[dict[str, Activations]]:
         """Run one pass over the images and hand out the activations of some layers; their disk is freed at the end."""
         network = accelerated(self.backbone.extractor(layers), self._device, self._dtype)
-        total = sum(n_bytes[layer] for layer in layers)
+        kind = InMemory if sum(n_bytes[layer] for layer in layers) <= _free_memory(self._device) else OnDisk
         with self._store.scratch() as folder:
             recorded = {
-                layer: self._place(total, network.n_features[layer], folder / f"{number}.activations")
+                layer: self._place(kind, network.n_features[layer], folder / f"{number}.activations")
                 for number, layer in enumerate(layers)
             }
             title = f"{self.spec.name}: {len(self._images)} images, {len(layers)} layers, {self.precision}"
@@ -256,9 +256,9 @@ class FeatureBank:
             del network
             yield recorded
 
-    def _place(self, total: int, n_features: int, path: Path) -> Activations:
-        """Choose where activations lie: in memory where all of the pass do, else on disk."""
-        if total <= _free_memory(self._device):
+    def _place(self, kind: type[Activations], n_features: int, path: Path) -> Activations:
+        """Make room for the activations of a layer, where those of the whole pass lie."""
+        if kind is InMemory:
             return InMemory(len(self._images), n_features, self._dtype, self._device)
         return OnDisk(len(self._images), n_features, self._dtype, path, self._device)
 
