@@ -154,7 +154,7 @@ def test_axes_are_orthonormal_and_give_the_scores(
     axes = pca.axes(compressed, held(wide), found, rows)
     scores = wide.astype(np.float64) @ axes.axes - axes.shift
     np.testing.assert_allclose(scores[rows], found.scores[rows], atol=2e-3 * np.abs(found.scores).max())
-    np.testing.assert_allclose(axes.axes.T @ axes.axes, np.eye(n_found), atol=3e-2)
+    np.testing.assert_allclose(axes.axes.T @ axes.axes, np.eye(n_found), atol=5e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
