@@ -6,23 +6,23 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from img2brain.datasets._base import Development, Split
+from img2brain.datasets._base import Development, Rows, Split
 from img2brain.datasets._responses import Scan
 from img2brain.errors import FitError
 from img2brain.features.bank import FeatureBank
 from img2brain.features.pca import Components
-from img2brain.metrics.pearson import pearson, pearson_from_moments
+from img2brain.metrics.pearson import Agreement, pearson, pearson_from_moments
 from img2brain.moments import Moments
 from img2brain.regressors._base import LinearRegressor, Regressor
 from img2brain.regressors._folds import FoldedRegressor, folds_of
-from img2brain.result import TrialResult
+from img2brain.result import TrialResult, summarise
 from img2brain.spec import REGRESSORS, TrialSpec
 
 BankKey = tuple[str, str, str]
@@ -65,9 +65,14 @@ class Evaluator:
         self._device = device
         n_layers = _MOMENTS_BYTES // (16 * n_components * development.n_voxels)
         self._moments = lru_cache(maxsize=max(1, n_layers))(self._compute_moments)
+        self._moments_of_rows = lru_cache(maxsize=max(1, n_layers))(self._compute_moments_of_rows)
+        self._read = lru_cache(maxsize=2)(self._read_responses)
 
     def evaluate(self, spec: TrialSpec) -> TrialResult:
         """Fit on the training rows and score on the validation rows.
+
+        Where parts of the training rows take turns to validate, the predictions of all turns are scored together, and
+        the regressor of the result is fitted to all of them.
 
         Parameters
         ----------
@@ -91,72 +96,127 @@ class Evaluator:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # counted in the result instead
             scores = score(spec, estimator, timings)
-        return TrialResult(spec, scores, self._n_silent, estimator, timings)
+        return TrialResult(spec, scores, len(self._silent), estimator, timings, self._region_medians(scores))
+
+    def _region_medians(self, scores: F64) -> dict[str, float]:
+        rois = self._development.rois
+        return {
+            name: summarise(scores[voxels], int(np.isin(voxels, self._silent).sum()))["median_r"]
+            for name, voxels in rois.items()
+        }
+
+    def predict(self, spec: TrialSpec) -> tuple[F64, F64]:
+        """Return the responses to the rows that a trial is scored on, and what it predicts of them.
+
+        Returns
+        -------
+        responses, predictions : ndarray (n_images, n_voxels)
+            Fold after fold, each predicted by what was fitted to the others.
+        """
+        predicted = []
+        for number, fold in enumerate(self._split.folds):
+            estimator = REGRESSORS[spec.regressor](**spec.parameters)
+            scores = self._layer_components(spec, fold.train).leading(spec.n_components).scores
+            if isinstance(estimator, LinearRegressor):
+                self._fit_moments(spec, estimator, number, {})
+            else:
+                estimator.fit(scores[fold.train], self._responses(fold.train))
+            predicted.append(estimator.predict(scores[fold.validation]))
+        return self._responses(self._split.scored).astype(np.float64), np.concatenate(predicted)
 
     def alpha_scale(self, spec: TrialSpec) -> float:
         """Return the alpha that a relative alpha of 1 stands for, at this layer and size."""
         self._require_components(spec)
-        (train,), _ = self._layer_moments(spec)
+        train = self._moments_of_rows(bank_key(spec), spec.layer, 1)[0]
         return float(REGRESSORS[spec.regressor](**_without_alpha(spec)).alpha_scale(train.leading(spec.n_components)))
 
     def components(self, spec: TrialSpec) -> Components:
         """Return the components of the trial's layer, of all images, at the trial's size."""
-        return self._layer_components(spec).leading(spec.n_components)
+        return self._layer_components(spec, self._split.train).leading(spec.n_components)
 
     def _score_moments(self, spec: TrialSpec, estimator: Any, timings: dict[str, float]) -> F64:
-        with _timed(timings, "moments_s"):
-            folds, validation = self._layer_moments(spec, getattr(estimator, "cv", 1))
+        if not self._split.held_out:
+            validation = self._fit_moments(spec, estimator, 0, timings)
+            with _timed(timings, "score_s"):
+                return pearson_from_moments(estimator.coef_.T, validation)
+        agreements = []
+        for number in range(len(self._split.folds)):
+            fitted = REGRESSORS[spec.regressor](**spec.parameters)
+            validation = self._fit_moments(spec, fitted, number, timings)
+            with _timed(timings, "score_s"):
+                agreements.append(Agreement.from_moments(fitted.coef_.T, fitted.intercept_, validation))
         with _timed(timings, "fit_s"):
-            _fit(estimator, [fold.leading(spec.n_components) for fold in folds])
-        with _timed(timings, "score_s"):
-            return pearson_from_moments(estimator.coef_.T, validation.leading(spec.n_components))
+            train = self._moments_of_rows(bank_key(spec), spec.layer, getattr(estimator, "cv", 1))
+            _fit(estimator, [fold.leading(spec.n_components) for fold in train])
+        return reduce(Agreement.merge, agreements).r
+
+    def _fit_moments(self, spec: TrialSpec, estimator: Any, number: int, timings: dict[str, float]) -> Moments:
+        """Fit to the training rows of a fold, and return the moments of its validation rows."""
+        with _timed(timings, "moments_s"):
+            train, validation = self._moments(bank_key(spec), spec.layer, getattr(estimator, "cv", 1), number)
+        with _timed(timings, "fit_s"):
+            _fit(estimator, [fold.leading(spec.n_components) for fold in train])
+        return validation.leading(spec.n_components)
 
     def _score_rows(self, spec: TrialSpec, estimator: Regressor, timings: dict[str, float]) -> F64:
-        scores = self.components(spec).scores
-        with _timed(timings, "fit_s"):
-            estimator.fit(scores[self._split.train], self._train_responses)
+        predicted = []
+        for fold in self._split.folds:
+            scores = self._layer_components(spec, fold.train).leading(spec.n_components).scores
+            with _timed(timings, "fit_s"):
+                estimator.fit(scores[fold.train], self._responses(fold.train))
+            with _timed(timings, "score_s"):
+                predicted.append(estimator.predict(scores[fold.validation]))
         with _timed(timings, "score_s"):
-            return pearson(self._validation_responses, estimator.predict(scores[self._split.validation]))
+            found = pearson(self._responses(self._split.scored), np.concatenate(predicted))
+        if self._split.held_out:
+            scores = self.components(spec).scores
+            with _timed(timings, "fit_s"):
+                estimator.fit(scores[self._split.train], self._responses(self._split.train))
+        return found
 
     def _require_components(self, spec: TrialSpec) -> None:
-        n_found = len(self._layer_components(spec).variances)
+        n_found = min(len(self._layer_components(spec, fold.train).variances) for fold in self._split.folds)
         if n_found < spec.n_components:
             raise FitError(
                 f"{spec.backbone} {spec.layer} spans {n_found} components over the training rows. "
                 f"Got n_components = {spec.n_components}."
             )
 
-    def _layer_components(self, spec: TrialSpec) -> Components:
-        return self._banks[bank_key(spec)].components(spec.layer, self._split.train, self._n_components)
+    def _layer_components(self, spec: TrialSpec, rows: Rows) -> Components:
+        return self._banks[bank_key(spec)].components(spec.layer, rows, self._n_components)
 
-    def _layer_moments(self, spec: TrialSpec, n_folds: int = 1) -> tuple[list[Moments], Moments]:
-        """Return the moments of each fold of the training rows, and of the validation rows."""
-        return self._moments(bank_key(spec), spec.layer, n_folds)
+    def _compute_moments(self, key: BankKey, layer: str, cv: int, number: int) -> tuple[list[Moments], Moments]:
+        """Return the moments of the training rows of a fold, in so many parts, and of its validation rows."""
+        fold = self._split.folds[number]
+        scores = self._banks[key].components(layer, fold.train, self._n_components).scores
+        train = [self._moments_of(scores, fold.train[part]) for part in folds_of(len(fold.train), cv)]
+        return train, self._moments_of(scores, fold.validation)
 
-    def _compute_moments(self, key: BankKey, layer: str, n_folds: int) -> tuple[list[Moments], Moments]:
-        scores = self._banks[key].components(layer, self._split.train, self._n_components).scores
-        train = self._split.train
-        folds = [self._moments_of(scores, train[fold]) for fold in folds_of(len(train), n_folds)]
-        return folds, self._moments_of(scores, self._split.validation)
+    def _compute_moments_of_rows(self, key: BankKey, layer: str, cv: int) -> list[Moments]:
+        """Return the moments of all training rows, in so many parts, whoever takes turns to validate."""
+        if not self._split.held_out:
+            return self._moments(key, layer, cv, 0)[0]
+        rows = self._split.train
+        scores = self._banks[key].components(layer, rows, self._n_components).scores
+        return [self._moments_of(scores, rows[part]) for part in folds_of(len(rows), cv)]
 
-    def _moments_of(self, scores: NDArray[np.floating], rows: NDArray[np.intp]) -> Moments:
+    def _moments_of(self, scores: NDArray[np.floating], rows: Rows) -> Moments:
         """Accumulate the moments of rows without their responses ever being in memory as a whole."""
         blocks = ((scores[part], responses) for part, responses in self._development.blocks(rows))
         return Moments.from_blocks(blocks, device=self._device)
 
-    @cached_property
-    def _train_responses(self) -> NDArray[np.floating]:
-        return self._development.responses(self._split.train)
+    def _read_responses(self, rows: bytes) -> NDArray[np.floating]:
+        return self._development.responses(np.frombuffer(rows, np.intp))
+
+    def _responses(self, rows: Rows) -> NDArray[np.floating]:
+        return self._read(rows.astype(np.intp).tobytes())
 
     @cached_property
-    def _validation_responses(self) -> NDArray[np.floating]:
-        return self._development.responses(self._split.validation)
-
-    @cached_property
-    def _n_silent(self) -> int:
-        rows = self._split.validation
+    def _silent(self) -> NDArray[np.intp]:
+        """Voxels whose responses do not vary over the rows that are scored."""
+        rows = self._split.scored
         shape = len(rows), self._development.n_voxels
-        return len(Scan(lambda start, stop: self._development.responses(rows[start:stop]), shape).constant)
+        return Scan(lambda start, stop: self._development.responses(rows[start:stop]), shape).constant
 
 
 def bank_key(spec: TrialSpec) -> BankKey:

@@ -37,8 +37,10 @@ class EncodingPythonModel(PythonModel):
         self._model = EncodingModel.load(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> NDArray[np.float32]:
-        """Predict the responses to the images of a table with the column `image`."""
+        """Predict the responses to the images of a table with the column `image`, or to given features."""
         del context, params
+        if self._model.takes_features:
+            return self._model.predict(np.asarray(model_input, dtype=np.float64))
         allow_paths = os.environ.get("IMG2BRAIN_ALLOW_PATHS") == "1"
         return self._model.predict([decode(text, allow_paths=allow_paths) for text in _column(model_input)])
 

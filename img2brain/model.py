@@ -25,13 +25,16 @@ from safetensors import torch as safe_torch
 
 from img2brain import digest
 from img2brain.backbones import accelerated, restore
-from img2brain.errors import DataError, ModelError
+from img2brain.datasets._responses import open_array
+from img2brain.errors import DataError, ModelError, ShapeError
 from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
+from img2brain.features.given import GIVEN
 from img2brain.features.pca import Axes
 from img2brain.regressors._base import Regressor
 from img2brain.spec import REGRESSORS, TrialSpec, parse
 
 FORMAT = 2
+_MATRIX = ("images", "features")
 _PRECISIONS: dict[str, Precision] = {"float32": "float32", "bfloat16": "bfloat16"}
 _FILES = ("network.safetensors", "pca.safetensors", "regressor.safetensors")
 
@@ -75,7 +78,7 @@ class EncodingModel:
         ----------
         images : path, PIL image, array, or a sequence of them
             An array is (height, width) or (height, width, 3), uint8 or floats from 0 to 1; one of four dimensions is
-            a sequence.
+            a sequence. For a model of features that came with the data: an array (n_images, n_features) of them.
         batch_size : int, optional
             Images per forward pass.
         device : str
@@ -91,11 +94,29 @@ class EncodingModel:
         DataError
             If an image does not decode.
         """
+        if self.takes_features:
+            return np.asarray(self.regressor.predict(self._scores_of(images)), dtype=np.float32)
         sources = _as_list(images)
         if not sources:
             return np.empty((0, int(self.about["n_voxels"])), np.float32)
         scores = np.concatenate(list(self._scores(sources, batch_size, device)))
         return np.asarray(self.regressor.predict(scores), dtype=np.float32)
+
+    @property
+    def takes_features(self) -> bool:
+        """Whether it predicts from features that came with the data, in place of images."""
+        return self.spec.backbone == GIVEN
+
+    def _scores_of(self, features: Any) -> NDArray[np.float32]:
+        """Return the principal component scores of given features."""
+        n_features = len(self.axes.axes)
+        found = np.asarray(features) if not isinstance(features, str | Path) else open_array(Path(features), _MATRIX)
+        if found.ndim != 2 or found.shape[1] != n_features or found.dtype.kind not in "fiu":
+            raise ShapeError(
+                f"This model takes the features {self.spec.layer!r}, an array of shape (images, {n_features}). "
+                f"Got {found.dtype} of shape {found.shape}."
+            )
+        return np.asarray(found.astype(np.float32) @ self.axes.axes - self.axes.shift, dtype=np.float32)
 
     def save(self, folder: Path) -> None:
         """Write the model into an empty folder."""

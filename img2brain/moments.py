@@ -1,24 +1,28 @@
 """Moments: all that a linear regressor, or the score of one, needs to know of images and voxels.
 
 An image becomes a rank-one term of a Gram matrix, a voxel a column of the cross-products. What is kept is centred and
-in float64: Pearson r from float32 sums is off by 2e-5, from these by 3e-14.
+in float64: Pearson r from float32 sums is off by 2e-5, from these by 3e-14, or where the rows themselves are float32 by
+less than their own rounding.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from img2brain._arrays import beside, empty, in_blocks, namespace, slices, to_device, to_numpy
+from img2brain._arrays import beside, empty, in_blocks, is_tensor, namespace, slices, to_device, to_numpy
 from img2brain.errors import DataError, ShapeError
 
 Array = NDArray[np.float64]
 BLOCK = (1024, 1024)
+_RUN = 128  # rows whose squares are added up in float32
+_SQUARES = (1e-25, 1e30)  # sums of squares that float32 holds with all its digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +83,7 @@ class Moments:
         Y : array_like, shape (n_images, n_voxels)
             Responses, of any real type; a memory map is read once and never held whole.
         block : tuple of int
-            Images and voxels that are converted to float64 at a time.
+            Images and voxels that are worked on at a time.
         device : str
             Where to compute, and to keep the moments: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
 
@@ -101,7 +105,9 @@ class Moments:
         -----
         n_images x n_features x (n_features + n_voxels) multiplications. Centred by the pairwise update of Chan, Golub
         and LeVeque (1983): a block merges with the images before it by one more centred row, so that it costs nothing
-        beside the product itself.
+        beside the product itself. Where float32 holds both X and Y, NumPy takes the cross-products of a block in it,
+        which is twice as fast, and adds the blocks up in float64; the Gram matrix, which decides how well a problem can
+        be solved, is always in float64.
         """
         X, Y = _matching(np.asanyarray(X), np.asanyarray(Y))
         return cls.from_blocks(((X[rows], Y[rows]) for rows in slices(len(X), block[0])), block[1], device)
@@ -117,13 +123,14 @@ class Moments:
         blocks : iterable of (X, Y)
             At least one, of at least one row each, as `from_rows` takes them.
         width : int
-            Voxels that are converted to float64 at a time.
+            Voxels that are worked on at a time.
         device : str
             As for `from_rows`.
         """
         sums: Moments | None = None
+        scratch = _Scratch()
         for X, Y in blocks:
-            sums = (sums or cls._none(X.shape[1], Y.shape[1]).to(device))._add(X, Y, width)
+            sums = (sums or cls._none(X.shape[1], Y.shape[1]).to(device))._add(X, Y, width, scratch)
         if sums is None:
             raise ShapeError("Moments need at least one block of rows. Got none.")
         return _finite(sums)
@@ -178,40 +185,125 @@ class Moments:
         """Return the moments of a range of voxels, as views, or of those of a mask."""
         return replace(self, mean_y=self.mean_y[which], xy=self.xy[:, which], yy=self.yy[which])
 
-    def _add(self, X: NDArray[Any], Y: NDArray[Any], width: int) -> Moments:
+    def _add(self, X: NDArray[Any], Y: NDArray[Any], width: int, scratch: _Scratch) -> Moments:
         """Add rows to these sums in place; only the number and `mean_x` are new."""
-        xp, left = namespace(self.xx), empty((self.n_features, len(X) + 1), self.xx)
+        with np.errstate(over="ignore", invalid="ignore"):
+            Xc, mean_x = _centred(X, self.n, self.mean_x, empty((len(X) + 1, self.n_features), self.xx))
+        left = empty((self.n_features, len(Xc)), self.xx)
+        left[...] = Xc.T
+        is_narrow = not is_tensor(left) and all(np.can_cast(rows.dtype, np.float32) for rows in (X, Y))
+        narrow = _Narrow.of(left) if is_narrow else None
 
         def add(part: slice) -> None:
-            with np.errstate(over="ignore", invalid="ignore"):
-                Yc, self.mean_y[part] = _centred(Y[:, part], self.n, self.mean_y[part])
-                self.xy[:, part] += left @ Yc
-                self.yy[part] += xp.einsum("ij,ij->j", Yc, Yc)
+            with scratch.held() as memory, np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                if part.start == 0:  # here, since the threads of a product outside would go on spinning in here
+                    self.xx[...] += Xc.T @ Xc
+                if narrow is None or not self._add_narrow(narrow, Y[:, part], part, memory):
+                    Yc = empty((len(Xc), _width(part)), self.xx)
+                    _, mean = _centred(Y[:, part], self.n, self.mean_y[part], Yc)
+                    self._add_part(part, left @ Yc, mean, _squares(Yc))
 
-        with np.errstate(over="ignore", invalid="ignore"):
-            Xc, mean_x = _centred(X, self.n, self.mean_x)
-            self.xx[...] += Xc.T @ Xc
-            left[...] = Xc.T
         in_blocks(add, self.n_voxels, width, self.xx)
         return replace(self, n=self.n + len(X), mean_x=mean_x)
 
+    def _add_narrow(self, narrow: _Narrow, rows: NDArray[Any], part: slice, memory: _Memory) -> bool:
+        """Add some voxels by products in float32, unless float32 does not hold their squares."""
+        n_features, n_rows = narrow.left.shape
+        Yc, mean = _centred(rows, self.n, self.mean_y[part], memory.take("rows", (n_rows, _width(part)), np.float32))
+        squares = _squares(Yc)
+        if not _hold(squares, Yc):
+            return False
+        shape = n_features, _width(part)
+        product = np.matmul(narrow.left, Yc, out=memory.take("product", shape, np.float32))
+        xy = np.multiply(product, narrow.units, out=memory.take("xy", shape, np.float64))
+        self._add_part(part, xy, mean, squares)
+        return True
 
-def _centred(rows: NDArray[Any], n: int, mean: Array) -> tuple[Array, Array]:
+    def _add_part(self, part: slice, xy: Array, mean_y: Array, yy: Array) -> None:
+        self.xy[:, part] += xy
+        self.mean_y[part] = mean_y
+        self.yy[part] += yy
+
+
+@dataclass(frozen=True, eq=False)
+class _Narrow:
+    """Centred features in float32, in units of their own so that no product leaves its range."""
+
+    left: NDArray[np.float32]
+    units: Array
+
+    @classmethod
+    def of(cls, left: Array) -> _Narrow:
+        largest = np.abs(left).max(axis=1, initial=0.0, keepdims=True)
+        units = np.exp2(np.ceil(np.log2(np.where(largest > 0, largest, 1.0))))
+        return cls((left / units).astype(np.float32), units)
+
+
+class _Memory:
+    """Arrays that are used again and again, by name."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def take(self, name: str, shape: tuple[int, int], kind: Any) -> NDArray[Any]:
+        """Return an array of this shape with any content."""
+        size = shape[0] * shape[1]
+        if name not in self._arrays or self._arrays[name].size < size:
+            self._arrays[name] = np.empty(size, kind)
+        return self._arrays[name][:size].reshape(shape)
+
+
+class _Scratch:
+    """Memory for threads: the first touch of new memory can cost as much as the product that is written there."""
+
+    def __init__(self) -> None:
+        self._free: list[_Memory] = []
+
+    @contextmanager
+    def held(self) -> Iterator[_Memory]:
+        """Hand out memory that nobody else holds."""
+        memory = self._free.pop() if self._free else _Memory()
+        try:
+            yield memory
+        finally:
+            self._free.append(memory)
+
+
+def _width(part: slice) -> int:
+    return int(part.stop - part.start)
+
+
+def _centred(rows: NDArray[Any], n: int, mean: Array, centred: NDArray[Any]) -> tuple[NDArray[Any], Array]:
     """Centre rows on their own mean and append the row that merges them with `n` earlier ones; return also that mean.
 
     The first row is taken off before the mean, so that a constant column gives exact zeros.
     """
     m = len(rows)
-    centred = empty((m + 1, rows.shape[1]), mean)
     values = centred[:m]
     values[...] = beside(rows, mean)
     first = values[0] + 0.0
     values -= first
     offset = values.mean(axis=0)
     values -= offset
-    step = first + offset - mean
+    step = (first - mean) + offset
     centred[m] = math.sqrt(n * m / (n + m)) * step
-    return centred, mean + step * (m / (n + m)) if n else first + offset
+    return centred, mean + step * (m / (n + m))
+
+
+def _squares(centred: NDArray[Any]) -> Array:
+    """Add up the squares of each column: within a run of rows in their own type, the runs in float64."""
+    xp = namespace(centred)
+    total: Array = empty((centred.shape[1],), centred)
+    total[...] = 0.0
+    for run in slices(len(centred), _RUN):
+        total += xp.einsum("ij,ij->j", centred[run], centred[run])
+    return total
+
+
+def _hold(squares: Array, centred: NDArray[np.float32]) -> bool:
+    """Tell whether float32 holds the squares of all columns: constant ones, and ones of a usual size."""
+    unusual = ~((squares > _SQUARES[0]) & (squares < _SQUARES[1]))
+    return not (unusual.any() and centred[:, unusual].any())
 
 
 def _matching(X: NDArray[Any], Y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from img2brain.confirm import BestLayers, Confirmation
+from img2brain.controls import Controls, MakeBank
 from img2brain.datasets._base import Dataset, Split
 from img2brain.datasets._images import find_images
 from img2brain.errors import DataError
 from img2brain.features.bank import FeatureBank
-from img2brain.metrics.pearson import pearson
 from img2brain.model import EncodingModel
+from img2brain.refit import Refit
 from img2brain.regressors._base import Regressor
-from img2brain.result import summarise
-from img2brain.spec import REGRESSORS, TrialSpec
+from img2brain.spec import TrialSpec
 from img2brain.store import Home
 from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.registry import Registered, Registry
+from img2brain.tracking.registry import CONFIRMATION, Registered, Registry
 from img2brain.tracking.tracker import REGISTERED, Tracker
-
-F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -61,15 +59,26 @@ class Publisher:
         Its rows.
     n_components : int
         The size that the components are stored at.
+    make_bank : callable
+        From a network to its features of the same images, for the controls.
     """
 
-    def __init__(self, dataset: Dataset, split: Split, n_components: int) -> None:
+    def __init__(self, dataset: Dataset, split: Split, n_components: int, make_bank: MakeBank) -> None:
         self._dataset = dataset
         self._split = split
         self._n_components = n_components
+        development = dataset.development(split)
+        self.refit = Refit(development, split, n_components)
+        self.controls = Controls(development, split, n_components, make_bank)
 
     def publish(
-        self, spec: TrialSpec, validation_r: float, run_id: str, bank: FeatureBank, tracker: Tracker
+        self,
+        spec: TrialSpec,
+        validation_r: float,
+        run_id: str,
+        bank: FeatureBank,
+        tracker: Tracker,
+        best_layers: Callable[[], BestLayers | None] = lambda: None,
     ) -> Published:
         """Refit a trial, score it once on the confirmation rows, register it, and crown it where it beats the champion.
 
@@ -85,6 +94,8 @@ class Publisher:
             Features of its backbone.
         tracker : Tracker
             Where it is tracked.
+        best_layers : callable, optional
+            Chooses the best layer of each voxel, asked for where there are confirmation rows.
 
         Returns
         -------
@@ -92,33 +103,17 @@ class Publisher:
         """
         registry = Registry(tracker.store)
         present = next((item for item in registry.versions(self._dataset.name) if item.run_id == run_id), None)
-        registered = present or self._register(spec, validation_r, run_id, bank, tracker, registry)
+        registered = present or self._register(spec, validation_r, run_id, bank, tracker, registry, best_layers)
         with tracker.store.lock:
             is_champion, reason = self._crown(registered, registry)
         tracker.tag(run_id, {REGISTERED: f"{registered.name} v{registered.version}"})
         return Published(registered, is_champion, registered.score("confirmation"), reason)
 
-    def refit(self, spec: TrialSpec, bank: FeatureBank) -> tuple[Regressor, F64]:
-        """Fit a trial's regressor to all development rows, and predict the confirmation rows.
-
-        Returns
-        -------
-        regressor : Regressor
-            Fitted to components that were fitted to the same rows.
-        predictions : ndarray (n_confirmation, n_voxels)
-        """
-        rows = self._split.development
-        scores = bank.components(spec.layer, rows, self._n_components).leading(spec.n_components).scores
-        responses = self._dataset.development(self._split).responses(rows)
-        regressor: Regressor = REGRESSORS[spec.regressor](**spec.parameters).fit(scores[rows], responses)
-        confirmation = scores[self._split.confirmation]
-        return regressor, regressor.predict(confirmation) if len(confirmation) else np.empty((0, responses.shape[1]))
-
     def model(
         self, spec: TrialSpec, regressor: Regressor, bank: FeatureBank, scores: dict[str, float]
     ) -> EncodingModel:
         """Assemble the model that maps images to responses."""
-        network, tensors = bank.backbone.export(spec.layer)
+        network, tensors = bank.export(spec.layer)
         axes = bank.axes(spec.layer, self._split.development, self._n_components).leading(spec.n_components)
         about = {
             "dataset": self._dataset.name,
@@ -133,27 +128,39 @@ class Publisher:
         return EncodingModel(spec, network, tensors, axes, regressor, about, bank.precision)
 
     def _register(
-        self, spec: TrialSpec, validation_r: float, run_id: str, bank: FeatureBank, tracker: Tracker, registry: Registry
+        self,
+        spec: TrialSpec,
+        validation_r: float,
+        run_id: str,
+        bank: FeatureBank,
+        tracker: Tracker,
+        registry: Registry,
+        best_layers: Callable[[], BestLayers | None],
     ) -> Registered:
         regressor, predictions = self.refit(spec, bank)
         scores = {"validation_median_r": validation_r, "confirmation_median_r": math.nan}
-        if len(predictions):
-            responses = self._dataset.confirmation(self._split)
-            accuracy = pearson(responses, predictions)
-            summary = summarise(accuracy, int((np.ptp(responses, axis=0) == 0).sum()))
-            scores["confirmation_median_r"] = summary["median_r"]
-            tracker.log_confirmation(run_id, summary, accuracy)
-        tags = {name: repr(value) for name, value in scores.items()}
-        tags |= {
+        tags = {
             "img2brain.rows": tracker.study.rows_digest,
             "trained": str(bank.facts["trained"]),
             "trial": spec.label,
         }
+        if len(predictions):
+            confirmation = Confirmation(self._dataset, self._split)
+            report = confirmation.report(predictions, validation_r, self.controls.of(spec, bank), best_layers())
+            scores["confirmation_median_r"] = report.summary["median_r"]
+            before = registry.confirmations(confirmation.digest, run_id)
+            tracker.log_confirmation(run_id, report, before + 1)
+            tags[CONFIRMATION] = confirmation.digest
+        tags |= {name: repr(value) for name, value in scores.items()}
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
             folder.mkdir()
-            self.model(spec, regressor, bank, scores).save(folder)
-            return registry.register(self._dataset.name, folder, run_id, self._dataset.n_voxels, tags)
+            model = self.model(spec, regressor, bank, scores)
+            model.save(folder)
+            n_features = len(model.axes.axes) if model.takes_features else None
+            return registry.register(
+                self._dataset.name, folder, run_id, self._dataset.n_voxels, tags, n_features=n_features
+            )
 
     def _crown(self, registered: Registered, registry: Registry) -> tuple[bool, str]:
         """Compare with the present champion, on the same rows or not at all."""
@@ -210,7 +217,8 @@ def predict_to_file(
     model : EncodingModel
         See `load_model`.
     images : sequence of Path
-        Files, or folders that stand for their images in the order of their names.
+        Files, or folders that stand for their images in the order of their names; for a model of features that came
+        with the data, ``.npy`` files of them.
     out : Path
         The file to write; it is there whole or not at all.
     device : str
@@ -229,8 +237,11 @@ def predict_to_file(
         raise DataError(f"The file to write must end in .npy. Got {out}.")
     if not out.parent.is_dir():
         raise DataError(f"The folder of the file to write must exist. Got {out}.")
-    paths = [path for image in images for path in (find_images(image) if image.is_dir() else [image])]
-    predictions = model.predict(paths, device=device)
+    if model.takes_features:
+        predictions = np.concatenate([model.predict(path) for path in images])
+    else:
+        paths = [path for image in images for path in (find_images(image) if image.is_dir() else [image])]
+        predictions = model.predict(paths, device=device)
     unfinished = out.with_name(f".{out.name}.unfinished.npy")
     try:
         np.save(unfinished, predictions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class TrialResult:
         The fitted regressor.
     timings : mapping of str to float
         Seconds by stage, such as ``fit_s``.
+    region_medians : mapping of str to float
+        Median r over the voxels of each region of interest.
     """
 
     spec: TrialSpec
@@ -38,6 +40,7 @@ class TrialResult:
     n_silent: int
     estimator: Any
     timings: Mapping[str, float]
+    region_medians: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def summary(self) -> dict[str, float]:

@@ -55,18 +55,24 @@ class SplitSpec(Spec):
     confirmation : float
         Fraction of the rows kept out of the search. Without effect where the dataset brings test responses: they
         confirm.
+    folds : int, optional
+        In place of one validation part: so many parts of the development rows take turns to validate, with components,
+        centring and regressor fitted to the others each time.
     """
 
     preset: Literal["img2brain-2023"] | None = None
     seed: Seed = 0
     validation: Real = Field(default=0.2, gt=0, lt=1)
     confirmation: Real = Field(default=0.1, ge=0, lt=1)
+    folds: Annotated[Whole, Field(ge=2)] | None = None
 
     @model_validator(mode="after")
-    def _preset_stands_alone(self) -> Self:
+    def _one_way_to_split(self) -> Self:
         others = self.model_fields_set - {"preset"}
         if self.preset and others:
             raise ValueError(f"the preset {self.preset!r} fixes the rows: leave out {', '.join(sorted(others))}")
+        if self.folds and "validation" in self.model_fields_set:
+            raise ValueError("'folds' take turns to validate: leave out 'validation'")
         return self
 
 

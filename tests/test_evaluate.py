@@ -14,6 +14,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from img2brain.errors import FitError
 from img2brain.spec import TrialSpec
 from img2brain.store import Home
+from img2brain.study.runner import run_study
 from img2brain.study.setting import Setting, make_ready
 
 if TYPE_CHECKING:
@@ -83,3 +84,48 @@ def test_voxels_that_are_silent_in_the_validation_rows_are_counted(
     assert np.isnan(result.scores[3])
     assert np.isfinite(np.delete(result.scores, 3)).all()
     assert result.median_r == pytest.approx(np.median(np.delete(result.scores, 3)))
+
+
+@pytest.mark.parametrize(
+    ("regressor", "parameters", "reference"),
+    [
+        ("ridge", {"alpha": 100.0}, Ridge(alpha=100.0)),
+        ("ridge_cv", {"alphas": (10.0, 1e3, 1e5), "cv": 3}, RidgeCV((10.0, 1e3, 1e5), cv=KFold(3))),
+        ("k_neighbors", {"n_neighbors": 4}, KNeighborsRegressor(n_neighbors=4)),
+    ],
+)
+def test_folds_are_fitted_apart_and_scored_together(
+    finished: Finished,
+    make_spec: MakeSpec,
+    spec: TrialSpec,
+    regressor: str,
+    parameters: dict[str, Any],
+    reference: Any,
+) -> None:
+    setting = make_ready(make_spec(split={"seed": 3, "folds": 4}), Home(finished.home))
+    setting.extract()
+    trial = spec.model_copy(update={"regressor": regressor, "parameters": parameters})
+    evaluator, split = setting.evaluator(), setting.split
+    assert len(split.folds) == 4
+    assert sorted(split.scored) == split.development.tolist()
+    responses = setting.dataset.development(split).responses
+    bank, predictions = setting.bank(trial), []
+    for fold in split.folds:
+        assert not set(fold.train) & set(fold.validation)
+        found = bank.components(trial.layer, fold.train, setting.n_components).leading(8).scores.astype(np.float64)
+        np.testing.assert_allclose(found[fold.train].mean(axis=0), 0, atol=1e-4 * np.abs(found).max())
+        reference.fit(found[fold.train], responses(fold.train).astype(np.float64))
+        predictions.append(reference.predict(found[fold.validation]))
+    together = np.concatenate(predictions)
+    true = responses(split.scored)
+    expected = [pearsonr(together[:, i], true[:, i]).statistic for i in range(20)]
+    result = evaluator.evaluate(trial)
+    np.testing.assert_allclose(result.scores, expected, atol=1e-5)
+    np.testing.assert_allclose(evaluator.predict(trial)[1], together, atol=1e-4 * np.abs(together).max())
+    assert result.region_medians.keys() == setting.dataset.rois.keys()
+
+
+def test_a_study_in_folds_runs_to_its_end(make_spec: MakeSpec, finished_copy: Path) -> None:
+    outcome = run_study(make_spec(split={"seed": 3, "folds": 4}, trials=4), finished_copy)
+    assert outcome.published is not None
+    assert np.isfinite(outcome.published.confirmation_median_r)

@@ -105,8 +105,26 @@ def test_a_memory_map_of_any_type_is_read_as_float64(tmp_path: Path, dtype: str)
     np.save(tmp_path / "Y.npy", Y)
     mapped = np.load(tmp_path / "Y.npy", mmap_mode="r", allow_pickle=False)
     moments = Moments.from_rows(X.astype(np.float32), mapped, block=(16, 3))
-    same(moments, plainly(X.astype(np.float32), Y))
+    same(moments, plainly(X.astype(np.float32), Y), rtol=1e-6)
     assert {getattr(moments, field.name).dtype for field in fields(Moments)[1:]} == {np.dtype(np.float64)}
+
+
+@pytest.mark.parametrize("unit", [1e-36, 1e-13, 1.0, 1e13, 1e36])
+def test_float32_rows_lose_less_than_their_own_rounding(unit: float) -> None:
+    rng = np.random.default_rng(0)
+    X = (rng.standard_normal((3000, 5)) * [1e-30, 1e-3, 1.0, 1e3, 1e30] + 1e-30).astype(np.float32)
+    Y = (unit * (X[:, [2]] + rng.standard_normal((3000, 9)) + 10)).astype(np.float32)
+    Y[:, 4] = Y[0, 4]
+    found, exact = Moments.from_rows(X, Y), plainly(X, Y)
+    norms = np.sqrt(exact.xx.diagonal()[:, None] * exact.yy)
+    np.testing.assert_allclose(found.xx, exact.xx, rtol=1e-12, atol=1e-12 * float(np.abs(exact.xx).min()))
+    np.testing.assert_allclose(
+        found.xy / np.where(norms > 0, norms, 1.0), exact.xy / np.where(norms > 0, norms, 1.0), atol=1e-7
+    )
+    np.testing.assert_allclose(found.yy, exact.yy, rtol=1e-6)
+    np.testing.assert_allclose(found.mean_y, exact.mean_y, rtol=1e-6)
+    assert found.yy[4] == 0.0
+    assert not found.xy[:, 4].any()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ Examples
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +27,7 @@ from img2brain.backbones._fast import accelerated
 from img2brain.backbones._graph import Extractor, build_extractor, graph_nodes, resolve, spread
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._random import filled_by
-from img2brain.backbones._weights import Weights, digest_of, parse_weights
+from img2brain.backbones._weights import UNTRAINED, Weights, digest_of, parse_weights
 from img2brain.catalog import Catalog
 from img2brain.errors import ModelError, UnknownComponentError
 
@@ -38,6 +39,7 @@ __all__ = [
     "RestoredBackbone",
     "accelerated",
     "backbone_names",
+    "build_fresh",
     "check_request",
     "curated_layers",
     "layer_names",
@@ -148,6 +150,18 @@ def load_backbone(name: str, weights: str, preprocessing: str = "weights") -> Ba
         options=options,
         label=request.label,
     )
+
+
+def build_fresh(backbone: Backbone, seed: int) -> Backbone:
+    """Build the same network with fresh random weights of its own scheme, as torch draws them: fast, not frozen.
+
+    The global generator of torch stays untouched.
+    """
+    library = _library(backbone.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = library.build(backbone.name, backbone.options).eval().requires_grad_(False)
+    return replace(backbone, network=network, weights=f"fresh:{seed}", trained=UNTRAINED, weights_digest="")
 
 
 def restore(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> RestoredBackbone:

@@ -18,6 +18,7 @@ COMMANDS = {
     "study": ("study", "study"),
     "model": ("model", "model"),
     "leaderboard": ("leaderboard", "leaderboard"),
+    "compare": ("compare", "compare"),
     "ui": ("ui", "ui"),
 }
 

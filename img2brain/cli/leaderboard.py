@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from img2brain.cli._options import home_option
 
+if TYPE_CHECKING:
+    from img2brain.leaderboard.rows import Row
+
+_REGION_COLUMNS = (
+    *("model", "region", "n_voxels", "median_r", "low", "high", "ceiling_median_r", "normalised_median_r"),
+    *("control_untrained_median_r", "control_shuffled_median_r"),
+)
 _dataset_option = click.option("--dataset", help="One dataset's trials only, by its name.")
 
 
@@ -31,7 +40,7 @@ def show_command(dataset: str | None, most: int, home: Path) -> None:
       img2brain leaderboard show --dataset v4-210224
     """
     from img2brain.leaderboard.collect import collect
-    from img2brain.leaderboard.rows import boards
+    from img2brain.leaderboard.rows import boards, printable
     from img2brain.leaderboard.table import as_text, ranked
     from img2brain.store import Home
 
@@ -42,7 +51,11 @@ def show_command(dataset: str | None, most: int, home: Path) -> None:
     for board in boards(rows):
         table = ranked(board)
         click.echo(board[0].board)
+        for line in _confirmed(board):
+            click.echo(line)
         click.echo(as_text(table.head(most), width))
+        for note in dict.fromkeys(row.note for row in board if row.note):
+            click.echo(printable(f"note: {note}"))
         click.echo(f"{len(table)} trials\n")
 
 
@@ -64,3 +77,67 @@ def build_command(folder: Path, dataset: str | None, home: Path) -> None:
     built = datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
     for path in page.build(collect(Home(home), dataset), folder, built=built):
         click.echo(path)
+
+
+@leaderboard.command("reference")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="A folder to build the page in.")
+def reference_command(out: Path | None) -> None:
+    """Show the predecessor's published results, with what is known of them.
+
+    \b
+    Example:
+      img2brain leaderboard reference
+    """
+    from img2brain.leaderboard import page
+    from img2brain.leaderboard.predecessor import CAVEAT, reference_rows
+    from img2brain.leaderboard.table import as_text, ranked
+
+    rows = reference_rows()
+    click.echo(as_text(ranked(rows)))
+    click.echo(f"note: {CAVEAT}")
+    for row in rows:
+        if row.note != CAVEAT:
+            click.echo(f"note: {row.backbone} {row.layer}: {row.note.removeprefix(CAVEAT).lstrip('; ')}")
+    if out is not None:
+        for path in page.build(rows, out, title="The predecessor's results"):
+            click.echo(path)
+
+
+@leaderboard.command("import-predecessor")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@home_option
+def import_command(folder: Path, home: Path) -> None:
+    """Read the predecessor's published CSV files into rows with the scores of every voxel.
+
+    \b
+    Example:
+      img2brain leaderboard import-predecessor published
+    """
+    from img2brain.leaderboard.predecessor import DATASET, import_predecessor
+    from img2brain.store import Home
+
+    published = import_predecessor(folder, Home(home))
+    for item in published:
+        if item.note:
+            click.echo(f"{item.entry.backbone} {item.entry.layer} {item.entry.regressor}: {item.note}")
+    click.echo(f"{len(published)} results: img2brain leaderboard show --dataset {DATASET} --most {len(published)}")
+
+
+def _confirmed(board: list[Row]) -> Iterator[str]:
+    """Tell what the confirmation rows say of the published models, a block of lines each."""
+    from img2brain.leaderboard.confirmed import confirmed_rows, heading, region_table, summary_table
+    from img2brain.leaderboard.rows import printable
+
+    rows = confirmed_rows(board)
+    if not rows:
+        return
+    yield f"Published models, on {heading(rows)}"
+    for line in summary_table(rows).to_dict("records"):
+        place = f"{line.pop('rank')}. ".lstrip(". ")
+        yield printable(f"  {place}{line.pop('model')}: " + line.pop("confirmation r [95 %]"))
+        yield from (printable(f"     {name}: {text}") for name, text in line.items() if text)
+    regions = region_table(rows)
+    if len(regions):
+        shown = [name for name in _REGION_COLUMNS if name in regions]
+        yield from (printable(f"  {line}") for line in regions[shown].round(4).to_string(index=False).splitlines())
+    yield ""

@@ -34,8 +34,13 @@ class Dataset(ABC):
     ----------
     name, unit, subject : str
         What it is called, the unit of the responses, and whose they are.
+    source : str
+        Name of the folder, or the like, that it was read from.
     images : tuple of Path
         All images that have responses: the training images in lexicographic order of file names, then the test images.
+        Empty for a dataset that brings features in place of images.
+    features : mapping of str to ndarray (n_images, n_features)
+        Feature matrices that came with the data, in the order of the images.
     n_training, n_test : int
         How many of `images` are training and test images.
     test_images : tuple of Path
@@ -53,7 +58,9 @@ class Dataset(ABC):
     name: str
     unit: str
     subject: str
+    source: str
     images: tuple[Path, ...]
+    features: Mapping[str, Array]
     n_training: int
     n_test: int
     test_images: tuple[Path, ...]
@@ -73,6 +80,11 @@ class Dataset(ABC):
     @abstractmethod
     def where(self, row: int) -> str:
         """Say where the responses of a row are kept, for messages."""
+
+    @property
+    def n_images(self) -> int:
+        """Number of images that have responses."""
+        return self.n_training + self.n_test
 
     @cached_property
     def image_digests(self) -> tuple[str, ...]:
@@ -94,16 +106,39 @@ class Dataset(ABC):
     def development(self, split: Split) -> Development:
         """Hand out the development rows: all that a search may see."""
         allowed = self._checked(split.development)
-        return Development(rows=_frozen(allowed), n_voxels=self.n_voxels, _read=_Guarded(self._responses, allowed))
+        rois = {name: _frozen(voxels) for name, voxels in self.rois.items()}
+        return Development(_frozen(allowed), self.n_voxels, rois, _read=_Guarded(self._responses, allowed))
 
     def confirmation(self, split: Split) -> NDArray[np.float64]:
         """Read the responses of the confirmation rows, float64 (n_confirmation, n_voxels). For publishing alone."""
         return self._responses(self._checked(split.confirmation)).astype(np.float64, copy=False)
 
+    def confirmation_repeats(self, split: Split) -> Array | None:
+        """Read single repeats of the confirmation rows (n_confirmation, n_repeats, n_voxels). For publishing alone.
+
+        Returns
+        -------
+        ndarray or None
+            NaN where a repeat is missing; None where the dataset has no repeats of these rows.
+        """
+        return self._repeats(self._checked(split.confirmation))
+
+    def confirmation_counts(self, split: Split) -> NDArray[np.int64] | None:
+        """Read how many repeats the responses of the confirmation rows are means of, or None where that is not told."""
+        return self._counts(self._checked(split.confirmation))
+
+    def _repeats(self, rows: Rows) -> Array | None:
+        """Read the repeats of valid rows, where there are any."""
+        return None
+
+    def _counts(self, rows: Rows) -> NDArray[np.int64] | None:
+        """Read the number of repeats of valid rows, where it is told."""
+        return None
+
     def _checked(self, rows: Rows) -> Rows:
-        outside = rows[(rows < 0) | (rows >= len(self.images))]
+        outside = rows[(rows < 0) | (rows >= self.n_images)]
         if len(outside):
-            raise DataError(f"The rows of {self.name!r} must lie in 0..{len(self.images) - 1}. Got {outside[0]}.")
+            raise DataError(f"The rows of {self.name!r} must lie in 0..{self.n_images - 1}. Got {outside[0]}.")
         return rows
 
 
@@ -117,10 +152,13 @@ class Development:
         The development rows, sorted and unchangeable.
     n_voxels : int
         Number of voxels.
+    rois : mapping of str to ndarray of intp
+        Voxel indices by region of interest.
     """
 
     rows: Rows
     n_voxels: int
+    rois: Mapping[str, Rows]
     _read: Callable[[Rows], Array] = field(repr=False)
 
     def responses(self, rows: Rows) -> Array:
@@ -201,6 +239,12 @@ class _Shuffled(Dataset):
     def _responses(self, rows: Rows) -> Array:
         return self._dataset._responses(self._order[rows])
 
+    def _repeats(self, rows: Rows) -> Array | None:
+        return self._dataset._repeats(self._order[rows])
+
+    def _counts(self, rows: Rows) -> NDArray[np.int64] | None:
+        return self._dataset._counts(self._order[rows])
+
     def _arrays(self) -> Mapping[str, Array]:
         return {**self._dataset._arrays(), "shuffled": self._order}
 
@@ -242,7 +286,7 @@ def require_finite(dataset: Dataset) -> None:
     -----
     One pass over all responses, in blocks of some 16 MB.
     """
-    shape = (len(dataset.images), dataset.n_voxels)
+    shape = (dataset.n_images, dataset.n_voxels)
     scan = Scan(lambda start, stop: dataset._responses(np.arange(start, stop)), shape)
     if scan.first_bad:
         raise DataError(not_finite(dataset.where(scan.first_bad[0]), scan.first_bad[1], scan.n_bad))

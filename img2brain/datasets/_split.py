@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,13 @@ _PRESET_SEED = 224
 _LEAST = 2  # a correlation needs two rows
 
 
+class Fold(NamedTuple):
+    """Rows that a trial is fitted to, and rows that it is scored on."""
+
+    train: Rows
+    validation: Rows
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """Row numbers into `Dataset.images`, in three parts that share none.
@@ -28,6 +36,8 @@ class Split:
         The development rows: the search sees them.
     confirmation : ndarray of intp
         The rows that only publishing reads. May be empty.
+    held_out : tuple of ndarray of intp
+        The parts of `train` that take turns to validate, where there is no validation part: each row in one of them.
 
     Raises
     ------
@@ -38,11 +48,26 @@ class Split:
     train: Rows
     validation: Rows
     confirmation: Rows
+    held_out: tuple[Rows, ...] = ()
 
     def __post_init__(self) -> None:
         rows, counts = np.unique(np.concatenate([self.train, self.validation, self.confirmation]), return_counts=True)
         if (counts > 1).any():
             raise SpecError(f"A split must hold each row once. Got row {rows[counts > 1][0]} twice.")
+        if self.held_out and not np.array_equal(np.sort(np.concatenate(self.held_out)), np.sort(self.train)):
+            raise SpecError("The parts that take turns to validate must hold each training row once.")
+
+    @cached_property
+    def folds(self) -> tuple[Fold, ...]:
+        """What a trial is fitted to and scored on: one pair, or as many as parts take turns."""
+        if not self.held_out:
+            return (Fold(self.train, self.validation),)
+        return tuple(Fold(np.setdiff1d(self.train, rows), rows) for rows in self.held_out)
+
+    @cached_property
+    def scored(self) -> Rows:
+        """The rows that a trial is scored on, fold after fold."""
+        return np.concatenate([fold.validation for fold in self.folds])
 
     @cached_property
     def development(self) -> Rows:
@@ -51,8 +76,9 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the three parts, each in its order."""
+        """Digest of all parts, each in its order."""
         parts = {"train": self.train, "validation": self.validation, "confirmation": self.confirmation}
+        parts |= {f"held out {number}": rows for number, rows in enumerate(self.held_out)}
         return digest.of_arrays({name: rows.astype(np.int64) for name, rows in parts.items()})
 
 
@@ -87,8 +113,9 @@ def split_rows(spec: SplitSpec, n_training: int, n_test: int = 0) -> Split:
     test = np.arange(n_training, n_training + n_test, dtype=np.intp)
     split = _preset(n_training, test) if spec.preset else _seeded(spec, n_training, test)
     wants_confirmation = n_test > 0 or (spec.preset is None and spec.confirmation > 0)
-    _require_rows("train", split.train)
-    _require_rows("validation", split.validation)
+    for fold in split.folds:
+        _require_rows("train", fold.train)
+        _require_rows("validation", fold.validation)
     if wants_confirmation:
         _require_rows("confirmation", split.confirmation)
     return split
@@ -103,6 +130,11 @@ def _preset(n_training: int, test: Rows) -> Split:
 def _seeded(spec: SplitSpec, n_training: int, test: Rows) -> Split:
     rows = np.random.RandomState(spec.seed).permutation(n_training).astype(np.intp)
     n_confirmation = 0 if len(test) else round(spec.confirmation * n_training)
+    if spec.folds:
+        confirmation, development = np.split(rows, [n_confirmation])
+        held_out = tuple(np.sort(part) for part in np.array_split(development, spec.folds))
+        none = np.empty(0, dtype=np.intp)
+        return Split(np.sort(development), none, test if len(test) else np.sort(confirmation), held_out)
     n_validation = round(spec.validation * (n_training - n_confirmation))
     confirmation, validation, train = np.split(rows, [n_confirmation, n_confirmation + n_validation])
     return Split(np.sort(train), np.sort(validation), test if len(test) else np.sort(confirmation))

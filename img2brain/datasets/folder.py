@@ -30,6 +30,8 @@ class Part:
     images: tuple[Path, ...] = ()
     responses: Array = field(default_factory=lambda: _NONE)
     repeats: Array | None = None
+    counts: Array | None = None
+    features: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass
@@ -53,8 +55,10 @@ class FolderDataset(Dataset):
     ::
 
         trainingIMG/*.jpg|png      testIMG/*.jpg|png             the i-th row belongs to the i-th image by file name
+        trainingFeatures/*.npy     testFeatures/*.npy            optional, (images, features) each; images may then lack
         trainingfMRI/training.npy  testfMRI/test.npy             (images, voxels); the test part is optional
         trainingfMRI/training_repeats.npy, testfMRI/test_repeats.npy   optional, (images, repeats, voxels), NaN = none
+        trainingfMRI/training_counts.npy, testfMRI/test_counts.npy     optional, (images,), repeats that were averaged
         rois.json                  optional, name -> voxel indices or a mask of true and false
         ncsnr.npy, noise_ceiling.npy   optional, (voxels,)
         dataset.toml               optional: name, unit, subject
@@ -64,6 +68,8 @@ class FolderDataset(Dataset):
 
     def __init__(self, contents: Contents) -> None:
         training, test = contents.training, contents.test
+        self.source = contents.root.resolve().name
+        self.features = _joined(training.features, test.features if len(test.responses) else {})
         self.name, self.unit, self.subject = contents.about.name, contents.about.unit, contents.about.subject
         self.n_training, self.n_voxels = training.responses.shape
         self.n_test = len(test.responses)
@@ -102,6 +108,31 @@ class FolderDataset(Dataset):
         release(training, test)
         return out
 
+    def _repeats(self, rows: Rows) -> Array | None:
+        found = self._part_of(rows)
+        if found is None or found[0].repeats is None:
+            return None
+        part, places = found
+        assert part.repeats is not None, "looked at above"
+        repeats: Array = part.repeats[places].astype(float_type(part.repeats), copy=False)
+        release(part.repeats)
+        return repeats
+
+    def _counts(self, rows: Rows) -> NDArray[np.int64] | None:
+        found = self._part_of(rows)
+        if found is not None and found[0].counts is not None:
+            return np.asarray(found[0].counts[found[1]], dtype=np.int64)
+        repeats = self._repeats(rows)
+        return None if repeats is None else (~np.isnan(repeats)).any(axis=2).sum(axis=1)
+
+    def _part_of(self, rows: Rows) -> tuple[Part, Rows] | None:
+        """Return the part that some rows are all in, and their places there."""
+        if (rows < self.n_training).all():
+            return self._contents.training, rows
+        if (rows >= self.n_training).all():
+            return self._contents.test, rows - self.n_training
+        return None
+
     def _arrays(self) -> Mapping[str, Array]:
         contents = self._contents
         arrays = {
@@ -109,9 +140,12 @@ class FolderDataset(Dataset):
             "training_repeats": contents.training.repeats,
             "test": contents.test.responses if self.n_test else None,
             "test_repeats": contents.test.repeats,
+            "training_counts": contents.training.counts,
+            "test_counts": contents.test.counts,
             "ncsnr": self.ncsnr,
             "noise_ceiling": self.noise_ceiling,
             **{f"roi {name}": voxels.astype(np.int64) for name, voxels in self.rois.items()},
+            **{f"features {name}": matrix for name, matrix in self.features.items()},
         }
         return {name: array for name, array in arrays.items() if array is not None}
 
@@ -153,7 +187,8 @@ def read_contents(root: Path, guard: Guard) -> Contents:
 
 def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> Part:
     part, folder, file = Part(), image_folder(root, name), responses_file(root, name)
-    if required or folder.exists():
+    given = root / f"{name}Features"
+    if folder.exists() or (required and not given.exists()):
         with guard():
             part.images = find_images(folder)
     if required or file.exists():
@@ -161,13 +196,20 @@ def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> Part:
             part.responses = open_array(file, ("images", "voxels"))
     if not part.responses.size:
         return part
-    if part.images or not folder.exists():
+    if part.images or not (folder.exists() or given.exists()):
         with guard():
             _require_one_row_each(file, part.responses, folder, part.images)
+    for path in sorted(given.glob("*.npy")):
+        with guard():
+            part.features = {**part.features, path.stem: _open_features(path, file, part.responses)}
     repeats = responses_file(root, name, "_repeats")
     if repeats.exists():
         with guard():
             part.repeats = _open_repeats(repeats, file, part.responses)
+    counts = responses_file(root, name, "_counts")
+    if counts.exists():
+        with guard():
+            part.counts = _open_counts(counts, file, part.responses)
     return part
 
 
@@ -187,6 +229,39 @@ def _open_repeats(path: Path, file: Path, responses: Array) -> Array:
             f"Got shapes {repeats.shape} and {responses.shape}."
         )
     return repeats
+
+
+def _open_features(path: Path, file: Path, responses: Array) -> Array:
+    features = open_array(path, ("images", "features"))
+    if len(features) != len(responses):
+        raise ShapeError(
+            f"{str(path)!r} must have the images of {str(file)!r}. Got shapes {features.shape} and {responses.shape}."
+        )
+    if not np.isfinite(features).all():
+        raise DataError(f"{str(path)!r} must be finite. It is not.")
+    return features
+
+
+def _joined(training: Mapping[str, Array], test: Mapping[str, Array]) -> dict[str, Array]:
+    """Stack the features of the training and the test images, where there are any."""
+    if not test:
+        return dict(training)
+    for name, matrix in training.items():
+        if name not in test or test[name].shape[1] != matrix.shape[1]:
+            found = test[name].shape if name in test else "none"
+            raise ShapeError(f"The features {name!r} must be as many for test images, {matrix.shape[1]}. Got {found}.")
+    return {name: np.concatenate([matrix, test[name]]) for name, matrix in training.items()}
+
+
+def _open_counts(path: Path, file: Path, responses: Array) -> Array:
+    counts = open_array(path, ("images",))
+    if len(counts) != len(responses):
+        raise ShapeError(
+            f"{str(path)!r} must have the images of {str(file)!r}. Got shapes {counts.shape} and {responses.shape}."
+        )
+    if counts.dtype.kind not in "iu" or (counts < 1).any():
+        raise DataError(f"{str(path)!r} must hold whole numbers of repeats, at least 1.")
+    return counts
 
 
 def _read_voxels(contents: Contents, guard: Guard) -> None:

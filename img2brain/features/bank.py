@@ -18,10 +18,12 @@ import torchvision
 from img2brain import digest
 from img2brain.backbones import accelerated, curated_layers, load_backbone
 from img2brain.backbones._base import Backbone
+from img2brain.backbones._weights import UNTRAINED
 from img2brain.errors import StoreError
 from img2brain.features import pca
 from img2brain.features.activations import Activations, InMemory, OnDisk, Rows
 from img2brain.features.extract import Precision, activations, find_batch_size, find_device, find_precision
+from img2brain.features.freshness import freshness
 from img2brain.features.pca import Axes, Components, Compressed
 from img2brain.progress import track
 from img2brain.spec import BackboneSpec
@@ -29,6 +31,7 @@ from img2brain.store import Store
 
 log = logging.getLogger(__name__)
 
+UNTRAINED_BY_ITS_ACTIVATIONS = "untrained (by its activations)"
 _VERSION = 3  # of the numbers: raised where a change of code changes them
 _MEMORY_BYTES = 4 << 30  # the most that activations take of a computer's memory, and no more than a quarter of it
 
@@ -83,13 +86,17 @@ class FeatureBank:
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
-        """What is known of the network without loading it again: digests, and whether it is trained."""
+        """What is known of the network without loading it again: digests, and whether it is trained.
+
+        One that claims to be is compared with fresh initialisations (see `freshness`).
+        """
         key = {
             "backbone": self.spec.name,
             "source": _source(self.spec.weights),
             "preprocessing": self.spec.preprocessing,
             "torchvision": torchvision.__version__,
             "version": _VERSION,
+            "checked": "activations",
         }
         entry = self._store.get_or_compute("networks", key, self._write_facts)
         facts: Mapping[str, Any] = json.loads((entry / "network.json").read_text(encoding="utf-8"))
@@ -99,6 +106,10 @@ class FeatureBank:
     def precision(self) -> Precision:
         """What the network computes in: ``"bfloat16"`` or ``"float32"``."""
         return "bfloat16" if self._dtype == torch.bfloat16 else "float32"
+
+    def export(self, layer: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Give what a saved model needs to compute a layer: configuration and parameters (see `Backbone.export`)."""
+        return self.backbone.export(layer)
 
     def prepare(self, rows: Rows, n_components: int) -> None:
         """Compute what is missing of all layers, in one pass over the images.
@@ -194,11 +205,14 @@ class FeatureBank:
         return self._layer_key(layer) | {"rows": rows_digest, "n_components": n_components}
 
     def _write_facts(self, folder: Path) -> None:
+        claims_training = self.backbone.trained != UNTRAINED
+        found = freshness(self.backbone) if claims_training else None
         facts = {
+            "distances": found.distances if found else {},
             "label": self.backbone.label,
             "weights_digest": self.backbone.weights_digest,
             "network_digest": self.backbone.digest,
-            "trained": self.backbone.trained,
+            "trained": UNTRAINED_BY_ITS_ACTIVATIONS if found and found.is_fresh else self.backbone.trained,
         }
         (folder / "network.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
 

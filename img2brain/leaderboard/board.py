@@ -7,8 +7,18 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import pandas as pd
+
 from img2brain import digest
+from img2brain.leaderboard.confirmed import confirmed_rows, heading, region_table, summary_table
 from img2brain.leaderboard.rows import Row, parameters_text, placed, printable
+
+_REGIONS = {
+    "model": "model", "region": "region", "n_voxels": "voxels", "median_r": "confirmation r", "low": "from",
+    "high": "to", "ceiling_median_r": "ceiling r", "normalised_median_r": "share of ceiling",
+    "control_untrained_median_r": "untrained twin", "control_pixels_median_r": "pixels",
+    "control_shuffled_median_r": "shuffled",
+}  # fmt: skip
 
 
 class _Column(NamedTuple):
@@ -38,8 +48,43 @@ def section(rows: list[Row]) -> str:
     heads = tag("tr", tag("th", "Rank", scope="col", class_="number", aria_sort="ascending"), *map(_head, _COLUMNS))
     lines = (_line(rank, row, top) for rank, row in placed(rows))
     table = tag("table", tag("thead", heads), "\n", tag("tbody", "\n", *lines))
-    heading = tag("h2", escape(rows[0].dataset)), tag("p", _facts(rows), f" · bars from 0 to {top:.1f}", class_="facts")
-    return tag("section", *heading, "\n", tag("div", table, class_="scroll"))
+    title = tag("h2", escape(rows[0].dataset)), tag("p", _facts(rows), f" · bars from 0 to {top:.1f}", class_="facts")
+    return tag("section", *title, "\n", _published(rows), tag("div", table, class_="scroll"))
+
+
+def _published(rows: list[Row]) -> str:
+    """Write what the confirmation rows say of the published models of a board."""
+    published = confirmed_rows(rows)
+    if not published:
+        return ""
+    regions = region_table(published)
+    shown = (
+        regions[[name for name in _REGIONS if name in regions]].rename(columns=_REGIONS) if len(regions) else regions
+    )
+    parts = [
+        tag("h3", "Published models"),
+        tag("p", escape(heading(published)), class_="facts"),
+        _plain_table(summary_table(published)),
+        tag("h3", "By region of interest") + _plain_table(shown) if len(shown) else "",
+    ]
+    return tag("div", *parts, class_="published") + "\n"
+
+
+def _plain_table(table: pd.DataFrame) -> str:
+    """Write a table of texts and numbers as it is; a line that is flagged is marked."""
+    heads = tag("tr", *(tag("th", escape(str(name)), scope="col") for name in table.columns))
+    lines = (
+        tag("tr", *(tag("td", _text(value), data_name=name) for name, value in line.items()),
+            class_="flagged" if line.get("flag") else None) + "\n"
+        for line in table.to_dict("records")
+    )  # fmt: skip
+    return tag("div", tag("table", tag("thead", heads), "\n", tag("tbody", *lines), class_="plain"), class_="scroll")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return "–" if not math.isfinite(value) else f"{value:,.0f}" if value.is_integer() else f"{value:.4f}"
+    return escape(str(value)) or "–"
 
 
 def escape(text: str) -> str:
@@ -140,7 +185,7 @@ def _score(score: float | None, top: float) -> str:
 def _trial(row: Row) -> str:
     names = [_badge("champion", "champion")] if row.champion else []
     where = tag("span", escape(f"{row.study} #{row.trial}"), title=f"run {row.run_id}")
-    return " ".join([where, *names]) + _small(row.registered or "")
+    return " ".join([where, *names]) + _small(row.registered or "") + _small(row.note)
 
 
 def _undefined(row: Row) -> str:

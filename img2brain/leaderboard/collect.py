@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
 
 from img2brain.errors import SpecError, did_you_mean
-from img2brain.leaderboard.rows import Row
+from img2brain.leaderboard.confirmed import Confirmed, from_metrics, with_places
+from img2brain.leaderboard.rows import Row, boards
+from img2brain.statistics.bootstrap import Medians
+from img2brain.statistics.ties import VOXEL_RULE, place_by_voxels
 from img2brain.store import Home
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.records import TrackedTrial
 from img2brain.tracking.registry import Registry
-from img2brain.tracking.tracker import experiments, tracked_trials
+from img2brain.tracking.tracker import experiments, run_array, tracked_trials
 
 _KNOWN = frozenset(
     (
         *("backbone", "weights", "trained", "weights_digest", "preprocessing", "layer", "n_components", "regressor"),
-        *("alpha", "study", "sampler", "seed", "split", "dataset_digest", "split_digest", "precision"),
+        *("alpha", "study", "sampler", "seed", "split", "dataset_digest", "split_digest", "precision", "folds"),
         *("n_train", "n_validation", "n_confirmation"),
     )
 )
@@ -45,10 +51,25 @@ def collect(home: Home, dataset: str | None = None) -> list[Row]:
     if dataset is not None and dataset not in known:
         raise SpecError(f"No trials of the dataset {dataset!r} are tracked. {did_you_mean(dataset, known)}")
     champions = {item.run_id for item in Registry(store).versions() if "champion" in item.aliases}
-    return list(_rows(tracked_trials(store, dataset), champions))
+    rows = list(_rows(tracked_trials(store, dataset), champions, store))
+    return [row for board in boards(rows) for row in _tied(with_places(board), store)]
 
 
-def _rows(trials: Iterable[TrackedTrial], champions: set[str]) -> Iterable[Row]:
+def _tied(board: list[Row], store: TrackingStore) -> list[Row]:
+    """Share ranks among results of others, by the scores of their voxels: nothing else is known of them."""
+    if not all(row.note for row in board):
+        return board
+    (ordered,) = boards(board)
+    accuracies = [run_array(store, row.run_id, "accuracy.npy") for row in ordered]
+    if any(array is None for array in accuracies):
+        return board
+    places = place_by_voxels([array for array in accuracies if array is not None])
+    return [
+        replace(row, tie=found, note=f"{row.note}; {VOXEL_RULE}") for row, found in zip(ordered, places, strict=True)
+    ]
+
+
+def _rows(trials: Iterable[TrackedTrial], champions: set[str], store: TrackingStore) -> Iterable[Row]:
     for trial in trials:
         values, metrics = trial.parameters, trial.metrics
         yield Row(
@@ -77,7 +98,25 @@ def _rows(trials: Iterable[TrackedTrial], champions: set[str]) -> Iterable[Row]:
             n_train=int(values["n_train"]),
             n_validation=int(values["n_validation"]),
             n_confirmation=int(values["n_confirmation"]),
+            confirmed=_confirmed(trial, store),
+            note=trial.note,
         )
+
+
+def _confirmed(trial: TrackedTrial, store: TrackingStore) -> Confirmed | None:
+    if not trial.registered or "confirmation_median_r" not in trial.metrics:
+        return None
+    return from_metrics(trial.metrics, trial.confirmation, trial.ceiling, stored_medians(trial, store))
+
+
+def stored_medians(trial: TrackedTrial, store: TrackingStore, part: str = "confirmation") -> Medians | None:
+    """Read the resamples of a score on a part of the rows; None of one that was logged without."""
+    names = ("regions", "estimate", "resampled")
+    arrays = [run_array(store, trial.run_id, f"{part}/medians_{name}.npy") for name in names]
+    if any(array is None for array in arrays):
+        return None
+    regions, estimate, resampled = (np.asarray(array) for array in arrays)
+    return Medians(tuple(map(str, regions)), estimate, resampled)
 
 
 def _others(values: Mapping[str, str]) -> dict[str, float | str]:

@@ -50,7 +50,7 @@ def optimisation_history(values_by_trial: pd.DataFrame) -> go.Figure:
     done = states.isin(_DONE).to_numpy() & np.isfinite(scores)
     failed = ~done & ~states.isin(_WAITING).to_numpy()
     x, size = trials["trial"].to_numpy(), 7 if done.sum() < 500 else 4
-    figure = go.Figure(layout=_layout("Search history", "Trial", MEDIAN_R))
+    figure = go.Figure(layout=layout("Search history", "Trial", MEDIAN_R))
     points = {"color": COLOURS[5], "size": size, "opacity": 0.7}
     figure.add_scatter(x=x[done], y=scores[done], mode="markers", name="trial", marker=points)
     best = np.maximum.accumulate(scores[done])
@@ -75,9 +75,9 @@ def parameter_importances(importances: Mapping[str, float]) -> go.Figure:
         One trace of horizontal bars.
     """
     pairs = sorted(importances.items(), key=lambda pair: (pair[1], pair[0]))
-    layout = _layout("Parameter importances", "Share of the score's variation", None)
-    figure = go.Figure(layout=layout)
-    names, shares = [_label(name) for name, _ in pairs], [share for _, share in pairs]
+    shape = layout("Parameter importances", "Share of the score's variation", None)
+    figure = go.Figure(layout=shape)
+    names, shares = [label_of(name) for name, _ in pairs], [share for _, share in pairs]
     figure.add_bar(x=shares, y=names, orientation="h", marker_color=COLOURS[0], texttemplate="%{x:.2f}")
     figure.update_xaxes(range=[0, 1.1 * max(shares, default=1) or 1])
     figure.update_yaxes(type="category")
@@ -105,12 +105,12 @@ def layer_by_components(trials: pd.DataFrame, layers: Mapping[str, Sequence[str]
     backbones = sorted(trials["backbone"].unique())
     if not backbones:
         return _say(
-            go.Figure(layout=_layout("Layers and components", "Principal components", "Layer")), "No trials yet."
+            go.Figure(layout=layout("Layers and components", "Principal components", "Layer")), "No trials yet."
         )
     columns, place = size_columns(trials["n_components"].to_numpy(int))
     best = trials.assign(column=place).groupby(["backbone", "layer", "column"])["median_r"].max()
     tables = [layer_table(best.xs(name), (layers or {}).get(name, ()), columns) for name in backbones]
-    figure = _panels([_label(name) for name in backbones], [len(table) for table in tables])
+    figure = _panels([label_of(name) for name in backbones], [len(table) for table in tables])
     for number, table in enumerate(tables, start=1):
         figure.add_trace(_heat_map(table), row=number, col=1)
     return figure
@@ -134,7 +134,7 @@ def accuracy_histogram(scores: Mapping[str, NDArray[np.floating]]) -> go.Figure:
     edges = bin_edges(list(finite.values()))
     counts = {name: np.histogram(values, edges)[0] for name, values in finite.items()}
     top = max((int(count.max()) for count in counts.values()), default=1)
-    figure = go.Figure(layout=_layout("Accuracy of the voxels", VOXEL_R, "Voxels"))
+    figure = go.Figure(layout=layout("Accuracy of the voxels", VOXEL_R, "Voxels"))
     figure.update_layout(barmode="overlay", bargap=0)
     for number, (name, values) in enumerate(finite.items()):
         colour, label = COLOURS[number % len(COLOURS)], _summary(name, values, len(scores[name]) - len(values))
@@ -181,11 +181,13 @@ def _frame(name: str, frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return frame
 
 
-def _label(name: str) -> str:
+def label_of(name: str) -> str:
+    """Show a name of others as it is: nothing in it acts as markup."""
     return html.escape(printable(name), quote=False)
 
 
-def _layout(title: str, x: str, y: str | None) -> go.Layout:
+def layout(title: str, x: str, y: str | None) -> go.Layout:
+    """Lay a figure out as all are."""
     return go.Layout(
         title=title,
         xaxis_title=x,
@@ -226,7 +228,7 @@ def _panels(titles: list[str], n_layers: list[int]) -> go.Figure:
         subplot_titles=titles,
         vertical_spacing=gap / (height + gap * len(titles)) if len(titles) > 1 else 0,
     )
-    figure.update_layout(_layout("Layers and components", "", None), height=max(height, 240) + 200)
+    figure.update_layout(layout("Layers and components", "", None), height=max(height, 240) + 200)
     place = {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "thickness": 14}
     bar = {"title": {"text": "Median r over voxels", "side": "bottom"}, **place}
     figure.update_layout(coloraxis={"colorscale": "Cividis", "colorbar": bar}, plot_bgcolor="#eee")
@@ -240,7 +242,7 @@ def _heat_map(table: pd.DataFrame) -> go.Heatmap:
     text = {"texttemplate": "%{z:.3f}" if len(table.columns) <= MOST_NUMBERED else None, "textfont": {"size": 11}}
     return go.Heatmap(
         x=list(table.columns),
-        y=[_label(name) for name in table.index],
+        y=[label_of(name) for name in table.index],
         z=table.to_numpy(float),
         coloraxis="coloraxis",
         hovertemplate=hover,
@@ -253,4 +255,4 @@ def _heat_map(table: pd.DataFrame) -> go.Heatmap:
 
 def _summary(name: str, values: NDArray[np.floating], n_undefined: int) -> str:
     median = f"median {np.median(values):.4f}" if len(values) else "no median"
-    return f"{_label(name)}: {median}" + (f", {n_undefined:,} undefined" if n_undefined else "")
+    return f"{label_of(name)}: {median}" + (f", {n_undefined:,} undefined" if n_undefined else "")

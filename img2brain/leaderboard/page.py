@@ -18,12 +18,13 @@ import pandas as pd
 
 from img2brain.leaderboard._write import write_text
 from img2brain.leaderboard.board import escape, section
+from img2brain.leaderboard.confirmed import confirmed_rows, region_table
 from img2brain.leaderboard.rows import Row, boards
-from img2brain.leaderboard.table import as_csv, ranked
+from img2brain.leaderboard.table import as_csv, inert_csv, ranked
 
 
 def build(rows: Iterable[Row], folder: Path, *, built: str | None = None, title: str = "Leaderboard") -> list[Path]:
-    """Write the leaderboard of some trials as ``leaderboard.csv`` and ``index.html``.
+    """Write the leaderboard of some trials: ``leaderboard.csv``, ``index.html`` and maybe ``regions.csv``.
 
     Parameters
     ----------
@@ -52,8 +53,11 @@ def build(rows: Iterable[Row], folder: Path, *, built: str | None = None, title:
     """
     groups = boards(rows)
     table = pd.concat([ranked(group) for group in groups] or [ranked([])], ignore_index=True)
-    page = _page(groups, built, title)
-    return [write_text(folder / "leaderboard.csv", as_csv(table)), write_text(folder / "index.html", page)]
+    regions = region_table([row for group in groups for row in confirmed_rows(group)])
+    files = {"leaderboard.csv": as_csv(table), "index.html": _page(groups, built, title)}
+    if len(regions):
+        files["regions.csv"] = inert_csv(regions)
+    return [write_text(folder / name, text) for name, text in files.items()]
 
 
 def _page(groups: list[list[Row]], built: str | None, title: str) -> str:

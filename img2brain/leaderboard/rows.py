@@ -12,6 +12,8 @@ from typing import Any
 
 from img2brain import digest
 from img2brain.errors import DataError
+from img2brain.leaderboard.confirmed import Confirmed
+from img2brain.statistics.ties import Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,12 @@ class Row:
         The unit of the responses.
     n_train, n_validation, n_confirmation : int, optional
         Images in each part of the split.
+    confirmed : Confirmed, optional
+        What the confirmation rows say of it, where it was published.
+    tie : Place, optional
+        Where it stands among results of others, of which only the scores of voxels are known.
+    note : str
+        What has to be known of it.
     """
 
     dataset: str
@@ -76,6 +84,9 @@ class Row:
     n_train: int | None = None
     n_validation: int | None = None
     n_confirmation: int | None = None
+    confirmed: Confirmed | None = None
+    tie: Place | None = None
+    note: str = ""
 
     @property
     def board(self) -> str:
@@ -107,6 +118,7 @@ def placed(rows: Iterable[Row]) -> Iterator[tuple[int | None, Row]]:
     """Yield the rows of one board with their ranks, best first.
 
     Equal scores share a rank (1, 1, 3) and follow each other by name; a row without a score comes last and has no rank.
+    Results of others share one where their voxels cannot tell them apart.
 
     Parameters
     ----------
@@ -127,7 +139,10 @@ def placed(rows: Iterable[Row]) -> Iterator[tuple[int | None, Row]]:
     rank, last = 0, math.nan
     for place, row in enumerate(ordered, start=1):
         score = row.validation_median_r
-        rank, last = (rank, last) if score == last else (place, score)
+        if row.tie is not None:
+            rank, last = row.tie.rank, score
+        else:
+            rank, last = (rank, last) if score == last else (place, score)
         yield (rank if math.isfinite(score) else None), row
 
 

@@ -24,6 +24,19 @@ _TYPES = {
     "preprocessing": "str",
     "validation_r": "float64",
     "confirmation_r": "float64",
+    "confirmation_low": "float64",
+    "confirmation_high": "float64",
+    "confirmation_rank": "Int64",
+    "confirmations": "Int64",
+    "optimism": "float64",
+    "ceiling": "str",
+    "ceiling_r": "float64",
+    "share_of_ceiling": "float64",
+    "unreliable": "Int64",
+    "untrained_r": "float64",
+    "pixels_r": "float64",
+    "shuffled_r": "float64",
+    "beats_its_twin": "str",
     "voxels": "int64",
     "undefined": "int64",
     "study": "str",
@@ -31,6 +44,7 @@ _TYPES = {
     "run_id": "str",
     "champion": "bool",
     "registered": "str",
+    "note": "str",
     "dataset": "str",
     "dataset_digest": "str",
     "split_digest": "str",
@@ -53,8 +67,9 @@ def ranked(rows: Iterable[Row]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One line per row, best first, with the columns rank, backbone, weights, trained, layer, components, regressor,
-        alpha, parameters, preprocessing, validation_r, confirmation_r (Pearson r, median over voxels), voxels,
-        undefined, study, trial, run_id, champion, registered, dataset, dataset_digest and split_digest.
+        alpha, parameters, preprocessing, validation_r, confirmation_r (Pearson r, median over voxels), what the
+        confirmation rows say of a published model (its interval, rank among the published, ceiling and controls),
+        voxels, undefined, study, trial, run_id, champion, registered, note, dataset, dataset_digest and split_digest.
 
     Raises
     ------
@@ -105,21 +120,51 @@ def as_csv(table: pd.DataFrame) -> str:
     str
         A header line and one line per trial. Text that starts like a formula is preceded by an apostrophe.
     """
-    texts = [name for name, kind in _TYPES.items() if kind == "str"]
-    return table.assign(**{name: table[name].map(_inert) for name in texts}).to_csv(index=False, lineterminator="\n")
+    return inert_csv(table)
+
+
+def inert_csv(table: pd.DataFrame) -> str:
+    """Write any table as CSV, its texts and headings with nothing that a spreadsheet would run as a formula."""
+    texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
+    inert = table.assign(**{name: table[name].map(_inert) for name in texts}).rename(columns=_inert)
+    return str(inert.to_csv(index=False, lineterminator="\n"))
 
 
 def _record(rank: int | None, row: Row) -> dict[str, Any]:
     shared = {name: getattr(row, name) for name in _TYPES if hasattr(row, name)}
-    return shared | {
-        "rank": rank,
-        "components": row.n_components,
-        "parameters": parameters_text(row.parameters),
-        "validation_r": row.validation_median_r,
-        "confirmation_r": row.confirmation_median_r,
-        "voxels": row.n_voxels,
-        "undefined": row.n_undefined,
-        "registered": row.registered or "",
+    return (
+        shared
+        | _confirmed(row)
+        | {
+            "rank": rank,
+            "components": row.n_components,
+            "parameters": parameters_text(row.parameters),
+            "validation_r": row.validation_median_r,
+            "confirmation_r": row.confirmation_median_r,
+            "voxels": row.n_voxels,
+            "undefined": row.n_undefined,
+            "registered": row.registered or "",
+        }
+    )
+
+
+def _confirmed(row: Row) -> dict[str, Any]:
+    """Return what the confirmation rows say; nothing of a row that was not published."""
+    item = row.confirmed
+    if item is None:
+        return {"ceiling": "", "beats_its_twin": ""}
+    controls = {f"{name}_r": score for name, (score, _) in item.controls.items()}
+    return controls | {
+        "confirmation_low": item.score.low,
+        "confirmation_high": item.score.high,
+        "confirmation_rank": item.place.rank if item.place else None,
+        "confirmations": item.count,
+        "optimism": item.optimism,
+        "ceiling": item.ceiling,
+        "ceiling_r": item.ceiling_r,
+        "share_of_ceiling": item.normalised_r,
+        "unreliable": item.n_unreliable,
+        "beats_its_twin": {None: "", True: "yes", False: "no"}[item.beats_its_twin],
     }
 
 
@@ -148,6 +193,6 @@ def _aligned(name: str, column: list[str]) -> list[str]:
     return [cell.ljust(width) if _TYPES[name] == "str" else cell.rjust(width) for cell in column]
 
 
-def _inert(text: str) -> str:
-    shown = printable(text)
+def _inert(text: object) -> str:
+    shown = printable(str(text))
     return f"'{shown}" if shown.lstrip().startswith(tuple(_FORMULA)) else shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,62 @@ def pearson_from_moments(coef: ArrayLike, moments: Moments) -> Array:
 
     in_blocks(score, len(r), 4 * BLOCK, moments.xy)
     return np.clip(r, -1.0, 1.0, out=r)
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Sums of responses and predictions of some images, from which r follows; those of other images add up to them.
+
+    Attributes
+    ----------
+    n : int
+        Number of images.
+    mean_y, mean_p : ndarray (n_voxels,)
+        Mean response and prediction.
+    yy, pp, yp : ndarray (n_voxels,)
+        Centred sums of squares and of products.
+    """
+
+    n: int
+    mean_y: Array
+    mean_p: Array
+    yy: Array
+    pp: Array
+    yp: Array
+
+    @classmethod
+    def from_moments(cls, coef: ArrayLike, intercept: ArrayLike, moments: Moments) -> Agreement:
+        """Return the sums of predictions X @ coef + intercept, with `coef` (n_features, n_voxels), without the rows."""
+        B, a, moments = np.asarray(coef, np.float64), np.asarray(intercept, np.float64), moments.to("cpu")
+        pp, yp = np.empty(moments.n_voxels), np.empty(moments.n_voxels)
+
+        def add(part: slice) -> None:
+            pp[part] = np.einsum("ij,ij->j", B[:, part], moments.xx @ B[:, part])
+            yp[part] = np.einsum("ij,ij->j", B[:, part], moments.xy[:, part])
+
+        in_blocks(add, moments.n_voxels, 4 * BLOCK, B)
+        return cls(moments.n, moments.mean_y, a + moments.mean_x @ B, moments.yy, pp, yp)
+
+    def merge(self, other: Agreement) -> Agreement:
+        """Return the sums of the images of both (Chan, Golub and LeVeque, 1983)."""
+        n = self.n + other.n
+        dy, dp, weight = other.mean_y - self.mean_y, other.mean_p - self.mean_p, self.n * other.n / n
+        return Agreement(
+            n=n,
+            mean_y=self.mean_y + dy * (other.n / n),
+            mean_p=self.mean_p + dp * (other.n / n),
+            yy=self.yy + other.yy + weight * dy * dy,
+            pp=self.pp + other.pp + weight * dp * dp,
+            yp=self.yp + other.yp + weight * dy * dp,
+        )
+
+    @property
+    def r(self) -> Array:
+        """Pearson r per voxel, NaN where the responses or the predictions are constant."""
+        defined = (self.yy > _rounding(self.n, self.mean_y)) & (self.pp > _rounding(self.n, self.mean_p))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            r = np.where(defined, self.yp / np.sqrt(self.yy) / np.sqrt(self.pp), np.nan)
+        return np.clip(r, -1.0, 1.0, out=r)
 
 
 def _centred(columns: NDArray[Any]) -> tuple[Array, Array]:

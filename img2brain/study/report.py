@@ -13,6 +13,9 @@ import pandas as pd
 from img2brain.evaluate import Evaluator
 from img2brain.leaderboard import figures, page
 from img2brain.leaderboard.collect import collect
+from img2brain.leaderboard.confirmed import region_table
+from img2brain.leaderboard.region_figures import regions
+from img2brain.leaderboard.rows import Row
 from img2brain.store import Home
 from img2brain.study.search import Search, ToldTrial
 from img2brain.study.setting import Setting
@@ -38,9 +41,21 @@ def report(
         metrics["n_failed"] = sum(not trial.succeeded for trial in outcome.trials)
         if outcome.published is not None:
             metrics["confirmation_median_r"] = outcome.published.confirmation_median_r
+        rows = collect(home, setting.dataset.name)
+        pages |= _region_page(Path(folder), rows, outcome)
         tracker.log_pages(pages, metrics, note(setting, outcome, best))
     tracker.close()
-    page.build(collect(home, setting.dataset.name), home.leaderboards / setting.dataset.name)
+    page.build(rows, home.leaderboards / setting.dataset.name)
+
+
+def _region_page(folder: Path, rows: Sequence[Row], outcome: StudyOutcome) -> dict[str, Path]:
+    """Draw the published model of this study by region, where there are any."""
+    item = outcome.published
+    name = f"{item.registered.name} v{item.registered.version}" if item else ""
+    table = region_table([row for row in rows if row.registered == name])
+    if table.empty:
+        return {}
+    return {"pages/regions.html": figures.write_page(regions(table), folder / "regions.html")}
 
 
 def note(setting: Setting, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> str:

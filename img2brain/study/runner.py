@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from img2brain.confirm import BestLayers, validated
 from img2brain.errors import FeatureError, FitError, TrackingError
 from img2brain.evaluate import Evaluator
 from img2brain.features.bank import FeatureBank
@@ -18,6 +19,7 @@ from img2brain.result import TrialResult
 from img2brain.spec import StudySpec, TrialSpec
 from img2brain.store import Home
 from img2brain.study._bar import Bar
+from img2brain.study.best_layers import best_by_layer, best_layers
 from img2brain.study.report import report
 from img2brain.study.search import Search, ToldTrial, best_trial, stored_studies
 from img2brain.study.setting import Setting, make_ready
@@ -26,6 +28,8 @@ from img2brain.tracking.records import TrialRecord
 from img2brain.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
+
+_MOST_INTERVALS = 5
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,9 @@ class Run:
         status = "KILLED"
         try:
             told = self.work_through()
-            outcome = self._publish(told, self._track_missing(told))
+            run_ids = self._track_missing(told)
+            outcome = self._publish(told, run_ids)
+            self._give_intervals(told, run_ids)
             report(self.setting, self.search, self.evaluator, self.tracker, self.home, outcome)
             status = ""
             return outcome
@@ -188,9 +194,22 @@ class Run:
             raise FitError(f"All {len(told)} trials of {name} failed, the last one: {reason}")
         bank: FeatureBank = self.setting.bank(best.spec)
         run_id = run_ids[best.number]
-        published = self.setting.publisher().publish(best.spec, best.median_r, run_id, bank, self.tracker)
+        publisher = self.setting.publisher()
+
+        def chosen() -> BestLayers | None:
+            return best_layers(best, told, self.setting, self.evaluator, publisher.refit)
+
+        published = publisher.publish(best.spec, best.median_r, run_id, bank, self.tracker, chosen)
         notes = tuple(self.setting.space.edges(best.parameters))
         return StudyOutcome(name, told, best, published, notes, self.features_s)
+
+    def _give_intervals(self, told: list[ToldTrial], run_ids: Mapping[int, str]) -> None:
+        """Give the best trials of the best layers an interval, where no rows were kept to confirm one of them."""
+        if len(self.setting.split.confirmation):
+            return
+        for trial in best_by_layer(told)[:_MOST_INTERVALS]:
+            found = validated(*self.evaluator.predict(trial.spec), self.setting.dataset.rois)
+            self.tracker.log_validation(run_ids[trial.number], found)
 
     def _count(self) -> int:
         """Count the trials that there will be: as many as asked for, and never fewer than there are."""

@@ -13,10 +13,11 @@ from img2brain.backbones import check_request
 from img2brain.datasets._base import Dataset, Split, require_finite, shuffled
 from img2brain.datasets.folder import FolderDataset
 from img2brain.datasets.sample import write_sample
-from img2brain.errors import SpecError
+from img2brain.errors import DataError, SpecError, did_you_mean
 from img2brain.evaluate import BankKey, Evaluator, bank_key
-from img2brain.features.bank import FeatureBank
+from img2brain.features.bank import UNTRAINED_BY_ITS_ACTIVATIONS, FeatureBank
 from img2brain.features.extract import find_device
+from img2brain.features.given import GIVEN, GivenBank
 from img2brain.publish import Publisher
 from img2brain.spec import BackboneSpec, DatasetSpec, StudySpec, TrialSpec
 from img2brain.store import Home
@@ -40,6 +41,8 @@ class Setting:
         Features by network.
     space : Space
         What is searched.
+    home : Home
+        Where it is kept.
     """
 
     spec: StudySpec
@@ -47,6 +50,7 @@ class Setting:
     split: Split
     banks: Mapping[BankKey, FeatureBank]
     space: Space
+    home: Home
 
     @property
     def n_components(self) -> int:
@@ -77,9 +81,9 @@ class Setting:
         facts = {
             "name": dataset.name,
             "digest": dataset.digest,
-            "source": str(dataset.images[0].parent.parent.name),
+            "source": dataset.source,
             "unit": dataset.unit,
-            "n_images": str(len(dataset.images)),
+            "n_images": str(dataset.n_images),
             "n_voxels": str(dataset.n_voxels),
         }
         parameters = {
@@ -87,15 +91,17 @@ class Setting:
             "sampler": self.spec.sampler,
             "seed": str(self.spec.seed),
             "split": self.spec.split.preset or f"seed {self.spec.split.seed}",
+            "folds": str(len(self.split.folds)),
             "dataset_digest": dataset.digest,
             "split_digest": self.split.digest,
             "n_train": str(len(self.split.train)),
-            "n_validation": str(len(self.split.validation)),
+            "n_validation": str(len(self.split.scored)),
             "n_confirmation": str(len(self.split.confirmation)),
             "precision": ", ".join(sorted({bank.precision for bank in self.banks.values()})),
         }
         rows = digest.of_digests([dataset.digest, self.split.digest])
-        return StudyRecord(self.name, dataset.name, facts, parameters, rows)
+        regions = {name: voxels.tolist() for name, voxels in dataset.rois.items()}
+        return StudyRecord(self.name, dataset.name, facts, parameters, rows, regions)
 
     def bank(self, spec: TrialSpec) -> FeatureBank:
         """Return the features of a trial's network."""
@@ -113,7 +119,11 @@ class Setting:
 
     def publisher(self) -> Publisher:
         """Return what publishes trials."""
-        return Publisher(self.dataset, self.split, self.n_components)
+        return Publisher(self.dataset, self.split, self.n_components, self.make_bank)
+
+    def make_bank(self, network: BackboneSpec) -> FeatureBank:
+        """Return the features of any network for the images of this study, the cached ones where there are any."""
+        return make_bank(network, self.dataset, self.home, self.spec)
 
 
 def make_ready(spec: StudySpec, home: Home) -> Setting:
@@ -129,6 +139,8 @@ def make_ready(spec: StudySpec, home: Home) -> Setting:
         If the weights are not there.
     """
     for item in spec.backbones:
+        if item.name == GIVEN:
+            continue
         check_request(item.name, item.weights, item.layers or (), item.preprocessing)
     domains = find_domains(spec)
     find_device(spec.device)
@@ -136,13 +148,21 @@ def make_ready(spec: StudySpec, home: Home) -> Setting:
     require_finite(dataset)
     split = dataset.split(spec.split)
     _require_rows(spec, split)
-    log.info("%s: %d images, %d voxels; %s", dataset.name, len(dataset.images), dataset.n_voxels, _rows_text(split))
-    banks = {item: _bank(item, dataset, home, spec) for item in spec.backbones}
+    log.info("%s: %d images, %d voxels; %s", dataset.name, dataset.n_images, dataset.n_voxels, _rows_text(split))
+    for item in spec.backbones:
+        _require_input(item, dataset)
+    banks = {item: make_bank(item, dataset, home, spec) for item in spec.backbones}
+    for bank in banks.values():
+        if bank.facts["trained"] == UNTRAINED_BY_ITS_ACTIVATIONS:
+            log.warning(
+                "the weights %s of %s see pictures as a fresh initialisation does: they are not trained",
+                bank.facts["label"], bank.spec.name,
+            )  # fmt: skip
     space = Space(spec, domains, {item: _network(bank) for item, bank in banks.items()})
     by_key: dict[BankKey, FeatureBank] = {
         (item.name, bank.facts["weights_digest"], item.preprocessing): bank for item, bank in banks.items()
     }
-    return Setting(spec, dataset, split, by_key, space)
+    return Setting(spec, dataset, split, by_key, space, home)
 
 
 def open_dataset(spec: DatasetSpec, home: Home) -> Dataset:
@@ -151,10 +171,26 @@ def open_dataset(spec: DatasetSpec, home: Home) -> Dataset:
     return dataset if spec.shuffle is None else shuffled(dataset, spec.shuffle)
 
 
-def _bank(item: BackboneSpec, dataset: Dataset, home: Home, spec: StudySpec) -> FeatureBank:
+def make_bank(item: BackboneSpec, dataset: Dataset, home: Home, spec: StudySpec) -> FeatureBank:
+    """Return the features of a network for the images of a dataset, or those that came with the data."""
+    if item.name == GIVEN:
+        return GivenBank(item, dataset.features, home.store)
     return FeatureBank(
         item, dataset.images, dataset.image_digests, home.store, spec.device, spec.precision, spec.scratch_gb
     )
+
+
+def _require_input(item: BackboneSpec, dataset: Dataset) -> None:
+    """Refuse a network without images, and given features that are not there."""
+    if item.name != GIVEN:
+        if not dataset.images:
+            raise DataError(f"The backbone {item.name!r} needs images. {dataset.name!r} has none; use {GIVEN!r}.")
+        return
+    for name in item.layers or ():
+        if name not in dataset.features:
+            raise SpecError(f"{dataset.name!r} brings no features {name!r}. {did_you_mean(name, dataset.features)}")
+    if not dataset.features:
+        raise DataError(f"{dataset.name!r} brings no features of its own: trainingFeatures/ is empty or absent.")
 
 
 def _network(bank: FeatureBank) -> Network:
@@ -173,11 +209,13 @@ def _sample(spec: DatasetSpec, home: Home) -> Path:
 
 
 def _require_rows(spec: StudySpec, split: Split) -> None:
-    largest, n_rows = max(spec.n_components), len(split.train)
+    largest, n_rows = max(spec.n_components), min(len(fold.train) for fold in split.folds)
     if largest >= n_rows:
         raise SpecError(f"'n_components' must be below the number of training rows, {n_rows}. Got {largest}.")
 
 
 def _rows_text(split: Split) -> str:
     parts = {"training": split.train, "validation": split.validation, "confirmation": split.confirmation}
+    if split.held_out:
+        parts = {f"development (in {len(split.held_out)} folds)": split.train, "confirmation": split.confirmation}
     return ", ".join(f"{len(rows)} {name}" for name, rows in parts.items()) + " rows"

@@ -15,6 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import numpy as np
+
 from img2brain.errors import TrackingError
 from img2brain.store import Home
 
@@ -109,6 +111,28 @@ class TrackingStore:
             yield Path(folder)
             self.client.log_artifacts(run.info.run_id, folder)
 
+    def array(self, run: Any, name: str) -> np.ndarray[Any, Any] | None:
+        """Read an artifact (``.npy``, never unpickled), or return None where the run has none of this name."""
+        with self._artifact(run, name) as path:
+            return _read_array(path) if path else None
+
+    def text(self, run: Any, name: str) -> str | None:
+        """Read an artifact that is text, or return None where the run has none of this name."""
+        with self._artifact(run, name) as path:
+            return path.read_text(encoding="utf-8") if path else None
+
+    @contextmanager
+    def _artifact(self, run: Any, name: str) -> Iterator[Path | None]:
+        """Hand out the file of an artifact, where there is one."""
+        local = _local_folder(run.info.artifact_uri)
+        if local is not None:
+            yield local / name if (local / name).is_file() else None
+            return
+        parent = str(Path(name).parent)
+        known = {item.path for item in self.client.list_artifacts(run.info.run_id, None if parent == "." else parent)}
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(self.client.download_artifacts(run.info.run_id, name, folder)) if name in known else None
+
     def _open(self) -> Any:
         import mlflow
         from mlflow.tracking import MlflowClient
@@ -123,6 +147,14 @@ class TrackingStore:
         if self._local:
             _write_ahead(self._local.database)
         return client
+
+
+def _read_array(path: Path) -> np.ndarray[Any, Any]:
+    try:
+        array: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise TrackingError(f"The artifact {path} must be a complete .npy of numbers or texts. It is not.") from error
+    return array
 
 
 def _write_ahead(database: Path) -> None:

@@ -28,6 +28,8 @@ class StudyRecord:
         Settings that are the same for every trial: sampler, seed, split.
     rows_digest : str
         Names the dataset and its split: scores with the same one are of the same rows.
+    regions : mapping of str to list of int
+        Voxels by region of interest.
     """
 
     name: str
@@ -35,6 +37,7 @@ class StudyRecord:
     dataset: Mapping[str, str]
     parameters: Mapping[str, str]
     rows_digest: str
+    regions: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,21 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class TrackedTrial:
-    """A trial as it is found in the tracking store."""
+    """A trial as it is found in the tracking store.
+
+    Attributes
+    ----------
+    run_id, study, number, rows_digest, parameters, metrics, dataset
+        As they were tracked.
+    registered : str
+        The registered model of this trial and its version; empty where it was not published.
+    confirmation : str
+        Names the confirmation rows that it was scored on; empty where it was not.
+    ceiling : str
+        Where their noise ceiling comes from.
+    note : str
+        What has to be known of it, where it is a result of others.
+    """
 
     run_id: str
     study: str
@@ -80,3 +97,6 @@ class TrackedTrial:
     metrics: Mapping[str, float]
     dataset: Mapping[str, str] = field(default_factory=dict)
     registered: str = ""
+    confirmation: str = ""
+    ceiling: str = ""
+    note: str = ""

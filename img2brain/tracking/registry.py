@@ -17,6 +17,7 @@ from img2brain.errors import ModelError, did_you_mean
 from img2brain.tracking._store import TrackingStore, answering
 
 CHAMPION = "champion"
+CONFIRMATION = "img2brain.confirmation"
 _RUN, _ROWS = "img2brain.run", "img2brain.rows"
 _REQUIREMENTS = ("img2brain", "mlflow", "torch", "torchvision", "scikit-learn", "numpy", "pillow", "safetensors")
 
@@ -105,6 +106,10 @@ class Registry:
             f"The model {name!r} has no {wanted}. It has version {', '.join(v.version for v in versions)}."
         )
 
+    def confirmations(self, rows: str, but: str = "") -> int:
+        """Count the models, of any name, that were scored on these confirmation rows, but for that of one run."""
+        return sum(item.tags.get(CONFIRMATION) == rows and item.run_id != but for item in self.versions())
+
     @contextmanager
     def files(self, item: Registered) -> Iterator[Path]:
         """Hand out the folder of a version's encoding model."""
@@ -118,13 +123,24 @@ class Registry:
                 raise ModelError(f"The model {item.name!r} version {item.version} is not of img2brain.")
             yield found.parent
 
-    def register(self, name: str, folder: Path, run_id: str, n_voxels: int, tags: Mapping[str, str]) -> Registered:
-        """Log a saved model under a run and register it; a run that is registered already is not registered twice."""
+    def register(
+        self,
+        name: str,
+        folder: Path,
+        run_id: str,
+        n_voxels: int,
+        tags: Mapping[str, str],
+        n_features: int | None = None,
+    ) -> Registered:
+        """Log a saved model under a run and register it; a run that is registered already is not registered twice.
+
+        A model takes images, or so many features.
+        """
         for item in self.versions(name):
             if item.run_id == run_id:
                 return item
         with answering(self._store.uri):
-            info = _log(self._store, folder, run_id, n_voxels)
+            info = _log(self._store, folder, run_id, n_voxels, n_features)
             with self._store.lock:
                 self._ensure(name)
             made = self._store.client.create_model_version(
@@ -145,14 +161,15 @@ class Registry:
             )
 
 
-def _log(store: TrackingStore, folder: Path, run_id: str, n_voxels: int) -> Any:
+def _log(store: TrackingStore, folder: Path, run_id: str, n_voxels: int, n_features: int | None) -> Any:
     """Log a model as code beside its files; no pickle is written."""
     import mlflow
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
+    images = Schema([ColSpec("string", "image")])
     signature = ModelSignature(
-        inputs=Schema([ColSpec("string", "image")]),
+        inputs=images if n_features is None else Schema([TensorSpec(np.dtype(np.float64), (-1, n_features))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, n_voxels))]),
     )
     # Made here: MLflow itself would put it into its default experiment, whose artifacts lie in the working folder.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -21,10 +23,15 @@ from img2brain.store import Home
 from img2brain.tracking._store import TrackingStore, answering
 from img2brain.tracking.records import StudyRecord, TrackedTrial, TrialRecord
 
+if TYPE_CHECKING:
+    from img2brain.confirm import Report
+
 _PAGE = 1000
 _PARAMETER_LENGTH = 6000
+_PARENT, _REGIONS = "mlflow.parentRunId", "regions.json"
 KIND, STUDY, TRIAL, ROWS = "img2brain.kind", "img2brain.study", "img2brain.trial", "img2brain.rows"
 FAILURE, REGISTERED, DATASET = "img2brain.failure", "img2brain.registered", "img2brain.dataset"
+CONFIRMATION, CEILING, NOTE = "img2brain.confirmation", "img2brain.ceiling", "img2brain.note"
 
 
 class Tracker:
@@ -86,13 +93,35 @@ class Tracker:
             self.store.client.set_terminated(run.info.run_id, "FAILED" if trial.failure else "FINISHED")
         return str(run.info.run_id)
 
-    def log_confirmation(self, run_id: str, summary: Mapping[str, float], scores: np.ndarray[Any, Any]) -> None:
-        """Add the confirmation score to the run of the trial that was published."""
+    def log_confirmation(self, run_id: str, report: Report, count: int) -> None:
+        """Add what the confirmation rows say to the run of the trial that was published.
+
+        Parameters
+        ----------
+        run_id : str
+            The run.
+        report : Report
+            Metrics become ``confirmation_NAME`` and ``REGION/confirmation_NAME``, arrays ``confirmation/NAME.npy``.
+        count : int
+            How many models were scored on these rows, with this one.
+        """
+        metrics = {_confirmation_name(name): value for name, value in report.summary.items()}
+        self._log_report(run_id, metrics | {"confirmation_count": count}, report, "confirmation")
+
+    def log_validation(self, run_id: str, report: Report) -> None:
+        """Add intervals of a trial's own score: ``low``, ``high``, ``REGION/low`` ..., and ``validation/NAME.npy``."""
+        metrics = {_region_name(name): value for name, value in report.summary.items()}
+        self._log_report(run_id, metrics, report, "validation")
+
+    def _log_report(self, run_id: str, metrics: Mapping[str, float], report: Report, part: str) -> None:
         with answering(self.store.uri):
             run = self.store.client.get_run(run_id)
-            self._log_batch(run, {}, {f"confirmation_{name}": value for name, value in summary.items()})
+            self._log_batch(run, {}, metrics)
             with self.store.artifacts(run) as folder:
-                np.save(folder / "confirmation_accuracy.npy", scores)
+                (folder / part).mkdir(exist_ok=True)
+                for name, array in report.arrays.items():
+                    np.save(folder / part / f"{name}.npy", array)
+            self.tag(run_id, {f"img2brain.{name}": text for name, text in report.facts.items()})
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
@@ -121,6 +150,9 @@ class Tracker:
             run = self._create_run(self.study.name, tags, parent=False)
             self._log_batch(run, self.study.parameters, {})
             self._log_dataset(run)
+            if self.study.regions:
+                with self.store.artifacts(run) as folder:
+                    (folder / _REGIONS).write_text(json.dumps(self.study.regions), encoding="utf-8")
         else:
             self.store.client.update_run(run.info.run_id, status="RUNNING")
         return run
@@ -137,7 +169,7 @@ class Tracker:
 
     def _create_run(self, name: str, tags: Mapping[str, str], *, parent: bool = True) -> Any:
         if parent:
-            tags = {**tags, "mlflow.parentRunId": self.run.info.run_id}
+            tags = {**tags, _PARENT: self.run.info.run_id}
         return self.store.client.create_run(self._experiment, start_time=_now_ms(), tags=dict(tags), run_name=name)
 
     def _log_batch(self, run: Any, parameters: Mapping[str, str], metrics: Mapping[str, float]) -> None:
@@ -193,7 +225,82 @@ def _as_tracked(run: Any) -> TrackedTrial:
         metrics=dict(run.data.metrics),
         dataset=json.loads(tags.get(DATASET, "{}")),
         registered=tags.get(REGISTERED, ""),
+        confirmation=tags.get(CONFIRMATION, ""),
+        ceiling=tags.get(CEILING, ""),
+        note=tags.get(NOTE, ""),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A result of others, to be tracked as it was published.
+
+    Attributes
+    ----------
+    number : int
+        Its place in the list.
+    parameters, metrics : mapping
+        As those of a trial.
+    accuracy : ndarray (n_voxels,)
+        Pearson r of each voxel.
+    note : str
+        What has to be known of it.
+    rows_digest : str
+        Names the rows that it was scored on.
+    dataset : mapping of str to str
+        Name and digest of the data.
+    """
+
+    number: int
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
+    accuracy: np.ndarray[Any, Any]
+    note: str
+    rows_digest: str
+    dataset: Mapping[str, str]
+
+
+def log_references(store: TrackingStore, experiment: str, study: str, references: Iterable[Reference]) -> None:
+    """Track results of others; those that are there already are left as they are."""
+    where = store.experiment(experiment)
+    with answering(store.uri):
+        known = {run.data.tags.get(TRIAL) for run in _search(store, [where], f"tags.`{STUDY}` = '{study}'")}
+        for item in references:
+            if str(item.number) not in known:
+                _log_reference(store, where, study, item)
+
+
+def _log_reference(store: TrackingStore, experiment: str, study: str, item: Reference) -> None:
+    from mlflow.entities import Metric, Param
+
+    tags = {KIND: "trial", STUDY: study, TRIAL: str(item.number), ROWS: item.rows_digest, NOTE: item.note}
+    tags[DATASET] = json.dumps(dict(item.dataset))
+    name = f"{item.parameters['backbone']} {item.parameters['layer']} {item.parameters['regressor']}"
+    run = store.client.create_run(experiment, start_time=_now_ms(), tags=tags, run_name=name)
+    now = _now_ms()
+    store.client.log_batch(
+        run.info.run_id,
+        metrics=[Metric(key, float(value), now, 0) for key, value in item.metrics.items()],
+        params=[Param(key, value) for key, value in item.parameters.items()],
+    )
+    with store.artifacts(run) as folder:
+        np.save(folder / "accuracy.npy", item.accuracy)
+    store.client.set_terminated(run.info.run_id, "FINISHED")
+
+
+def run_array(store: TrackingStore, run_id: str, name: str) -> np.ndarray[Any, Any] | None:
+    """Read an array that is an artifact of a run, or None where it has none of this name."""
+    with answering(store.uri):
+        return store.array(store.client.get_run(run_id), name)
+
+
+def study_regions(store: TrackingStore, run_id: str) -> dict[str, list[int]]:
+    """Read the regions of interest of the study that a trial belongs to: voxels by name."""
+    with answering(store.uri):
+        parent = store.client.get_run(run_id).data.tags.get(_PARENT)
+        text = store.text(store.client.get_run(parent), _REGIONS) if parent else None
+    regions: dict[str, list[int]] = json.loads(text) if text else {}
+    return regions
 
 
 def _search(store: TrackingStore, experiments: list[str], query: str) -> Iterator[Any]:
@@ -206,10 +313,31 @@ def _search(store: TrackingStore, experiments: list[str], query: str) -> Iterato
             return
 
 
+def _confirmation_name(name: str) -> str:
+    return _region_name(name, "confirmation_")
+
+
+def _region_name(name: str, prefix: str = "") -> str:
+    region, slash, own = name.rpartition("/")
+    return f"{metric_name(region)}{slash}{prefix}{own}"
+
+
+def metric_name(text: str) -> str:
+    """Make a name of others one that MLflow takes: what it does not allow becomes an underscore.
+
+    Examples
+    --------
+    >>> metric_name("V1 (left)/peri")
+    'V1 _left__peri'
+    """
+    return re.sub(r"[^\w\-. ]", "_", text, flags=re.ASCII)
+
+
 def _trial_metrics(trial: TrialRecord) -> dict[str, float]:
     if trial.result is None:
         return {"wall_s": trial.wall_s}
-    return {**trial.result.summary, **trial.result.timings, "wall_s": trial.wall_s}
+    regions = {f"{metric_name(name)}/median_r": value for name, value in trial.result.region_medians.items()}
+    return {**trial.result.summary, **regions, **trial.result.timings, "wall_s": trial.wall_s}
 
 
 def _write_arrays(folder: Path, result: TrialResult) -> None:

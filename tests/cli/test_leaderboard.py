@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import signal
 import socket
 import time
@@ -28,7 +29,7 @@ def run(*args: object) -> str:
 
 def test_the_board_is_ranked_by_the_validation_score(finished: Finished) -> None:
     lines = run("show", "--home", finished.home).splitlines()
-    rows = [line for line in lines if "squeezenet1_1" in line]
+    rows = [line for line in lines if re.match(r"\s*\d+  squeezenet1_1", line)]
     assert "9 trials" in lines
     best = finished.outcome.best
     assert rows[0].split()[:6] == ["1", "squeezenet1_1", "random:0", "untrained", best.spec.layer, "16"]
@@ -40,7 +41,8 @@ def test_the_board_is_ranked_by_the_validation_score(finished: Finished) -> None
 
 
 def test_a_board_can_be_cut_and_chosen(finished: Finished, tmp_path: Path) -> None:
-    assert run("show", "--most", 3, "--home", finished.home).count("squeezenet1_1") == 3
+    shown = run("show", "--most", 3, "--home", finished.home)
+    assert len(re.findall(r"^\s*\d+  squeezenet1_1", shown, re.MULTILINE)) == 3
     result = CliRunner().invoke(main, ["leaderboard", "show", "--dataset", "smaple", "--home", str(finished.home)])
     assert result.exit_code == 2
     assert result.stderr == "Error: No trials of the dataset 'smaple' are tracked. Did you mean 'sample'?\n"
@@ -49,7 +51,7 @@ def test_a_board_can_be_cut_and_chosen(finished: Finished, tmp_path: Path) -> No
 
 def test_the_board_is_built_as_csv_and_one_page(finished: Finished, tmp_path: Path) -> None:
     lines = run("build", tmp_path / "board", "--home", finished.home).splitlines()
-    assert sorted(Path(line).name for line in lines) == ["index.html", "leaderboard.csv"]
+    assert sorted(Path(line).name for line in lines) == ["index.html", "leaderboard.csv", "regions.csv"]
     with (tmp_path / "board" / "leaderboard.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 9

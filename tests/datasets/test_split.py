@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from img2brain.datasets._split import Split, split_rows
 from img2brain.errors import SpecError
-from img2brain.spec import SplitSpec
+from img2brain.spec import SplitSpec, parse
 
 PRESET = SplitSpec(preset="img2brain-2023")
 
@@ -85,3 +85,20 @@ def test_a_part_with_too_few_rows_is_refused(spec: SplitSpec, n_training: int, n
 def test_a_row_in_two_parts_is_refused() -> None:
     with pytest.raises(SpecError, match="Got row 1 twice"):
         Split(_rows(0, 1), _rows(2, 3), _rows(1))
+
+
+def test_folds_take_turns() -> None:
+    split = split_rows(SplitSpec(seed=1, folds=3, confirmation=0.1), 40)
+    assert len(split.confirmation) == 4
+    assert not len(split.validation)
+    assert [len(fold.validation) for fold in split.folds] == [12, 12, 12]
+    for fold in split.folds:
+        assert sorted([*fold.train, *fold.validation]) == split.development.tolist()
+    assert split.digest != split_rows(SplitSpec(seed=1, folds=4, confirmation=0.1), 40).digest
+
+
+def test_folds_leave_no_place_for_a_validation_part() -> None:
+    with pytest.raises(SpecError, match="leave out 'validation'"):
+        parse(SplitSpec, {"folds": 3, "validation": 0.2}, "split")
+    with pytest.raises(SpecError, match="at least 2 rows"):
+        split_rows(SplitSpec(folds=9, confirmation=0.0), 10)

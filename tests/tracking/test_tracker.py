@@ -29,7 +29,7 @@ from img2brain.tracking.tracker import Tracker, tracked_trials
 if TYPE_CHECKING:
     from tests.conftest import Finished, NewHome
 
-PAGES = ("optimisation_history", "parameter_importances", "layer_by_components", "accuracy_histograms")
+PAGES = ("optimisation_history", "parameter_importances", "layer_by_components", "accuracy_histograms", "regions")
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_the_confirmation_is_with_the_published_trial_alone(runs: dict[int, Any]
     best = finished.outcome.best.number
     confirmed = [number for number, run in runs.items() if "confirmation_q05_r" in run.data.metrics]
     assert confirmed == [best]
-    accuracy = np.load(artifacts(runs[best]) / "confirmation_accuracy.npy")
+    accuracy = np.load(artifacts(runs[best]) / "confirmation" / "accuracy.npy")
     assert np.median(accuracy) == pytest.approx(finished.outcome.published.confirmation_median_r)
     assert runs[best].data.tags["img2brain.registered"] == "sample v1"
 

@@ -1,0 +1,60 @@
+"""``img2brain compare``: what differs between two trials, models or boards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from img2brain.cli._options import home_option
+
+
+@click.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A page to draw the comparison on, .html.")
+@home_option
+def compare(first: str, second: str, out: Path | None, home: Path) -> None:
+    """Compare two trials (STUDY#NUMBER), two published models (NAME/VERSION) or two boards (their folders).
+
+    \b
+    Example:
+      img2brain compare v4-210325/1 v4-210325/2 --out difference.html
+      img2brain compare quickstart#3 quickstart#12
+      img2brain compare boards/monday boards/friday
+    """
+    from img2brain.errors import SpecError
+
+    if out is not None and out.suffix != ".html":
+        raise SpecError(f"The page must end in .html. Got {out}.")
+    if Path(first).exists() and Path(second).exists():
+        _boards(Path(first), Path(second), out)
+    else:
+        _trials(first, second, out, home)
+
+
+def _boards(first: Path, second: Path, out: Path | None) -> None:
+    from img2brain.leaderboard.compare import compare_boards
+
+    table = compare_boards(first, second)
+    click.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    if out is not None:
+        from img2brain.leaderboard.figures import write_page
+        from img2brain.leaderboard.region_figures import board_difference
+
+        click.echo(write_page(board_difference(table), out))
+
+
+def _trials(first: str, second: str, out: Path | None, home: Path) -> None:
+    from img2brain.leaderboard.compare import as_text
+    from img2brain.leaderboard.compare import compare as found
+    from img2brain.leaderboard.subjects import find_subjects
+    from img2brain.store import Home
+
+    comparison = found(*find_subjects(first, second, Home(home)))
+    click.echo(as_text(comparison))
+    if out is not None:
+        from img2brain.leaderboard.figures import write_page
+        from img2brain.leaderboard.region_figures import comparison as drawn
+
+        click.echo(write_page(drawn(comparison), out))

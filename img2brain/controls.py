@@ -1,0 +1,143 @@
+"""Controls: what a published model has to beat, on the same images and with the same pipeline.
+
+The *untrained twin* is the same network with random weights, at the same layer. The *pixels* are mean colours on a
+coarse grid. *Shuffled* is the model itself, fitted to responses that were shuffled against the images. A control whose
+features differ chooses its own alpha on the validation rows, so that it is not held back by that of the model.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from img2brain.backbones import pixels
+from img2brain.datasets._base import Development, Split
+from img2brain.errors import FeatureError, FitError, StoreError
+from img2brain.evaluate import Evaluator, bank_key
+from img2brain.features.bank import FeatureBank
+from img2brain.features.given import GIVEN
+from img2brain.refit import Refit
+from img2brain.spec import REGRESSORS, BackboneSpec, TrialSpec
+
+log = logging.getLogger(__name__)
+
+F64 = NDArray[np.float64]
+MakeBank = Callable[[BackboneSpec], FeatureBank]
+
+UNTRAINED, PIXELS, SHUFFLED = "untrained", "pixels", "shuffled"
+NAMES = (UNTRAINED, PIXELS, SHUFFLED)
+_TWIN_WEIGHTS = "random:0"
+_SEED = 0
+_ALPHAS = tuple(10.0**power for power in range(-3, 4))
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """What a control predicts of the confirmation rows.
+
+    Attributes
+    ----------
+    name : {"untrained", "pixels", "shuffled"}
+        Which control.
+    spec : TrialSpec
+        Its pipeline.
+    predictions : ndarray (n_confirmation, n_voxels)
+    """
+
+    name: str
+    spec: TrialSpec
+    predictions: F64
+
+
+class Controls:
+    """Fits the controls of trials.
+
+    Parameters
+    ----------
+    development : Development
+        Responses of the development rows; controls see no others.
+    split : Split
+        The rows.
+    n_components : int
+        The size that the components are stored at.
+    make_bank : callable
+        From a network to its features of the same images.
+    """
+
+    def __init__(self, development: Development, split: Split, n_components: int, make_bank: MakeBank) -> None:
+        self._development = development
+        self._split = split
+        self._n_components = n_components
+        self._make_bank = make_bank
+        self._refit = Refit(development, split, n_components)
+
+    def of(self, spec: TrialSpec, bank: FeatureBank) -> Iterator[Control]:
+        """Fit the controls that a trial can have; an untrained network has no twin, given features have no images.
+
+        Notes
+        -----
+        The first time, a twin and the pixels cost a pass over the images each; afterwards they come from the cache.
+        """
+        if spec.backbone == GIVEN:
+            yield self._shuffled(spec, bank)
+            return
+        if bank.facts["trained"] != "untrained":
+            twin = BackboneSpec(
+                name=spec.backbone, weights=_TWIN_WEIGHTS, layers=(spec.layer,), preprocessing=bank.spec.preprocessing
+            )
+            yield from self._other(UNTRAINED, spec, bank, twin)
+        if spec.backbone != pixels.NAME:
+            grid = BackboneSpec(name=pixels.NAME, weights=pixels.WEIGHTS, layers=(pixels.LAYER,))
+            yield from self._other(PIXELS, spec, bank, grid)
+        yield self._shuffled(spec, bank)
+
+    def _shuffled(self, spec: TrialSpec, bank: FeatureBank) -> Control:
+        return Control(SHUFFLED, spec, self._refit(spec, bank, shuffle=_SEED)[1])
+
+    def _other(self, name: str, spec: TrialSpec, bank: FeatureBank, network: BackboneSpec) -> Iterator[Control]:
+        """Fit the same pipeline to the features of another network; say why where that cannot be done."""
+        try:
+            other = self._make_bank(network)
+            other.prepare(self._split.development, self._n_components)
+            chosen = self._chosen(self._moved(spec, other), other, spec, bank)
+            yield Control(name, chosen, self._refit(chosen, other)[1])
+        except (FitError, FeatureError, StoreError) as error:
+            log.warning("no control %r of %s: %s", name, spec.label, error)
+
+    def _moved(self, spec: TrialSpec, bank: FeatureBank) -> TrialSpec:
+        """Return the trial on another network, with no more components than that spans."""
+        layer = bank.layers[0]
+        spans = min(
+            len(bank.components(layer, rows, self._n_components).variances)
+            for rows in (self._split.development, *(fold.train for fold in self._split.folds))
+        )
+        return spec.model_copy(
+            update={
+                "backbone": bank.spec.name,
+                "weights": bank.facts["label"],
+                "weights_digest": bank.facts["weights_digest"],
+                "preprocessing": bank.spec.preprocessing,
+                "layer": layer,
+                "n_components": min(spec.n_components, spans),
+            }
+        )
+
+    def _chosen(self, moved: TrialSpec, other: FeatureBank, spec: TrialSpec, bank: FeatureBank) -> TrialSpec:
+        """Choose the control's alpha on the validation rows, around the model's own in relative terms."""
+        domain = REGRESSORS[spec.regressor].search.get("alpha")
+        if domain is None or not domain.relative:
+            return moved
+        banks = {bank_key(moved): other, bank_key(spec): bank}
+        evaluator = Evaluator(self._development, self._split, banks, self._n_components)
+        alpha = spec.parameters["alpha"]
+        assert isinstance(alpha, int | float), "alpha is a number"
+        unit = alpha / evaluator.alpha_scale(spec) * evaluator.alpha_scale(moved)
+        tried = [
+            moved.model_copy(update={"parameters": {**moved.parameters, "alpha": unit * step}}) for step in _ALPHAS
+        ]
+        scores = [np.nan_to_num(evaluator.evaluate(item).median_r, nan=-2.0) for item in tried]
+        return tried[int(np.argmax(scores))]

@@ -1,0 +1,191 @@
+"""Compare two trials, two published models or two boards: what differs, by voxel, region and dataset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from img2brain.errors import DataError
+from img2brain.leaderboard.confirmed import ALL
+from img2brain.metrics.pearson import pearson
+from img2brain.result import summarise
+from img2brain.statistics.bootstrap import Interval, Medians
+from img2brain.statistics.significance import benjamini_hochberg, p_of_difference
+from img2brain.statistics.ties import wins
+
+F64 = NDArray[np.float64]
+Voxels = NDArray[np.intp]
+
+FALSE_DISCOVERIES = 0.05
+BY_IMAGES = "paired bootstrap over images"
+BY_VOXELS = "only scores of voxels are known, and voxels are no sample of images: no interval"
+_KEYS = ("backbone", "weights", "layer", "components", "regressor", "preprocessing")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One side of a comparison: what is stored of a trial or model.
+
+    Attributes
+    ----------
+    label : str
+        What it is called.
+    dataset, rows : str
+        Its dataset, and the name of the rows that it was scored on.
+    part : {"confirmation", "validation"}
+        Which part they are.
+    accuracy : ndarray (n_voxels,)
+        r of each voxel.
+    regions : mapping of str to ndarray of int
+        Voxels by region of interest.
+    predictions : ndarray (n_images, n_voxels), optional
+        Of the confirmation images.
+    medians : Medians, optional
+        Their resamples.
+    """
+
+    label: str
+    dataset: str
+    rows: str
+    part: str
+    accuracy: F64
+    regions: Mapping[str, Voxels] = field(default_factory=dict)
+    predictions: NDArray[np.floating] | None = None
+    medians: Medians | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What differs between two subjects, the first minus the second.
+
+    Attributes
+    ----------
+    first, second : Subject
+        The two.
+    table : pandas.DataFrame
+        A line for all voxels and one per region: region, voxels, the two median r, difference, low, high, and the share
+        of voxels in which the first is higher.
+    n_first, n_second : int, optional
+        Voxels in which the first, and the second, is better at a false discovery rate of 5 %; None where the
+        predictions are not stored.
+    rule : str
+        Where the intervals come from, or why there are none.
+    """
+
+    first: Subject
+    second: Subject
+    table: pd.DataFrame
+    n_first: int | None
+    n_second: int | None
+    rule: str
+
+
+def compare(first: Subject, second: Subject) -> Comparison:
+    """Compare two subjects that were scored on the same rows.
+
+    Raises
+    ------
+    DataError
+        If they were not: their scores say nothing of each other.
+    """
+    if first.rows != second.rows or first.part != second.part:
+        raise DataError(
+            f"Two scores compare on the same rows only. Got {first.label} on {first.part} rows of {first.dataset} "
+            f"({first.rows[:8]}) and {second.label} on {second.part} rows of {second.dataset} ({second.rows[:8]})."
+        )
+    paired = first.medians is not None and second.medians is not None
+    difference = first.medians - second.medians if first.medians and second.medians else None
+    regions = {ALL: np.arange(len(first.accuracy)), **first.regions}
+    lines = [_line(name, voxels, first, second, difference) for name, voxels in regions.items()]
+    better = _better_voxels(first, second)
+    return Comparison(first, second, pd.DataFrame(lines), *better, BY_IMAGES if paired else BY_VOXELS)
+
+
+def compare_boards(first: Path, second: Path) -> pd.DataFrame:
+    """Compare two boards that were written by ``img2brain leaderboard build``, line by line of what both tried.
+
+    Parameters
+    ----------
+    first, second : Path
+        Folders of boards, or their ``leaderboard.csv``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A line for each pipeline (network, weights, layer, components, regressor) that both boards hold: its best
+        validation r on each, and the difference; datasets are named in the columns.
+
+    Raises
+    ------
+    DataError
+        If a board cannot be read, or they share nothing.
+    """
+    one, other = (_read_board(path) for path in (first, second))
+    found = one.merge(other, on=list(_KEYS), suffixes=(" (first)", " (second)"))
+    if found.empty:
+        raise DataError(f"The boards {first} and {second} share no pipeline: nothing compares.")
+    found["difference"] = found["validation_r (first)"] - found["validation_r (second)"]
+    return found.sort_values("difference", ascending=False, ignore_index=True)
+
+
+def as_text(found: Comparison) -> str:
+    """Print a comparison for a terminal."""
+    first, second = found.first, found.second
+    lines = [f"A  {first.label}", f"B  {second.label}", f"on the {first.part} rows of {first.dataset}; {found.rule}"]
+    shown = found.table.dropna(axis=1, how="all")
+    lines += ["", shown.to_string(index=False, float_format=lambda value: f"{value:.4f}")]
+    if found.n_first is not None:
+        n = len(first.accuracy)
+        lines += [
+            "",
+            f"of {n} voxels, A is better in {found.n_first} and B in {found.n_second} (Williams' test, FDR 5 %)",
+        ]
+    return "\n".join(lines)
+
+
+def _line(
+    name: str, voxels: Voxels, first: Subject, second: Subject, difference: Medians | None
+) -> dict[str, str | float | int]:
+    one, other = first.accuracy[voxels], second.accuracy[voxels]
+    scores = [summarise(values)["median_r"] for values in (one, other)]
+    interval = Interval(scores[0] - scores[1], math.nan, math.nan)
+    if difference is not None and name in difference.regions:
+        interval = difference.interval(name)
+    return {
+        "region": name,
+        "voxels": len(voxels),
+        "A": scores[0],
+        "B": scores[1],
+        "A - B": interval.estimate,
+        "low": interval.low,
+        "high": interval.high,
+        "A higher in": wins(one, other),
+    }
+
+
+def _better_voxels(first: Subject, second: Subject) -> tuple[int | None, int | None]:
+    if first.predictions is None or second.predictions is None or len(first.predictions) < 4:
+        return None, None
+    between = pearson(first.predictions, second.predictions)
+    p = p_of_difference(first.accuracy, second.accuracy, between, len(first.predictions))
+    told = benjamini_hochberg(p) < FALSE_DISCOVERIES
+    higher = first.accuracy > second.accuracy
+    return int((told & higher).sum()), int((told & ~higher).sum())
+
+
+def _read_board(path: Path) -> pd.DataFrame:
+    file = path / "leaderboard.csv" if path.is_dir() else path
+    try:
+        table = pd.read_csv(file)
+        best = table.sort_values("validation_r", ascending=False).drop_duplicates(list(_KEYS))
+        kept: pd.DataFrame = best[[*_KEYS, "dataset", "validation_r"]]
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"The board {str(file)!r} must be a leaderboard.csv. Got: {reason}.") from error
+    return kept

@@ -1,0 +1,185 @@
+"""Noise ceilings: how well the responses could be predicted at best, by where that is known from.
+
+A ceiling is kept as the share of the variance of the responses that the images explain; its square root is the highest
+r that a perfect model reaches in expectation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from img2brain._arrays import slices
+from img2brain.errors import ShapeError
+from img2brain.statistics.significance import p_of_r
+
+F64 = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Origin = Literal["none", "given", "ncsnr", "split halves"]
+
+LEAST_SHARE = 0.05
+N_SPLITS = 100
+_CHANCE = 0.05
+_BLOCK_BYTES = 1 << 26
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseCeiling:
+    """What could be explained of each voxel.
+
+    Attributes
+    ----------
+    origin : {"none", "given", "ncsnr", "split halves"}
+        Where it is known from.
+    share : ndarray (n_voxels,)
+        Share of the variance that can be explained, 0..1; NaN where it is not known.
+    reliable : ndarray (n_voxels,), bool
+        Voxels whose signal is reliable: at least a twentieth of their variance can be explained and, where that was
+        estimated from repeats, their halves agree beyond chance (p < .05).
+    """
+
+    origin: Origin
+    share: F64
+    reliable: Mask
+
+    @property
+    def r(self) -> F64:
+        """The highest r that a model reaches in expectation, per voxel."""
+        return np.sqrt(self.share)
+
+    @property
+    def n_unreliable(self) -> int:
+        """Voxels that are left out of normalised summaries."""
+        return int((~self.reliable).sum())
+
+
+def unknown(n_voxels: int) -> NoiseCeiling:
+    """Return the ceiling of responses that nothing is known of."""
+    return NoiseCeiling("none", np.full(n_voxels, np.nan), np.zeros(n_voxels, dtype=bool))
+
+
+def given(share: NDArray[np.floating]) -> NoiseCeiling:
+    """Return a ceiling that came with the data, as shares of variance 0..1."""
+    known: F64 = np.asarray(share, dtype=np.float64)
+    return NoiseCeiling("given", known, _enough(known))
+
+
+def from_ncsnr(ncsnr: NDArray[np.floating], n_repeats: NDArray[np.integer]) -> NoiseCeiling:
+    """Return the ceiling of responses that are means over repeats.
+
+    Parameters
+    ----------
+    ncsnr : ndarray (n_voxels,)
+        Standard deviation of the signal over that of the noise of one repeat.
+    n_repeats : ndarray (n_images,)
+        Repeats of each image, at least 1.
+
+    Notes
+    -----
+    ncsnr^2 / (ncsnr^2 + mean over images of 1 / n_repeats): the formula of the Natural Scenes Dataset (Allen et al.,
+    2022, methods), whose (A + B/2 + C/3) / (A + B + C) is that mean for images seen once, twice and three times.
+
+    Examples
+    --------
+    >>> from_ncsnr(np.array([0.0, 1.0]), np.array([1, 1, 2, 2])).share
+    array([0.        , 0.57142857])
+    """
+    squared: F64 = np.asarray(ncsnr, dtype=np.float64) ** 2
+    share: F64 = squared / (squared + float(np.mean(1.0 / np.asarray(n_repeats))))
+    return NoiseCeiling("ncsnr", share, _enough(share))
+
+
+def from_repeats(repeats: NDArray[Any], n_splits: int = N_SPLITS, seed: int = 0) -> NoiseCeiling:
+    """Estimate the ceiling of the mean over repeats from random halves of them.
+
+    Parameters
+    ----------
+    repeats : ndarray (n_images, n_repeats, n_voxels)
+        Single repeats; NaN where one is missing. An image with fewer than two repeats of a voxel has no part in its
+        halves.
+    n_splits : int
+        Random splits whose correlations are averaged.
+    seed : int
+        Of the splits.
+
+    Notes
+    -----
+    With equal halves the share is 2 r / (1 + r) of the correlation r of their means (Spearman, 1910; Brown, 1910).
+    Unequal ones, with 1/a and 1/b the mean over images of one over the repeats in each and 1/k that of all, follow
+    from the same model: r^-2 = (1 + l/a) (1 + l/b) gives l, the variance of the noise of one repeat over that of the
+    signal, and the share is 1 / (1 + l/k). A voxel whose halves do not correlate has a share of 0 and is not reliable.
+    """
+    if repeats.ndim != 3:
+        raise ShapeError(f"Repeats must have shape (images, repeats, voxels). Got {repeats.shape}.")
+    n_images, n_repeats, n_voxels = repeats.shape
+    share, agree = np.full(n_voxels, np.nan), np.zeros(n_voxels, dtype=bool)
+    order = np.random.default_rng(seed).random((n_splits, n_images, n_repeats)).argsort(axis=2)
+    step = max(1, _BLOCK_BYTES // (8 * n_images * n_repeats))
+    for part in slices(n_voxels, step):
+        share[part], agree[part] = _split_halves(np.asarray(repeats[:, :, part], dtype=np.float64), order)
+    return NoiseCeiling("split halves", share, agree & _enough(share))
+
+
+def _enough(share: F64) -> Mask:
+    with np.errstate(invalid="ignore"):
+        found: Mask = share >= LEAST_SHARE
+    return found
+
+
+def _split_halves(repeats: F64, order: NDArray[np.intp]) -> tuple[F64, Mask]:
+    """Return the share of each voxel, and whether its halves agree beyond chance."""
+    present = ~np.isnan(repeats)
+    counts = present.sum(axis=1)
+    usable = counts >= 2
+    n_usable = usable.sum(axis=0)
+    filled = np.where(present, repeats, 0.0)
+    totals = np.zeros(repeats.shape[2])
+    for turn in order:
+        totals += _half_correlation(filled, present, counts, usable, turn)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = totals / len(order)
+        inverse = [_mean_inverse(half, usable) for half in (counts // 2, counts - counts // 2)]
+        noise = _noise_ratio(r, *inverse)
+        share = 1 / (1 + noise * _mean_inverse(counts, counts >= 1))
+    share[r <= 0] = 0.0
+    p = np.array([p_of_r(np.array([value]), int(n))[0] for value, n in zip(r, n_usable, strict=True)])
+    return share, p < _CHANCE
+
+
+def _half_correlation(
+    filled: F64, present: Mask, counts: NDArray[np.intp], usable: Mask, order: NDArray[np.intp]
+) -> F64:
+    """Correlate the means of two halves over the images, voxel by voxel, for one order of the repeats."""
+    shuffled = np.take_along_axis(filled, order[:, :, None], axis=1)
+    there = np.take_along_axis(present, order[:, :, None], axis=1)
+    # The first half of those repeats that are there, in this order.
+    first = there & (np.cumsum(there, axis=1) <= (counts // 2)[:, None, :])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        one = np.where(first, shuffled, 0.0).sum(axis=1) / (counts // 2)
+        other = np.where(there & ~first, shuffled, 0.0).sum(axis=1) / (counts - counts // 2)
+        return _masked_r(one, other, usable)
+
+
+def _masked_r(one: F64, other: F64, usable: Mask) -> F64:
+    n = usable.sum(axis=0)
+    one, other = np.where(usable, one, 0.0), np.where(usable, other, 0.0)
+    a = np.where(usable, one - one.sum(axis=0) / n, 0.0)
+    b = np.where(usable, other - other.sum(axis=0) / n, 0.0)
+    r: F64 = (a * b).sum(axis=0) / np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
+    return r
+
+
+def _mean_inverse(counts: NDArray[np.intp], of: Mask) -> F64:
+    """Return the mean over some images of one over the repeats, voxel by voxel."""
+    inverse: F64 = np.where(of, 1.0 / np.maximum(counts, 1), 0.0).sum(axis=0) / of.sum(axis=0)
+    return inverse
+
+
+def _noise_ratio(r: F64, first: F64, second: F64) -> F64:
+    """Solve (1 + l first) (1 + l second) = r^-2 for l >= 0."""
+    product, total, rest = first * second, first + second, 1 - 1 / r**2
+    root: F64 = (-total + np.sqrt(total**2 - 4 * product * rest)) / (2 * product)
+    return root

@@ -1,0 +1,54 @@
+"""The best layer of each voxel: chosen on the validation rows, so that its gain can be measured on the confirmation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from img2brain.confirm import BestLayers
+from img2brain.evaluate import Evaluator, bank_key
+from img2brain.refit import Refit
+from img2brain.study.search import ToldTrial
+from img2brain.study.setting import Setting
+
+
+def best_layers(
+    best: ToldTrial, told: Sequence[ToldTrial], setting: Setting, evaluator: Evaluator, refit: Refit
+) -> BestLayers | None:
+    """Give each voxel the layer of the best trial's network that predicts it best.
+
+    Parameters
+    ----------
+    best : ToldTrial
+        The best trial of the study.
+    told : sequence of ToldTrial
+        All trials: of each layer, the best one stands for it.
+    setting, evaluator, refit : Setting, Evaluator, Refit
+        Of the study.
+
+    Returns
+    -------
+    BestLayers or None
+        None where the search scored one layer only, or there are no confirmation rows.
+    """
+    trials = [trial for trial in best_by_layer(told) if bank_key(trial.spec) == bank_key(best.spec)]
+    if len(trials) < 2 or not len(setting.split.confirmation):
+        return None
+    accuracy = np.stack([np.nan_to_num(evaluator.evaluate(trial.spec).scores, nan=-2.0) for trial in trials])
+    choice = accuracy.argmax(axis=0)
+    predictions = np.empty((len(setting.split.confirmation), len(choice)))
+    for place, trial in enumerate(trials):
+        voxels = choice == place
+        if voxels.any():
+            predictions[:, voxels] = refit(trial.spec, setting.bank(trial.spec))[1][:, voxels]
+    return BestLayers(tuple(trial.spec.layer for trial in trials), choice, predictions)
+
+
+def best_by_layer(told: Sequence[ToldTrial]) -> list[ToldTrial]:
+    """Return the best trial of each layer of each network, the best of all first."""
+    ranked = sorted((trial for trial in told if trial.succeeded), key=lambda trial: -trial.median_r)
+    found: dict[object, ToldTrial] = {}
+    for trial in ranked:
+        found.setdefault((bank_key(trial.spec), trial.spec.layer), trial)
+    return list(found.values())

@@ -1,0 +1,97 @@
+"""Comparisons of trials, models and boards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from img2brain.errors import DataError, SpecError
+from img2brain.leaderboard.compare import BY_IMAGES, BY_VOXELS, Subject, as_text, compare, compare_boards
+from img2brain.leaderboard.region_figures import board_difference, comparison
+from img2brain.leaderboard.subjects import find_subjects, find_trial
+from img2brain.metrics.pearson import pearson
+from img2brain.statistics.bootstrap import Bootstrap
+from img2brain.store import Home
+from tests.statistics.test_bootstrap import simulated
+
+if TYPE_CHECKING:
+    from tests.conftest import Finished, Launcher
+
+REGIONS = {"V1": np.arange(50), "IT": np.arange(50, 120)}
+
+
+def subjects(*, worse: float) -> tuple[Subject, Subject]:
+    random = np.random.default_rng(0)
+    Y, P, _ = simulated(random, 200)
+    bootstrap = Bootstrap(Y, 200)
+    found = []
+    for label, predictions in (("one", P), ("other", P + worse * random.standard_normal(P.shape))):
+        medians = bootstrap.medians(predictions, {**REGIONS, "all": np.arange(150)})
+        found.append(
+            Subject(label, "data", "rows", "confirmation", pearson(Y, predictions), REGIONS, predictions, medians)
+        )
+    return found[0], found[1]
+
+
+def test_a_difference_has_an_interval_in_every_region() -> None:
+    found = compare(*subjects(worse=1.0))
+    assert found.rule == BY_IMAGES
+    assert found.table["region"].tolist() == ["all", "V1", "IT"]
+    assert (found.table["low"] > 0).all()
+    assert found.n_first is not None
+    assert found.n_second is not None
+    assert found.n_first > 50 > 3 > found.n_second
+    assert "A is better in" in as_text(found)
+    assert len(comparison(found).data) == len(REGIONS) + 2
+
+
+def test_scores_of_voxels_alone_give_no_interval() -> None:
+    one, other = (
+        Subject(item.label, item.dataset, item.rows, item.part, item.accuracy) for item in subjects(worse=1.0)
+    )
+    found = compare(one, other)
+    assert found.rule == BY_VOXELS
+    assert found.table["low"].isna().all()
+    assert found.n_first is None
+
+
+def test_scores_on_other_rows_do_not_compare() -> None:
+    one, other = subjects(worse=0.0)
+    moved = Subject(other.label, other.dataset, "other rows", other.part, other.accuracy)
+    with pytest.raises(DataError, match="on the same rows only"):
+        compare(one, moved)
+
+
+def test_trials_and_models_are_found_by_their_names(finished: Finished) -> None:
+    home = Home(finished.home)
+    best = finished.outcome.best
+    by_number, by_model = find_trial(f"small#{best.number}", home), find_trial("sample@champion", home)
+    assert by_number.run_id == by_model.run_id == find_trial(by_model.run_id, home).run_id
+    first, second = find_subjects("small#0", "sample/1", home)
+    assert first.part == second.part == "validation"
+    assert compare(first, second).table["region"].tolist()[0] == "all"
+    with pytest.raises(SpecError, match="No trial 99 of a study 'small'"):
+        find_trial("small#99", home)
+
+
+def test_boards_compare_by_the_pipelines_that_both_tried(finished: Finished) -> None:
+    board = finished.home / "leaderboards" / "sample"
+    table = compare_boards(board, board / "leaderboard.csv")
+    assert (table["difference"] == 0).all()
+    assert len(board_difference(table).data) == 2
+    with pytest.raises(DataError, match=r"must be a leaderboard\.csv"):
+        compare_boards(board, board / "index.html")
+
+
+def test_the_command_prints_and_draws(finished: Finished, img2brain: Launcher, tmp_path: Path) -> None:
+    page = tmp_path / "difference.html"
+    done = img2brain.run("compare", "small#0", "sample@champion", "--out", page, "--home", finished.home)
+    assert done.code == 0, done.stderr
+    assert "A higher in" in done.stdout
+    assert page.stat().st_size > 10_000
+    board = finished.home / "leaderboards" / "sample"
+    assert img2brain.run("compare", board, board).code == 0
+    assert img2brain.run("compare", "small#0", "nothing", "--home", finished.home).code == 2

@@ -1,0 +1,83 @@
+"""The predecessor's published results: the shipped table, and its files where they are here."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from img2brain.errors import DataError
+from img2brain.leaderboard.collect import collect
+from img2brain.leaderboard.predecessor import (
+    CAVEAT,
+    DATASET,
+    ENTRIES,
+    import_predecessor,
+    read_published,
+    reference_rows,
+)
+from img2brain.leaderboard.rows import placed
+from img2brain.store import Home
+
+if TYPE_CHECKING:
+    from tests.conftest import NewHome
+
+
+@pytest.fixture
+def published(shared: Path) -> Path:
+    folder = shared / "seed"
+    if not folder.is_dir():
+        pytest.skip("the predecessor's published files are not here")
+    return folder
+
+
+def test_the_shipped_table_has_its_caveats_on_every_row() -> None:
+    rows = reference_rows()
+    assert len(rows) == len(ENTRIES) == 29
+    assert all(CAVEAT in row.note and row.trained == "untrained" for row in rows)
+    best = next(placed(rows))[1]
+    assert (best.regressor, best.validation_median_r) == ("multi_task_lasso", 0.2417)
+
+
+def test_medians_are_those_of_the_published_voxels(published: Path) -> None:
+    for item in read_published(published):
+        assert np.median(item.accuracy) == pytest.approx(item.entry.median_r, abs=1e-4)
+
+
+def test_the_mistaken_entry_is_pointed_out(published: Path) -> None:
+    noted = [item for item in read_published(published) if item.note]
+    assert [(item.entry.backbone, item.entry.layer) for item in noted] == [("alexnet", "features.2")]
+    assert "prints 0.2; the scores of its voxels give 0.1855" in noted[0].note
+
+
+def test_the_top_four_are_a_tie_by_voxels(published: Path, new_home: NewHome) -> None:
+    home = Home(new_home())
+    import_predecessor(published, home)
+    import_predecessor(published, home)
+    ranked = list(placed(collect(home, DATASET)))
+    assert len(ranked) == 29
+    regressors = [(rank, row.regressor) for rank, row in ranked if row.n_components == 100]
+    assert regressors == [
+        (1, "multi_task_lasso"), (1, "multi_task_elastic_net"), (1, "ridge"), (1, "linear"),
+        (regressors[4][0], "k_neighbors"), (regressors[5][0], "decision_tree"),
+    ]  # fmt: skip
+    neighbours, tree = (rank or 0 for rank, _ in regressors[4:])
+    assert 1 < neighbours < tree
+    assert all("ties by voxels alone" in row.note for _, row in ranked)
+
+
+@pytest.mark.parametrize("name", ["corr_lasso.csv", "corr_ridge.csv"])
+def test_a_damaged_file_gives_one_clear_line(published: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "published"
+    shutil.copytree(published, folder)
+    path = folder / "Evaluation_allmodels" / name
+    path.chmod(0o644)
+    path.write_text("0.1\nnone\n")
+    with pytest.raises(DataError, match=name):
+        read_published(folder)
+    path.unlink()
+    with pytest.raises(DataError, match=name):
+        read_published(folder)

@@ -1,0 +1,63 @@
+"""Noise ceilings against simulated truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from img2brain.errors import ShapeError
+from img2brain.statistics.noise_ceiling import from_ncsnr, from_repeats, given, unknown
+
+
+def repeated(ratio: float, counts: np.ndarray, n_voxels: int = 40, seed: int = 0) -> np.ndarray:
+    """Repeats (images, repeats, voxels) of signal 1 and noise `ratio`, NaN where an image was shown less often."""
+    random = np.random.default_rng(seed)
+    signal = random.standard_normal((len(counts), 1, n_voxels))
+    repeats = signal + ratio * random.standard_normal((len(counts), int(counts.max()), n_voxels))
+    repeats[np.arange(int(counts.max()))[None] >= counts[:, None]] = np.nan
+    return repeats
+
+
+@pytest.mark.parametrize("counts", [[2], [3], [10], [1, 2, 3], [4, 5, 9]])
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
+def test_halves_recover_the_ceiling(counts: list[int], ratio: float) -> None:
+    shown = np.resize(counts, 1500)
+    truth = 1 / (1 + ratio**2 * np.mean(1 / shown))
+    found = from_repeats(repeated(ratio, shown), n_splits=20)
+    assert np.median(found.share) == pytest.approx(truth, abs=0.02)
+    assert np.median(found.r) == pytest.approx(np.sqrt(truth), abs=0.02)
+    assert found.origin == "split halves"
+    assert found.reliable.all()
+
+
+@pytest.mark.parametrize("counts", [[1], [3], [1, 2, 3]])
+def test_ncsnr_gives_the_ceiling(counts: list[int]) -> None:
+    shown = np.resize(counts, 300)
+    truth = 1 / (1 + 2.0**2 * np.mean(1 / shown))
+    assert from_ncsnr(np.array([0.5]), shown).share == pytest.approx([truth])
+    simulated = repeated(2.0, shown, n_voxels=200)
+    means = np.nanmean(simulated, axis=1)
+    noiseless = np.random.default_rng(0).standard_normal((300, 1, 200))[:, 0]
+    r = [np.corrcoef(means[:, i], noiseless[:, i])[0, 1] for i in range(200)]
+    assert np.median(r) == pytest.approx(np.sqrt(truth), abs=0.02)
+
+
+def test_a_voxel_without_signal_is_not_reliable() -> None:
+    repeats = repeated(0.5, np.full(100, 4), n_voxels=3)
+    repeats[:, :, 1] = np.random.default_rng(1).standard_normal((100, 4))
+    repeats[:, :, 2] = 7.0
+    found = from_repeats(repeats)
+    assert found.reliable.tolist() == [True, False, False]
+    assert found.n_unreliable == 2
+
+
+def test_given_ceilings_are_taken_as_they_are() -> None:
+    found = given(np.array([0.0, 0.04, 0.25, np.nan]))
+    assert found.reliable.tolist() == [False, False, True, False]
+    np.testing.assert_allclose(found.r, [0.0, 0.2, 0.5, np.nan])
+    assert unknown(3).n_unreliable == 3
+
+
+def test_repeats_of_another_shape_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"\(images, repeats, voxels\). Got \(3, 2\)"):
+        from_repeats(np.ones((3, 2)))
