@@ -36,8 +36,8 @@ def responses(Z: Array, n_voxels: int, seed: int = 2) -> Array:
     return signal * r + random.standard_normal(signal.shape) * np.sqrt(1 - r**2)
 
 
-def rows(folder: Path, kind: str) -> tuple[Array, Array, Array, Array]:
-    """Return X, Y of the training rows and X, Y of the validation rows, in float64; drawn once for a folder.
+def rows(folder: Path, kind: str, dtype: type = np.float64) -> tuple[Array, Array, Array, Array]:
+    """Return X, Y of the training rows and X, Y of the validation rows; drawn once for a folder.
 
     Parameters
     ----------
@@ -45,12 +45,14 @@ def rows(folder: Path, kind: str) -> tuple[Array, Array, Array, Array]:
         What the contenders share.
     kind : {"pca", "correlated"}
         Principal components of the training rows, or correlated features.
+    dtype : type
+        They are kept in float32, as features and responses are; in float64 they are the same numbers.
     """
     if not (folder / "responses.npy").exists():
         process = multiprocessing.get_context("spawn").Process(target=_draw, args=(folder,))
         process.start()  # its memory is nobody's
         process.join()
-    X, Y = np.load(folder / f"{kind}.npy"), np.load(folder / "responses.npy")
+    X, Y = (np.load(folder / f"{name}.npy").astype(dtype, copy=False) for name in (kind, "responses"))
     return X[:N_TRAIN], Y[:N_TRAIN], X[N_TRAIN:], Y[N_TRAIN:]
 
 
@@ -58,4 +60,4 @@ def _draw(folder: Path) -> None:
     Z = components(N_TRAIN, N_COMPONENTS)
     Z = np.concatenate([Z, components(N_VALIDATION, N_COMPONENTS, seed=3)])
     for name, array in (("pca", Z), ("correlated", correlated(Z)), ("responses", responses(Z, N_VOXELS))):
-        np.save(folder / f"{name}.npy", array)
+        np.save(folder / f"{name}.npy", array.astype(np.float32))

@@ -1,11 +1,12 @@
 """What fits and scores cost at full size: 7086 + 1771 rows, 100 features, 10,000 voxels, each beside its peer.
 
-Times are from rows in memory (float64) to coefficients, moments included; ours from moments that are shared between
-regressors stand in a column of their own. Features are principal components of the training rows, or correlated with
-each other. Alpha of the lasso family is near the one that predicts best. Peers stop at their own default tolerances,
-ours at a duality gap of 1e-10: where features are correlated, that is what their coefficients differ by. Slow peers
-that treat voxels one by one are measured on the first voxels and scaled in proportion; their rows say on how many. Run
-it with
+Times are from rows in memory to coefficients, moments included; ours from moments that are shared between regressors
+stand in a column of their own. Ours get the rows in float32, as features and responses are stored; peers get the same
+numbers in float64, which they otherwise convert them to, and scikit-learn's multi-task lasso in float32 too. Features
+are principal components of the training rows, or correlated with each other. Alpha of the lasso family is near the
+one that predicts best. Peers stop at their own default tolerances, ours at a duality gap of 1e-10: where features are
+correlated, that is what their coefficients differ by. Slow peers that treat voxels one by one are measured on the
+first voxels and scaled in proportion; their rows say on how many. Run it with
 
     uv run --group bench python experiments/benchmarks/solvers.py [CONTENDER ...]
 """
@@ -67,7 +68,7 @@ def _ours(regressor: str, kind: str) -> Contender:
     def run(folder: Path) -> Figures:
         from img2brain.moments import Moments
 
-        X, Y, _, _ = rows(folder, kind)
+        X, Y, _, _ = rows(folder, kind, np.float32)
         Y = np.ascontiguousarray(Y[:, : TOGETHER[kind]]) if regressor == "multi_task_lasso" else Y
         moments = Moments.from_rows(X, Y)
         fitted = _lasso(regressor, moments)
@@ -78,14 +79,15 @@ def _ours(regressor: str, kind: str) -> Contender:
     return run
 
 
-def _scikit_learn_multi_task(kind: str) -> Contender:
+def _scikit_learn_multi_task(kind: str, dtype: type = np.float64) -> Contender:
     def run(folder: Path) -> Figures:
         from sklearn.linear_model import MultiTaskLasso
 
-        X, Y, _, _ = rows(folder, kind)
+        X, Y, _, _ = rows(folder, kind, dtype)
         Y = np.ascontiguousarray(Y[:, : TOGETHER[kind]])
         peer = MultiTaskLasso(alpha=_alpha("multi_task_lasso", X, Y))
-        return _fitted(folder, f"multi_task_lasso-{kind}-scikit-learn", lambda: peer.fit(X, Y))
+        name = f"multi_task_lasso-{kind}-scikit-learn{'-float32' if dtype is np.float32 else ''}"
+        return _fitted(folder, name, lambda: peer.fit(X, Y))
 
     return run
 
@@ -132,7 +134,7 @@ def _celer_lasso(kind: str) -> Contender:
 def _ridge_cv(folder: Path) -> Figures:
     from img2brain.regressors.ridge_cv import RidgeCV
 
-    X, Y, _, _ = rows(folder, "correlated")
+    X, Y, _, _ = rows(folder, "correlated", np.float32)
     regressor = RidgeCV(alphas=tuple(RIDGE_ALPHAS), cv=3, per_voxel=True)
     duration = seconds(lambda: regressor.fit(X, Y))
     _keep(folder, "ridge_cv", regressor.alpha_)
@@ -228,6 +230,7 @@ def _contenders() -> dict[str, Contender]:
         found |= {
             f"multi_task_lasso-{kind}": _ours("multi_task_lasso", kind),
             f"multi_task_lasso-{kind}-scikit-learn": _scikit_learn_multi_task(kind),
+            f"multi_task_lasso-{kind}-scikit-learn-float32": _scikit_learn_multi_task(kind, np.float32),
             f"multi_task_lasso-{kind}-skglm": _skglm_multi_task(kind),
             f"lasso-{kind}": _ours("lasso", kind),
             f"lasso-{kind}-scikit-learn": _scikit_learn_lasso(kind),
