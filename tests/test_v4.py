@@ -1,4 +1,4 @@
-"""The main line on real recordings: macaque V4, natural photographs."""
+"""The main line on real recordings: macaque V4, natural photographs and objects on scenes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from img2brain.spec import load_study, with_overrides
+from img2brain.store import Home
 from img2brain.study.runner import StudyOutcome, run_study
+from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.tracker import tracked_trials
 
 if TYPE_CHECKING:
     from tests.conftest import NewHome
@@ -54,4 +59,21 @@ def test_trained_networks_predict_v4_and_shuffled_responses_are_not_predicted(
     assert abs(control.best.median_r) < 0.06
     assert control.published is not None
     assert control.published.registered.name == "v4-210224-shuffled"
+    shutil.rmtree(home)
+
+
+def test_a_confirmed_score_stands_beside_its_ceiling_and_its_controls(
+    shared: Path, new_home: NewHome, tmp_path: Path
+) -> None:
+    home, path = new_home(), tmp_path / "v4.toml"
+    weights = str(shared / "weights" / "squeezenet1_1.pth")
+    path.write_text(STUDY.format(data=shared / "data" / "v4-210325", weights=weights))
+    run_study(load_study(path), home)
+    (published,) = (trial for trial in tracked_trials(TrackingStore(Home(home))) if trial.registered)
+    found = published.metrics
+    assert found["confirmation_ceiling_median_r"] == pytest.approx(0.87, abs=0.02), "split halves of real repeats"
+    assert 0.3 < found["confirmation_explained_share"] < 0.8
+    assert found["confirmation_low"] <= found["confirmation_median_r"] <= found["confirmation_high"]
+    assert found["confirmation_control_untrained_difference_low"] > 0, "the trained network beats its untrained twin"
+    assert abs(found["confirmation_control_shuffled_median_r"]) < 0.1
     shutil.rmtree(home)
