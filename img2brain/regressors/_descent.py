@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from img2brain._arrays import beside, namespace, to_numpy
+from img2brain._arrays import beside, namespace, slices, to_numpy
 from img2brain.errors import FitError
 
 Array = NDArray[np.float64]
@@ -93,14 +93,16 @@ class Problem:
         each change is passed on at once. So the steps are those of plain cyclic descent, at the pace of a matrix
         product.
         """
-        for chunk in (features[start : start + CHUNK] for start in range(0, len(features), CHUNK)):
-            G = self.gram[chunk[:, None], chunk]
-            rest = self.cross[chunk] - self.gram[chunk[:, None], features] @ W[features]
-            for i, j in enumerate(chunk.tolist()):
-                change = self._minimum(rest[i] + G[i, i] * W[j], G[i, i]) - W[j]
+        gram, used = self.gram[features[:, None], features], W[features]
+        for chunk in slices(len(features), CHUNK):
+            G, part = gram[chunk, chunk], used[chunk]
+            rest = self.cross[features[chunk]] - gram[chunk] @ used
+            for i in range(len(G)):
+                change = self._minimum(rest[i] + G[i, i] * part[i], G[i, i]) - part[i]
                 if change.any():
-                    W[j] += change
+                    part[i] += change
                     rest[i + 1 :] -= G[i + 1 :, i, None] * change
+        W[features] = used
 
     def measure(self, W: Array) -> tuple[Array, Array]:
         """Return the objective of each problem and its duality gap, an upper bound on its height above the minimum.
@@ -215,7 +217,7 @@ def descend(problem: Problem, tol: float, max_iter: int, start: Array | None = N
     todo: slice | NDArray[np.intp] = slice(None)
     part, W, n_iter = problem, coef, 0
     while n_iter < max_iter:
-        n_sweeps = min(CHECK_EVERY if n_iter else 1, max_iter - n_iter)
+        n_sweeps = min(1 if n_iter < 2 else CHECK_EVERY, max_iter - n_iter)
         W, gap = part.advance(W, n_sweeps)
         n_iter += n_sweeps
         coef[:, todo], gaps[todo] = W, gap
