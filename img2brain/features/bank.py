@@ -19,7 +19,7 @@ from img2brain import digest
 from img2brain.backbones import accelerated, curated_layers, load_backbone
 from img2brain.backbones._base import Backbone
 from img2brain.backbones._weights import UNTRAINED
-from img2brain.errors import StoreError
+from img2brain.errors import FitError, StoreError
 from img2brain.features import pca
 from img2brain.features.activations import Activations, InMemory, OnDisk, Rows
 from img2brain.features.extract import Precision, activations, find_batch_size, find_device, find_precision
@@ -277,12 +277,20 @@ class FeatureBank:
         return OnDisk(len(self._images), n_features, self._dtype, path, self._device)
 
     def _keep(self, layer: str, values: Activations, rows: Rows, n_components: int) -> None:
-        """Keep a layer; the axes first, so that a layer that is found has them."""
+        """Keep a layer; the axes first, so that a layer that is found has them.
+
+        One whose activations do not vary is kept without axes: its trials fail with this reason, and the others go on.
+        """
         with torch.inference_mode():
             compressed = pca.compress(values, rows, n_components)
-            components = pca.fit(compressed.coordinates, rows, n_components)
-            found = pca.axes(compressed, values, components, rows)
-        self._store.put("axes", self._pca_key(layer, rows, n_components), lambda folder: _save_axes(folder, found))
+            try:
+                components = pca.fit(compressed.coordinates, rows, n_components)
+            except FitError as error:
+                log.warning("%s %s: %s", self.spec.name, layer, error)
+            else:
+                found = pca.axes(compressed, values, components, rows)
+                key = self._pca_key(layer, rows, n_components)
+                self._store.put("axes", key, lambda folder: _save_axes(folder, found))
         self._store.put("layers", self._layer_key(layer), lambda folder: _save_layer(folder, compressed))
 
     def _components_entry(self, layer: str, rows: Rows, n_components: int) -> Path:

@@ -22,10 +22,11 @@ from img2brain.features.activations import Activations, Rows
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
-Kind = Literal["features", "kernel", "sketch"]
+Kind = Literal["features", "kernel", "sketch", "constant"]
 
 EXACT_IMAGES = 1024
 _COLUMNS = 1 << 14
+_CONSTANT = "The activations do not vary over the training rows: there are no components."
 _ROUNDING = 10 * float(np.finfo(np.float32).eps)  # of activations in float32
 
 
@@ -38,7 +39,7 @@ class Compressed:
     kind : {"features", "kernel", "sketch"}
         How it was found: exactly, from few features or few images; or nearly, see `compress`.
     coordinates : ndarray (n_images, n_dimensions), float32
-        Of all images.
+        Of all images; without a column where they do not vary.
     basis : torch.Tensor (n_features, n_dimensions), optional
         The orthonormal basis of a sketch. That of few features is the features; that of few images is left implicit.
     origin : ndarray (n_dimensions,), optional
@@ -135,8 +136,17 @@ def compress(activations: Activations, rows: Rows, n_components: int) -> Compres
     if n_features <= (n_images if n_images <= EXACT_IMAGES else size):
         whole = activations.rows(np.arange(n_images))
         return Compressed("features", whole.float().cpu().numpy())
-    if n_images <= EXACT_IMAGES:
-        return Compressed("kernel", _kernel_coordinates(activations))
+    try:
+        return _kernel(activations) if n_images <= EXACT_IMAGES else _sketch(activations, rows, size)
+    except FitError:  # said by `fit`, to those who ask for components
+        return Compressed("constant", np.zeros((n_images, 0), np.float32))
+
+
+def _kernel(activations: Activations) -> Compressed:
+    return Compressed("kernel", _kernel_coordinates(activations))
+
+
+def _sketch(activations: Activations, rows: Rows, size: int) -> Compressed:
     sample = np.sort(np.random.default_rng(0).permutation(rows)[: max(EXACT_IMAGES, 3 * size)])
     first, centre = _first_axes(activations, sample, size)
     basis = _refined(activations, rows, first, centre)
@@ -166,6 +176,8 @@ def fit(coordinates: F32, rows: Rows, n_components: int) -> Components:
     FitError
         If the activations do not vary over the fitted rows.
     """
+    if not coordinates.shape[1]:
+        raise FitError(_CONSTANT)
     centred = coordinates - coordinates[rows].mean(axis=0, dtype=np.float64)
     fitted = centred[rows]
     if len(rows) < fitted.shape[1]:
@@ -258,7 +270,7 @@ def _first_axes(activations: Activations, sample: Rows, size: int) -> tuple[torc
         kernel += block @ block.T
     kernel -= kernel.mean(dim=0) + kernel.mean(dim=1, keepdim=True) - kernel.mean()
     if not kernel.diagonal().max() > 0:
-        raise FitError("The activations do not vary over the training rows: there are no components.")
+        raise FitError(_CONSTANT)
     weights = _leading_directions(kernel, size).to(values.dtype)
     return torch.cat([values[:, part].T @ weights for part in _parts(values.shape[1])]), centre
 
@@ -357,5 +369,5 @@ def _leading_eigenpairs(matrix: F64, n_pairs: int, floor: float = _ROUNDING) -> 
     values, vectors = values[::-1], vectors[:, ::-1]
     n_kept = int((values > max(values[0], 0.0) * floor).sum())
     if n_kept == 0:
-        raise FitError("The activations do not vary over the training rows: there are no components.")
+        raise FitError(_CONSTANT)
     return values[:n_kept], vectors[:, :n_kept]

@@ -123,9 +123,13 @@ def test_the_unit_of_the_activations_does_not_matter(unit: float, dtype: torch.d
     np.testing.assert_allclose(found.variances, expected.variances * unit**2, rtol=0.02)
 
 
-def test_a_sketch_of_what_does_not_vary_is_refused() -> None:
+@pytest.mark.parametrize("shape", [(40, 400), (1300, 400), (40, 4)], ids=["kernel", "sketch", "features"])
+def test_there_are_no_components_of_what_does_not_vary(shape: tuple[int, int]) -> None:
+    rows = np.arange(shape[0])
+    compressed = pca.compress(held(np.ones(shape, np.float32)), rows, 5)
+    assert len(compressed.coordinates) == shape[0]
     with pytest.raises(FitError, match="do not vary over the training rows"):
-        pca.compress(held(np.ones((1300, 400), np.float32)), np.arange(1300), 5)
+        pca.fit(compressed.coordinates, rows, 5)
 
 
 def test_a_sketch_of_few_dimensions_has_no_more() -> None:

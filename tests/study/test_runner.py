@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from img2brain.errors import FitError, SpecError, TrackingError
+from img2brain.spec import StudySpec, parse
 from img2brain.study.runner import run_study
 from img2brain.study.search import stored_trials
 from img2brain.tracking.tracker import Tracker
@@ -156,3 +158,27 @@ def test_a_store_that_fails_loses_nothing(
     assert found.told == kept(finished.home).told
     assert (sorted(found.tracked), found.n_runs) == (list(range(9)), 9)
     assert {status for status, _ in found.tracked.values()} == {"FINISHED"}
+
+
+def test_a_layer_that_does_not_vary_fails_its_trials_alone(
+    tmp_path: Path, new_home: NewHome, caplog: pytest.LogCaptureFixture
+) -> None:
+    random, folder = np.random.default_rng(0), tmp_path / "flat"
+    for name in ("trainingFeatures", "trainingfMRI"):
+        (folder / name).mkdir(parents=True)
+    lively = random.standard_normal((60, 8)).astype(np.float32)
+    np.save(folder / "trainingFeatures" / "lively.npy", lively)
+    np.save(folder / "trainingFeatures" / "flat.npy", np.ones((60, 8), np.float32))
+    np.save(
+        folder / "trainingfMRI" / "training.npy", lively[:, :5] + random.standard_normal((60, 5)).astype(np.float32)
+    )
+    table = {
+        "name": "flat", "sampler": "grid", "n_components": [4], "dataset": {"path": str(folder)},
+        "regressors": ["linear"], "backbones": [{"name": "given", "weights": "none"}],
+    }  # fmt: skip
+    outcome = run_study(parse(StudySpec, table, "the test's study"), new_home())
+    failures = {trial.spec.layer: trial.failure for trial in outcome.trials}
+    assert "do not vary over the training rows" in failures["flat"]
+    assert failures["lively"] == ""
+    assert outcome.best is not None
+    assert "given flat: The activations do not vary" in caplog.text
