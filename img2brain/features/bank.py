@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 UNTRAINED_BY_ITS_ACTIVATIONS = "untrained (by its activations)"
 _VERSION = 3  # of the numbers: raised where a change of code changes them
-_MEMORY_BYTES = 4 << 30  # the most that activations take of a computer's memory, and no more than a quarter of it
+_MEMORY_BYTES = 2 << 30  # the most that activations take of a computer's memory, and no more than a quarter of it
 
 
 class FeatureBank:
