@@ -29,8 +29,16 @@ def compare(first: str, second: str, out: Path | None, home: Path) -> None:
         raise SpecError(f"The page must end in .html. Got {out}.")
     if Path(first).exists() and Path(second).exists():
         _boards(Path(first), Path(second), out)
+    elif missing := _missing_board(first, second):
+        raise SpecError(f"The board {missing!r} is not there: a folder with leaderboard.csv is expected.")
     else:
         _trials(first, second, out, home)
+
+
+def _missing_board(first: str, second: str) -> str | None:
+    """Return the one of two references that should be the folder of a board, since the other is."""
+    are_boards = [(Path(reference) / "leaderboard.csv").is_file() for reference in (first, second)]
+    return None if all(are_boards) or not any(are_boards) else (first, second)[are_boards.index(False)]
 
 
 def _boards(first: Path, second: Path, out: Path | None) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _REGION_COLUMNS = (
     *("model", "region", "n_voxels", "median_r", "low", "high", "ceiling_median_r", "normalised_median_r"),
-    *("control_untrained_median_r", "control_shuffled_median_r"),
+    *("n_unreliable", "control_untrained_median_r", "control_pixels_median_r", "control_shuffled_median_r"),
 )
 _dataset_option = click.option("--dataset", help="One dataset's trials only, by its name.")
 

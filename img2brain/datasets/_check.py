@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain.datasets._base import not_finite
@@ -17,7 +19,10 @@ from img2brain.datasets._responses import Scan
 from img2brain.datasets.folder import Contents, FolderDataset, Part, image_folder, read_contents, responses_file
 from img2brain.errors import DataError, Img2BrainError
 
+Array = NDArray[Any]
 _SHOWN = 5
+_SOME_VOXELS = 200
+_SAME_RESPONSES = 0.9
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,24 @@ class _Problems:
         if repeats is not None:  # NaN is a missing repeat
             path = str(responses_file(root, name, "_repeats"))
             self._not_finite(path, Scan(lambda start, stop: repeats[start:stop], repeats.shape, np.isinf))
+            if part.responses.size and len(repeats) == len(part.responses) > 2:
+                self._look_at_repeats(path, part.responses, repeats)
+
+    def _look_at_repeats(self, path: str, responses: Array, repeats: Array) -> None:
+        """Look whether the responses are the means of the repeats, over some voxels: a noise ceiling rests on it."""
+        some = np.unique(np.linspace(0, responses.shape[1] - 1, _SOME_VOXELS).astype(np.intp))
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore", RuntimeWarning)  # no repeat of an image
+            means = np.nanmean(np.asarray(repeats[:, :, some], dtype=np.float64), axis=1)
+            seen = np.isfinite(means).all(axis=1)
+            pairs = zip(np.asarray(responses[:, some])[seen].T, means[seen].T, strict=True)
+            r = np.array([np.corrcoef(*pair)[0, 1] for pair in pairs])
+        median = float(np.nanmedian(r)) if np.isfinite(r).any() else 1.0
+        if median < _SAME_RESPONSES:
+            self._warn(
+                f"{path!r} must hold the repeats that the responses are the means of, or its noise ceiling is that of "
+                f"other responses. Got means that correlate with them at {median:.2f} (median over voxels)."
+            )
 
     def _not_finite(self, path: str, scan: Scan) -> None:
         if scan.first_bad:

@@ -113,6 +113,9 @@ def split_rows(spec: SplitSpec, n_training: int, n_test: int = 0) -> Split:
     test = np.arange(n_training, n_training + n_test, dtype=np.intp)
     split = _preset(n_training, test) if spec.preset else _seeded(spec, n_training, test)
     wants_confirmation = n_test > 0 or (spec.preset is None and spec.confirmation > 0)
+    if spec.folds and len(split.train) < _LEAST * spec.folds:
+        most = len(split.train) // _LEAST
+        raise SpecError(f"Each of the 'folds' must hold at least {_LEAST} rows: {most} at most. Got {spec.folds}.")
     for fold in split.folds:
         _require_rows("train", fold.train)
         _require_rows("validation", fold.validation)

@@ -16,6 +16,7 @@ from img2brain.leaderboard.rows import Row, parameters_text, placed, printable
 _REGIONS = {
     "model": "model", "region": "region", "n_voxels": "voxels", "median_r": "confirmation r", "low": "from",
     "high": "to", "ceiling_median_r": "ceiling r", "normalised_median_r": "share of ceiling",
+    "n_unreliable": "voxels left out of it",
     "control_untrained_median_r": "untrained twin", "control_pixels_median_r": "pixels",
     "control_shuffled_median_r": "shuffled",
 }  # fmt: skip
@@ -66,6 +67,7 @@ def _published(rows: list[Row]) -> str:
         tag("p", escape(heading(published)), class_="facts"),
         _plain_table(summary_table(published)),
         tag("h3", "By region of interest") + _plain_table(shown) if len(shown) else "",
+        tag("h3", "Trials"),
     ]
     return tag("div", *parts, class_="published") + "\n"
 

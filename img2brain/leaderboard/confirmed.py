@@ -216,7 +216,7 @@ def _line(row: Row, item: Confirmed) -> dict[str, str]:
         line["ceiling r"] = f"{item.ceiling_r:.3f} ({item.ceiling})"
         line["share of ceiling"] = f"{item.normalised_r:.3f} ({item.n_unreliable} voxels left out)"
     for name, (score, difference) in item.controls.items():
-        line[f"{name}"] = f"{score:.4f}, beaten by {interval_text(difference, sign=True)}"
+        line[f"{name}"] = f"{score:.4f}, the model {interval_text(difference, sign=True)}"
     if item.beats_its_twin is False:
         line["flag"] = "does not beat its untrained twin"
     if item.best_layer is not None:

@@ -2,6 +2,7 @@
 (() => {
   const tables = [...document.querySelectorAll("table")];
   const rows = tables.flatMap((table) => [...table.tBodies[0].rows]);
+  const trials = rows.filter((row) => !row.closest("table").classList.contains("plain"));
   const order = new Intl.Collator("en", { numeric: true });
 
   const key = (row, column) => row.cells[column].dataset.sort ?? row.cells[column].textContent.trim();
@@ -42,7 +43,7 @@
   function filter() {
     const words = input.value.toLowerCase().split(/\s+/);
     for (const row of rows) row.hidden = !words.every((word) => texts.get(row).includes(word));
-    shown.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} trials`;
+    shown.textContent = `${trials.filter((row) => !row.hidden).length} of ${trials.length} trials`;
   }
 
   input.addEventListener("input", filter);

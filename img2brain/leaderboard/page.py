@@ -54,13 +54,14 @@ def build(rows: Iterable[Row], folder: Path, *, built: str | None = None, title:
     groups = boards(rows)
     table = pd.concat([ranked(group) for group in groups] or [ranked([])], ignore_index=True)
     regions = region_table([row for group in groups for row in confirmed_rows(group)])
-    files = {"leaderboard.csv": as_csv(table), "index.html": _page(groups, built, title)}
+    link = ', <a href="regions.csv">regions.csv</a>' if len(regions) else ""
+    files = {"leaderboard.csv": as_csv(table), "index.html": _page(groups, built, title, link)}
     if len(regions):
         files["regions.csv"] = inert_csv(regions)
     return [write_text(folder / name, text) for name, text in files.items()]
 
 
-def _page(groups: list[list[Row]], built: str | None, title: str) -> str:
+def _page(groups: list[list[Row]], built: str | None, title: str, regions: str) -> str:
     style, script = _asset("page.css"), _asset("page.js")
     return Template(_asset("page.html")).substitute(
         policy=_policy(style, script),
@@ -69,6 +70,7 @@ def _page(groups: list[list[Row]], built: str | None, title: str) -> str:
         script=script,
         boards="\n".join(map(section, groups)) or "<p>No finished trials yet.</p>",
         commands="\n".join(map(escape, _commands(groups))),
+        regions=regions,
         built=f" Built {escape(built)}." if built else "",
     )
 

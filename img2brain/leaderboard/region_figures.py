@@ -17,6 +17,8 @@ _SERIES = {
     "control_shuffled_median_r": "shuffled",
 }
 
+_DRAWN_AS_SHAPES = 20_000  # points; more need WebGL, which not every browser has
+
 
 def regions(summary: pd.DataFrame) -> go.Figure:
     """Draw the score of one published model by region, with intervals, beside its controls and ceiling.
@@ -57,7 +59,8 @@ def comparison(found: Comparison) -> go.Figure:
     for number, (name, voxels) in enumerate(parts.items()):
         marker = {"color": COLOURS[number % len(COLOURS)], "size": 5, "opacity": 0.5}
         points = {"x": first.accuracy[voxels], "y": second.accuracy[voxels]}
-        figure.add_scattergl(**points, mode="markers", name=label_of(name), marker=marker)
+        add = figure.add_scatter if len(inside) <= _DRAWN_AS_SHAPES else figure.add_scattergl
+        add(**points, mode="markers", name=label_of(name), marker=marker)
     values = np.concatenate([first.accuracy, second.accuracy])
     ends = [float(np.nanmin(values)), float(np.nanmax(values))] if np.isfinite(values).any() else [0.0, 1.0]
     line = {"color": "#555", "dash": "dash", "width": 1}

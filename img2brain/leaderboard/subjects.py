@@ -42,9 +42,9 @@ def find_trial(reference: str, home: Home) -> TrackedTrial:
     if hash_ and number.isdecimal():
         found = [item for item in trials.values() if item.number == int(number) and _is_study(item.study, study)]
         if not found:
-            raise SpecError(
-                f"No trial {number} of a study {study!r} is tracked. {did_you_mean(study, _studies(trials))}"
-            )
+            known = [item.number for item in trials.values() if _is_study(item.study, study)]
+            hint = f"Its numbers go to {max(known)}." if known else did_you_mean(study, _studies(trials))
+            raise SpecError(f"No trial {number} of a study {study!r} is tracked. {hint}")
         return found[-1]
     run_id = reference if _RUN.fullmatch(reference) else Registry(store).find(reference).run_id
     if run_id not in trials:

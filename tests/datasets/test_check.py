@@ -88,6 +88,19 @@ def test_a_missing_repeat_is_no_problem(make_folder: MakeFolder) -> None:
     assert check(root).problems == ()
 
 
+@pytest.mark.parametrize("are_theirs", [True, False])
+def test_repeats_of_other_responses_are_told(make_folder: MakeFolder, are_theirs: bool) -> None:
+    root, random = make_folder(training=30, voxels=4), np.random.default_rng(0)
+    responses = np.load(root / "trainingfMRI" / "training.npy") if are_theirs else random.standard_normal((30, 4))
+    noise = random.standard_normal((30, 2, 4)) * np.array([1, -1])[:, None]
+    np.save(root / "trainingfMRI" / "training_repeats.npy", responses[:, None] + noise * 0.01)
+    report = check(root)
+    if are_theirs:
+        assert report.problems == ()
+    else:
+        _one(report, "warning", "training_repeats.npy' must hold the repeats that the responses are the means of")
+
+
 def test_two_rows_with_one_picture_are_both_named(make_folder: MakeFolder) -> None:
     root = make_folder()
     images = root / "trainingIMG"

@@ -73,7 +73,7 @@ def test_trials_and_models_are_found_by_their_names(finished: Finished) -> None:
     first, second = find_subjects("small#0", "sample/1", home)
     assert first.part == second.part == "validation"
     assert compare(first, second).table["region"].tolist()[0] == "all"
-    with pytest.raises(SpecError, match="No trial 99 of a study 'small'"):
+    with pytest.raises(SpecError, match=r"No trial 99 of a study .small. is tracked\. Its numbers go to 8\."):
         find_trial("small#99", home)
 
 
@@ -84,6 +84,13 @@ def test_boards_compare_by_the_pipelines_that_both_tried(finished: Finished) -> 
     assert len(board_difference(table).data) == 2
     with pytest.raises(DataError, match=r"must be a leaderboard\.csv"):
         compare_boards(board, board / "index.html")
+
+
+def test_a_board_that_is_not_there_is_named(finished: Finished, img2brain: Launcher, tmp_path: Path) -> None:
+    board = finished.home / "leaderboards" / "sample"
+    done = img2brain.run("compare", board, tmp_path / "absent", "--home", finished.home)
+    assert done.code == 2
+    assert done.stderr.startswith(f"Error: The board '{tmp_path / 'absent'}' is not there")
 
 
 def test_the_command_prints_and_draws(finished: Finished, img2brain: Launcher, tmp_path: Path) -> None:
