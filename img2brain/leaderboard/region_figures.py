@@ -66,7 +66,8 @@ def comparison(found: Comparison) -> go.Figure:
     line = {"color": "#555", "dash": "dash", "width": 1}
     figure.add_scatter(x=ends, y=ends, mode="lines", name="equal", line=line, hoverinfo="skip")
     said = f"A: {label_of(first.label)}<br>B: {label_of(second.label)}<br>{label_of(found.rule)}"
-    return figure.update_layout(title={"text": "A against B", "subtitle": {"text": said}}, margin_t=140)
+    figure.update_layout(title={"text": "A against B", "subtitle": {"text": said}}, margin_t=140, height=800)
+    return figure.update_xaxes(constrain="domain").update_yaxes(scaleanchor="x", constrain="domain")
 
 
 def board_difference(table: pd.DataFrame) -> go.Figure:
