@@ -36,8 +36,8 @@ class Compressed:
 
     Attributes
     ----------
-    kind : {"features", "kernel", "sketch"}
-        How it was found: exactly, from few features or few images; or nearly, see `compress`.
+    kind : {"features", "kernel", "sketch", "constant"}
+        How it was found: exactly, from few features or few images; or nearly, see `compress`; or that nothing varies.
     coordinates : ndarray (n_images, n_dimensions), float32
         Of all images; without a column where they do not vary.
     basis : torch.Tensor (n_features, n_dimensions), optional
@@ -137,13 +137,11 @@ def compress(activations: Activations, rows: Rows, n_components: int) -> Compres
         whole = activations.rows(np.arange(n_images))
         return Compressed("features", whole.float().cpu().numpy())
     try:
-        return _kernel(activations) if n_images <= EXACT_IMAGES else _sketch(activations, rows, size)
+        if n_images <= EXACT_IMAGES:
+            return Compressed("kernel", _kernel_coordinates(activations))
+        return _sketch(activations, rows, size)
     except FitError:  # said by `fit`, to those who ask for components
         return Compressed("constant", np.zeros((n_images, 0), np.float32))
-
-
-def _kernel(activations: Activations) -> Compressed:
-    return Compressed("kernel", _kernel_coordinates(activations))
 
 
 def _sketch(activations: Activations, rows: Rows, size: int) -> Compressed:

@@ -50,7 +50,9 @@ def section(rows: list[Row]) -> str:
     lines = (_line(rank, row, top) for rank, row in placed(rows))
     table = tag("table", tag("thead", heads), "\n", tag("tbody", "\n", *lines))
     title = tag("h2", escape(rows[0].dataset)), tag("p", _facts(rows), f" · bars from 0 to {top:.1f}", class_="facts")
-    return tag("section", *title, "\n", _published(rows), tag("div", table, class_="scroll"))
+    published = _published(rows)
+    heading_of_trials = tag("h3", "Trials") if published else ""
+    return tag("section", *title, "\n", published, heading_of_trials, tag("div", table, class_="scroll"))
 
 
 def _published(rows: list[Row]) -> str:
@@ -67,7 +69,6 @@ def _published(rows: list[Row]) -> str:
         tag("p", escape(heading(published)), class_="facts"),
         _plain_table(summary_table(published)),
         tag("h3", "By region of interest") + _plain_table(shown) if len(shown) else "",
-        tag("h3", "Trials"),
     ]
     return tag("div", *parts, class_="published") + "\n"
 

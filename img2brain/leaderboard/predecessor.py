@@ -239,7 +239,7 @@ def _lines(path: Path) -> Iterator[list[str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             yield from (line for line in csv.reader(stream) if line)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
             f"The file {str(path)!r} is not there. Name the folder of the predecessor that holds 'Feature_eng'."
         ) from error

@@ -208,7 +208,8 @@ def descend(problem: Problem, tol: float, max_iter: int, start: Array | None = N
     Notes
     -----
     Problems that are done are dropped. On a diagonal Gram matrix (principal components of the same rows) the first
-    sweep is exact; where features are correlated, an extrapolation after every few sweeps spares most of them.
+    sweep is exact, and where rounding left it nearly diagonal the second; where features are correlated, an
+    extrapolation after every few sweeps spares most of them.
     Friedman, Hastie and Tibshirani (2010); stopping as in scikit-learn.
     """
     xp = namespace(problem.cross)

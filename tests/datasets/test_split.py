@@ -100,5 +100,5 @@ def test_folds_take_turns() -> None:
 def test_folds_leave_no_place_for_a_validation_part() -> None:
     with pytest.raises(SpecError, match="leave out 'validation'"):
         parse(SplitSpec, {"folds": 3, "validation": 0.2}, "split")
-    with pytest.raises(SpecError, match="at least 2 rows"):
+    with pytest.raises(SpecError, match=r"'folds' must hold at least 2 rows: 5 at most\. Got 9"):
         split_rows(SplitSpec(folds=9, confirmation=0.0), 10)

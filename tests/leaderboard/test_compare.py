@@ -45,7 +45,9 @@ def test_a_difference_has_an_interval_in_every_region() -> None:
     assert found.n_second is not None
     assert found.n_first > 50 > 3 > found.n_second
     assert "A is better in" in as_text(found)
-    assert len(comparison(found).data) == len(REGIONS) + 2
+    traces = comparison(found).data
+    assert len(traces) == len(REGIONS) + 2
+    assert {trace.type for trace in traces} == {"scatter"}, "no need of WebGL"
 
 
 def test_scores_of_voxels_alone_give_no_interval() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,6 +12,9 @@ import pytest
 from img2brain.leaderboard import figures
 from img2brain.leaderboard.page import build
 from img2brain.leaderboard.table import Row
+
+if TYPE_CHECKING:
+    from tests.conftest import Finished
 
 MakeRow = Callable[..., Row]
 EVIL = '"><img src=x onerror="document.title=1"><script>document.title=2</script><b id=evil>'
@@ -84,6 +87,14 @@ def test_filter(site: Path, visit: Callable[..., Any]) -> None:
         page.get_by_role("searchbox").fill(words)
         assert _trials(page) == expected
     assert page.locator("output").inner_text() == "3 of 3 trials"
+
+
+def test_published_models_are_not_counted_as_trials(finished: Finished, visit: Callable[..., Any]) -> None:
+    page = visit(finished.home / "leaderboards" / "sample" / "index.html")
+    n_trials = sum(trial.succeeded for trial in finished.outcome.trials)
+    assert page.locator("table.plain tbody tr").count() >= 1
+    assert page.locator("output").inner_text() == f"{n_trials} of {n_trials} trials"
+    assert page.get_by_role("heading", name="Trials").count() == 1
 
 
 def test_hostile_names_are_only_text(site: Path, visit: Callable[..., Any]) -> None:

@@ -23,7 +23,7 @@ from img2brain.leaderboard.rows import placed
 from img2brain.store import Home
 
 if TYPE_CHECKING:
-    from tests.conftest import NewHome
+    from tests.conftest import Launcher, NewHome
 
 
 @pytest.fixture
@@ -81,3 +81,14 @@ def test_a_damaged_file_gives_one_clear_line(published: Path, tmp_path: Path, na
     path.unlink()
     with pytest.raises(DataError, match=name):
         read_published(folder)
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_folder_that_is_not_the_predecessors_is_told(tmp_path: Path, img2brain: Launcher, is_file: bool) -> None:
+    place = tmp_path / "place"
+    if is_file:
+        place.touch()
+    done = img2brain.run("leaderboard", "import-predecessor", place, "--home", tmp_path / "home")
+    assert done.code == 2
+    assert done.stderr.count("\n") == 1
+    assert "Name the folder of the predecessor that holds 'Feature_eng'" in done.stderr
