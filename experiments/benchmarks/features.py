@@ -31,7 +31,7 @@ from img2brain.spec import BackboneSpec
 from img2brain.store import Store
 
 NETWORKS = {"alexnet": 2.0, "vgg16": 1.35, "resnet50": 1.35, "inception_v3": 1.8}
-N_IMAGES, N_COMPONENTS = 1536, 30
+N_IMAGES, N_COMPONENTS = 8857, 30  # the predecessor's
 N_PEER, PEER_BATCH = 50, 50
 
 

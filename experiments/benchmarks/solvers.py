@@ -7,8 +7,10 @@ are principal components of the training rows, or correlated with each other. Al
 one that predicts best. Peers stop at their own default tolerances, ours at a duality gap of 1e-10: where features are
 correlated, that is what their coefficients differ by, and scikit-learn's lasso is measured at a tolerance like ours
 too. Slow peers are measured on the first voxels and scaled in proportion, as their time grows: those that treat voxels
-one by one, and skglm's multi-task lasso, beside which ours fits the same voxels for the agreement. Their rows say on
-how many. Run it with
+one by one, and skglm's multi-task lasso, beside which ours fits the same voxels for the agreement, and which is
+measured on half of them as well, to see that it grows in proportion. Their rows say on how many.
+
+Beside the table stands what bounds a fit from rows from below: X'Y alone, one product in float32. Run it with
 
     uv run --group bench python experiments/benchmarks/solvers.py [CONTENDER ...]
 """
@@ -81,6 +83,13 @@ def _ours(regressor: str, kind: str) -> Contender:
     return run
 
 
+def _product(folder: Path) -> Figures:
+    """Time X'Y alone, in float32."""
+    X, Y, _, _ = rows(folder, "pca", np.float32)
+    left = np.ascontiguousarray(X.T)
+    return {"product": seconds(lambda: left @ Y, repeats=9)}
+
+
 def _scikit_learn_multi_task(kind: str, dtype: type = np.float64) -> Contender:
     def run(folder: Path) -> Figures:
         from sklearn.linear_model import MultiTaskLasso
@@ -106,9 +115,11 @@ def _skglm_multi_task(kind: str) -> Contender:
         ours = _lasso("multi_task_lasso", moments).fit_moments(moments)
         peer = MultiTaskLasso(alpha=ours.alpha)
         peer.fit(X[:100].copy("F"), Y[:100, :10].copy("F"))  # compiles
+        half, _ = _once(lambda: peer.fit(X, np.asfortranarray(Y[:, : FEW // 2])))
         duration, _ = _once(lambda: peer.fit(X, Y))
+        agreement = f"{np.abs(peer.coef_ - ours.coef_).max():.1e}"
         scale = TOGETHER[kind] / FEW
-        return {"seconds": duration * scale, "voxels": FEW, "agreement": f"{np.abs(peer.coef_ - ours.coef_).max():.1e}"}
+        return {"seconds": duration * scale, "voxels": FEW, "agreement": agreement, "doubling": duration / half}
 
     return run
 
@@ -232,7 +243,7 @@ def _tree_scikit_learn() -> Any:
 
 
 def _contenders() -> dict[str, Contender]:
-    found: dict[str, Contender] = {}
+    found: dict[str, Contender] = {"product": _product}
     for kind in ("pca", "correlated"):
         found |= {
             f"multi_task_lasso-{kind}": _ours("multi_task_lasso", kind),
@@ -294,7 +305,13 @@ def report(folder: Path, figures: dict[str, Figures]) -> str:
                 peer.get("agreement") or _agreement(folder, ours_name or name, name),
             ]
         )
-    return table(head, lines)
+    bounds = [f"X'Y alone, in float32: {item['product']:.3f} s" for item in figures.values() if "product" in item]
+    growth = [
+        f"{name}: twice the voxels take {item['doubling']:.2f} times as long"
+        for name, item in figures.items()
+        if "doubling" in item
+    ]
+    return "\n".join([table(head, lines), "", *bounds, *growth])
 
 
 def _number(value: float | None, unit: str = "") -> str:

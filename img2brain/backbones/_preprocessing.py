@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as F  # noqa: N812 (torch's own name for it)
+from torchvision.transforms.v2 import functional as F  # noqa: N812 (torch's own name for it)
 
 from img2brain import digest
 from img2brain.errors import FeatureError, ModelError
 
 _FILTERS = tuple(mode.value for mode in InterpolationMode)
+_SCALED_TOGETHER = 8  # images: float32 of more than these leaves the cache
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -33,7 +35,7 @@ class Preprocessing:
     interpolation : str
         Name of the filter: ``"bilinear"``, ``"bicubic"``, ...
     antialias : bool
-        Kept for the record: Pillow always smooths when it shrinks a picture.
+        Kept for the record: a picture is always smoothed when it shrinks, as Pillow does.
     mean, std : tuple of float
         Per channel, subtracted from and dividing values in [0, 1].
 
@@ -80,18 +82,58 @@ class Preprocessing:
         Returns
         -------
         torch.Tensor
-            float32 of shape (3, height, width), with the channels of a pixel side by side in memory.
+            float32 of shape (3, height, width).
         """
         rgb = image if image.mode == "RGB" else image.convert("RGB")
-        resized = F.resize(rgb, list(self.resize), InterpolationMode(self.interpolation), antialias=self.antialias)
-        cropped = F.center_crop(resized, [self.crop]) if self.crop else resized
-        pixels = np.asarray(cropped, np.float32)
-        # Whole rows of pixels, so that the loops inside are long; numpy, so that many threads do not start more.
-        rows = pixels.reshape(len(pixels), -1)
-        rows /= np.float32(255)
-        rows -= np.tile(np.array(self.mean, np.float32), pixels.shape[1])
-        rows /= np.tile(np.array(self.std, np.float32), pixels.shape[1])
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+        return self.normalise(self.pixels(np.array(rgb))[None])[0]
+
+    def pixels(self, picture: NDArray[np.uint8]) -> torch.Tensor:
+        """Resize and crop a picture.
+
+        Parameters
+        ----------
+        picture : ndarray of uint8, shape (height, width, 3)
+
+        Returns
+        -------
+        torch.Tensor
+            uint8 of shape (3, height, width), with the channels of a pixel side by side in memory.
+
+        Notes
+        -----
+        Torch's bilinear filter of bytes is within one grey level of Pillow's and takes a third of its time; its bicubic
+        one is not. The other filters are Pillow's.
+        """
+        filter_ = InterpolationMode(self.interpolation)
+        if filter_ is InterpolationMode.BILINEAR:
+            whole = F.resize(_as_tensor(picture), list(self.resize), filter_, antialias=True)
+        else:
+            whole = _as_tensor(np.array(F.resize(Image.fromarray(picture), list(self.resize), filter_)))
+        cropped: torch.Tensor = F.center_crop(whole, [self.crop]) if self.crop else whole
+        return cropped
+
+    def normalise(self, pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Scale bytes to what the network was made for.
+
+        Parameters
+        ----------
+        pixels : torch.Tensor of uint8, shape (n, 3, height, width)
+            On any device.
+        dtype : torch.dtype
+            Of the result; it is rounded from float32.
+
+        Returns
+        -------
+        torch.Tensor
+            Of this shape, with the channels of a pixel side by side in memory.
+        """
+        rows = pixels.permute(0, 2, 3, 1).flatten(2)  # whole rows of pixels, so that the loops inside are long
+        mean, std = (torch.tensor(values).repeat(pixels.shape[3]).to(pixels.device) for values in (self.mean, self.std))
+        scaled = torch.empty(rows.shape, dtype=dtype, device=pixels.device)
+        for first in range(0, len(rows), _SCALED_TOGETHER):
+            part = slice(first, first + _SCALED_TOGETHER)
+            scaled[part] = torch.addcmul(-mean / std, rows[part], 1 / (255 * std))
+        return scaled.reshape(*rows.shape[:2], -1, 3).permute(0, 3, 1, 2)
 
     def to_dict(self) -> dict[str, Any]:
         """Give all settings as JSON can hold them."""
@@ -107,3 +149,7 @@ class Preprocessing:
             name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
         }
         return cls(**plain)
+
+
+def _as_tensor(picture: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(picture).permute(2, 0, 1)

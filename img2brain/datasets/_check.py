@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain.datasets._base import not_finite
-from img2brain.datasets._images import find_other_files, map_files, open_image
+from img2brain.datasets._images import find_other_files, map_files, open_pixels
 from img2brain.datasets._responses import Scan
 from img2brain.datasets.folder import Contents, FolderDataset, Part, image_folder, read_contents, responses_file
 from img2brain.errors import DataError, Img2BrainError
@@ -191,7 +191,7 @@ def _labels(part: Part, name: str) -> list[str]:
 
 def _pixels(path: Path) -> str | DataError:
     try:
-        return digest.of_array(np.asarray(open_image(path)))
+        return digest.of_array(open_pixels(path))
     except DataError as error:
         return error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -20,6 +21,7 @@ ImageSource = Path | Image.Image | NDArray[Any]
 T = TypeVar("T")
 
 _FORMATS = ("JPEG", "PNG")
+_PLAIN = ("Gray", "YCbCr")  # colours of a JPEG file that any decoder turns into the same RGB
 _WIDE_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -99,6 +101,18 @@ def open_image(source: ImageSource) -> Image.Image:
     raise DataError(f"An image must be a Path, a PIL image or an array. Got {type(source).__name__}.")
 
 
+def open_pixels(source: ImageSource) -> NDArray[np.uint8]:
+    """Open an image as an array (height, width, 3): what `open_image` gives, of a usual JPEG file in half the time.
+
+    Raises
+    ------
+    DataError
+        As `open_image` does.
+    """
+    pixels = _from_plain_jpeg(source) if isinstance(source, Path) else None
+    return np.array(open_image(source)) if pixels is None else pixels
+
+
 def decode_image(content: bytes) -> Image.Image:
     """Decode the bytes of a JPEG or PNG file, as `open_image` does a file.
 
@@ -132,6 +146,20 @@ def _from_file(file: Path | io.BytesIO, label: str) -> Image.Image:
         if limit is not None and n_pixels > limit:  # Pillow itself only warns up to twice the limit
             raise DataError(f"{label} must have at most {limit} pixels. Got {n_pixels}.")
         return _to_rgb(image)
+
+
+def _from_plain_jpeg(path: Path) -> NDArray[np.uint8] | None:
+    """Decode a JPEG file of a usual kind in which nothing is amiss; return None for any other, which Pillow judges."""
+    try:
+        content = path.read_bytes()
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content, strict=True)
+        limit = Image.MAX_IMAGE_PIXELS
+        if colours not in _PLAIN or (limit is not None and height * width > limit):
+            return None
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True)
+    except (OSError, ValueError):
+        return None
+    return pixels
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.intp]
 
-_BLOCK_BYTES = 1 << 29
+BLOCK_BYTES = 1 << 29
 
 
 class Activations(ABC):
@@ -49,7 +49,7 @@ class Activations(ABC):
 
     def blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield all rows in blocks of bounded size."""
-        step = max(1, _BLOCK_BYTES // (self.n_features * self.dtype.itemsize))
+        step = max(1, BLOCK_BYTES // (self.n_features * self.dtype.itemsize))
         for start in range(0, self.n_images, step):
             stop = min(start + step, self.n_images)
             yield slice(start, stop), self.read(start, stop)

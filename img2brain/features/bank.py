@@ -32,8 +32,10 @@ from img2brain.store import Store
 log = logging.getLogger(__name__)
 
 UNTRAINED_BY_ITS_ACTIVATIONS = "untrained (by its activations)"
-_VERSION = 3  # of the numbers: raised where a change of code changes them
-_MEMORY_BYTES = 2 << 30  # the most that activations take of a computer's memory, and no more than a quarter of it
+_VERSION = 4  # of the numbers: raised where a change of code changes them
+# The most that activations and the work on them take of a computer's memory, and no more than a quarter of it: with the
+# network, the pictures and the libraries a pass stays under 6 GiB.
+_MEMORY_BYTES = 9 << 29
 
 
 class FeatureBank:
@@ -52,7 +54,8 @@ class FeatureBank:
     device : str
         Where the network runs.
     precision : {"auto", "bfloat16", "float32"}
-        What it computes in; see `find_precision`.
+        What it computes in; see `find_precision`. Few images, of which the components are exact too, ``"auto"``
+        takes in float32: they are a matter of seconds, and scores over few rows move by little.
     scratch_gb : float
         The most disk that activations may take for a while, in GB. Layers that do not fit together take another pass
         over the images; one that does not fit alone is refused.
@@ -74,7 +77,8 @@ class FeatureBank:
         self._images_digest = digest.of_digests(image_digests)
         self._store = store
         self._device = find_device(device)
-        self._dtype = find_precision(precision, self._device)
+        exact = precision == "auto" and len(images) <= pca.EXACT_IMAGES
+        self._dtype = find_precision("float32" if exact else precision, self._device)
         self._scratch_gb = scratch_gb
         self._fitted: tuple[str, int] | None = None
         self._components = lru_cache(maxsize=64)(self._read_components)
@@ -221,10 +225,21 @@ class FeatureBank:
         network = self.backbone.extractor(layers)
         n_bytes = {layer: size * len(self._images) * self._dtype.itemsize for layer, size in network.n_features.items()}
         for group in self._groups(n_bytes):
-            self._require_room(group, n_bytes, n_components)
-            with self._recorded(group, n_bytes) as recorded:
+            held = self._held({layer: n_bytes[layer] for layer in group}, n_components)
+            self._require_room(group, held, n_bytes, n_components)
+            with self._recorded(group, held) as recorded:
                 for layer in track(group, len(group), f"{self.spec.name}: PCA"):
                     self._keep(layer, recorded.pop(layer), rows, n_components)
+
+    def _held(self, n_bytes: Mapping[str, int], n_components: int) -> set[str]:
+        """Choose the layers whose activations stay in memory, beside what PCA takes for the widest one."""
+        widest = max(n_bytes.values()) // (len(self._images) * self._dtype.itemsize)
+        room, held = _memory(self._device) - pca.work_bytes(widest, self._dtype, n_components), set()
+        for layer, size in n_bytes.items():
+            if size <= room:
+                room -= size
+                held.add(layer)
+        return held
 
     def _groups(self, n_bytes: Mapping[str, int]) -> list[list[str]]:
         """Group the layers so that the activations of each group fit the scratch budget."""
@@ -242,23 +257,24 @@ class FeatureBank:
             used += size
         return groups
 
-    def _require_room(self, layers: Sequence[str], n_bytes: Mapping[str, int], n_components: int) -> None:
+    def _require_room(
+        self, layers: Sequence[str], held: set[str], n_bytes: Mapping[str, int], n_components: int
+    ) -> None:
         """Raise `StoreError` where the disk has no room for what a pass keeps, and what it takes for a while."""
-        n_images, total = len(self._images), sum(n_bytes[layer] for layer in layers)
+        n_images = len(self._images)
         n_dimensions = min(n_images, pca.sketch_size(n_components))
         kept = sum(4 * n_components * n_bytes[layer] // (n_images * self._dtype.itemsize) for layer in layers)
         kept += 4 * n_images * n_dimensions * len(layers)
-        scratch = total if total > _free_memory(self._device) else 0
+        scratch = sum(n_bytes[layer] for layer in layers if layer not in held)
         self._store.require_free(kept + scratch, f"A pass of {self.spec.name}")
 
     @contextmanager
-    def _recorded(self, layers: Sequence[str], n_bytes: Mapping[str, int]) -> Iterator[dict[str, Activations]]:
+    def _recorded(self, layers: Sequence[str], held: set[str]) -> Iterator[dict[str, Activations]]:
         """Run one pass over the images and hand out the activations of some layers; their disk is freed at the end."""
         network = accelerated(self.backbone.extractor(layers), self._device, self._dtype)
-        kind = InMemory if sum(n_bytes[layer] for layer in layers) <= _free_memory(self._device) else OnDisk
         with self._store.scratch() as folder:
             recorded = {
-                layer: self._place(kind, network.n_features[layer], folder / f"{number}.activations")
+                layer: self._place(network.n_features[layer], None if layer in held else folder / f"{number}.bin")
                 for number, layer in enumerate(layers)
             }
             title = f"{self.spec.name}: {len(self._images)} images, {len(layers)} layers, {self.precision}"
@@ -270,9 +286,9 @@ class FeatureBank:
             del network
             yield recorded
 
-    def _place(self, kind: type[Activations], n_features: int, path: Path) -> Activations:
-        """Make room for the activations of a layer, where those of the whole pass lie."""
-        if kind is InMemory:
+    def _place(self, n_features: int, path: Path | None) -> Activations:
+        """Make room for the activations of a layer: in memory, or in a file."""
+        if path is None:
             return InMemory(len(self._images), n_features, self._dtype, self._device)
         return OnDisk(len(self._images), n_features, self._dtype, path, self._device)
 
@@ -291,13 +307,12 @@ class FeatureBank:
                 found = pca.axes(compressed, values, components, rows)
                 key = self._pca_key(layer, rows, n_components)
                 self._store.put("axes", key, lambda folder: _save_axes(folder, found))
+                self._store.put("components", key, lambda folder: _save_components(folder, components))
         self._store.put("layers", self._layer_key(layer), lambda folder: _save_layer(folder, compressed))
 
     def _components_entry(self, layer: str, rows: Rows, n_components: int) -> Path:
         def write(folder: Path) -> None:
-            found = pca.fit(self._coordinates(layer), rows, n_components)
-            np.save(folder / "scores.npy", found.scores)
-            np.save(folder / "variances.npy", found.variances)
+            _save_components(folder, pca.fit(self._coordinates(layer), rows, n_components))
 
         return self._store.get_or_compute("components", self._pca_key(layer, rows, n_components), write)
 
@@ -319,8 +334,8 @@ def _source(weights: str) -> str:
     return digest.of_file(Path(weights)) if Path(weights).is_file() else weights
 
 
-def _free_memory(device: torch.device) -> int:
-    """Return how many bytes of activations may stay in the memory of a device."""
+def _memory(device: torch.device) -> int:
+    """Return how many bytes activations and the work on them may take of the memory of a device."""
     if device.type == "cuda":
         return int(0.5 * torch.cuda.mem_get_info(device)[0])
     return min(_MEMORY_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
@@ -329,6 +344,11 @@ def _free_memory(device: torch.device) -> int:
 def _save_axes(folder: Path, found: Axes) -> None:
     np.save(folder / "axes.npy", found.axes)
     np.save(folder / "shift.npy", found.shift)
+
+
+def _save_components(folder: Path, found: Components) -> None:
+    np.save(folder / "scores.npy", found.scores)
+    np.save(folder / "variances.npy", found.variances)
 
 
 def _save_layer(folder: Path, compressed: Compressed) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from img2brain.errors import FitError
-from img2brain.features.activations import Activations, Rows
+from img2brain.features.activations import BLOCK_BYTES, Activations, Rows
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
@@ -98,7 +98,14 @@ def sketch_size(n_components: int) -> int:
     Twice the components and some more (Halko, Martinsson and Tropp, 2011, advise 5 to 10 more; the others are for the
     components of some rows, which are not quite those of all), one column short of a multiple of 64.
     """
-    return 64 * -(-(2 * n_components + 100) // 64) - 1
+    return 64 * -(-(2 * n_components + 60) // 64) - 1
+
+
+def work_bytes(n_features: int, dtype: torch.dtype, n_components: int) -> int:
+    """Return the memory that `compress` and `axes` take beside activations of this width, or somewhat more."""
+    size = sketch_size(n_components)
+    n_sample = max(EXACT_IMAGES, 3 * size)
+    return n_sample * n_features * dtype.itemsize + 3 * 4 * size * n_features + BLOCK_BYTES
 
 
 def compress(activations: Activations, rows: Rows, n_components: int) -> Compressed:

@@ -24,6 +24,7 @@ from img2brain.errors import FitError
 Array = NDArray[np.float64]
 CHUNK = 16
 CHECK_EVERY = 5
+WORTH_DROPPING = 0.8  # while more problems than this share are left, a copy of them costs more than the others do
 
 
 class Penalty(Protocol):
@@ -207,9 +208,9 @@ def descend(problem: Problem, tol: float, max_iter: int, start: Array | None = N
 
     Notes
     -----
-    Problems that are done are dropped. On a diagonal Gram matrix (principal components of the same rows) the first
-    sweep is exact, and where rounding left it nearly diagonal the second; where features are correlated, an
-    extrapolation after every few sweeps spares most of them.
+    Problems that are done are dropped, once they are many. On a diagonal Gram matrix (principal components of the same
+    rows) the first sweep is exact, and where rounding left it nearly diagonal the second; where features are
+    correlated, an extrapolation after every few sweeps spares most of them.
     Friedman, Hastie and Tibshirani (2010); stopping as in scikit-learn.
     """
     xp = namespace(problem.cross)
@@ -225,7 +226,7 @@ def descend(problem: Problem, tol: float, max_iter: int, start: Array | None = N
         left = to_numpy(~(gap <= goal[todo]))
         if not left.any():
             break
-        if not left.all():
+        if left.mean() < WORTH_DROPPING:
             todo, part, W = np.arange(len(gaps))[todo][left], part.only(left), W[:, left]
     if not xp.isfinite(gaps).all():
         raise FitError("The duality gap is not a number: the moments belong to no data.")

@@ -30,21 +30,48 @@ def picture(height: int, width: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def assert_within_a_grey_level(found: torch.Tensor, expected: torch.Tensor, std: tuple[float, ...]) -> None:
+    levels = (found - expected).abs() * 255 * torch.tensor(std)[:, None, None]
+    assert found.shape == expected.shape
+    assert levels.max() < 1.01
+
+
 @pytest.mark.parametrize(("name", "weights"), WEIGHTS)
 @pytest.mark.parametrize("shape", [(425, 425), (300, 500), (90, 60)])
-def test_equals_the_transform_of_the_weights(name: str, weights: str, shape: tuple[int, int]) -> None:
-    image = picture(*shape)
+def test_is_the_transform_of_the_weights(name: str, weights: str, shape: tuple[int, int]) -> None:
+    image, ours = picture(*shape), Torchvision().preprocessing(name, weights)
     expected = models.get_model_weights(name)[weights].transforms()(image)
-    assert torch.equal(Torchvision().preprocessing(name, weights)(image), expected)
+    if ours.interpolation == "bilinear":
+        assert_within_a_grey_level(ours(image), expected, ours.std)
+    else:
+        torch.testing.assert_close(ours(image), expected, atol=1e-6, rtol=1e-6)
 
 
 @settings(max_examples=10, deadline=None)
 @given(height=st.integers(1, 500), width=st.integers(1, 500))
-def test_resize224_equals_a_resize_without_a_crop(height: int, width: int) -> None:
-    image = picture(height, width)
-    normalise = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+def test_resize224_is_a_resize_without_a_crop(height: int, width: int) -> None:
+    image, ours = picture(height, width), Preprocessing(resize=(224, 224))
+    normalise = transforms.Normalize(ours.mean, ours.std)
     expected = transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor(), normalise])(image)
-    assert torch.equal(Preprocessing(resize=(224, 224))(image), expected)
+    assert_within_a_grey_level(ours(image), expected, ours.std)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "lanczos", "box", "nearest"])
+def test_other_filters_are_pillows(interpolation: str) -> None:
+    image = picture(90, 60)
+    filtered = image.resize((24, 32), getattr(Image.Resampling, interpolation.upper()))
+    found = Preprocessing(resize=(32, 24), interpolation=interpolation).pixels(np.array(image))
+    np.testing.assert_array_equal(found.permute(1, 2, 0).numpy(), np.array(filtered))
+
+
+@pytest.mark.parametrize("n_images", [1, 7, 20])
+def test_a_batch_is_normalised_as_torchvision_does(n_images: int) -> None:
+    ours = Preprocessing(resize=(32, 24))
+    pixels = torch.stack([ours.pixels(np.array(picture(50, 40, seed))) for seed in range(n_images)])
+    expected = transforms.Normalize(ours.mean, ours.std)(pixels.float() / 255)
+    torch.testing.assert_close(ours.normalise(pixels), expected, atol=1e-6, rtol=1e-6)
+    assert torch.equal(ours.normalise(pixels, torch.bfloat16), ours.normalise(pixels).bfloat16())
+    assert ours.normalise(pixels).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_no_weights_means_the_default_ones() -> None:

@@ -29,7 +29,7 @@ def test_what_is_written_is_read(
     assert kept.device == CPU
     assert torch.equal(kept.read(4, 19), values[4:19])
     assert torch.equal(kept.rows(np.array([3, 20, 3])), values[[3, 20, 3]])
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 100)
     blocks = [(part, block.clone()) for part, block in kept.blocks()]
     assert len(blocks) > 2
     assert torch.equal(torch.cat([block for _, block in blocks]), values)

@@ -12,10 +12,11 @@ from sklearn.decomposition import PCA
 
 from img2brain import digest
 from img2brain.backbones._graph import Extractor
-from img2brain.datasets._images import find_images, open_image
+from img2brain.datasets._images import find_images, open_pixels
 from img2brain.errors import StoreError
 from img2brain.features import bank as bank_module
 from img2brain.features import extract, pca
+from img2brain.features.activations import OnDisk
 from img2brain.features.bank import FeatureBank
 from img2brain.spec import BackboneSpec
 from img2brain.store import Store
@@ -38,13 +39,13 @@ class Counts:
 
     def opened(self, source: Any) -> Any:
         self.n_opened += 1
-        return open_image(source)
+        return open_pixels(source)
 
 
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
     counts = Counts()
-    monkeypatch.setattr(extract, "open_image", counts.opened)
+    monkeypatch.setattr(extract, "open_pixels", counts.opened)
     hook = torch.nn.modules.module.register_module_forward_pre_hook(counts.passed)
     yield counts
     hook.remove()
@@ -119,7 +120,7 @@ def test_a_second_bank_touches_no_image_and_no_network(
     make_bank: MakeBank, full: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bank = make_bank(full)
-    monkeypatch.setattr(extract, "open_image", forbid)
+    monkeypatch.setattr(extract, "open_pixels", forbid)
     monkeypatch.setattr(bank_module, "load_backbone", forbid)
     bank.prepare(ROWS, N_COMPONENTS)
     for layer in LAYERS:
@@ -188,7 +189,7 @@ def test_a_disk_without_room_is_told_before_any_work(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
     monkeypatch.setattr(bank_module, "_MEMORY_BYTES", 0)
-    monkeypatch.setattr(extract, "open_image", forbid)
+    monkeypatch.setattr(extract, "open_pixels", forbid)
     message = r"A pass of squeezenet1_1 needs 0\.03 GB of disk\. .* has 0\.01 GB free\."
     with pytest.raises(StoreError, match=message):
         bank.prepare(ROWS, N_COMPONENTS)
@@ -209,7 +210,7 @@ def test_layers_that_exceed_the_scratch_budget_together_take_another_pass(
 def test_a_layer_that_exceeds_the_scratch_budget_is_refused(
     make_bank: MakeBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract, "open_image", forbid)
+    monkeypatch.setattr(extract, "open_pixels", forbid)
     message = r"squeezenet1_1 features\.2 take 0\.0 GB for a while\. The budget, 'scratch_gb', is 0\.01\."
     with pytest.raises(StoreError, match=message):
         make_bank(tmp_path, scratch_gb=0.01).prepare(ROWS, N_COMPONENTS)
@@ -225,6 +226,43 @@ def test_bfloat16_and_float32_are_told_apart_and_agree(
     for layer in LAYERS:
         found, expected = (item.components(layer, ROWS, N_COMPONENTS).scores for item in (bank, exact))
         assert np.corrcoef(found[:, 0], expected[:, 0])[0, 1] > 0.99
+
+
+def test_few_images_are_exact_unless_asked_otherwise(
+    images: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+
+    def precision(**options: Any) -> str:
+        return FeatureBank(SPEC, images, ["digest"] * N_IMAGES, Store(tmp_path), "cpu", **options).precision
+
+    assert (precision(), precision(precision="bfloat16")) == ("float32", "bfloat16")
+    monkeypatch.setattr(pca, "EXACT_IMAGES", N_IMAGES - 1)
+    assert precision() == "bfloat16"
+
+
+def test_layers_stay_in_memory_as_far_as_it_goes(
+    make_bank: MakeBank, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    class Watched(OnDisk):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            written.append(f"{self.n_features}")
+
+    bank = make_bank(tmp_path)
+    sizes = bank.backbone.extractor(LAYERS).n_features
+    work = pca.work_bytes(max(sizes.values()), torch.float32, N_COMPONENTS)
+    room = 4 * N_IMAGES * (sizes["features.12"] + sizes["classifier"])
+    assert sizes["features.2"] > sizes["features.12"] + sizes["classifier"]
+    monkeypatch.setattr(bank_module, "_MEMORY_BYTES", work + room)
+    monkeypatch.setattr(bank_module, "OnDisk", Watched)
+    bank.prepare(ROWS, N_COMPONENTS)
+    assert written == [f"{sizes['features.2']}"]
+    for layer in LAYERS:
+        found, expected = (item.components(layer, ROWS, N_COMPONENTS).scores for item in (bank, make_bank(full)))
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_many_images_are_sketched_for_the_rows_and_size_at_hand(

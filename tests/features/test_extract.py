@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from img2brain.errors import DataError, DeviceError
@@ -24,8 +25,14 @@ class Sums(torch.nn.Module):
         return {"sum": batch.sum(dim=(2, 3)), "pixels": batch.flatten(1)}
 
 
-def prepare(image: Image.Image) -> torch.Tensor:
-    return torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)
+class AsItIs:
+    """Leaves pictures as they are."""
+
+    def pixels(self, picture: NDArray[np.uint8], /) -> torch.Tensor:
+        return torch.from_numpy(picture).permute(2, 0, 1)
+
+    def normalise(self, pixels: torch.Tensor, dtype: torch.dtype, /) -> torch.Tensor:
+        return pixels.to(dtype)
 
 
 def pictures(n_images: int) -> list[np.ndarray[Any, Any]]:
@@ -33,7 +40,7 @@ def pictures(n_images: int) -> list[np.ndarray[Any, Any]]:
 
 
 def collect(images: Any, **options: Any) -> dict[str, torch.Tensor]:
-    batches = [layers for _, layers in activations(Sums(), prepare, images, CPU, **options)]
+    batches = [layers for _, layers in activations(Sums(), AsItIs(), images, CPU, **options)]
     return {layer: torch.cat([batch[layer] for batch in batches]) for layer in batches[0]}
 
 
@@ -60,14 +67,14 @@ def test_rows_keep_their_order_whatever_the_batches(batch_size: int) -> None:
 def test_no_more_than_a_few_batches_are_opened_ahead(monkeypatch: pytest.MonkeyPatch, n_ahead: int) -> None:
     opened: list[Any] = []
 
-    def open_image(image: Any) -> Image.Image:
+    def open_pixels(image: Any) -> Any:
         opened.append(image)
-        return Image.fromarray(image)
+        return image
 
-    monkeypatch.setattr(extract, "open_image", open_image)
+    monkeypatch.setattr(extract, "open_pixels", open_pixels)
     monkeypatch.setattr(extract, "_DECODED_TOGETHER", 4)
     monkeypatch.setattr(extract, "_AHEAD", {"cpu": n_ahead})
-    batches = activations(Sums(), prepare, pictures(60), CPU, batch_size=2)
+    batches = activations(Sums(), AsItIs(), pictures(60), CPU, batch_size=2)
     for n_taken in range(1, 6):
         next(batches)
         assert len(opened) <= 4 * ((n_taken + 1) // 2 + n_ahead)
@@ -82,7 +89,7 @@ def test_an_image_that_does_not_decode_is_named(tmp_path: Path) -> None:
 
 
 def test_the_network_gets_the_type_that_is_asked_for() -> None:
-    batches = activations(Sums(), prepare, pictures(3), CPU, torch.bfloat16)
+    batches = activations(Sums(), AsItIs(), pictures(3), CPU, torch.bfloat16)
     assert all(values.dtype == torch.bfloat16 for _, layers in batches for values in layers.values())
 
 
