@@ -1,8 +1,8 @@
 """What bfloat16 changes: the same fits to features of both precisions, and the difference of their scores.
 
-A score is the median of r over voxels on the validation rows. Each layer, size, regressor and alpha is one fit.
-Generated pictures come with simulated voxels. The recordings of neurons, where they are at hand, have so few images
-that ``precision = "auto"`` would take float32; bfloat16 is asked for here. Run it with
+A score is the median of r over voxels on the validation rows. Each published layer, size, regressor and alpha is one
+fit. Generated pictures are as many as the predecessor's. The recordings of neurons, where they are at hand, have so few
+images that ``precision = "auto"`` takes float32; bfloat16 is asked for here, to show what that spares. Run it with
 
     uv run python experiments/benchmarks/precision.py
 """
@@ -17,21 +17,23 @@ from typing import Any
 
 import numpy as np
 from _bench import Figures, main, table
+from _pictures import write_dataset
 
 from img2brain import digest
 from img2brain.backbones import published_layers
 from img2brain.datasets._images import find_images
-from img2brain.datasets.sample import write_sample
 from img2brain.features.bank import FeatureBank
 from img2brain.metrics.pearson import pearson
 from img2brain.moments import Moments
 from img2brain.spec import REGRESSORS, BackboneSpec
 from img2brain.store import Store
 
-NETWORKS = ("alexnet", "resnet50")
+PAIRS = (
+    *(("generated", network) for network in ("alexnet", "resnet50")),
+    *((recording, "alexnet") for recording in ("v4-210224", "v4-210325")),
+)
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data"
-DATASETS = ("generated", "v4-210224", "v4-210325")
-N_IMAGES, N_VOXELS = 2400, 1000
+N_IMAGES, N_VOXELS = 8857, 2000
 SIZES = (10, 30, 100)
 FITS = {"linear": (None,), "ridge": (0.01, 0.1, 1.0, 10.0), "lasso": (0.01, 0.1), "multi_task_lasso": (0.01, 0.1)}
 
@@ -70,8 +72,8 @@ def compare(name: str, network: str) -> Any:
 def _path(folder: Path, name: str) -> Path | None:
     """Return the folder of a dataset, or None where it is not at hand."""
     path = RECORDINGS / name
-    if name == "generated" and not (path := folder / name).exists():
-        write_sample(path, N_IMAGES, N_VOXELS)
+    if name == "generated":
+        return write_dataset(folder / name, N_IMAGES, N_VOXELS)
     return path if path.is_dir() else None
 
 
@@ -121,5 +123,4 @@ def report(_: Path, figures: dict[str, Figures]) -> str:
 
 
 if __name__ == "__main__":
-    pairs = product(DATASETS, NETWORKS)
-    main(__file__, {f"{name}-{network}": compare(name, network) for name, network in pairs}, report)
+    main(__file__, {f"{name}-{network}": compare(name, network) for name, network in PAIRS}, report)

@@ -37,7 +37,7 @@ class Activations(ABC):
 
     @abstractmethod
     def append(self, values: torch.Tensor) -> None:
-        """Write the next rows, shape (n, n_features)."""
+        """Write the next rows, shape (n, n_features), in the type of the others."""
 
     @abstractmethod
     def read(self, start: int, stop: int) -> torch.Tensor:
@@ -109,7 +109,7 @@ class OnDisk(Activations):
     def append(self, values: torch.Tensor) -> None:
         """Write the next rows."""
         with self._path.open("ab") as stream:
-            stream.write(values.contiguous().cpu().view(torch.uint8).numpy().data)
+            stream.write(values.to(self.dtype).contiguous().cpu().view(torch.uint8).numpy().data)
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Read consecutive rows into a buffer that is used again."""

@@ -32,7 +32,9 @@ from img2brain.store import Store
 log = logging.getLogger(__name__)
 
 UNTRAINED_BY_ITS_ACTIVATIONS = "untrained (by its activations)"
-_VERSION = 4  # of the numbers: raised where a change of code changes them
+_FEW_IMAGES = 8192
+_NARROW = 8192  # features: a layer of no more is reduced in float32, its weakest components included
+_VERSION = 5  # of the numbers: raised where a change of code changes them
 # The most that activations and the work on them take of a computer's memory, and no more than a quarter of it: with the
 # network, the pictures and the libraries a pass stays under 6 GiB.
 _MEMORY_BYTES = 9 << 29
@@ -54,8 +56,8 @@ class FeatureBank:
     device : str
         Where the network runs.
     precision : {"auto", "bfloat16", "float32"}
-        What it computes in; see `find_precision`. Few images, of which the components are exact too, ``"auto"``
-        takes in float32: they are a matter of seconds, and scores over few rows move by little.
+        What it computes in; see `find_precision`. Up to 8192 images ``"auto"`` is float32: they are a matter of
+        minutes, and the fewer rows there are, the more a score moves by rounding.
     scratch_gb : float
         The most disk that activations may take for a while, in GB. Layers that do not fit together take another pass
         over the images; one that does not fit alone is refused.
@@ -77,7 +79,7 @@ class FeatureBank:
         self._images_digest = digest.of_digests(image_digests)
         self._store = store
         self._device = find_device(device)
-        exact = precision == "auto" and len(images) <= pca.EXACT_IMAGES
+        exact = precision == "auto" and len(images) <= _FEW_IMAGES
         self._dtype = find_precision("float32" if exact else precision, self._device)
         self._scratch_gb = scratch_gb
         self._fitted: tuple[str, int] | None = None
@@ -223,21 +225,29 @@ class FeatureBank:
     def _pass(self, layers: Sequence[str], rows: Rows, n_components: int) -> None:
         """Send every image through the network, and keep what PCA needs of each layer."""
         network = self.backbone.extractor(layers)
-        n_bytes = {layer: size * len(self._images) * self._dtype.itemsize for layer, size in network.n_features.items()}
+        n_bytes = {
+            layer: size * len(self._images) * self._kept_as(size).itemsize for layer, size in network.n_features.items()
+        }
         for group in self._groups(n_bytes):
-            held = self._held({layer: n_bytes[layer] for layer in group}, n_components)
-            self._require_room(group, held, n_bytes, n_components)
+            n_features = {layer: network.n_features[layer] for layer in group}
+            held = self._held(n_features, n_bytes, n_components)
+            self._require_room(n_features, held, n_bytes, n_components)
             with self._recorded(group, held) as recorded:
                 for layer in track(group, len(group), f"{self.spec.name}: PCA"):
                     self._keep(layer, recorded.pop(layer), rows, n_components)
 
-    def _held(self, n_bytes: Mapping[str, int], n_components: int) -> set[str]:
+    def _kept_as(self, n_features: int) -> torch.dtype:
+        """Return the type in which the activations of a layer are kept and reduced."""
+        return torch.float32 if n_features <= _NARROW else self._dtype
+
+    def _held(self, n_features: Mapping[str, int], n_bytes: Mapping[str, int], n_components: int) -> set[str]:
         """Choose the layers whose activations stay in memory, beside what PCA takes for the widest one."""
-        widest = max(n_bytes.values()) // (len(self._images) * self._dtype.itemsize)
-        room, held = _memory(self._device) - pca.work_bytes(widest, self._dtype, n_components), set()
-        for layer, size in n_bytes.items():
-            if size <= room:
-                room -= size
+        widest = max(n_features.values())
+        work = pca.work_bytes(widest, self._kept_as(widest), n_components)
+        room, held = _memory(self._device) - work, set()
+        for layer in n_features:
+            if n_bytes[layer] <= room:
+                room -= n_bytes[layer]
                 held.add(layer)
         return held
 
@@ -258,14 +268,12 @@ class FeatureBank:
         return groups
 
     def _require_room(
-        self, layers: Sequence[str], held: set[str], n_bytes: Mapping[str, int], n_components: int
+        self, n_features: Mapping[str, int], held: set[str], n_bytes: Mapping[str, int], n_components: int
     ) -> None:
         """Raise `StoreError` where the disk has no room for what a pass keeps, and what it takes for a while."""
-        n_images = len(self._images)
-        n_dimensions = min(n_images, pca.sketch_size(n_components))
-        kept = sum(4 * n_components * n_bytes[layer] // (n_images * self._dtype.itemsize) for layer in layers)
-        kept += 4 * n_images * n_dimensions * len(layers)
-        scratch = sum(n_bytes[layer] for layer in layers if layer not in held)
+        n_dimensions = min(len(self._images), pca.sketch_size(n_components))
+        kept = sum(4 * n_components * size + 4 * len(self._images) * n_dimensions for size in n_features.values())
+        scratch = sum(n_bytes[layer] for layer in n_features if layer not in held)
         self._store.require_free(kept + scratch, f"A pass of {self.spec.name}")
 
     @contextmanager
@@ -289,8 +297,8 @@ class FeatureBank:
     def _place(self, n_features: int, path: Path | None) -> Activations:
         """Make room for the activations of a layer: in memory, or in a file."""
         if path is None:
-            return InMemory(len(self._images), n_features, self._dtype, self._device)
-        return OnDisk(len(self._images), n_features, self._dtype, path, self._device)
+            return InMemory(len(self._images), n_features, self._kept_as(n_features), self._device)
+        return OnDisk(len(self._images), n_features, self._kept_as(n_features), path, self._device)
 
     def _keep(self, layer: str, values: Activations, rows: Rows, n_components: int) -> None:
         """Keep a layer; the axes first, so that a layer that is found has them.

@@ -16,7 +16,7 @@ from img2brain.datasets._images import find_images, open_pixels
 from img2brain.errors import StoreError
 from img2brain.features import bank as bank_module
 from img2brain.features import extract, pca
-from img2brain.features.activations import OnDisk
+from img2brain.features.activations import Activations, OnDisk
 from img2brain.features.bank import FeatureBank
 from img2brain.spec import BackboneSpec
 from img2brain.store import Store
@@ -237,8 +237,26 @@ def test_few_images_are_exact_unless_asked_otherwise(
         return FeatureBank(SPEC, images, ["digest"] * N_IMAGES, Store(tmp_path), "cpu", **options).precision
 
     assert (precision(), precision(precision="bfloat16")) == ("float32", "bfloat16")
-    monkeypatch.setattr(pca, "EXACT_IMAGES", N_IMAGES - 1)
-    assert precision() == "bfloat16"
+    monkeypatch.setattr(bank_module, "_FEW_IMAGES", N_IMAGES - 1)
+    assert (precision(), precision(precision="float32")) == ("bfloat16", "float32")
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_narrow_layers_keep_their_weakest_components(
+    images: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
+) -> None:
+    digests, reduced, compress = [digest.of_file(path) for path in images], [], pca.compress
+
+    def watched(kept: Activations, rows: Any, n_components: int) -> pca.Compressed:
+        reduced.append(kept.dtype)
+        return compress(kept, rows, n_components)
+
+    monkeypatch.setattr(pca, "compress", watched)
+    if not in_memory:
+        monkeypatch.setattr(bank_module, "_MEMORY_BYTES", 0)
+    bank = FeatureBank(SPEC, images, digests, Store(tmp_path), "cpu", "bfloat16")
+    bank.prepare(ROWS, N_COMPONENTS)
+    assert reduced == [torch.bfloat16, torch.bfloat16, torch.float32]
 
 
 def test_layers_stay_in_memory_as_far_as_it_goes(
