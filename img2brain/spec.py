@@ -216,7 +216,7 @@ class StudySpec(Spec):
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     precision : {"auto", "bfloat16", "float32"}
-        What networks compute in; ``"auto"`` is bfloat16 where the device is made for it.
+        What networks compute in; ``"auto"`` is bfloat16 for more than 8192 images, where the device is made for it.
     scratch_gb : float
         The most disk that activations may take for a while, in GB.
     """

@@ -32,7 +32,7 @@ from img2brain.store import Store
 log = logging.getLogger(__name__)
 
 UNTRAINED_BY_ITS_ACTIVATIONS = "untrained (by its activations)"
-_FEW_IMAGES = 8192
+_FEW_IMAGES = 8192  # at 4140, bfloat16 was measured to change a score by .003; at 8857 none by more than .0014
 _NARROW = 8192  # features: a layer of no more is reduced in float32, its weakest components included
 _VERSION = 5  # of the numbers: raised where a change of code changes them
 # The most that activations and the work on them take of a computer's memory, and no more than a quarter of it: with the
