@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -288,9 +289,10 @@ class FeatureBank:
             title = f"{self.spec.name}: {len(self._images)} images, {len(layers)} layers, {self.precision}"
             size = find_batch_size(network.n_widest, self._dtype, self._device)
             batches = activations(network, self.backbone.preprocessing, self._images, self._device, self._dtype, size)
-            for _, values in track(batches, -(-len(self._images) // size), title):
-                for layer in layers:
-                    recorded[layer].append(values[layer])
+            with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
+                for _, values in track(batches, -(-len(self._images) // size), title):
+                    for _ in pool.map(lambda layer, values=values: recorded[layer].append(values[layer]), layers):
+                        pass
             del network
             yield recorded
 
