@@ -8,6 +8,7 @@ and one more that applies it, float32, on a few images, scaled to all. Run it wi
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +90,9 @@ def predecessor(name: str) -> Callable[[Path], Figures]:
 
 
 def _images(folder: Path) -> tuple[Path, ...]:
-    return find_images(write_dataset(folder / "data", N_IMAGES, 10) / "trainingIMG")
+    path = write_dataset(folder / "data", N_IMAGES, 10)
+    os.sync()  # the system would write the pictures while the first network is timed
+    return find_images(path / "trainingIMG")
 
 
 def report(_folder: Path, figures: dict[str, Figures]) -> str:
