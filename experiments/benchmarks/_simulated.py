@@ -44,7 +44,7 @@ def setting(folder: Path, home: Home, regressors: list[str], n_trials: int) -> S
     (item,) = spec.backbones
     bank: Any = SimulatedBank(folder, home.store)
     space = Space(spec, find_domains(spec), {item: Network("random:0", _WEIGHTS, LAYERS)})
-    return Setting(spec, dataset, split, {(item.name, _WEIGHTS, item.preprocessing): bank}, space)
+    return Setting(spec, dataset, split, {(item.name, _WEIGHTS, item.preprocessing): bank}, space, home)
 
 
 class SimulatedData(Dataset):
@@ -54,7 +54,7 @@ class SimulatedData(Dataset):
 
     def __init__(self, folder: Path) -> None:
         self._Y = np.load(folder / "responses.npy", mmap_mode="r")
-        self.name, self.unit, self.subject = "simulated", "z", "nobody"
+        self.name, self.source, self.unit, self.subject = "simulated", "simulated", "z", "nobody"
         self.images = tuple(Path(f"/simulated/images/{row}.png") for row in range(len(self._Y)))
         self.n_training, self.n_test, self.test_images = len(self.images), 0, ()
         self.n_voxels, self.rois, self.ncsnr, self.noise_ceiling = self._Y.shape[1], {}, None, None
@@ -74,7 +74,7 @@ class SimulatedBank:
     """Components as a pass over images would have left them, in place of a `FeatureBank`."""
 
     def __init__(self, folder: Path, store: Store) -> None:
-        self.layers, self.facts = LAYERS, {"trained": "untrained"}
+        self.layers, self.facts, self.precision = LAYERS, {"trained": "untrained"}, "float32"
         self._folder, self._store = folder, store
 
     def components(self, layer: str, rows: np.ndarray, n_components: int) -> Components:
