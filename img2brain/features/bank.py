@@ -289,6 +289,7 @@ class FeatureBank:
             title = f"{self.spec.name}: {len(self._images)} images, {len(layers)} layers, {self.precision}"
             size = find_batch_size(network.n_widest, self._dtype, self._device)
             batches = activations(network, self.backbone.preprocessing, self._images, self._device, self._dtype, size)
+            # To fill fresh memory, a file's or ours, keeps one processor busy: the layers do it side by side.
             with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
                 for _, values in track(batches, -(-len(self._images) // size), title):
                     for _ in pool.map(lambda layer, values=values: recorded[layer].append(values[layer]), layers):
