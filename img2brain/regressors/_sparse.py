@@ -16,7 +16,7 @@ from img2brain.regressors._base import Array, Hyperparameter, MomentsRegressor, 
 from img2brain.regressors._descent import EachVoxel, Penalty, Problem, Solution, Together, descend
 from img2brain.regressors._limits import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
 
-BLOCK = 5120
+BLOCK = 2560
 LASSO_SEARCH = {"alpha": Hyperparameter(1e-4, 1.0, log=True, relative=True)}
 LASSO_LIMITS = {"alpha": POSITIVE, "max_iter": COUNT, "tol": NOT_NEGATIVE}
 ELASTIC_NET_SEARCH = {**LASSO_SEARCH, "l1_ratio": Hyperparameter(0.1, 0.9)}

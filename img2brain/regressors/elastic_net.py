@@ -25,7 +25,7 @@ class ElasticNet(PerVoxelRegressor):
 
     Notes
     -----
-    n_features^2 x n_voxels multiplications a sweep; one sweep on principal components of the same images.
+    n_features^2 x n_voxels multiplications a sweep; two sweeps on principal components of the same images.
 
     Examples
     --------

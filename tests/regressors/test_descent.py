@@ -76,12 +76,14 @@ def test_equals_proximal_gradient(kind: Any, size: tuple[int, int, int]) -> None
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(ALL), st.floats(0.02, 0.9), st.integers(5, 40), st.integers(1, 12))
-@example(6, Lasso, 0.125, 6, 6)  # more features in use than the rows have dimensions: 24,497 sweeps of equal steps
+@given(st.integers(0, 2**32 - 1), st.sampled_from(ALL), st.floats(0.02, 0.9), st.integers(5, 40), st.integers(1, 40))
+@example(6, Lasso, 0.125, 6, 6)  # more features in use than the rows have dimensions: sweeps take equal steps
+@example(742793292, MultiTaskElasticNet, 0.24, 5, 32)  # a chunk of features at a time is all that are in use
 def test_conditions_of_the_minimum_hold(seed: int, kind: Any, share: float, n: int, k: int) -> None:
     X, Y = some_rows(seed, n, k, 4)
     moments = Moments.from_rows(X, Y)
-    regressor = below_scale(kind, moments, share, tol=1e-12, max_iter=1_000_000).fit_moments(moments)
+    regressor = below_scale(kind, moments, share, tol=1e-12, max_iter=20_000).fit_moments(moments)
+    assert kind in TOGETHER or regressor.n_iter_ < 1000
     W = regressor.coef_.T
     l1, l2 = n * regressor.alpha * regressor.l1_ratio, n * regressor.alpha * (1 - regressor.l1_ratio)
     slope = moments.xy - moments.xx @ W - l2 * W
@@ -96,7 +98,7 @@ def test_the_gap_bounds_the_distance_from_the_minimum(kind: Any) -> None:
     X, Y = some_rows()
     moments = Moments.from_rows(X, Y)
     best = below_scale(kind, moments, 0.02, tol=1e-13, max_iter=50_000).fit(X, Y)
-    for n_iter in (1, 2, 6, 20):
+    for n_iter in (1, 2, 4, 6):
         with pytest.warns(ConvergenceWarning, match=f"The {kind.component_name()} did not converge in {n_iter} sweeps"):
             rough = below_scale(kind, moments, 0.02, tol=1e-13, max_iter=n_iter).fit(X, Y)
         above = objective(rough, X, Y, rough.coef_.T) - objective(best, X, Y, best.coef_.T)
@@ -127,12 +129,12 @@ def test_the_scale_of_alpha_follows_the_share_of_the_lasso(kind: Any, l1_ratio: 
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_one_sweep_is_enough_on_principal_components(kind: Any) -> None:
+def test_the_first_sweeps_are_enough_on_principal_components(kind: Any) -> None:
     X, Y = some_rows()
     X = X - X.mean(axis=0)
     moments = Moments.from_rows(X @ np.linalg.svd(X, full_matrices=False)[2].T, Y)
     regressor = below_scale(kind, moments, 0.05).fit_moments(moments)
-    assert regressor.n_iter_ == 1
+    assert regressor.n_iter_ == 2
     assert regressor.converged_.all()
 
 
