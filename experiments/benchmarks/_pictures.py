@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 SIDE = 425
@@ -37,10 +39,11 @@ def _write(folder: Path, number: int) -> np.ndarray:
     return np.asarray(image.resize((8, 8), Image.Resampling.BOX), np.float32).ravel()
 
 
-def _responses(seen: np.ndarray, n_voxels: int) -> np.ndarray:
+def _responses(seen: NDArray[Any], n_voxels: int) -> NDArray[np.float32]:
     random = np.random.default_rng(0)
     latent = np.tanh((seen - seen.mean(axis=0)) @ random.normal(0, 0.004, (seen.shape[1], 40)))
     signal = latent @ random.standard_normal((40, n_voxels)).astype(np.float32)
     signal /= signal.std(axis=0)
     noise = random.standard_normal(signal.shape, dtype=np.float32)
-    return (signal * random.uniform(0.1, 0.8, n_voxels) + noise).astype(np.float32)
+    responses: NDArray[np.float32] = (signal * random.uniform(0.1, 0.8, n_voxels) + noise).astype(np.float32)
+    return responses

@@ -18,13 +18,15 @@ def components(n: int, k: int, seed: int = 0) -> Array:
     """Draw components whose variances fall as 1/j, as those of pictures do, and rotate them to be uncorrelated."""
     drawn = np.random.default_rng(seed).standard_normal((n, k)) / np.sqrt(np.arange(1, k + 1))
     drawn -= drawn.mean(axis=0)
-    return drawn @ np.linalg.svd(drawn, full_matrices=False)[2].T
+    rotated: Array = drawn @ np.linalg.svd(drawn, full_matrices=False)[2].T
+    return rotated
 
 
 def correlated(Z: Array, seed: int = 1) -> Array:
     """Mix components into features that are correlated with each other, as units of a layer are."""
     k = Z.shape[1]
-    return Z @ (np.eye(k) + np.random.default_rng(seed).standard_normal((k, k)) / np.sqrt(k))
+    mixed: Array = Z @ (np.eye(k) + np.random.default_rng(seed).standard_normal((k, k)) / np.sqrt(k))
+    return mixed
 
 
 def responses(Z: Array, n_voxels: int, seed: int = 2) -> Array:

@@ -118,7 +118,8 @@ def _scores(activations: np.ndarray) -> np.ndarray:
     """Rotate onto the principal axes of the training rows."""
     train = activations[:N_TRAIN].astype(np.float64)
     _, vectors = np.linalg.eigh(np.cov(train.T))
-    return ((activations - train.mean(axis=0)) @ vectors[:, ::-1]).astype(np.float32)
+    rotated: np.ndarray = ((activations - train.mean(axis=0)) @ vectors[:, ::-1]).astype(np.float32)
+    return rotated
 
 
 def _normal(random: np.random.Generator, *shape: int) -> Any:

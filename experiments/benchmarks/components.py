@@ -61,7 +61,8 @@ def ours(folder: Path) -> Figures:
     from img2brain.features.activations import InMemory
 
     values = _activations(folder)
-    held = InMemory(*values.shape, torch.bfloat16, torch.device("cpu"))
+    n_images, n_features = values.shape
+    held = InMemory(n_images, n_features, torch.bfloat16, torch.device("cpu"))
     held.append(torch.from_numpy(values))
     del values
     with torch.inference_mode():

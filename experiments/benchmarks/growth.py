@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def trial_times(images: int, voxels: int, components: int) -> Times:
     for name in ("ridge", "lasso", "multi_task_lasso"):
         regressor: Any = REGRESSORS[name]()
         regressor.set_params(alpha=SHARE_OF_SCALE * regressor.alpha_scale(moments))
-        times[name] = best(lambda fit=regressor.fit_moments: fit(moments))
+        times[name] = best(partial(regressor.fit_moments, moments))
     times["score"] = best(lambda: pearson_from_moments(regressor.coef_.T, moments))
     return times
 

@@ -29,7 +29,7 @@ from img2brain.spec import REGRESSORS, BackboneSpec
 from img2brain.store import Store
 
 PAIRS = (
-    *(("generated", network) for network in ("alexnet", "resnet50")),
+    *(("generated", network) for network in ("alexnet", "resnet50", "inception_v3", "vgg16")),
     *((recording, "alexnet") for recording in ("v4-210224", "v4-210325")),
 )
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data"

@@ -40,7 +40,8 @@ def bare(folder: Path) -> Figures:
 def ours(folder: Path) -> Figures:
     """Run both studies as the command line does, and take the time of each network's features."""
     data = write_dataset(folder / "data", N_IMAGES, N_VOXELS)
-    home, stages = folder / "home", {}
+    home = folder / "home"
+    stages: dict[str, float | str] = {}
     start = time.perf_counter()
     for study in STUDIES:
         spec = with_overrides(load_study(EXPERIMENTS / f"{study}.toml"), dataset={"path": data})

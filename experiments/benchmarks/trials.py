@@ -39,12 +39,12 @@ def _ours(folder: Path) -> dict[str, Any]:
 
     home = Home(folder / "ours")
     run = Run(_simulated.setting(_simulated.data(folder), home, REGRESSORS, N_OURS), home)
-    methods = (Search.ask, Evaluator.alpha_scale, Evaluator.evaluate, Search.tell, Tracker.log_trial)
+    methods: tuple[Any, ...] = (Search.ask, Evaluator.alpha_scale, Evaluator.evaluate, Search.tell, Tracker.log_trial)
     spent: dict[str, list[float]] = defaultdict(list)
     for owner, method in zip((Search, Evaluator, Evaluator, Search, Tracker), methods, strict=True):
         setattr(owner, method.__name__, _timed(method, spent[method.__name__]))
     seconds: list[float] = []
-    run._trial = _timed(run._trial, seconds)
+    object.__setattr__(run, "_trial", _timed(run._trial, seconds))
     trials = run.work_through()
     fits: dict[str, list[float]] = defaultdict(list)
     for trial, spent_s in zip(trials, spent["evaluate"], strict=True):

@@ -23,6 +23,7 @@ Array = NDArray[Any]
 _SHOWN = 5
 _SOME_VOXELS = 200
 _SAME_RESPONSES = 0.9
+_LEAST_REPEATED = 3  # images, for a correlation
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,16 @@ class _Problems:
     def _look_at_repeats(self, path: str, responses: Array, repeats: Array) -> None:
         """Look whether the responses are the means of the repeats, over some voxels: a noise ceiling rests on it."""
         some = np.unique(np.linspace(0, responses.shape[1] - 1, _SOME_VOXELS).astype(np.intp))
+        values = np.asarray(repeats[:, :, some], dtype=np.float64)
+        n_repeated = int(((~np.isnan(values)).sum(axis=1) >= 2).sum(axis=0).max())
+        if n_repeated < _LEAST_REPEATED:
+            self._warn(
+                f"{path!r} must hold two repeats or more of at least {_LEAST_REPEATED} images, or no noise ceiling can "
+                f"be estimated from it. Got {n_repeated} such images (most of any voxel looked at)."
+            )
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", RuntimeWarning)  # no repeat of an image
-            means = np.nanmean(np.asarray(repeats[:, :, some], dtype=np.float64), axis=1)
+            means = np.nanmean(values, axis=1)
             seen = np.isfinite(means).all(axis=1)
             pairs = zip(np.asarray(responses[:, some])[seen].T, means[seen].T, strict=True)
             r = np.array([np.corrcoef(*pair)[0, 1] for pair in pairs])

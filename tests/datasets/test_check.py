@@ -76,7 +76,7 @@ def test_both_parts_and_the_repeats_are_looked_at(make_folder: MakeFolder) -> No
     repeats = np.full((6, 2, 4), np.nan)
     repeats[3, 1, 2] = np.inf
     np.save(root / "trainingfMRI" / "training_repeats.npy", repeats)
-    lines = _lines(check(root))
+    lines = [str(problem.message) for problem in check(root).problems if problem.severity == "error"]
     assert len(lines) == 2
     assert "training_repeats.npy', row 3, voxel 2." in lines[0]
     assert "test.npy', row 0, voxel 3." in lines[1]
@@ -84,8 +84,19 @@ def test_both_parts_and_the_repeats_are_looked_at(make_folder: MakeFolder) -> No
 
 def test_a_missing_repeat_is_no_problem(make_folder: MakeFolder) -> None:
     root = make_folder()
-    np.save(root / "trainingfMRI" / "training_repeats.npy", np.full((6, 2, 4), np.nan, dtype="f2"))
+    responses = np.load(root / "trainingfMRI" / "training.npy")
+    repeats = np.repeat(responses[:, None], 3, axis=1)
+    repeats[:3, 2], repeats[3:, 1:] = np.nan, np.nan
+    np.save(root / "trainingfMRI" / "training_repeats.npy", repeats)
     assert check(root).problems == ()
+
+
+def test_too_few_repeats_for_a_ceiling_are_told(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    repeats = np.full((6, 2, 4), np.nan, dtype="f2")
+    repeats[:2] = np.load(root / "trainingfMRI" / "training.npy")[:2, None]
+    np.save(root / "trainingfMRI" / "training_repeats.npy", repeats)
+    _one(check(root), "warning", "Got 2 such images")
 
 
 @pytest.mark.parametrize("are_theirs", [True, False])
