@@ -290,7 +290,17 @@ def _agreement(folder: Path, ours: str, peer: str) -> str:
 
 def report(folder: Path, figures: dict[str, Figures]) -> str:
     """Put each of ours beside its peers."""
-    head = ["", "ours s", "from moments", "peer s", "ratio", "of moments", "ours MiB", "peer MiB", "agreement"]
+    head = [
+        "",
+        "ours s",
+        "from moments s",
+        "peer s",
+        "ratio",
+        "ratio from moments",
+        "ours MiB",
+        "peer MiB",
+        "agreement",
+    ]
     lines = []
     for name, peer in figures.items():
         ours_name = next((item for item in figures if name.startswith(f"{item}-")), None)

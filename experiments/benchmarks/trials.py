@@ -39,13 +39,14 @@ def _ours(folder: Path) -> dict[str, Any]:
 
     home = Home(folder / "ours")
     run = Run(_simulated.setting(_simulated.data(folder), home, REGRESSORS, N_OURS), home)
-    methods: tuple[Any, ...] = (Search.ask, Evaluator.alpha_scale, Evaluator.evaluate, Search.tell, Tracker.log_trial)
+    methods: tuple[Any, ...] = (
+        Search.ask, Evaluator.alpha_scale, Evaluator.evaluate, Search.tell, Tracker.log_trial, run._trial
+    )  # fmt: skip
     spent: dict[str, list[float]] = defaultdict(list)
-    for owner, method in zip((Search, Evaluator, Evaluator, Search, Tracker), methods, strict=True):
+    for owner, method in zip((Search, Evaluator, Evaluator, Search, Tracker, run), methods, strict=True):
         setattr(owner, method.__name__, _timed(method, spent[method.__name__]))
-    seconds: list[float] = []
-    object.__setattr__(run, "_trial", _timed(run._trial, seconds))
     trials = run.work_through()
+    seconds = spent.pop("_trial")
     fits: dict[str, list[float]] = defaultdict(list)
     for trial, spent_s in zip(trials, spent["evaluate"], strict=True):
         fits[trial.spec.regressor].append(spent_s)

@@ -143,7 +143,7 @@ class _Problems:
                 self._look_at_repeats(path, part.responses, repeats)
 
     def _look_at_repeats(self, path: str, responses: Array, repeats: Array) -> None:
-        """Look whether the responses are the means of the repeats, over some voxels: a noise ceiling rests on it."""
+        """Look at what a noise ceiling rests on, over some voxels: repeated images, their means the responses."""
         some = np.unique(np.linspace(0, responses.shape[1] - 1, _SOME_VOXELS).astype(np.intp))
         values = np.asarray(repeats[:, :, some], dtype=np.float64)
         n_repeated = int(((~np.isnan(values)).sum(axis=1) >= 2).sum(axis=0).max())

@@ -25,7 +25,7 @@ from img2brain.errors import FitError
 Array = NDArray[np.float64]
 CHUNK = 16
 CHECK_EVERY = 5
-ORTHOGONAL = 1.001  # how much more than its own weight all the others may add to a feature's row of the Gram matrix
+ORTHOGONAL = 1.001  # the most that a feature's row of the Gram matrix may add up to, in units of its own weight
 WORTH_DROPPING = 0.8  # while more problems than this share are left, a copy of them costs more than the others do
 LEAP_AFTER, LEAP_EVERY = 0.4, 0.05  # sweeps for each feature; what they cost is near what a leap costs
 TINY = 1e-12  # of a feature's own weight, so that features that repeat others can be solved for
@@ -199,7 +199,7 @@ class Problem:
         points: where the first coefficient becomes 0 (Lee et al., 2007), and the end with all that changed at 0.
         """
         xp, (objective, gap) = namespace(W), self.measure(W)
-        step = self._to_minimum(W)
+        step = self._newton_step(W)
         turns = W * step < 0
         until = xp.where(turns, -W / xp.where(turns, step, 1.0), xp.inf)
         first = xp.amin(until, 0).clip(max=1.0)
@@ -214,7 +214,7 @@ class Problem:
         """Return some of the problems, where voxels are independent."""
         return Problem(self.gram, self.cross[:, which], self.squares[which], self.l1, self.l2, self.penalty)
 
-    def _to_minimum(self, W: Array) -> Array:
+    def _newton_step(self, W: Array) -> Array:
         """Return the step to the minimum for given signs, by a system of equations for each voxel's features in use."""
         xp = namespace(W)
         pull = (self.cross - self.gram @ W - self.l2 * W - self.l1 * xp.sign(W)).T

@@ -73,10 +73,10 @@ def test_both_parts_and_the_repeats_are_looked_at(make_folder: MakeFolder) -> No
     Y = np.load(root / "testfMRI" / "test.npy").astype("f8")
     Y[0, 3] = np.inf
     np.save(root / "testfMRI" / "test.npy", Y)
-    repeats = np.full((6, 2, 4), np.nan)
+    repeats = np.repeat(np.load(root / "trainingfMRI" / "training.npy")[:, None], 2, axis=1)
     repeats[3, 1, 2] = np.inf
     np.save(root / "trainingfMRI" / "training_repeats.npy", repeats)
-    lines = [str(problem.message) for problem in check(root).problems if problem.severity == "error"]
+    lines = _lines(check(root))
     assert len(lines) == 2
     assert "training_repeats.npy', row 3, voxel 2." in lines[0]
     assert "test.npy', row 0, voxel 3." in lines[1]

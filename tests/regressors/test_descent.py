@@ -98,7 +98,7 @@ def test_the_gap_bounds_the_distance_from_the_minimum(kind: Any) -> None:
     X, Y = some_rows()
     moments = Moments.from_rows(X, Y)
     best = below_scale(kind, moments, 0.02, tol=1e-13, max_iter=50_000).fit(X, Y)
-    for n_iter in (1, 2, 4, 6):
+    for n_iter in (1, 2, 4, 6) if kind in SINGLE else (1, 2, 6, 20):
         with pytest.warns(ConvergenceWarning, match=f"The {kind.component_name()} did not converge in {n_iter} sweeps"):
             rough = below_scale(kind, moments, 0.02, tol=1e-13, max_iter=n_iter).fit(X, Y)
         above = objective(rough, X, Y, rough.coef_.T) - objective(best, X, Y, best.coef_.T)
