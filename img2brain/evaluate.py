@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from img2brain._heap import keep_freed_memory
 from img2brain.datasets._base import Development, Rows, Split
 from img2brain.datasets._responses import Scan
 from img2brain.errors import FitError
@@ -58,6 +59,7 @@ class Evaluator:
         n_components: int,
         device: str = "cpu",
     ) -> None:
+        keep_freed_memory()
         self._development = development
         self._split = split
         self._banks = banks
