@@ -6,7 +6,7 @@ import ctypes
 from functools import cache
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
-_KEPT_BYTES, _LARGEST_BYTES = 1 << 29, 1 << 27
+_KEPT_BYTES, _LARGEST_BYTES = 1 << 29, 1 << 28
 
 
 @cache
@@ -22,7 +22,7 @@ def keep_freed_memory() -> bool:
     -----
     By itself glibc gives arrays of some megabytes back to the system when they are freed, and the next ones, of the
     next batch or fit, are made of pages that are cleared and mapped one by one: measured, an eighth to a fifth of a
-    forward pass of ResNet50, and of a fit of multi-task lasso. Now it keeps up to 512 MiB; arrays above 128 MiB go
+    forward pass of ResNet50, and of a fit of multi-task lasso. Now it keeps up to 512 MiB; arrays above 256 MiB go
     back as before.
     """
     try:

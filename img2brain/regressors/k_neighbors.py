@@ -67,8 +67,10 @@ class KNeighbors(RowsRegressor):
         def average(rows: slice) -> None:
             distances = (X[rows] - mean) @ slopes
             distances += squares  # |x|^2 is the same for a whole row
-            for sums, which in zip(out[rows], _least(distances, self.n_neighbors), strict=True):
-                np.add.reduce(Y[which], axis=0, dtype=np.float64, out=sums)
+            for sums, (first, *others) in zip(out[rows], _least(distances, self.n_neighbors).tolist(), strict=True):
+                sums[:] = Y[first]
+                for other in others:
+                    np.add(sums, Y[other], out=sums)
             out[rows] /= self.n_neighbors
 
         in_blocks(average, len(X), max(1, BLOCK_BYTES // (8 * len(train))), X)
