@@ -1,21 +1,60 @@
-"""Catalogs: a component is a file in a folder, its name is the file's name."""
+"""Catalogs: where components come from, ours and those of others.
+
+A component has one of three kinds of names:
+
+- the name of a file in its folder of this package, such as ``ridge``;
+- the name of an entry point of an installed package, in the group ``img2brain.FOLDER``;
+- ``PATH.py:NAME``, a class in a file. From there on it is called ``FILE.py:NAME``, without the folders of a machine.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import inspect
 import pkgutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from img2brain.errors import UnknownComponentError
+from img2brain import digest
+from img2brain.errors import SpecError, UnknownComponentError, did_you_mean
+
+_FILE = ".py:"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A component that is not ours: where it comes from, and its code by digest.
+
+    Attributes
+    ----------
+    kind : str
+        What it is, such as ``"regressor"``.
+    name : str
+        ``FILE.py:NAME``, or the name of an entry point.
+    digest : str
+        Of the bytes of its file.
+    path : Path
+        Its file on this machine.
+    """
+
+    kind: str
+    name: str
+    digest: str
+    path: Path
 
 
 class Catalog:
-    """The components of one kind, found by looking into their folder.
+    """The components of one kind.
 
-    A module of the folder whose name does not start with an underscore holds one component, as `COMPONENT`. Listing the
-    names imports nothing; a module is imported when its component is asked for.
+    A module of the folder whose name does not start with an underscore, and is not ``base``, holds one component, as
+    `COMPONENT`. Listing the names imports nothing; a module is imported when its component is asked for.
 
     Parameters
     ----------
@@ -23,23 +62,40 @@ class Catalog:
         What messages call a component, such as ``"regressor"``.
     folder : str
         The name inside the package, such as ``"regressors"``.
+    base : str
+        The class that every component extends, such as ``"img2brain.regressors.base:Regressor"``.
+    instances : bool
+        Whether a component is an object of such a class; a class of others is then called without arguments.
 
     Examples
     --------
-    >>> "ridge" in Catalog("regressor", "regressors").names
+    >>> "ridge" in REGRESSORS.names
     True
     """
 
-    def __init__(self, kind: str, folder: str) -> None:
+    def __init__(self, kind: str, folder: str, base: str, *, instances: bool = False) -> None:
         self.kind = kind
         self.folder = folder
+        self._base = base
+        self._instances = instances
+        self._loaded: dict[str, tuple[Plugin, Any]] = {}
 
     @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The names of all components, sorted."""
+    def _own(self) -> tuple[str, ...]:
         path = Path(__file__).parent / self.folder
         found = (module.name for module in pkgutil.iter_modules([str(path)]))
-        return tuple(sorted(name for name in found if not name.startswith("_")))
+        return tuple(sorted(name for name in found if not name.startswith("_") and name != "base"))
+
+    @cached_property
+    def _installed(self) -> dict[str, EntryPoint]:
+        return {
+            item.name: item for item in entry_points(group=f"img2brain.{self.folder}") if item.name not in self._own
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all components: ours, those of installed packages, and those that were loaded from files."""
+        return tuple(sorted({*self._own, *self._installed, *self._loaded}))
 
     def check(self, name: str) -> str:
         """Return `name`, or raise `UnknownComponentError` with the close matches."""
@@ -49,5 +105,110 @@ class Catalog:
 
     def __getitem__(self, name: str) -> Any:
         """Import and return the component called `name`."""
-        module = importlib.import_module(f"img2brain.{self.folder}.{self.check(name)}")
-        return module.COMPONENT
+        if name in self._loaded:
+            return self._loaded[name][1]
+        if self.check(name) in self._installed:
+            self._loaded[name] = self._load_installed(name)
+            return self._loaded[name][1]
+        return importlib.import_module(f"img2brain.{self.folder}.{name}").COMPONENT
+
+    def plugin(self, name: str) -> Plugin | None:
+        """Say where a component comes from that is not ours; None for one of ours."""
+        if name in self._own:
+            return None
+        _ = self[name]
+        return self._loaded[name][0]
+
+    def load(self, name: str, folder: Path | None = None) -> str:
+        """Make a component known, and return what it is called from here on.
+
+        Parameters
+        ----------
+        name : str
+            A name of the catalog, or ``PATH.py:NAME``.
+        folder : Path, optional
+            What a relative path starts from. By default the working folder, unless a file is known by this name.
+
+        Raises
+        ------
+        UnknownComponentError
+            If no catalog holds the name.
+        SpecError
+            If the file is absent, cannot be imported, or holds no such component.
+
+        Notes
+        -----
+        A file is read each time, so that an edited one counts at once.
+        """
+        if _FILE not in name:
+            return self.check(name)
+        path, _, attribute = name.rpartition(":")
+        if folder is None and name in self._loaded:
+            file = self._loaded[name][0].path
+        else:
+            file = ((folder or Path.cwd()) / Path(path).expanduser()).resolve()
+        label = f"{file.name}:{attribute}"
+        self._loaded[label] = self._load_file(label, file, attribute)
+        return label
+
+    def _load_installed(self, name: str) -> tuple[Plugin, Any]:
+        entry = self._installed[name]
+        found = _imported(f"The {self.kind} {name!r} of an installed package", entry.load)
+        path = Path(inspect.getfile(sys.modules[entry.module]))
+        return Plugin(self.kind, name, digest.of_file(path), path), self._checked(name, found)
+
+    def _load_file(self, label: str, file: Path, attribute: str) -> tuple[Plugin, Any]:
+        if not file.is_file():
+            raise SpecError(f"The file of the {self.kind} {label!r} must exist. {str(file)!r} does not.")
+        found = digest.of_file(file)
+        known = self._loaded.get(label)
+        if known is not None and known[0].digest == found:
+            return Plugin(self.kind, label, found, file), known[1]
+        module = _imported(f"The file {str(file)!r}", lambda: _module(file, found))
+        if not hasattr(module, attribute):
+            public = [name for name in vars(module) if not name.startswith("_")]
+            raise SpecError(f"The file {str(file)!r} holds no {attribute!r}. {did_you_mean(attribute, public)}")
+        return Plugin(self.kind, label, found, file), self._checked(label, getattr(module, attribute))
+
+    def _checked(self, name: str, found: Any) -> Any:
+        """Return the component, of the class that it must be of."""
+        module, _, attribute = self._base.partition(":")
+        base = getattr(importlib.import_module(module), attribute)
+        if self._instances and isinstance(found, type):
+            found = _imported(f"The {self.kind} {name!r}", found)
+        fits = isinstance(found, base) if self._instances else isinstance(found, type) and issubclass(found, base)
+        if not fits:
+            raise SpecError(f"The {self.kind} {name!r} must be a class that extends {module}.{attribute}. It is not.")
+        return found
+
+
+def _imported(what: str, load: Callable[[], Any]) -> Any:
+    """Run code of others, and say on one line where it fails."""
+    try:
+        return load()
+    except Exception as error:  # code of others raises anything
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise SpecError(f"{what} cannot be loaded: {type(error).__name__}: {reason}.") from error
+
+
+def _module(file: Path, digest_: str) -> ModuleType:
+    """Run a file as a module of its own; another content is another module."""
+    name = f"img2brain_plugin_{file.stem}_{digest_[: digest.SHORT]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None, "a file that ends in .py has a loader"
+    assert spec.loader is not None, "a file that ends in .py has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        # Compiled from what is there now: a stale byte-code file must not stand for an edited source.
+        exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+REGRESSORS = Catalog("regressor", "regressors", "img2brain.regressors.base:Regressor")
+METRICS = Catalog("metric", "metrics", "img2brain.metrics.base:Metric", instances=True)
+LAYOUTS = Catalog("dataset layout", "datasets", "img2brain.datasets.base:Dataset")
+LIBRARIES = Catalog("library of networks", "backbones", "img2brain.backbones.base:Library", instances=True)

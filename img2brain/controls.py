@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain.backbones import pixels
+from img2brain.catalog import REGRESSORS
 from img2brain.datasets._base import Development, Split
 from img2brain.errors import FeatureError, FitError, StoreError
 from img2brain.evaluate import Evaluator, bank_key
 from img2brain.features.bank import FeatureBank
 from img2brain.features.given import GIVEN
 from img2brain.refit import Refit
-from img2brain.spec import REGRESSORS, BackboneSpec, TrialSpec
+from img2brain.spec import BackboneSpec, TrialSpec
 
 log = logging.getLogger(__name__)
 

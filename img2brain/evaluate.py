@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from img2brain._heap import keep_freed_memory
+from img2brain.catalog import REGRESSORS
 from img2brain.datasets._base import Development, Rows, Split
 from img2brain.datasets._responses import Scan
 from img2brain.errors import FitError
 from img2brain.features.bank import FeatureBank
 from img2brain.features.pca import Components
-from img2brain.metrics.pearson import Agreement, pearson, pearson_from_moments
+from img2brain.metrics.base import Sums
+from img2brain.metrics.pearson import Pearson, pearson
 from img2brain.moments import Moments
 from img2brain.regressors._base import LinearRegressor, Regressor
 from img2brain.regressors._folds import FoldedRegressor, folds_of
 from img2brain.result import TrialResult, summarise
-from img2brain.spec import REGRESSORS, TrialSpec
+from img2brain.spec import TrialSpec
 
 BankKey = tuple[str, str, str]
 F64 = NDArray[np.float64]
@@ -140,17 +142,17 @@ class Evaluator:
         if not self._split.held_out:
             validation = self._fit_moments(spec, estimator, 0, timings)
             with _timed(timings, "score_s"):
-                return pearson_from_moments(estimator.coef_.T, validation)
+                return Pearson().from_sums(Sums.from_moments(estimator.coef_.T, estimator.intercept_, validation))
         agreements = []
         for number in range(len(self._split.folds)):
             fitted = REGRESSORS[spec.regressor](**spec.parameters)
             validation = self._fit_moments(spec, fitted, number, timings)
             with _timed(timings, "score_s"):
-                agreements.append(Agreement.from_moments(fitted.coef_.T, fitted.intercept_, validation))
+                agreements.append(Sums.from_moments(fitted.coef_.T, fitted.intercept_, validation))
         with _timed(timings, "fit_s"):
             train = self._moments_of_rows(bank_key(spec), spec.layer, getattr(estimator, "cv", 1))
             _fit(estimator, [fold.leading(spec.n_components) for fold in train])
-        return reduce(Agreement.merge, agreements).r
+        return Pearson().from_sums(reduce(Sums.merge, agreements))
 
     def _fit_moments(self, spec: TrialSpec, estimator: Any, number: int, timings: dict[str, float]) -> Moments:
         """Fit to the training rows of a fold, and return the moments of its validation rows."""

@@ -25,13 +25,14 @@ from safetensors import torch as safe_torch
 
 from img2brain import digest
 from img2brain.backbones import accelerated, restore
+from img2brain.catalog import REGRESSORS
 from img2brain.datasets._responses import open_array
 from img2brain.errors import DataError, ModelError, ShapeError
 from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
 from img2brain.features.given import GIVEN
 from img2brain.features.pca import Axes
 from img2brain.regressors._base import Regressor
-from img2brain.spec import REGRESSORS, TrialSpec, parse
+from img2brain.spec import TrialSpec, parse
 
 FORMAT = 2
 _MATRIX = ("images", "features")

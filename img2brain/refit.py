@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain.catalog import REGRESSORS
 from img2brain.datasets._base import Development, Rows, Split
 from img2brain.features.bank import FeatureBank
 from img2brain.moments import Moments
 from img2brain.regressors._base import LinearRegressor, Regressor
 from img2brain.regressors._folds import FoldedRegressor, folds_of
-from img2brain.spec import REGRESSORS, TrialSpec
+from img2brain.spec import TrialSpec
 
 F64 = NDArray[np.float64]
 Floats = NDArray[np.floating]

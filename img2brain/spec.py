@@ -12,16 +12,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from img2brain import digest
-from img2brain.catalog import Catalog
+from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS
 from img2brain.errors import SpecError
 from img2brain.faults import describe
 
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d{1,3})?)$"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-REGRESSORS = Catalog("regressor", "regressors")
 _NAME = "start with a letter or digit, and hold letters, digits, '.', '_' and '-' only"
 _DEVICE = "be 'auto', 'cpu', 'cuda' or 'cuda:N'"
 
@@ -91,6 +100,8 @@ class DatasetSpec(Spec):
     ----------
     path : Path, optional
         The dataset folder.
+    layout : str, optional
+        The layout of the folder, or ``PATH.py:NAME``; by default the one that recognises it.
     sample : SampleSpec, optional
         Sample data, written once under the home folder.
     shuffle : int, optional
@@ -98,13 +109,27 @@ class DatasetSpec(Spec):
     """
 
     path: Path | None = None
+    layout: str | None = None
     sample: SampleSpec | None = None
     shuffle: Seed | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        folder = _folder_of(info)
+        return folder / path.expanduser() if path is not None and folder is not None else path
+
+    @field_validator("layout")
+    @classmethod
+    def _known(cls, layout: str | None, info: ValidationInfo) -> str | None:
+        return None if layout is None else LAYOUTS.load(layout, _folder_of(info))
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.path is None) == (self.sample is None):
             raise ValueError("give either 'path' (a dataset folder) or 'sample' (generated data)")
+        if self.sample is not None and self.layout is not None:
+            raise ValueError("sample data has its own layout: leave out 'layout'")
         return self
 
 
@@ -114,7 +139,7 @@ class BackboneSpec(Spec):
     Attributes
     ----------
     name : str
-        The name of a torchvision classification network.
+        A network: ``resnet50``, or with its library ``torchvision:resnet50``, or ``PATH.py:LIBRARY:resnet50``.
     weights : str
         A torchvision weight enum name (``"IMAGENET1K_V1"``), ``"random:SEED"``, or a checkpoint file.
     layers : tuple of str, optional
@@ -127,6 +152,19 @@ class BackboneSpec(Spec):
     weights: str
     layers: tuple[str, ...] | None = Field(default=None, min_length=1)
     preprocessing: Literal["weights", "resize224"] = "weights"
+
+    @field_validator("name")
+    @classmethod
+    def _library_is_known(cls, name: str, info: ValidationInfo) -> str:
+        """Load the library that stands before the network's name."""
+        library, colon, network = name.rpartition(":")
+        return f"{LIBRARIES.load(library, _folder_of(info))}:{network}" if colon else name
+
+    @field_validator("weights")
+    @classmethod
+    def _absolute(cls, weights: str, info: ValidationInfo) -> str:
+        folder = _folder_of(info)
+        return weights if folder is None else absolute_weights(weights, folder)
 
     @field_validator("layers")
     @classmethod
@@ -188,8 +226,8 @@ class RegressorSpec(Spec):
 
     @field_validator("name")
     @classmethod
-    def _known(cls, name: str) -> str:
-        return REGRESSORS.check(name)
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        return REGRESSORS.load(name, _folder_of(info))
 
 
 class StudySpec(Spec):
@@ -207,6 +245,10 @@ class StudySpec(Spec):
         Sizes of the reduced features.
     regressors : tuple of RegressorSpec
         Regressors to search.
+    metrics : tuple of str
+        What is scored of every trial, per voxel: names of the catalog, or ``PATH.py:NAME``.
+    objective : str
+        The metric that ranks the trials; the first of `metrics` by default, and always one of them.
     sampler : {"tpe", "random", "grid"}
         How the space is searched. A grid takes every listed value, and five values of each range.
     trials : int, optional
@@ -226,6 +268,8 @@ class StudySpec(Spec):
     backbones: tuple[BackboneSpec, ...] = Field(min_length=1)
     n_components: tuple[Annotated[Whole, Field(ge=1)], ...] = Field(min_length=1)
     regressors: tuple[RegressorSpec, ...] = Field(min_length=1)
+    metrics: tuple[str, ...] = Field(default=("pearson",), min_length=1)
+    objective: str = ""
     split: SplitSpec = SplitSpec()
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     trials: Annotated[Whole, Field(ge=1)] | None = None
@@ -241,6 +285,16 @@ class StudySpec(Spec):
         if not isinstance(found, list | tuple):
             return found
         return [_regressor_table(item) for item in found]
+
+    @field_validator("metrics")
+    @classmethod
+    def _each_metric_once(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return _each_once([METRICS.load(name, _folder_of(info)) for name in names])
+
+    @field_validator("objective")
+    @classmethod
+    def _objective_is_known(cls, name: str, info: ValidationInfo) -> str:
+        return METRICS.load(name, _folder_of(info)) if name else ""
 
     @field_validator("n_components")
     @classmethod
@@ -258,6 +312,16 @@ class StudySpec(Spec):
     def _each_network_once(cls, items: tuple[BackboneSpec, ...]) -> tuple[BackboneSpec, ...]:
         _each_once([f"{item.name} {item.weights} {item.preprocessing}" for item in items])
         return items
+
+    @model_validator(mode="after")
+    def _objective_is_scored(self) -> Self:
+        """Score the objective whether it is listed or not: alone, or before the others."""
+        objective = self.objective or self.metrics[0]
+        listed = self.metrics if "metrics" in self.model_fields_set else (objective,)
+        others = [name for name in listed if name != objective]
+        object.__setattr__(self, "objective", objective)
+        object.__setattr__(self, "metrics", (objective, *others))
+        return self
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:
@@ -321,11 +385,22 @@ def load_study(path: Path) -> StudySpec:
         raise SpecError(f"{path}: not a TOML file: {error}.") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
-    return _with_absolute_paths(parse(StudySpec, table, str(path)), path.resolve().parent)
+    return parse(StudySpec, table, str(path), path.resolve().parent)
 
 
-def parse(kind: type[S], table: Mapping[str, Any], where: str) -> S:
+def parse(kind: type[S], table: Mapping[str, Any], where: str, folder: Path | None = None) -> S:
     """Validate plain data as a spec, with one clear line where it is not.
+
+    Parameters
+    ----------
+    kind : type
+        What it shall become.
+    table : mapping
+        The data.
+    where : str
+        Where it comes from, for messages.
+    folder : Path, optional
+        What relative paths in it start from; they are left as they are otherwise.
 
     Raises
     ------
@@ -333,7 +408,7 @@ def parse(kind: type[S], table: Mapping[str, Any], where: str) -> S:
         Naming the file or option, the key, what was found and what is allowed.
     """
     try:
-        return kind.model_validate(table)
+        return kind.model_validate(table, context={"folder": folder})
     except ValidationError as error:
         raise SpecError(f"{where}: {describe(kind, error)}") from None
 
@@ -344,12 +419,10 @@ def with_overrides(spec: StudySpec, **changes: Any) -> StudySpec:
     return parse(StudySpec, table, f"study {spec.name!r}")
 
 
-def _with_absolute_paths(spec: StudySpec, folder: Path) -> StudySpec:
-    dataset = spec.dataset
-    if dataset.path is not None:
-        dataset = dataset.model_copy(update={"path": folder / dataset.path.expanduser()})
-    backbones = [item.model_copy(update={"weights": absolute_weights(item.weights, folder)}) for item in spec.backbones]
-    return spec.model_copy(update={"dataset": dataset, "backbones": tuple(backbones)})
+def _folder_of(info: ValidationInfo) -> Path | None:
+    """Return the folder that relative paths start from, where one was given."""
+    folder: Path | None = (info.context or {}).get("folder")
+    return folder
 
 
 def absolute_weights(weights: str, folder: Path) -> str:

@@ -14,8 +14,9 @@ import click
 import numpy as np
 import pytest
 
+from img2brain.catalog import REGRESSORS
 from img2brain.cli import main
-from img2brain.spec import REGRESSORS, BackboneSpec, DatasetSpec, SampleSpec, Spec, SplitSpec, StudySpec, load_study
+from img2brain.spec import BackboneSpec, DatasetSpec, SampleSpec, Spec, SplitSpec, StudySpec, load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -60,9 +60,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"name": "../s"}, "'name' must start with a letter or digit, and hold letters, digits, '.', '_' and '-' only. "
                        "Got '../s'."),
     ({"name": "s" * 65}, "'name' must have at most 64 characters. Got '" + "s" * 65 + "'."),
-    ({"trails": 3}, "unknown key 'trails'. Did you mean 'trials'?"),
-    ({"choices": 3}, "unknown key 'choices'. Known: name, dataset, backbones, n_components, regressors, split, "
-                     "sampler, trials, seed, device, precision, scratch_gb."),
+    ({"trails": 3}, "unknown key 'trails'. Did you mean 'trials' or 'metrics'?"),
+    ({"choices": 3}, "unknown key 'choices'. Known: name, dataset, backbones, n_components, regressors, metrics, "
+                     "objective, split, sampler, trials, seed, device, ...."),
     ({"dataset": "recordings"}, "'dataset' must be a table. Got 'recordings'."),
     ({"dataset": {}}, "'dataset': give either 'path' (a dataset folder) or 'sample' (generated data)."),
     ({"dataset": {"path": "d", "sample": {}}},

@@ -57,9 +57,10 @@ def _data(images: int, voxels: int, components_: int) -> tuple[Any, Any]:
 
 def trial_times(images: int, voxels: int, components: int) -> Times:
     """Time the stages of trials of this size."""
-    from img2brain.metrics.pearson import pearson_from_moments
+    from img2brain.catalog import REGRESSORS
+    from img2brain.metrics.base import Sums
+    from img2brain.metrics.pearson import Pearson
     from img2brain.moments import Moments
-    from img2brain.spec import REGRESSORS
 
     X, Y = _data(images, voxels, components)
     moments = Moments.from_rows(X, Y)
@@ -68,7 +69,7 @@ def trial_times(images: int, voxels: int, components: int) -> Times:
         regressor: Any = REGRESSORS[name]()
         regressor.set_params(alpha=SHARE_OF_SCALE * regressor.alpha_scale(moments))
         times[name] = best(partial(regressor.fit_moments, moments))
-    times["score"] = best(lambda: pearson_from_moments(regressor.coef_.T, moments))
+    times["score"] = best(lambda: Pearson().from_sums(Sums.from_moments(regressor.coef_.T, 0.0, moments)))
     return times
 
 

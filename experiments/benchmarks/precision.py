@@ -21,11 +21,12 @@ from _pictures import write_dataset
 
 from img2brain import digest
 from img2brain.backbones import published_layers
+from img2brain.catalog import REGRESSORS
 from img2brain.datasets._images import find_images
 from img2brain.features.bank import FeatureBank
 from img2brain.metrics.pearson import pearson
 from img2brain.moments import Moments
-from img2brain.spec import REGRESSORS, BackboneSpec
+from img2brain.spec import BackboneSpec
 from img2brain.store import Store
 
 PAIRS = (

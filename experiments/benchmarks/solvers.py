@@ -59,7 +59,7 @@ def _fitted(folder: Path, name: str, fit: Fit, n_voxels: int = N_VOXELS) -> Figu
 
 def _lasso(name: str, moments: Any) -> Any:
     """Return our regressor at the benchmark's alpha."""
-    from img2brain.spec import REGRESSORS
+    from img2brain.catalog import REGRESSORS
 
     return REGRESSORS[name](alpha=SHARE_OF_SCALE * REGRESSORS[name]().alpha_scale(moments))
 

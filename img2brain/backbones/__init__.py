@@ -28,7 +28,7 @@ from img2brain.backbones._graph import Extractor, build_extractor, graph_nodes, 
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._random import filled_by
 from img2brain.backbones._weights import UNTRAINED, Weights, digest_of, parse_weights
-from img2brain.catalog import Catalog
+from img2brain.catalog import LIBRARIES
 from img2brain.errors import ModelError, UnknownComponentError
 
 __all__ = [
@@ -50,14 +50,13 @@ __all__ = [
 
 PREPROCESSINGS = ("weights", "resize224")
 
-_LIBRARIES = Catalog("library of backbones", "backbones")
 _TEXTS = ("backbone", "layer", "weights", "trained", "weights_digest")
 _CONFIG = (*_TEXTS, "options", "preprocessing")
 
 
 def backbone_names() -> tuple[str, ...]:
     """Name every backbone of every library."""
-    return tuple(name for library in _LIBRARIES.names for name in _LIBRARIES[library].names)
+    return tuple(name for library in LIBRARIES.names for name in LIBRARIES[library].names)
 
 
 def layer_names(name: str) -> tuple[str, ...]:
@@ -194,7 +193,7 @@ def restore(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> R
 
 
 def _library(name: str) -> Library:
-    for library in map(_LIBRARIES.__getitem__, _LIBRARIES.names):
+    for library in map(LIBRARIES.__getitem__, LIBRARIES.names):
         if name in library.names:
             found: Library = library
             return found

@@ -11,13 +11,13 @@ from safetensors.numpy import load, save
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from img2brain.catalog import Catalog
+from img2brain.catalog import REGRESSORS
 from img2brain.errors import DataError, FitError, ModelError, ShapeError, SpecError
-from img2brain.metrics.pearson import pearson_from_moments
+from img2brain.metrics.base import Sums
+from img2brain.metrics.pearson import Pearson
 from img2brain.moments import Moments
 from img2brain.regressors._base import MomentsRegressor, Regressor
 
-REGRESSORS = Catalog("regressor", "regressors")
 ALL: list[type[Regressor]] = [REGRESSORS[name] for name in REGRESSORS.names]
 LINEAR = [kind for kind in ALL if issubclass(kind, MomentsRegressor)]
 WITH_ALPHA = [kind for kind in LINEAR if "alpha" in kind.search]
@@ -189,7 +189,7 @@ def test_a_device_changes_nothing(kind: type[Any], shape: tuple[int, int, int]) 
         assert isinstance(getattr(other, name), type(getattr(fitted, name))), name
     np.testing.assert_allclose(other.coef_, fitted.coef_, rtol=1e-10, atol=1e-10 * np.abs(fitted.coef_).max())
     np.testing.assert_allclose(other.intercept_, fitted.intercept_, atol=1e-10 * np.abs(Y).max())
-    r, other_r = (pearson_from_moments(fitted.coef_.T, moments) for moments in (here, there))
+    r, other_r = (Pearson().from_sums(Sums.from_moments(fitted.coef_.T, 0.0, moments)) for moments in (here, there))
     assert isinstance(other_r, np.ndarray)
     np.testing.assert_allclose(other_r, r, atol=1e-10)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from img2brain.catalog import Catalog
+from img2brain.catalog import LAYOUTS
 from img2brain.datasets.folder import FolderDataset
 from img2brain.errors import DataError, Img2BrainError, ShapeError, SpecError
 
@@ -182,4 +182,4 @@ def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_catalog_knows_the_layout() -> None:
-    assert Catalog("dataset layout", "datasets")["folder"] is FolderDataset
+    assert LAYOUTS["folder"] is FolderDataset

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.stats import pearsonr
 
 from img2brain.errors import ShapeError
-from img2brain.metrics.pearson import pearson, pearson_from_moments
+from img2brain.metrics.base import Sums
+from img2brain.metrics.pearson import Pearson, pearson
 from img2brain.moments import Moments
 
 
@@ -82,7 +83,7 @@ def test_one_image_has_no_correlation() -> None:
 def test_shapes_that_do_not_fit_are_named(true: tuple[int, ...], pred: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError) as error:
         pearson(np.ones(true), np.ones(pred))
-    assert f"Y_true {true} and Y_pred {pred}" in str(error.value)
+    assert f"Y {true} and P {pred}" in str(error.value)
 
 
 @settings(deadline=None)
@@ -90,9 +91,11 @@ def test_shapes_that_do_not_fit_are_named(true: tuple[int, ...], pred: tuple[int
 def test_moments_give_the_same(seed: int, n: int, k: int) -> None:
     rng = np.random.default_rng(seed)
     X, Y, coef = rng.standard_normal((n, k)) + 2, rng.standard_normal((n, 3)), rng.standard_normal((k, 3))
-    r = pearson_from_moments(coef, Moments.from_rows(X, Y))
+    r = Pearson().from_sums(Sums.from_moments(coef, 0.0, Moments.from_rows(X, Y)))
     np.testing.assert_allclose(r, pearson(Y, X @ coef + 4), atol=1e-8)
-    np.testing.assert_allclose(pearson_from_moments(1e-9 * coef, Moments.from_rows(X, 1e9 * Y - 3)), r, atol=1e-8)
+    np.testing.assert_allclose(
+        Pearson().from_sums(Sums.from_moments(1e-9 * coef, 0.0, Moments.from_rows(X, 1e9 * Y - 3))), r, atol=1e-8
+    )
 
 
 def test_moments_know_what_is_undefined() -> None:
@@ -104,11 +107,11 @@ def test_moments_know_what_is_undefined() -> None:
     coef[:, 2] = 0.0
     # Two equal features that cancel: the prediction is constant up to rounding.
     coef[:, 3] = [0.7, 0.0, 0.0, -0.7]
-    r = pearson_from_moments(coef, Moments.from_rows(X, Y))
+    r = Pearson().from_sums(Sums.from_moments(coef, 0.0, Moments.from_rows(X, Y)))
     assert np.isnan(r).tolist() == [False, True, True, True]
 
 
 def test_coefficients_that_do_not_fit_are_refused() -> None:
     moments = Moments.from_rows(np.ones((3, 2)), np.ones((3, 4)))
     with pytest.raises(ShapeError, match=r"coef \(4, 2\) and moments.xy \(2, 4\)"):
-        pearson_from_moments(np.ones((4, 2)), moments)
+        Pearson().from_sums(Sums.from_moments(np.ones((4, 2)), 0.0, moments))

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.stats import pearsonr
 from sklearn import linear_model
 
-from img2brain.catalog import Catalog
-from img2brain.metrics.pearson import pearson_from_moments
+from img2brain.catalog import REGRESSORS
+from img2brain.metrics.base import Sums
+from img2brain.metrics.pearson import Pearson
 from img2brain.moments import Moments
 
 EXACT = {"tol": 1e-13, "max_iter": 200_000}
@@ -52,7 +53,7 @@ def some_rows(n: int, k: int, v: int) -> Rows:
 @pytest.mark.filterwarnings("ignore:Objective did not converge:sklearn.exceptions.ConvergenceWarning")
 def test_equals_scikit_learn(name: str, parameters: dict[str, float], peer: Any, size: tuple[int, int, int]) -> None:
     X, Y, X_new, _ = some_rows(*size)
-    ours = Catalog("regressor", "regressors")[name](**parameters).fit(X, Y)
+    ours = REGRESSORS[name](**parameters).fit(X, Y)
     peer.fit(X, Y)
     np.testing.assert_allclose(ours.coef_, peer.coef_, atol=1e-5)
     np.testing.assert_allclose(ours.intercept_, peer.intercept_, atol=1e-4)
@@ -65,10 +66,10 @@ def test_r_from_moments_is_that_of_the_predictions(
     name: str, parameters: dict[str, float], peer: Any, size: tuple[int, int, int]
 ) -> None:
     X, Y, X_new, Y_new = some_rows(*size)
-    ours = Catalog("regressor", "regressors")[name](**parameters).fit(X, Y)
+    ours = REGRESSORS[name](**parameters).fit(X, Y)
     predicted = ours.predict(X_new)
     defined = ours.coef_.any(axis=1)
-    r = pearson_from_moments(ours.coef_.T, Moments.from_rows(X_new, Y_new))
+    r = Pearson().from_sums(Sums.from_moments(ours.coef_.T, 0.0, Moments.from_rows(X_new, Y_new)))
     expected = [pearsonr(Y_new[:, j], predicted[:, j]).statistic for j in np.flatnonzero(defined)]
     np.testing.assert_allclose(r[defined], expected, atol=1e-6)
     assert np.isnan(r[~defined]).all()

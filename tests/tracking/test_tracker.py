@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from img2brain.catalog import REGRESSORS
 from img2brain.errors import TrackingError
 from img2brain.metrics.pearson import pearson
-from img2brain.spec import REGRESSORS
 from img2brain.store import Home
 from img2brain.study.setting import Setting, make_ready
 from img2brain.tracking._store import QUIET, TrackingStore
