@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from img2brain.datasets.sample import write_sample
 from img2brain.spec import StudySpec, parse
@@ -44,6 +45,11 @@ THEIR_WARNINGS = (  # of libraries about each other, which nobody here can mend
     "ignore:The ``noload`` loader strategy is deprecated",  # MLflow 3.17 with SQLAlchemy 2.1
     "ignore:.*Any type hint is inferred as AnyType",  # importing mlflow.pyfunc, of its own types
 )
+
+# No test may fail because the machine is busy, or by the draw of its examples: those are random under ``slow`` alone.
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=False)
+settings.register_profile("derandomised", settings.get_profile("random"), derandomize=True)
+settings.load_profile("derandomised")
 
 
 def pytest_configure(config: pytest.Config) -> None:

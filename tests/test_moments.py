@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -43,13 +43,11 @@ def plainly(X: NDArray[Any], Y: NDArray[Any]) -> Moments:
     return Moments(len(X), *(part.astype(np.float64) for part in parts))
 
 
-@settings(deadline=None)
 @given(some_rows(), st.integers(1, 13), st.integers(1, 6))
 def test_blocks_change_nothing(rows: Rows, n_rows: int, n_voxels: int) -> None:
     same(Moments.from_rows(*rows, block=(n_rows, n_voxels)), plainly(*rows))
 
 
-@settings(deadline=None)
 @given(some_rows(), st.data())
 def test_merging_equals_all_rows_at_once(rows: Rows, data: st.DataObject) -> None:
     X, Y = rows
@@ -61,7 +59,6 @@ def test_merging_equals_all_rows_at_once(rows: Rows, data: st.DataObject) -> Non
         same(Moments.from_rows(X[:cut], Y[:cut]).merge(Moments.from_rows(X[cut:], Y[cut:])), whole)
 
 
-@settings(deadline=None)
 @given(some_rows(), st.data())
 def test_leading_features_and_ranges_of_voxels(rows: Rows, data: st.DataObject) -> None:
     X, Y = rows
@@ -147,7 +144,6 @@ def test_values_that_are_not_finite_are_refused(bad: float, name: str) -> None:
         Moments.from_rows(arrays["X"], arrays["Y"])
 
 
-@settings(deadline=None)
 @given(some_rows(), st.data())
 def test_rows_may_come_in_blocks(rows: Rows, data: st.DataObject) -> None:
     X, Y = rows

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision import models, transforms
@@ -30,10 +30,20 @@ def picture(height: int, width: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def assert_within_a_grey_level(found: torch.Tensor, expected: torch.Tensor, std: tuple[float, ...]) -> None:
+def assert_within_grey_levels(
+    n_levels: int, found: torch.Tensor, expected: torch.Tensor, std: tuple[float, ...]
+) -> None:
+    """Compare normalised pictures; `n_levels` is one for each direction in which the size changes.
+
+    Both libraries resize the rows of pixels, round to bytes, resize the columns and round again. Pillow's weights have
+    22 bits and torch's 15, so that the sums of a pass differ by a few hundredths of a level: enough to round a half up
+    in one and down in the other, never more than one level. The second pass averages with weights that are not negative
+    and sum to 1. It hands a level from the first on without enlarging it, and may add one by its own rounding. Two
+    levels need neighbours that all went the same way, and are rare: about one value in a hundred million.
+    """
     levels = (found - expected).abs() * 255 * torch.tensor(std)[:, None, None]
     assert found.shape == expected.shape
-    assert levels.max() < 1.01
+    assert levels.max() < n_levels + 0.01
 
 
 @pytest.mark.parametrize(("name", "weights"), WEIGHTS)
@@ -42,18 +52,21 @@ def test_is_the_transform_of_the_weights(name: str, weights: str, shape: tuple[i
     image, ours = picture(*shape), Torchvision().preprocessing(name, weights)
     expected = models.get_model_weights(name)[weights].transforms()(image)
     if ours.interpolation == "bilinear":
-        assert_within_a_grey_level(ours(image), expected, ours.std)
+        assert_within_grey_levels(2, ours(image), expected, ours.std)
     else:
         torch.testing.assert_close(ours(image), expected, atol=1e-6, rtol=1e-6)
 
 
-@settings(max_examples=10, deadline=None)
-@given(height=st.integers(1, 500), width=st.integers(1, 500))
-def test_resize224_is_a_resize_without_a_crop(height: int, width: int) -> None:
-    image, ours = picture(height, width), Preprocessing(resize=(224, 224))
+@settings(max_examples=10)
+@given(height=st.integers(1, 500), width=st.integers(1, 500), seed=st.integers(0, 9))
+@example(height=186, width=216, seed=0)  # has a value that differs by two levels
+@example(height=224, width=300, seed=0)
+@example(height=224, width=224, seed=0)
+def test_resize224_is_a_resize_without_a_crop(height: int, width: int, seed: int) -> None:
+    image, ours = picture(height, width, seed), Preprocessing(resize=(224, 224))
     normalise = transforms.Normalize(ours.mean, ours.std)
     expected = transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor(), normalise])(image)
-    assert_within_a_grey_level(ours(image), expected, ours.std)
+    assert_within_grey_levels((height != 224) + (width != 224), ours(image), expected, ours.std)
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "lanczos", "box", "nearest"])

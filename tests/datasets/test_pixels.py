@@ -68,7 +68,7 @@ def test_other_sources_go_through_pillow(tmp_path: Path, suffix: str) -> None:
         np.testing.assert_array_equal(open_pixels(source), array)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_damaged_file_is_what_pillow_says(jpeg: Path, tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     content = bytearray(jpeg.read_bytes())

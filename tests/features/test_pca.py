@@ -138,7 +138,7 @@ def test_a_sketch_of_few_dimensions_has_no_more() -> None:
     assert pca.fit(compressed.coordinates, np.arange(1000), 5).scores.shape == (1300, 4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.sampled_from(KINDS), st.integers(4, 40), st.integers(2, 60), st.integers(1, 60), st.integers(0, 5), st.data())
 def test_axes_are_orthonormal_and_give_the_scores(
     kind: str, n_images: int, n_features: int, n_components: int, seed: int, data: st.DataObject

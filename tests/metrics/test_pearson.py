@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import pearsonr
@@ -17,7 +17,6 @@ from img2brain.metrics.pearson import Pearson, pearson
 from img2brain.moments import Moments
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(3, 30), st.sampled_from([np.float16, np.float32, np.float64]))
 def test_equals_scipy(seed: int, n: int, dtype: type) -> None:
     rng = np.random.default_rng(seed)
@@ -27,7 +26,6 @@ def test_equals_scipy(seed: int, n: int, dtype: type) -> None:
     np.testing.assert_allclose(pearson(true, pred), expected, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.floats(1e-6, 1e6),
@@ -86,7 +84,6 @@ def test_shapes_that_do_not_fit_are_named(true: tuple[int, ...], pred: tuple[int
     assert f"Y {true} and P {pred}" in str(error.value)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(1, 8))
 def test_moments_give_the_same(seed: int, n: int, k: int) -> None:
     rng = np.random.default_rng(seed)

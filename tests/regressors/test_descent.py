@@ -75,7 +75,7 @@ def test_equals_proximal_gradient(kind: Any, size: tuple[int, int, int]) -> None
     assert objective(regressor, X, Y, regressor.coef_.T) <= objective(regressor, X, Y, peer) + 1e-7
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(ALL), st.floats(0.02, 0.9), st.integers(5, 40), st.integers(1, 40))
 @example(6, Lasso, 0.125, 6, 6)  # more features in use than the rows have dimensions: sweeps take equal steps
 @example(742793292, MultiTaskElasticNet, 0.24, 5, 32)  # a chunk of features at a time is all that are in use

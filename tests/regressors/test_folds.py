@@ -126,7 +126,7 @@ def test_ridge_equals_himalaya(size: tuple[int, int, int]) -> None:
     np.testing.assert_allclose(ours.cv_scores_.max(axis=0), peer.cv_scores_, atol=1e-8)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(6, 40), st.integers(1, 9), st.integers(1, 6), st.integers(2, 3))
 def test_a_score_from_moments_is_that_of_predictions(seed: int, n: int, k: int, v: int, cv: int) -> None:
     X, Y = some_rows(n, k, v, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from img2brain.moments import Moments
@@ -22,7 +22,6 @@ def some_moments(seed: int, size: tuple[int, int, int]) -> tuple[Moments, np.nda
     return Moments.from_rows(X, Y), X - X.mean(axis=0), Y - Y.mean(axis=0)
 
 
-@settings(deadline=None)
 @given(seeds, sizes, st.floats(1e-2, 1e4))
 def test_ridge_solves_the_normal_equations(seed: int, size: tuple[int, int, int], alpha: float) -> None:
     moments, X, Y = some_moments(seed, size)
@@ -30,7 +29,6 @@ def test_ridge_solves_the_normal_equations(seed: int, size: tuple[int, int, int]
     np.testing.assert_allclose(X.T @ (Y - X @ coef), alpha * coef, atol=1e-9)
 
 
-@settings(deadline=None)
 @given(seeds, sizes)
 def test_linear_is_least_squares_of_least_norm(seed: int, size: tuple[int, int, int]) -> None:
     moments, X, Y = some_moments(seed, size)
@@ -39,7 +37,6 @@ def test_linear_is_least_squares_of_least_norm(seed: int, size: tuple[int, int, 
     np.testing.assert_allclose(coef, np.linalg.pinv(X, rcond=1e-7) @ Y, atol=1e-10 / min(smallest, 1) ** 3)
 
 
-@settings(deadline=None)
 @given(seeds, sizes, st.floats(-5, 5))
 def test_coefficients_scale_with_the_responses(seed: int, size: tuple[int, int, int], factor: float) -> None:
     rng = np.random.default_rng(seed)

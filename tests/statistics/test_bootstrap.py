@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -91,7 +91,6 @@ def test_a_difference_to_itself_is_zero() -> None:
     assert difference.p_value("all") == 1.0
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(3, 40), st.integers(2, 200))
 def test_an_interval_holds_its_own_estimate(seed: int, n_images: int, n_resamples: int) -> None:
     random = np.random.default_rng(seed)
