@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from img2brain import errors as errors
 
 if TYPE_CHECKING:
-    from img2brain.datasets._base import Dataset as Dataset
     from img2brain.datasets._check import check as check_dataset  # noqa: F401
+    from img2brain.datasets._sample import write_sample as write_sample
+    from img2brain.datasets.base import Dataset as Dataset
     from img2brain.datasets.folder import FolderDataset as FolderDataset
-    from img2brain.datasets.sample import write_sample as write_sample
     from img2brain.model import EncodingModel as EncodingModel
     from img2brain.publish import load_model as load_model
     from img2brain.spec import StudySpec as StudySpec
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from img2brain.study.runner import run_study as run_study
 
 _PLACES = {
-    "Dataset": "datasets._base:Dataset",
+    "Dataset": "datasets.base:Dataset",
     "EncodingModel": "model:EncodingModel",
     "FolderDataset": "datasets.folder:FolderDataset",
     "StudySpec": "spec:StudySpec",
@@ -36,7 +36,7 @@ _PLACES = {
     "load_model": "publish:load_model",
     "load_study": "spec:load_study",
     "run_study": "study.runner:run_study",
-    "write_sample": "datasets.sample:write_sample",
+    "write_sample": "datasets._sample:write_sample",
 }
 
 __all__ = ["errors", *_PLACES]  # noqa: PLE0604 - plain names

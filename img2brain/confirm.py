@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain.controls import Control
-from img2brain.datasets._base import Dataset, Split
+from img2brain.datasets.base import Dataset, Split
 from img2brain.metrics.pearson import pearson
 from img2brain.result import summarise
 from img2brain.statistics import noise_ceiling

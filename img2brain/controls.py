@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from img2brain.backbones import pixels
 from img2brain.catalog import REGRESSORS
-from img2brain.datasets._base import Development, Split
+from img2brain.datasets.base import Development, Split
 from img2brain.errors import FeatureError, FitError, StoreError
 from img2brain.evaluate import Evaluator, bank_key
 from img2brain.features.bank import FeatureBank

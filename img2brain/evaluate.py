@@ -15,8 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from img2brain._heap import keep_freed_memory
 from img2brain.catalog import REGRESSORS
-from img2brain.datasets._base import Development, Rows, Split
 from img2brain.datasets._responses import Scan
+from img2brain.datasets.base import Development, Rows, Split
 from img2brain.errors import FitError
 from img2brain.features.bank import FeatureBank
 from img2brain.features.pca import Components

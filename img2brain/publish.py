@@ -12,8 +12,8 @@ import numpy as np
 
 from img2brain.confirm import BestLayers, Confirmation
 from img2brain.controls import Controls, MakeBank
-from img2brain.datasets._base import Dataset, Split
 from img2brain.datasets._images import find_images
+from img2brain.datasets.base import Dataset, Split
 from img2brain.errors import DataError
 from img2brain.features.bank import FeatureBank
 from img2brain.model import EncodingModel

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain.catalog import REGRESSORS
-from img2brain.datasets._base import Development, Rows, Split
+from img2brain.datasets.base import Development, Rows, Split
 from img2brain.features.bank import FeatureBank
 from img2brain.moments import Moments
 from img2brain.regressors._base import LinearRegressor, Regressor

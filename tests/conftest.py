@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from img2brain.datasets.sample import write_sample
+from img2brain.datasets._sample import write_sample
 from img2brain.spec import StudySpec, parse
 from img2brain.store import Home
 

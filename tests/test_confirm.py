@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from img2brain.confirm import ALL, Confirmation, ceiling_of
-from img2brain.datasets._base import Dataset, Rows
+from img2brain.datasets.base import Dataset, Rows
 from img2brain.datasets.folder import FolderDataset
 from img2brain.metrics.pearson import pearson
 from img2brain.statistics.noise_ceiling import from_repeats

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from img2brain import digest
-from img2brain.datasets._base import Dataset, Split
+from img2brain.datasets.base import Dataset, Split
 from img2brain.features.pca import Components
 from img2brain.spec import StudySpec, parse
 from img2brain.store import Home, Store

@@ -55,7 +55,7 @@ def sample_command(folder: Path, n_images: int, n_voxels: int, seed: int) -> Non
     Example:
       img2brain data sample sample-data --images 600 --voxels 500
     """
-    from img2brain.datasets.sample import write_sample
+    from img2brain.datasets._sample import write_sample
 
     write_sample(folder, n_images=n_images, n_voxels=n_voxels, seed=seed)
     click.echo(f"wrote {n_images} images and {n_voxels} voxels to {folder}")

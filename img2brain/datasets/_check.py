@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import digest
-from img2brain.datasets._base import not_finite
 from img2brain.datasets._images import find_other_files, map_files, open_pixels
 from img2brain.datasets._responses import Scan
+from img2brain.datasets.base import not_finite
 from img2brain.datasets.folder import Contents, FolderDataset, Part, image_folder, read_contents, responses_file
 from img2brain.errors import DataError, Img2BrainError
 

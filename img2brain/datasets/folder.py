@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain.datasets._about import About, Guard, read_about, read_per_voxel, read_rois
-from img2brain.datasets._base import Dataset
 from img2brain.datasets._images import find_images
 from img2brain.datasets._responses import float_type, open_array, release
 from img2brain.datasets._split import Rows
+from img2brain.datasets.base import Dataset
 from img2brain.errors import DataError, ShapeError
 
 Array = NDArray[Any]

@@ -10,9 +10,9 @@ from typing import Any
 
 from img2brain import digest
 from img2brain.backbones import check_request
-from img2brain.datasets._base import Dataset, Split, require_finite, shuffled
+from img2brain.datasets._sample import write_sample
+from img2brain.datasets.base import Dataset, Split, require_finite, shuffled
 from img2brain.datasets.folder import FolderDataset
-from img2brain.datasets.sample import write_sample
 from img2brain.errors import DataError, SpecError, did_you_mean
 from img2brain.evaluate import BankKey, Evaluator, bank_key
 from img2brain.features.bank import UNTRAINED_BY_ITS_ACTIVATIONS, FeatureBank

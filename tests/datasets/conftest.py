@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from img2brain.datasets.sample import write_sample
+from img2brain.datasets._sample import write_sample
 
 MakeFolder = Callable[..., Path]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from img2brain.datasets import _base
-from img2brain.datasets._base import Dataset, Split, require_finite, shuffled, split_rows
+from img2brain.datasets import base as _base
+from img2brain.datasets.base import Dataset, Split, require_finite, shuffled, split_rows
 from img2brain.datasets.folder import FolderDataset
 from img2brain.errors import DataError
 from img2brain.spec import SplitSpec

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from img2brain.datasets import sample as module
+from img2brain.datasets import _sample as module
 from img2brain.datasets._check import check
+from img2brain.datasets._sample import N_REPEATS, write_sample
 from img2brain.datasets._scenes import draw_scene
 from img2brain.datasets._voxels import oriented_energy
 from img2brain.datasets.folder import FolderDataset
-from img2brain.datasets.sample import N_REPEATS, write_sample
 from img2brain.errors import DataError, SpecError
 
 
