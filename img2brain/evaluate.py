@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from img2brain._heap import keep_freed_memory
 from img2brain.catalog import REGRESSORS
 from img2brain.datasets._responses import Scan
 from img2brain.datasets.base import Development, Rows, Split
@@ -61,7 +60,6 @@ class Evaluator:
         n_components: int,
         device: str = "cpu",
     ) -> None:
-        keep_freed_memory()
         self._development = development
         self._split = split
         self._banks = banks

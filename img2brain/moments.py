@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from img2brain._arrays import beside, empty, in_blocks, is_tensor, namespace, slices, to_device, to_numpy
-from img2brain._heap import keep_freed_memory
 from img2brain.errors import DataError, ShapeError
 
 Array = NDArray[np.float64]
@@ -128,7 +127,6 @@ class Moments:
         device : str
             As for `from_rows`.
         """
-        keep_freed_memory()
         sums: Moments | None = None
         scratch = _Scratch()
         for X, Y in blocks:

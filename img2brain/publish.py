@@ -16,11 +16,11 @@ from img2brain.datasets._images import find_images
 from img2brain.datasets.base import Dataset, Split
 from img2brain.errors import DataError
 from img2brain.features.bank import FeatureBank
+from img2brain.home import Home
 from img2brain.model import EncodingModel
 from img2brain.refit import Refit
 from img2brain.regressors._base import Regressor
 from img2brain.spec import TrialSpec
-from img2brain.store import Home
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.registry import CONFIRMATION, Registered, Registry
 from img2brain.tracking.tracker import REGISTERED, Tracker
@@ -180,14 +180,14 @@ class Publisher:
         return False, f"does not beat the champion: {said}"
 
 
-def load_model(reference: str, home: Path | str = "mlruns") -> EncodingModel:
+def load_model(reference: str, home: Home | Path | str = "mlruns") -> EncodingModel:
     """Load a registered model.
 
     Parameters
     ----------
     reference : str
         ``"NAME@champion"``, ``"NAME/VERSION"`` or ``"NAME"`` (its champion), or the folder of a saved model.
-    home : Path or str
+    home : Home, Path or str
         The home folder.
 
     Returns
@@ -202,7 +202,7 @@ def load_model(reference: str, home: Path | str = "mlruns") -> EncodingModel:
     """
     if (Path(reference) / "model.json").is_file():
         return EncodingModel.load(Path(reference))
-    registry = Registry(TrackingStore(Home(Path(home))))
+    registry = Registry(TrackingStore(Home.of(home)))
     with registry.files(registry.find(reference)) as folder:
         return EncodingModel.load(folder)
 

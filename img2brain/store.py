@@ -1,4 +1,4 @@
-"""The home folder, and in it a content-addressed cache that survives a kill and is shared by processes.
+"""A content-addressed cache that survives a kill and is shared by processes.
 
 An entry is a folder named by the digest of its key, written beside its place and then renamed into it: it is there
 whole or not at all. The key is kept as ``key.json``, so that a person can read what an entry is.
@@ -21,51 +21,6 @@ from img2brain import digest
 from img2brain.errors import StoreError
 
 Write = Callable[[Path], None]
-
-
-class Home:
-    """The folder that holds all that img2brain keeps: tracking store, artifacts, search log, cache, pages.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is not there.
-
-    Raises
-    ------
-    StoreError
-        If the folder cannot be made or written.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.expanduser().resolve()
-        self.database = self.folder / "mlflow.db"
-        self.artifacts = self.folder / "artifacts"
-        self.search_log = self.folder / "optuna.log"
-        self.datasets = self.folder / "datasets"
-        self.leaderboards = self.folder / "leaderboards"
-        self._locks = self.folder / "locks"
-        try:
-            self._locks.mkdir(parents=True, exist_ok=True)
-            probe = self._locks / f"{uuid.uuid4().hex}.probe"
-            probe.write_bytes(b"writable")
-            probe.unlink()
-        except OSError as error:
-            raise StoreError(f"The home folder {self.folder} cannot be written: {error.strerror}.") from None
-        self.store = Store(self.folder / "cache")
-
-    def lock(self, name: str) -> FileLock:
-        """Return the lock of this name, free again when its process ends, however it ends."""
-        return FileLock(self._locks / f"{digest.of_value(name)[: digest.SHORT]}.lock")
-
-    @contextlib.contextmanager
-    def only_here(self, name: str, what: str) -> Iterator[None]:
-        """Hold the lock of this name, or raise `StoreError` where another process holds it."""
-        try:
-            with self.lock(name).acquire(timeout=0):
-                yield
-        except Timeout:
-            raise StoreError(f"{what} is at work in another process with the home folder {self.folder}.") from None
 
 
 class Store:

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from img2brain.datasets._sample import write_sample
+from img2brain.home import Home
 from img2brain.spec import StudySpec, parse
-from img2brain.store import Home
 
 MakeSpec = Callable[..., StudySpec]
 NewHome = Callable[..., Path]

@@ -13,9 +13,9 @@ import pytest
 from img2brain.confirm import ALL, Confirmation, ceiling_of
 from img2brain.datasets.base import Dataset, Rows
 from img2brain.datasets.folder import FolderDataset
+from img2brain.home import Home
 from img2brain.metrics.pearson import pearson
 from img2brain.statistics.noise_ceiling import from_repeats
-from img2brain.store import Home
 from img2brain.study.runner import Run, run_study
 from img2brain.study.setting import make_ready
 from img2brain.tracking._store import TrackingStore

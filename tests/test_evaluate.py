@@ -12,8 +12,8 @@ from sklearn.model_selection import KFold
 from sklearn.neighbors import KNeighborsRegressor
 
 from img2brain.errors import FitError
+from img2brain.home import Home
 from img2brain.spec import TrialSpec
-from img2brain.store import Home
 from img2brain.study.runner import run_study
 from img2brain.study.setting import Setting, make_ready
 

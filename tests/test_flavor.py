@@ -16,8 +16,6 @@ from img2brain.datasets._images import find_images, open_image
 from img2brain.errors import DataError
 from img2brain.flavor import decode
 from img2brain.publish import load_model
-from img2brain.store import Home
-from img2brain.tracking._store import TrackingStore
 
 if TYPE_CHECKING:
     from tests.conftest import Finished
@@ -39,8 +37,12 @@ def expected(finished: Finished, pictures: list[Path]) -> np.ndarray[Any, Any]:
 
 @pytest.fixture(scope="module")
 def loaded(finished: Finished) -> Any:
-    TrackingStore(Home(finished.home))
-    return mlflow.pyfunc.load_model("models:/sample@champion")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{finished.home / 'mlflow.db'}")
+    try:
+        return mlflow.pyfunc.load_model("models:/sample@champion")
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def test_it_agrees_with_the_model(loaded: Any, pictures: list[Path], expected: np.ndarray[Any, Any]) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from img2brain.home import Home
 from img2brain.leaderboard.compare import compare
 from img2brain.leaderboard.subjects import find_subjects
 from img2brain.spec import load_study
-from img2brain.store import Home
 from img2brain.study.runner import run_study
 from img2brain.study.search import ToldTrial
 

@@ -12,12 +12,12 @@ from PIL import Image
 from scipy.stats import pearsonr
 
 from img2brain.errors import DataError, ModelError
+from img2brain.home import Home
 from img2brain.model import EncodingModel
 from img2brain.publish import load_model, predict_to_file
-from img2brain.store import Home
 from img2brain.study.runner import run_study
 from img2brain.study.setting import Setting, make_ready
-from img2brain.tracking._store import TrackingStore
+from img2brain.tracking._store import TrackingStore, local_folder
 from img2brain.tracking.registry import Registry
 from img2brain.tracking.tracker import Tracker
 
@@ -175,7 +175,9 @@ def test_models_are_loaded_by_name_and_by_folder(finished: Finished, model: Enco
 
 def test_no_file_of_the_registered_model_is_a_pickle(finished: Finished) -> None:
     source = TrackingStore(Home(finished.home)).client.get_model_version("sample", "1").source
-    folder = finished.home / "artifacts" / "models" / source.removeprefix("models:/") / "artifacts"
+    folder = local_folder(source)
+    assert folder is not None
+    assert folder.is_relative_to(finished.home / "artifacts" / "models")
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"MLmodel", "flavor.py", "artifacts/model/model.json"} <= names
     assert {Path(name).suffix for name in names} <= {"", ".py", ".json", ".yaml", ".txt", ".safetensors"}

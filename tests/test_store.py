@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from img2brain.errors import StoreError
-from img2brain.store import Home, Store, Write
+from img2brain.home import Home
+from img2brain.store import Store, Write
 
 KEY = {"image": "abc", "size": 3}
 

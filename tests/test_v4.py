@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from img2brain.home import Home
 from img2brain.spec import load_study, with_overrides
-from img2brain.store import Home
 from img2brain.study.runner import StudyOutcome, run_study
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.tracker import tracked_trials

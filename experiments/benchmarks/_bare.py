@@ -11,15 +11,12 @@ import time
 import torch
 from torchvision import models
 
-from img2brain._heap import keep_freed_memory
-
 BATCH_SIZES = (8, 16, 32, 64)
 _WARM_S, _MEASURED_S = 2.0, 8.0
 
 
 def images_per_second(name: str, dtype: torch.dtype, device: torch.device) -> tuple[float, int]:
     """Return the best rate of a whole network over some batch sizes, and the size it was found at."""
-    keep_freed_memory()
     scheme = {"init_weights": True} if name == "inception_v3" else {}
     network = models.get_model(name, weights=None, **scheme).eval()
     network = network.to(device=device, dtype=dtype, memory_format=torch.channels_last)

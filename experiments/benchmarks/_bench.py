@@ -22,6 +22,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from img2brain._heap import keep_freed_memory
+
 Figures = dict[str, Any]
 Contender = Callable[[Path], Figures]
 
@@ -95,6 +97,7 @@ def _measure(script: str, name: str, folder: Path) -> Figures:
 
 
 def _run(contender: Contender, folder: Path, out: Path) -> None:
+    keep_freed_memory()  # as the command line does; here for every contender alike
     try:
         figures = dict(contender(folder))
     except ModuleNotFoundError as error:

@@ -13,8 +13,9 @@ import numpy as np
 from img2brain import digest
 from img2brain.datasets.base import Dataset, Split
 from img2brain.features.pca import Components
+from img2brain.home import Home
 from img2brain.spec import StudySpec, parse
-from img2brain.store import Home, Store
+from img2brain.store import Store
 from img2brain.study.setting import Setting
 from img2brain.study.space import Network, Space, find_domains
 

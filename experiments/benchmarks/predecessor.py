@@ -17,8 +17,8 @@ from _bench import Figures, main, table
 from _pictures import write_dataset
 
 from img2brain.features.extract import find_device, find_precision
+from img2brain.home import Home
 from img2brain.spec import load_study, with_overrides
-from img2brain.store import Home
 from img2brain.study.runner import run_study
 from img2brain.study.setting import make_ready
 

@@ -32,7 +32,7 @@ REGRESSORS = ["ridge", "lasso", "elastic_net", "multi_task_lasso"]
 
 def _ours(folder: Path) -> dict[str, Any]:
     from img2brain.evaluate import Evaluator
-    from img2brain.store import Home
+    from img2brain.home import Home
     from img2brain.study.runner import Run
     from img2brain.study.search import Search
     from img2brain.tracking.tracker import Tracker

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from img2brain.cli._options import home_option
+from img2brain.cli._options import OpenHome, reads_home
 
 
 @click.command()
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A page to draw the comparison on, .html.")
-@home_option
-def compare(first: str, second: str, out: Path | None, home: Path) -> None:
+@reads_home
+def compare(first: str, second: str, out: Path | None, open_home: OpenHome) -> None:
     """Compare two trials (STUDY#NUMBER), two published models (NAME/VERSION) or two boards (their folders).
 
     \b
@@ -32,7 +32,7 @@ def compare(first: str, second: str, out: Path | None, home: Path) -> None:
     elif missing := _missing_board(first, second):
         raise SpecError(f"The board {missing!r} is not there: a folder with leaderboard.csv is expected.")
     else:
-        _trials(first, second, out, home)
+        _trials(first, second, out, open_home)
 
 
 def _missing_board(first: str, second: str) -> str | None:
@@ -53,13 +53,12 @@ def _boards(first: Path, second: Path, out: Path | None) -> None:
         click.echo(write_page(board_difference(table), out))
 
 
-def _trials(first: str, second: str, out: Path | None, home: Path) -> None:
+def _trials(first: str, second: str, out: Path | None, open_home: OpenHome) -> None:
     from img2brain.leaderboard.compare import as_text
     from img2brain.leaderboard.compare import compare as found
     from img2brain.leaderboard.subjects import find_subjects
-    from img2brain.store import Home
 
-    comparison = found(*find_subjects(first, second, Home(home)))
+    comparison = found(*find_subjects(first, second, open_home()))
     click.echo(as_text(comparison))
     if out is not None:
         from img2brain.leaderboard.figures import write_page

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from img2brain.cli._options import home_option
+from img2brain.cli._options import OpenHome, reads_home, writes_home
 
 if TYPE_CHECKING:
     from img2brain.leaderboard.rows import Row
@@ -31,8 +31,8 @@ def leaderboard() -> None:
 @leaderboard.command("show")
 @_dataset_option
 @click.option("--most", default=20, show_default=True, type=click.IntRange(min=1), help="Rows of each board.")
-@home_option
-def show_command(dataset: str | None, most: int, home: Path) -> None:
+@reads_home
+def show_command(dataset: str | None, most: int, open_home: OpenHome) -> None:
     """Print the ranked trials, one board for each dataset and split.
 
     \b
@@ -42,9 +42,8 @@ def show_command(dataset: str | None, most: int, home: Path) -> None:
     from img2brain.leaderboard.collect import collect
     from img2brain.leaderboard.rows import boards, printable
     from img2brain.leaderboard.table import as_text, ranked
-    from img2brain.store import Home
 
-    rows = collect(Home(home), dataset)
+    rows = collect(open_home(), dataset)
     if not rows:
         click.echo("There are no finished trials yet.")
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -62,8 +61,8 @@ def show_command(dataset: str | None, most: int, home: Path) -> None:
 @leaderboard.command("build")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @_dataset_option
-@home_option
-def build_command(folder: Path, dataset: str | None, home: Path) -> None:
+@reads_home
+def build_command(folder: Path, dataset: str | None, open_home: OpenHome) -> None:
     """Write the leaderboard as CSV and one HTML page.
 
     \b
@@ -72,10 +71,9 @@ def build_command(folder: Path, dataset: str | None, home: Path) -> None:
     """
     from img2brain.leaderboard import page
     from img2brain.leaderboard.collect import collect
-    from img2brain.store import Home
 
     built = datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
-    for path in page.build(collect(Home(home), dataset), folder, built=built):
+    for path in page.build(collect(open_home(), dataset), folder, built=built):
         click.echo(path)
 
 
@@ -105,8 +103,8 @@ def reference_command(out: Path | None) -> None:
 
 @leaderboard.command("import-predecessor")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@home_option
-def import_command(folder: Path, home: Path) -> None:
+@writes_home
+def import_command(folder: Path, open_home: OpenHome) -> None:
     """Read the predecessor's published CSV files into rows with the scores of every voxel.
 
     \b
@@ -114,9 +112,8 @@ def import_command(folder: Path, home: Path) -> None:
       img2brain leaderboard import-predecessor published
     """
     from img2brain.leaderboard.predecessor import DATASET, import_predecessor
-    from img2brain.store import Home
 
-    published = import_predecessor(folder, Home(home))
+    published = import_predecessor(folder, open_home())
     for item in published:
         if item.note:
             click.echo(f"{item.entry.backbone} {item.entry.layer} {item.entry.regressor}: {item.note}")

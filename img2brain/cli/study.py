@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from img2brain.cli._options import home_option
+from img2brain.cli._options import OpenHome, reads_home, writes_home
 
 if TYPE_CHECKING:
+    from img2brain.home import Home
     from img2brain.spec import StudySpec
     from img2brain.study.runner import StudyOutcome
 
@@ -28,8 +29,8 @@ def study() -> None:
 @click.option("--shuffle", type=int, metavar="SEED", help="A control: responses shuffled against the images.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N, in place of the file's.")
 @click.option("--precision", help="auto, bfloat16 or float32, in place of the file's.")
-@home_option
-def run_command(experiment: Path, home: Path, **changes: Any) -> None:
+@writes_home
+def run_command(experiment: Path, open_home: OpenHome, **changes: Any) -> None:
     """Run the study of a file, or go on with it where it was left.
 
     Every trial is tracked; the best is refitted, scored on rows that the search never saw, and registered.
@@ -39,34 +40,35 @@ def run_command(experiment: Path, home: Path, **changes: Any) -> None:
       img2brain study run experiments/quickstart.toml
       img2brain study run experiments/v4.toml --weights random:0
     """
+    from img2brain._heap import keep_freed_memory
     from img2brain.leaderboard.collect import collect
     from img2brain.leaderboard.rows import boards
     from img2brain.leaderboard.table import as_text, ranked
     from img2brain.spec import load_study
-    from img2brain.store import Home
     from img2brain.study.runner import run_study
 
     spec = _changed(load_study(experiment), changes)
+    home = open_home()
+    keep_freed_memory()
     outcome = run_study(spec, home)
-    rows = collect(Home(home), outcome.published.registered.name if outcome.published else None)
+    rows = collect(home, outcome.published.registered.name if outcome.published else None)
     for board in boards(row for row in rows if row.study == outcome.name):
         click.echo(as_text(ranked(board).head(10)))
     click.echo(_closing(outcome, home))
 
 
 @study.command("list")
-@home_option
-def list_command(home: Path) -> None:
+@reads_home
+def list_command(open_home: OpenHome) -> None:
     """List the stored studies.
 
     \b
     Example:
       img2brain study list
     """
-    from img2brain.store import Home
     from img2brain.study.search import stored_trials
 
-    for name, trials in stored_trials(Home(home)).items():
+    for name, trials in stored_trials(open_home()).items():
         scores = [trial.median_r for trial in trials if trial.succeeded]
         best = f"best {max(scores):.4f}" if scores else "no score"
         click.echo(f"{name}: {len(trials)} trials, {len(trials) - len(scores)} failed, {best}")
@@ -74,8 +76,8 @@ def list_command(home: Path) -> None:
 
 @study.command("show")
 @click.argument("name")
-@home_option
-def show_command(name: str, home: Path) -> None:
+@reads_home
+def show_command(name: str, open_home: OpenHome) -> None:
     """Show the trials of a study.
 
     \b
@@ -83,10 +85,9 @@ def show_command(name: str, home: Path) -> None:
       img2brain study show quickstart
     """
     from img2brain.errors import SpecError, did_you_mean
-    from img2brain.store import Home
     from img2brain.study.search import stored_trials
 
-    stored = stored_trials(Home(home))
+    stored = stored_trials(open_home())
     found = {full: trials for full, trials in stored.items() if name in (full, full.rpartition("-")[0])}
     if not found:
         raise SpecError(f"No study is stored as {name!r}. {did_you_mean(name, stored)}")
@@ -113,7 +114,7 @@ def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:
     return with_overrides(spec, **fields) if fields else spec
 
 
-def _closing(outcome: StudyOutcome, home: Path) -> str:
+def _closing(outcome: StudyOutcome, home: Home) -> str:
     item, best = outcome.published, outcome.best
     assert item is not None, "a study that ends has published its best trial"
     assert best is not None, "a study that ends has a best trial"
@@ -127,6 +128,6 @@ def _closing(outcome: StudyOutcome, home: Path) -> str:
         f"validation r   {best.median_r:.4f} (median over voxels, the rows that chose it)",
         f"confirmation r {score}",
         f"registered     {name} version {item.registered.version}: {item.reason}",
-        f"leaderboard    {home / 'leaderboards' / name / 'index.html'}",
+        f"leaderboard    {home.leaderboards / name / 'index.html'}",
     ]
     return "\n".join(lines + [f"note           {text}" for text in outcome.notes])

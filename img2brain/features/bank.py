@@ -17,7 +17,6 @@ import torch
 import torchvision
 
 from img2brain import digest
-from img2brain._heap import keep_freed_memory
 from img2brain.backbones import accelerated, curated_layers, load_backbone
 from img2brain.backbones._base import Backbone
 from img2brain.backbones._weights import UNTRAINED
@@ -281,7 +280,6 @@ class FeatureBank:
     @contextmanager
     def _recorded(self, layers: Sequence[str], held: set[str]) -> Iterator[dict[str, Activations]]:
         """Run one pass over the images and hand out the activations of some layers; their disk is freed at the end."""
-        keep_freed_memory()
         network = accelerated(self.backbone.extractor(layers), self._device, self._dtype)
         with self._store.scratch() as folder:
             recorded = {

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from img2brain.errors import SpecError, did_you_mean
+from img2brain.home import Home
 from img2brain.leaderboard.confirmed import Confirmed, from_metrics, with_places
 from img2brain.leaderboard.rows import Row, boards
 from img2brain.statistics.bootstrap import Medians
 from img2brain.statistics.ties import VOXEL_RULE, place_by_voxels
-from img2brain.store import Home
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.records import TrackedTrial
 from img2brain.tracking.registry import Registry

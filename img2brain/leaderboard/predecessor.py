@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain.errors import DataError, ShapeError
+from img2brain.home import Home
 from img2brain.leaderboard.rows import Row
 from img2brain.result import summarise
-from img2brain.store import Home
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.tracker import Reference, log_references
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from img2brain.errors import DataError, SpecError, did_you_mean
+from img2brain.home import Home
 from img2brain.leaderboard.collect import stored_medians
 from img2brain.leaderboard.compare import Subject
-from img2brain.store import Home
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.records import TrackedTrial
 from img2brain.tracking.registry import Registry

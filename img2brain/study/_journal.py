@@ -8,13 +8,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-import optuna
 from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from img2brain._quiet import Quiet
 from img2brain.errors import StoreError
-from img2brain.store import Home
+from img2brain.home import Home
+
+QUIET = Quiet("optuna", ["optuna"], logging.WARNING)  # which tells of every study that it makes
 
 
 class _Journal(JournalFileBackend):
@@ -45,7 +47,6 @@ def open_journal(home: Home) -> JournalStorage:
     StoreError
         If it cannot be read.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     lock = FileLock(home.search_log.with_suffix(".lock"))
     try:
         _mend(home.search_log, lock)

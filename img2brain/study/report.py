@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from img2brain.evaluate import Evaluator
+from img2brain.home import Home
 from img2brain.leaderboard import figures, page
 from img2brain.leaderboard.collect import collect
 from img2brain.leaderboard.confirmed import region_table
 from img2brain.leaderboard.region_figures import regions
 from img2brain.leaderboard.rows import Row
-from img2brain.store import Home
 from img2brain.study.search import Search, ToldTrial
 from img2brain.study.setting import Setting
 from img2brain.tracking.tracker import Tracker

@@ -14,10 +14,10 @@ from img2brain.confirm import BestLayers, validated
 from img2brain.errors import FeatureError, FitError, TrackingError
 from img2brain.evaluate import Evaluator
 from img2brain.features.bank import FeatureBank
+from img2brain.home import Home
 from img2brain.publish import Published
 from img2brain.result import TrialResult
 from img2brain.spec import StudySpec, TrialSpec
-from img2brain.store import Home
 from img2brain.study._bar import Bar
 from img2brain.study.best_layers import best_by_layer, best_layers
 from img2brain.study.report import report
@@ -60,14 +60,14 @@ class StudyOutcome:
     features_s: float
 
 
-def run_study(spec: StudySpec, home: Path | str = "mlruns") -> StudyOutcome:
+def run_study(spec: StudySpec, home: Home | Path | str = "mlruns") -> StudyOutcome:
     """Run a study to its end, or go on with it where it was left.
 
     Parameters
     ----------
     spec : StudySpec
         What to search.
-    home : Path or str
+    home : Home, Path or str
         The home folder.
 
     Returns
@@ -83,7 +83,7 @@ def run_study(spec: StudySpec, home: Path | str = "mlruns") -> StudyOutcome:
     TrackingError
         If the tracking store does not answer. No trial is lost: the same call tracks what is missing.
     """
-    place = Home(Path(home))
+    place = Home.of(home)
     setting = make_ready(spec, place)
     with place.only_here(setting.name, f"The study {setting.name!r}"):
         _tell_what_changed(setting, stored_studies(place))

@@ -17,9 +17,9 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from img2brain import digest
+from img2brain.home import Home
 from img2brain.spec import TrialSpec
-from img2brain.store import Home
-from img2brain.study._journal import open_journal
+from img2brain.study._journal import QUIET, open_journal
 from img2brain.study._samplers import BoundedTPE, Listed
 from img2brain.study.space import Parameters, Request, Space
 
@@ -84,9 +84,10 @@ class Search:
         self._space = space
         self._sampler, self._seed = sampler, seed
         self._cells: Sequence[Parameters] = tuple(space.grid()) if sampler == "grid" else ()
-        self.study = optuna.create_study(
-            storage=open_journal(home), study_name=name, direction="maximize", load_if_exists=True
-        )
+        with QUIET:
+            self.study = optuna.create_study(
+                storage=open_journal(home), study_name=name, direction="maximize", load_if_exists=True
+            )
         if STUDY not in self.study.user_attrs:
             self.study.set_user_attr(STUDY, dict(description))
         self._drop_cut_off()

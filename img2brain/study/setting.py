@@ -18,9 +18,9 @@ from img2brain.evaluate import BankKey, Evaluator, bank_key
 from img2brain.features.bank import UNTRAINED_BY_ITS_ACTIVATIONS, FeatureBank
 from img2brain.features.extract import find_device
 from img2brain.features.given import GIVEN, GivenBank
+from img2brain.home import Home
 from img2brain.publish import Publisher
 from img2brain.spec import BackboneSpec, DatasetSpec, StudySpec, TrialSpec
-from img2brain.store import Home
 from img2brain.study.space import Network, Space, find_domains
 from img2brain.tracking.records import StudyRecord
 

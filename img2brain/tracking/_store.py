@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import socket
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +16,9 @@ from urllib.request import url2pathname
 
 import numpy as np
 
+from img2brain._quiet import Quiet
 from img2brain.errors import TrackingError
-from img2brain.store import Home
+from img2brain.home import Home
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -26,21 +26,22 @@ QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for each run on a server
     "MLFLOW_LOG_UV_FILES": "false",  # a lock file names the index that it was made with
     "MLFLOW_UV_AUTO_DETECT": "false",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+_QUIETLY = Quiet("mlflow", ("mlflow", "alembic", "urllib3"), environment=QUIET)
 _SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}  # training runs; else the pages of language models
 
 
 class TrackingStore:
-    """An MLflow tracking store and registry.
+    """An MLflow tracking store and registry: the home's own database, or the server that the home names.
+
+    It is told to MLflow's client alone: the URI that MLflow itself uses in this process stays as it is.
 
     Parameters
     ----------
     home : Home
-        Holds the store (``mlflow.db`` and ``artifacts``), unless the environment variable ``MLFLOW_TRACKING_URI``
-        names a server.
+        Holds the store (``mlflow.db`` and ``artifacts``), or names a server.
 
     Attributes
     ----------
@@ -58,13 +59,10 @@ class TrackingStore:
     """
 
     def __init__(self, home: Home) -> None:
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
-        server = os.environ.get("MLFLOW_TRACKING_URI", "")
-        self._local = None if server else home
-        self.uri = server or f"sqlite:///{home.database}"
+        self._local = None if home.tracking_uri else home
+        self.uri = home.tracking_uri or database_uri(home.database)
         self.lock = home.lock("tracking store")
-        with answering(self.uri), self.lock:
+        with answering(self.uri):
             self.client = self._open()
 
     def experiment(self, name: str) -> str:
@@ -102,7 +100,7 @@ class TrackingStore:
     @contextmanager
     def artifacts(self, run: Any) -> Iterator[Path]:
         """Hand out a folder: what is written there becomes artifacts of the run, at once where the store is local."""
-        local = _local_folder(run.info.artifact_uri)
+        local = local_folder(run.info.artifact_uri)
         if local is not None:
             local.mkdir(parents=True, exist_ok=True)
             yield local
@@ -122,9 +120,21 @@ class TrackingStore:
             return path.read_text(encoding="utf-8") if path else None
 
     @contextmanager
+    def folder(self, uri: str) -> Iterator[Path]:
+        """Hand out a folder of artifacts, a copy of it where it is remote."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        local = local_folder(uri)
+        if local is not None:
+            yield local
+            return
+        with tempfile.TemporaryDirectory() as copy:
+            yield Path(get_artifact_repository(uri, tracking_uri=self.uri).download_artifacts("", copy))
+
+    @contextmanager
     def _artifact(self, run: Any, name: str) -> Iterator[Path | None]:
         """Hand out the file of an artifact, where there is one."""
-        local = _local_folder(run.info.artifact_uri)
+        local = local_folder(run.info.artifact_uri)
         if local is not None:
             yield local / name if (local / name).is_file() else None
             return
@@ -134,19 +144,24 @@ class TrackingStore:
             yield Path(self.client.download_artifacts(run.info.run_id, name, folder)) if name in known else None
 
     def _open(self) -> Any:
-        import mlflow
         from mlflow.tracking import MlflowClient
 
-        for noisy in ("alembic", "mlflow", "urllib3"):  # their levels are set by the import
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        with _same_environment("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-            mlflow.set_tracking_uri(self.uri)
-            mlflow.set_registry_uri(self.uri)
-        client = MlflowClient(self.uri, registry_uri=self.uri)
-        client.search_experiments(max_results=1)
-        if self._local:
-            _write_ahead(self._local.database)
+        with self.lock if self._local else nullcontext():
+            client = MlflowClient(self.uri, registry_uri=self.uri)
+            client.search_experiments(max_results=1)
+            if self._local:
+                _write_ahead(self._local.database)
         return client
+
+
+def database_uri(path: Path) -> str:
+    """Return the URI of an SQLite database, whatever characters are in its path.
+
+    The driver is named, since MLflow makes the folders of a ``sqlite:///`` URI, which it takes for a plain path.
+    """
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
 
 
 def _read_array(path: Path) -> np.ndarray[Any, Any]:
@@ -165,35 +180,24 @@ def _write_ahead(database: Path) -> None:
 
 
 @contextmanager
-def _same_environment(*names: str) -> Iterator[None]:
-    """Undo what MLflow sets for subprocesses: the next home in this process would take it for a server of the user."""
-    before = {name: os.environ.pop(name, None) for name in names}
-    try:
-        yield
-    finally:
-        for name in names:
-            os.environ.pop(name, None)
-        os.environ.update({name: value for name, value in before.items() if value is not None})
-
-
-@contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """Turn every failure of the tracking store into one clear line.
+    """Turn every failure of the tracking store into one clear line, with MLflow quiet for as long.
 
     Raises
     ------
     TrackingError
         Naming the store and the reason.
     """
-    import requests
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+    with _QUIETLY:
+        import requests
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
-        told = f"The tracking store {uri} does not answer: {_reason(error)}"
-        raise TrackingError(_without_password(told, uri)) from error
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
+            told = f"The tracking store {_shown(uri)} does not answer: {_reason(error)}"
+            raise TrackingError(_without_password(told, uri)) from error
 
 
 def _reason(error: BaseException) -> str:
@@ -209,16 +213,21 @@ def _reason(error: BaseException) -> str:
     return said
 
 
+def _shown(uri: str) -> str:
+    """Return the name of a store for a person: a database's path, a server's address."""
+    from sqlalchemy.engine import make_url
+
+    return str(make_url(uri).database) if uri.startswith("sqlite") else uri
+
+
 def _without_password(text: str, uri: str) -> str:
     password = urlsplit(uri).password
     return text.replace(f":{password}@", ":***@") if password else text
 
 
-def _local_folder(uri: str) -> Path | None:
+def local_folder(uri: str) -> Path | None:
     """Return the folder that a ``file:`` URI or a plain path names, or None for a remote place."""
     parts = urlsplit(uri)
-    if parts.scheme not in ("", "file"):
-        return None
-    with suppress(ValueError):
+    if parts.scheme == "file":
         return Path(url2pathname(parts.path))
-    return None
+    return None if parts.scheme else Path(uri)

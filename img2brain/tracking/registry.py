@@ -113,15 +113,13 @@ class Registry:
     @contextmanager
     def files(self, item: Registered) -> Iterator[Path]:
         """Hand out the folder of a version's encoding model."""
-        import mlflow
-
-        with tempfile.TemporaryDirectory() as scratch, answering(self._store.uri):
-            uri = f"models:/{item.name}/{item.version}"
-            folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch))
-            found = next(iter(sorted(folder.rglob("model.json"))), None)
-            if found is None:
-                raise ModelError(f"The model {item.name!r} version {item.version} is not of img2brain.")
-            yield found.parent
+        with answering(self._store.uri):
+            where = self._store.client.get_model_version_download_uri(item.name, item.version)
+            with self._store.folder(where) as folder:
+                found = next(iter(sorted(folder.rglob("model.json"))), None)
+                if found is None:
+                    raise ModelError(f"The model {item.name!r} version {item.version} is not of img2brain.")
+                yield found.parent
 
     def register(
         self,
@@ -140,11 +138,11 @@ class Registry:
             if item.run_id == run_id:
                 return item
         with answering(self._store.uri):
-            info = _log(self._store, folder, run_id, n_voxels, n_features)
+            logged = _log(self._store, folder, run_id, n_voxels, n_features)
             with self._store.lock:
                 self._ensure(name)
             made = self._store.client.create_model_version(
-                name, info.model_uri, run_id=run_id, tags={_RUN: run_id, **tags}, model_id=info.model_id
+                name, logged.artifact_location, run_id, {_RUN: run_id, **tags}, model_id=logged.model_id
             )
             return _as_registered(made, None)
 
@@ -162,29 +160,45 @@ class Registry:
 
 
 def _log(store: TrackingStore, folder: Path, run_id: str, n_voxels: int, n_features: int | None) -> Any:
-    """Log a model as code beside its files; no pickle is written."""
-    import mlflow
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, Schema, TensorSpec
+    """Log a saved model under a run, and return what MLflow knows of it.
 
-    images = Schema([ColSpec("string", "image")])
-    signature = ModelSignature(
-        inputs=images if n_features is None else Schema([TensorSpec(np.dtype(np.float64), (-1, n_features))]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, n_voxels))]),
-    )
-    # Made here: MLflow itself would put it into its default experiment, whose artifacts lie in the working folder.
+    `Model.log` would do all of this, with the client of the URI that MLflow itself uses in this process.
+    """
+    from mlflow.entities import LoggedModelOutput
+
     run = store.client.get_run(run_id)
     made = store.client.create_logged_model(
         run.info.experiment_id, "encoding-model", run_id, params=run.data.params, tags={_RUN: run_id}
     )
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "model"
+        _save(whole, folder, made, _signature(n_voxels, n_features))
+        store.client.log_model_artifacts(made.model_id, str(whole))
+    store.client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
+    return store.client.finalize_logged_model(made.model_id, "READY")
+
+
+def _signature(n_voxels: int, n_features: int | None) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    images = Schema([ColSpec("string", "image")])
+    return ModelSignature(
+        inputs=images if n_features is None else Schema([TensorSpec(np.dtype(np.float64), (-1, n_features))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, n_voxels))]),
+    )
+
+
+def _save(whole: Path, folder: Path, made: Any, signature: Any) -> None:
+    """Write a model as MLflow loads it: code beside the model's files; no pickle is written."""
+    from mlflow import pyfunc
+    from mlflow.models import Model
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice to add an example of the input: the signature is given
-        return Model.log(
-            artifact_path=None,
-            name=made.name,
-            model_id=made.model_id,
-            flavor=mlflow.pyfunc,
-            run_id=run_id,
+        pyfunc.save_model(
+            path=str(whole),
+            mlflow_model=Model(artifact_path=made.artifact_location, run_id=made.source_run_id, model_id=made.model_id),
             python_model=str(Path(__file__).parents[1] / "flavor.py"),
             artifacts={"model": str(folder)},
             signature=signature,

@@ -10,15 +10,15 @@ import sys
 from contextlib import suppress
 
 from img2brain.errors import TrackingError
-from img2brain.store import Home
-from img2brain.tracking._store import QUIET, TrackingStore
+from img2brain.home import Home
+from img2brain.tracking._store import QUIET, TrackingStore, database_uri
 
 
 def command(home: Home, host: str, port: int) -> list[str]:
     """Return the command of a small MLflow server: one worker, no job runner."""
     return [
         sys.executable, "-m", "mlflow", "server",
-        "--backend-store-uri", f"sqlite:///{home.database}",
+        "--backend-store-uri", database_uri(home.database),
         "--default-artifact-root", home.artifacts.as_uri(),
         "--host", host,
         "--port", str(port),
@@ -26,8 +26,16 @@ def command(home: Home, host: str, port: int) -> list[str]:
     ]  # fmt: skip
 
 
+def _environment() -> dict[str, str]:
+    """Return the environment of a server: of its own store, whatever server this process is told to use."""
+    own = {
+        name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    }
+    return own | QUIET | {"MLFLOW_LOGGING_LEVEL": "ERROR", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
 def serve(home: Home, host: str, port: int) -> None:
-    """Serve the user interface until it is interrupted.
+    """Serve the user interface over the home's own database until it is interrupted.
 
     Raises
     ------
@@ -40,10 +48,8 @@ def serve(home: Home, host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise TrackingError(f"The address {host}:{port} cannot be served: {error.strerror}.") from None
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-    TrackingStore(home)  # makes or migrates the database before the server's processes race for it
-    environment = {**os.environ, **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    server = subprocess.Popen(command(home, host, port), env=environment, start_new_session=True)
+    TrackingStore(Home(home.folder))  # makes the database before the server's processes race for it
+    server = subprocess.Popen(command(home, host, port), env=_environment(), start_new_session=True)
     try:
         code = server.wait()
     except KeyboardInterrupt:

@@ -18,8 +18,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from img2brain import digest
+from img2brain.home import Home
 from img2brain.result import TrialResult
-from img2brain.store import Home
 from img2brain.tracking._store import TrackingStore, answering
 from img2brain.tracking.records import StudyRecord, TrackedTrial, TrialRecord
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from img2brain.cli import main
 
 if TYPE_CHECKING:
-    from tests.conftest import Finished, Launcher, Process
+    from tests.conftest import Finished, Launcher, NewHome, Process
 
 START_S = 90
 
@@ -46,7 +46,10 @@ def test_a_board_can_be_cut_and_chosen(finished: Finished, tmp_path: Path) -> No
     result = CliRunner().invoke(main, ["leaderboard", "show", "--dataset", "smaple", "--home", str(finished.home)])
     assert result.exit_code == 2
     assert result.stderr == "Error: No trials of the dataset 'smaple' are tracked. Did you mean 'sample'?\n"
-    assert run("show", "--home", tmp_path / "empty") == "There are no finished trials yet.\n"
+
+
+def test_a_board_of_a_home_without_trials_says_so(new_home: NewHome) -> None:
+    assert run("show", "--home", new_home()) == "There are no finished trials yet.\n"
 
 
 def test_the_board_is_built_as_csv_and_one_page(finished: Finished, tmp_path: Path) -> None:
@@ -101,7 +104,7 @@ def ui(img2brain: Launcher, finished: Finished) -> Iterator[tuple[Process, str]]
 
 
 def test_the_ui_shows_the_runs_and_compares_two(ui: tuple[Process, str], finished: Finished, browser: Any) -> None:
-    from img2brain.store import Home
+    from img2brain.home import Home
     from img2brain.tracking._store import TrackingStore
 
     client = TrackingStore(Home(finished.home)).client

@@ -31,8 +31,8 @@ def test_studies_are_listed_and_shown(finished: Finished) -> None:
         assert lines[1 + best.number] == f"{best.number:5d}  {best.median_r:.4f}  {best.spec.label}"
 
 
-def test_a_home_without_studies_lists_none(tmp_path: Path) -> None:
-    assert run("study", "list", "--home", tmp_path) == ""
+def test_a_home_without_studies_lists_none(new_home: NewHome) -> None:
+    assert run("study", "list", "--home", new_home()) == ""
 
 
 def test_a_run_prints_its_board_and_its_champion(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from img2brain.errors import DataError, SpecError
+from img2brain.home import Home
 from img2brain.leaderboard.compare import BY_IMAGES, BY_VOXELS, Subject, as_text, compare, compare_boards
 from img2brain.leaderboard.region_figures import board_difference, comparison
 from img2brain.leaderboard.subjects import find_subjects, find_trial
 from img2brain.metrics.pearson import pearson
 from img2brain.statistics.bootstrap import Bootstrap
-from img2brain.store import Home
 from tests.statistics.test_bootstrap import simulated
 
 if TYPE_CHECKING:

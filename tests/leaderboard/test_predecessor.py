@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from img2brain.errors import DataError
+from img2brain.home import Home
 from img2brain.leaderboard.collect import collect
 from img2brain.leaderboard.predecessor import (
     CAVEAT,
@@ -20,7 +21,6 @@ from img2brain.leaderboard.predecessor import (
     reference_rows,
 )
 from img2brain.leaderboard.rows import placed
-from img2brain.store import Home
 
 if TYPE_CHECKING:
     from tests.conftest import Launcher, NewHome

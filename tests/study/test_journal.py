@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from img2brain.store import Home
+from img2brain.home import Home
 from img2brain.study._journal import open_journal
 
 
@@ -16,9 +16,9 @@ def open_study(home: Home) -> optuna.Study:
 
 
 def test_a_trial_waits_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path)
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
-    home = Home(tmp_path)
     study = open_study(home)
     for n_told in range(3):
         assert len(synced) == n_told

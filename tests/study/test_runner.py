@@ -72,7 +72,7 @@ def test_a_changed_space_is_a_new_study_and_is_told_why(
         caplog.clear()
         run_study(make_spec(seed=2, trials=1), finished_copy)
         assert "in space, seed: starting the new study" in caplog.text, "of the last one"
-    from img2brain.store import Home
+    from img2brain.home import Home
 
     stored = stored_trials(Home(finished_copy))
     assert len(stored) == 3
@@ -95,7 +95,7 @@ def repetitive(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(
     repetitive: Path, new_home: NewHome, make_spec: MakeSpec
 ) -> None:
-    from img2brain.store import Home
+    from img2brain.home import Home
     from img2brain.tracking._store import TrackingStore
 
     home = new_home()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from img2brain.errors import StoreError
+from img2brain.home import Home
 from img2brain.spec import StudySpec, TrialSpec, parse
-from img2brain.store import Home
 from img2brain.study.search import Search, ToldTrial, stored_studies, stored_trials
 from img2brain.study.space import Network, Space, find_domains
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from img2brain.home import Home
 from img2brain.metrics.pearson import pearson
 from img2brain.publish import load_model
 from img2brain.spec import load_study
-from img2brain.store import Home
 from img2brain.study.runner import run_study
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.tracker import tracked_trials

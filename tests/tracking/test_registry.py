@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from img2brain.errors import ModelError
-from img2brain.store import Home
+from img2brain.home import Home
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.registry import Registry
 

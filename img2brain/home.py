@@ -1,0 +1,228 @@
+"""The home: the folder that holds all that img2brain keeps. It knows its own place and name."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from img2brain import digest
+from img2brain.errors import StoreError
+from img2brain.store import Store
+
+FORMAT = 2
+_IDENTITY = "home.json"
+_SIGNS = (_IDENTITY, "mlflow.db", "optuna.log")  # what tells a home from any other folder
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a home says of itself, in ``home.json``.
+
+    Attributes
+    ----------
+    format : int
+        Of what it keeps: 1 where runs have no records yet.
+    id : str
+        Names the home, wherever it is moved.
+    path : str
+        Where it was last opened.
+    also : tuple of str
+        The ids of the homes that it is a copy of.
+    """
+
+    format: int
+    id: str
+    path: str
+    also: tuple[str, ...] = ()
+
+
+class Home:
+    """The folder that holds all that img2brain keeps: tracking store, artifacts, search log, cache, pages.
+
+    Parameters
+    ----------
+    folder : Path or str
+        Made where it is not there.
+    tracking_uri : str, optional
+        An MLflow server that takes runs, artifacts and models in place of the home's own database. It is named here or
+        not at all: no environment variable is read.
+
+    Attributes
+    ----------
+    folder, database, artifacts, search_log, datasets, leaderboards : Path
+        Its parts.
+    tracking_uri : str or None
+        As above.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be made or written.
+
+    Notes
+    -----
+    Runs carry the id of the home that made them. A home that is *moved* keeps its id. A *copy*, whose original is still
+    in its place, gets an id of its own, so that the two are never taken for one another on a server; in its own
+    database it also owns the runs of the ids that it had, and goes on with their studies. A copy whose original is out
+    of sight, on another computer, cannot be told from a moved home: ``img2brain home relocate --new-id`` tells it.
+    """
+
+    def __init__(self, folder: Path | str, tracking_uri: str | None = None) -> None:
+        self._name_parts(Path(folder), tracking_uri)
+        self._make()
+
+    @classmethod
+    def of(cls, home: Home | Path | str) -> Home:
+        """Return the home that is given, or that is in a folder."""
+        return home if isinstance(home, Home) else cls(home)
+
+    @classmethod
+    def existing(cls, folder: Path | str, tracking_uri: str | None = None) -> Home:
+        """Return a home for reading, without making one; what a server holds can be read without any.
+
+        Raises
+        ------
+        StoreError
+            If there is no home in the folder, and no server is named.
+        """
+        found = cls.__new__(cls)
+        found._name_parts(Path(folder), tracking_uri)
+        if any((found.folder / name).exists() for name in _SIGNS):
+            found._make()
+        elif not tracking_uri:
+            raise StoreError(f"There is no home at {found.folder}: no study was run there. Name another with --home.")
+        return found
+
+    def _name_parts(self, folder: Path, tracking_uri: str | None) -> None:
+        self.folder = folder.expanduser().resolve()
+        self.tracking_uri = tracking_uri or None
+        self.database = self.folder / "mlflow.db"
+        self.artifacts = self.folder / "artifacts"
+        self.search_log = self.folder / "optuna.log"
+        self.datasets = self.folder / "datasets"
+        self.leaderboards = self.folder / "leaderboards"
+        self._locks = self.folder / "locks"
+
+    def _make(self) -> None:
+        try:
+            self._locks.mkdir(parents=True, exist_ok=True)
+            probe = self._locks / f"{uuid.uuid4().hex}.probe"
+            probe.write_bytes(b"writable")
+            probe.unlink()
+            self._know_itself()
+        except OSError as error:
+            raise StoreError(f"The home folder {self.folder} cannot be written: {error.strerror}.") from None
+
+    @cached_property
+    def store(self) -> Store:
+        """The cache of features and components."""
+        return Store(self.folder / "cache")
+
+    @property
+    def id(self) -> str:
+        """The name of the home, in every run that it makes."""
+        return self._identity.id
+
+    @property
+    def format(self) -> int:
+        """The format of what it keeps."""
+        return self._identity.format
+
+    @property
+    def own_ids(self) -> tuple[str, ...]:
+        """The ids whose runs are the home's own: in its own database those of the homes that it is a copy of, too."""
+        identity = self._identity
+        return (identity.id,) if self.tracking_uri else (identity.id, *identity.also)
+
+    def become(self, **changes: Any) -> None:
+        """Change what the home says of itself: `format`, `id`, `path` or `also`."""
+        with self.lock("home"):
+            _write(self.folder / _IDENTITY, replace(self._identity, **changes))
+
+    def take_new_id(self) -> None:
+        """Get an id of its own, as a copy does; the runs of the old one stay its own in its own database."""
+        identity = self._identity
+        self.become(id=uuid.uuid4().hex, also=(identity.id, *identity.also))
+
+    def lock(self, name: str) -> FileLock:
+        """Return the lock of this name, free again when its process ends, however it ends."""
+        return FileLock(self._locks / f"{digest.of_value(name)[: digest.SHORT]}.lock")
+
+    @contextlib.contextmanager
+    def only_here(self, name: str, what: str) -> Iterator[None]:
+        """Hold the lock of this name, or raise `StoreError` where another process holds it."""
+        try:
+            with self.lock(name).acquire(timeout=0):
+                yield
+        except Timeout:
+            raise StoreError(f"{what} is at work in another process with the home folder {self.folder}.") from None
+
+    def at_work(self) -> bool:
+        """Tell whether any process holds a lock of the home, but for those that are held here."""
+        return any(_is_held(path) for path in self._locks.glob("*.lock"))
+
+    @property
+    def _identity(self) -> Identity:
+        return _read(self.folder / _IDENTITY)
+
+    def _know_itself(self) -> None:
+        """Write what the home says of itself where it says nothing yet, or was moved or copied."""
+        path = self.folder / _IDENTITY
+        if path.exists() and self._identity.path == str(self.folder):
+            return
+        with self.lock("home"):
+            if not path.exists():
+                _write(path, Identity(1 if self._is_of_old() else FORMAT, uuid.uuid4().hex, str(self.folder)))
+            elif self._identity.path != str(self.folder):
+                _write(path, self._identity_here())
+
+    def _is_of_old(self) -> bool:
+        return self.database.exists() or self.search_log.exists()
+
+    def _identity_here(self) -> Identity:
+        """Return the identity of a home that is in another place than it says: moved, or a copy."""
+        here = replace(self._identity, path=str(self.folder))
+        if _id_at(Path(self._identity.path)) != here.id:
+            return here
+        return replace(here, id=uuid.uuid4().hex, also=(here.id, *here.also))
+
+
+def _id_at(folder: Path) -> str:
+    with contextlib.suppress(OSError, StoreError):
+        return _read(folder / _IDENTITY).id
+    return ""
+
+
+def _read(path: Path) -> Identity:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Identity(int(found["format"]), found["id"], found["path"], tuple(found.get("also", ())))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"The file {path} must say 'format', 'id' and 'path' of the home. Got: {error}.") from None
+
+
+def _write(path: Path, identity: Identity) -> None:
+    """Write a file whole or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    with unfinished.open("w", encoding="utf-8") as stream:
+        json.dump(asdict(identity), stream, indent=1)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(path)
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with FileLock(path).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
