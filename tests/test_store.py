@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from img2brain import digest
 from img2brain.errors import StoreError
 from img2brain.home import Home
 from img2brain.store import Store, Write
@@ -83,6 +84,69 @@ def test_a_second_writer_of_the_same_entry_changes_nothing(store: Store) -> None
     assert (entry / "text").read_text() == "first"
 
 
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    rewrite(path, bytes(content))
+
+
+def truncate(path: Path) -> None:
+    rewrite(path, path.read_bytes()[:-1])
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
+@pytest.mark.parametrize("name", ["numbers", "text", "key.json", "digests.json"])
+def test_damage_is_said_and_mended(
+    store: Store, name: str, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    def write(folder: Path) -> None:
+        (folder / "numbers").write_bytes(bytes(100))
+        (folder / "text").write_text("sound")
+
+    entry = store.get_or_compute("kind", KEY, write)
+    sound = {path.name: path.read_bytes() for path in entry.iterdir()}
+    damage(entry / name)
+    for found in (store, Store(store.folder)):
+        assert found.get_or_compute("kind", KEY, write) == entry
+        assert {path.name: path.read_bytes() for path in entry.iterdir()} == sound
+    (line,) = caplog.messages
+    assert line.startswith("the cache entry kind/")
+    assert name in line or name == "digests.json"
+    assert list((store.folder / "unfinished").iterdir()) == []
+
+
+def test_a_file_that_was_added_is_damage(store: Store) -> None:
+    entry = store.put("kind", KEY, writing("text", b"first"))
+    (entry / "more").touch()
+    assert store.find("kind", KEY) is None
+
+
+def test_a_damaged_entry_does_not_keep_a_sound_one_out(store: Store) -> None:
+    entry = store.put("kind", KEY, writing("text", b"first"))
+    flip(entry / "text")
+    assert store.put("kind", KEY, writing("text", b"second")) == entry
+    assert (entry / "text").read_bytes() == b"second"
+
+
+def test_a_sound_entry_is_read_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put("kind", KEY, writing("text", b"first"))
+    assert store.find("kind", KEY)
+    monkeypatch.setattr(digest, "of_file", lambda path: pytest.fail("read again"))
+    assert store.find("kind", KEY)
+
+
+def test_keys_that_cannot_be_read_are_passed_over(store: Store) -> None:
+    entry = store.put("kind", KEY, writing("text", b"first"))
+    store.put("kind", {"a": 1}, writing("text", b"first"))
+    rewrite(entry / "key.json", b"{")
+    assert list(store.keys("kind")) == [{"a": 1}]
+
+
 PROGRAM = textwrap.dedent("""
     import os, signal, sys, time
     from pathlib import Path
@@ -120,7 +184,7 @@ def test_a_kill_leaves_nothing_half_and_the_next_process_completes(store: Store,
     assert start(store, log, "work").wait() == 0
     entry = store.find("kind", {"a": 1})
     assert entry is not None
-    assert sorted(path.name for path in entry.iterdir()) == ["first", "key.json", "second"]
+    assert sorted(path.name for path in entry.iterdir()) == ["digests.json", "first", "key.json", "second"]
     assert list((store.folder / "unfinished").iterdir()) == []
 
 

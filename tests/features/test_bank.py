@@ -304,7 +304,7 @@ def test_the_pass_leaves_nothing_but_the_entries(full: Path) -> None:
     ]  # fmt: skip
     assert list((full / "unfinished").iterdir()) == []
     kept = {path.name for path in (full / "layers").rglob("*") if path.is_file()}
-    assert kept == {"coordinates.npy", "method.txt", "key.json"}, "activations are not kept"
+    assert kept == {"coordinates.npy", "method.txt", "key.json", "digests.json"}, "activations are not kept"
 
 
 def test_features_are_one_file_for_all_who_ask(make_bank: MakeBank, full: Path, tmp_path: Path) -> None:
