@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-UV = os.environ.get("UV") or shutil.which("uv") or "uv"
+SCRIPTS = Path(sysconfig.get_path("scripts"))
 NOBODY = 65534
 
 STUDY = """
@@ -53,6 +54,12 @@ class Image:
     def values(self, name: str) -> list[str]:
         """Return the values of an instruction."""
         return [value for found, value in self.lines if found == name]
+
+    @property
+    def copied(self) -> list[str]:
+        """What is copied into the image, as paths in the repository."""
+        words = [value.split() for value in self.values("COPY")]
+        return [word for line in words for word in line[:-1] if not word.startswith("--")]
 
     @property
     def command(self) -> list[str]:
@@ -100,6 +107,7 @@ class Box:
 
     folder: Path
     port: int
+    drop: Sequence[str]
 
     @property
     def url(self) -> str:
@@ -107,12 +115,9 @@ class Box:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def drop(self) -> list[str]:
-        """Root gives up all rights but that of reading: the interpreter may lie in root's home."""
-        rights = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
-        prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *rights]
-        can_drop = os.getuid() == 0 and shutil.which("setpriv") and not subprocess.call([*prefix, "true"])
-        return prefix if can_drop else []
+    def code(self) -> Path:
+        """What the image is made of."""
+        return self.folder / "code"
 
     def here(self, text: str) -> str:
         """Put this machine's port and folders in the place of the container's."""
@@ -122,40 +127,72 @@ class Box:
         return text.replace("5000", str(self.port))
 
     def command(self, words: list[str]) -> list[str]:
-        """Return a container's command as it runs here."""
-        programs = {"uv": UV, "python3": sys.executable}
-        return self.drop + [programs.get(word, self.here(word)) for word in words]
+        """Return a container's command as it runs here, by the scripts of this environment."""
+        program, *rest = words[2:] if words[:2] == ["uv", "run"] else words
+        path = sys.executable if program == "python3" else str(SCRIPTS / program)
+        return [*self.drop, path, *map(self.here, rest)]
 
     def environment(self, service: Mapping[str, Any]) -> dict[str, str]:
         """Return the image's and the service's environment as it is here."""
         given = Image("study").environment | service.get("environment", {})
-        home = {"HOME": str(self.folder), "TMPDIR": str(self.folder / "tmp"), "PATH": os.environ["PATH"]}
+        home = {"HOME": str(self.folder), "TMPDIR": str(self.folder / "tmp"), "PYTHONPATH": str(self.code)}
         return home | {name: self.here(value) for name, value in given.items()}
 
     def run(self, words: list[str], service: Mapping[str, Any]) -> str:
         """Run a container's command to its end."""
         ended = subprocess.run(
             self.command(words),
-            env=self.environment(service), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+            env=self.environment(service), cwd=self.code, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
 
+def _copy_code(to: Path) -> None:
+    """Copy what the image is made of to where everybody may read it, whoever may read the checkout."""
+    for name in Image("study").copied:
+        source, target = ROOT / name, to / name
+        shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
+    for path in (to, *to.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _way_to_drop(code: Path) -> Sequence[str]:
+    """Return the prefix by which root gives up its rights; nothing where there are none to give up.
+
+    The right to read everything is kept where the interpreter lies in root's home, out of the other user's reach.
+    """
+    if os.getuid() or not shutil.which("setpriv"):
+        return []
+    other = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    reading = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    itself = "import click, subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
+    for way in (other, other + reading):
+        if subprocess.call([*way, sys.executable, "-c", itself], cwd=code, stderr=subprocess.DEVNULL) == 0:
+            return way
+    return []
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @pytest.fixture(scope="module")
 def box() -> Iterator[Box]:
-    """A folder that the other user may write, outside of pytest's own, and a free port."""
+    """Code that the other user may read, folders that it may write, outside of pytest's own, and a free port."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for home in ("tracking", "first", "tmp"):
-            (folder / home).mkdir()
-        for path in (folder, *folder.iterdir()):
-            if os.getuid() == 0:
-                os.chown(path, NOBODY, NOBODY)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        yield Box(folder, port)
+        folder.chmod(0o755)
+        for child in ("code", "tracking", "first", "tmp"):
+            (folder / child).mkdir()
+        _copy_code(folder / "code")
+        drop = _way_to_drop(folder / "code")
+        for child in ("tracking", "first", "tmp") if drop else ():
+            os.chown(folder / child, NOBODY, NOBODY)
+        yield Box(folder, _free_port(), drop)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +202,7 @@ def server(box: Box, compose: dict[str, Any]) -> Iterator[Box]:
     with (box.folder / "server.log").open("w") as log:
         process = subprocess.Popen(
             box.command(service["command"]),
-            env=box.environment(service), cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+            env=box.environment(service), cwd=box.code, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         try:
             check = box.command(service["healthcheck"]["test"][1:])
