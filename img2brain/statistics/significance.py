@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
 F64 = NDArray[np.float64]
@@ -44,10 +45,8 @@ def benjamini_hochberg(p: F64) -> F64:
     >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, np.nan]))
     array([0.03, 0.04, 0.04,  nan])
     """
-    found, known = np.full(p.shape, np.nan), np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    raised = p[order] * len(order) / np.arange(1, len(order) + 1)
-    found[order] = np.minimum(1.0, np.minimum.accumulate(raised[::-1])[::-1])
+    found, known = np.full(p.shape, np.nan), ~np.isnan(p)
+    found[known] = false_discovery_control(p[known])
     return found
 
 
