@@ -40,9 +40,17 @@ def test_every_command_shows_an_example_of_itself(path: tuple[str, ...]) -> None
     assert f"img2brain {' '.join(path)}" in result.output.partition("Example:")[2]
 
 
-def test_the_installed_command_says_its_version() -> None:
-    found = subprocess.run([SCRIPT, "--version"], capture_output=True, text=True, check=True)
-    assert found.stdout.startswith("img2brain, version ")
+@pytest.mark.parametrize("command", [(SCRIPT,), (sys.executable, "-m", "img2brain")], ids=["script", "module"])
+def test_the_installed_command_works(command: tuple[str, ...], tmp_path: Path) -> None:
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *args], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert run("--version").stdout.startswith("img2brain, version ")
+    assert run("study", "--help").stdout.startswith("Usage: img2brain study ")
+    refused = run("layers", "alexnt")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("Error: ")
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_help_loads_nothing_heavy() -> None:
