@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -153,6 +154,29 @@ def finished_copy(finished: Finished, tmp_path: Path) -> Path:
     home = tmp_path / "copy"
     shutil.copytree(finished.home, home, ignore=shutil.ignore_patterns("artifacts", "*.lock", "locks"))
     return home
+
+
+@dataclass(frozen=True)
+class OldHome:
+    """A home as commit dd6aca5 left it, in another place, and what that commit made of it.
+
+    The study `finished` is whole and published; `unfinished` was killed while its fourth of six trials was tracked.
+    """
+
+    home: Path
+    finished: Path
+    unfinished: Path
+    expected: dict[str, Any]
+
+
+@pytest.fixture
+def old_home(tmp_path: Path) -> OldHome:
+    """Unpack the home of commit dd6aca5; the archive is never made again."""
+    folder = tmp_path / "old"
+    with tarfile.open(Path(__file__).with_name("fixtures") / "home-dd6aca5.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+    return OldHome(folder / "home", folder / "finished.toml", folder / "unfinished.toml", expected)
 
 
 @pytest.fixture
