@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from img2brain import digest
 from img2brain.controls import Control
 from img2brain.datasets.base import Dataset, Split
-from img2brain.metrics.pearson import pearson
+from img2brain.metrics.pearson import Pearson, pearson
 from img2brain.result import summarise
 from img2brain.statistics import noise_ceiling
-from img2brain.statistics.bootstrap import Bootstrap, Interval, Medians
+from img2brain.statistics.bootstrap import Bootstrap, Interval, Summaries
 from img2brain.statistics.noise_ceiling import NoiseCeiling
 from img2brain.statistics.significance import benjamini_hochberg, p_of_r
 
@@ -35,12 +35,12 @@ class Confirmed:
     ----------
     accuracy : ndarray (n_voxels,)
         Pearson r per voxel; NaN where undefined.
-    medians : Medians
+    medians : Summaries
         By region and over all voxels, with their resamples.
     """
 
     accuracy: F64
-    medians: Medians
+    medians: Summaries
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ def validated(responses: F64, predictions: F64, rois: Mapping[str, NDArray[np.in
     Resamples tell how much other images would have changed the score, not how much choosing by it flatters it.
     """
     regions = {**rois, ALL: np.arange(responses.shape[1])}
-    medians = Bootstrap(responses).medians(predictions, regions)
+    medians = _named(Bootstrap(responses, Pearson()).summaries(predictions, regions))
     summary: dict[str, float] = {}
     for region in regions:
         interval, prefix = medians.interval(region), "" if region == ALL else f"{region}/"
@@ -105,7 +105,12 @@ def validated(responses: F64, predictions: F64, rois: Mapping[str, NDArray[np.in
     return Report(summary, {"predictions": predictions.astype(np.float32), **_logged(accuracy, medians)}, {})
 
 
-def _logged(accuracy: F64, medians: Medians) -> dict[str, NDArray[np.generic]]:
+def _named(found: Summaries) -> Summaries:
+    """Return summaries whose whole goes by the name `ALL` alone."""
+    return Summaries(found.regions[1:], found.estimate[1:], found.resampled[:, 1:], found.how)
+
+
+def _logged(accuracy: F64, medians: Summaries) -> dict[str, NDArray[np.generic]]:
     return {
         "accuracy": accuracy,
         "medians_regions": np.array(medians.regions),
@@ -128,7 +133,7 @@ class Confirmation:
     def __init__(self, dataset: Dataset, split: Split) -> None:
         self._responses = dataset.confirmation(split)
         self._silent = np.ptp(self._responses, axis=0) == 0
-        self._bootstrap = Bootstrap(self._responses)
+        self._bootstrap = Bootstrap(self._responses, Pearson())
         self.regions = {**dataset.rois, ALL: np.arange(dataset.n_voxels)}
         self.ceiling = ceiling_of(dataset, split)
 
@@ -144,7 +149,8 @@ class Confirmation:
 
     def score(self, predictions: F64) -> Confirmed:
         """Score predictions (n_confirmation, n_voxels)."""
-        return Confirmed(pearson(self._responses, predictions), self._bootstrap.medians(predictions, self.regions))
+        medians = _named(self._bootstrap.summaries(predictions, self.regions))
+        return Confirmed(pearson(self._responses, predictions), medians)
 
     def report(
         self,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from img2brain.spec import TrialSpec
 
 F64 = NDArray[np.float64]
+WHOLE = ""  # the name that stands for all voxels; no region of interest has it
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q75": 0.75, "q95": 0.95}
 
 

@@ -33,12 +33,12 @@ def _median_r(responses: Any, predictions: Any) -> float:
 
 
 def _ours(_: Path) -> Figures:
+    from img2brain.metrics.pearson import Pearson
     from img2brain.statistics.bootstrap import Bootstrap
 
     responses, predictions = _data()
     start = time.perf_counter()
-    medians = Bootstrap(responses, N_RESAMPLES).medians(predictions, {"all": np.arange(N_VOXELS)})
-    interval = medians.interval("all")
+    interval = Bootstrap(responses, Pearson(), N_RESAMPLES).summaries(predictions, {}).interval()
     return {"seconds": time.perf_counter() - start, "width": interval.high - interval.low}
 
 

@@ -11,7 +11,7 @@ from img2brain.errors import SpecError, did_you_mean
 from img2brain.home import Home
 from img2brain.leaderboard.confirmed import Confirmed, from_metrics, with_places
 from img2brain.leaderboard.rows import Row, boards
-from img2brain.statistics.bootstrap import Medians
+from img2brain.statistics.bootstrap import Summaries
 from img2brain.statistics.ties import VOXEL_RULE, place_by_voxels
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.records import TrackedTrial
@@ -109,14 +109,14 @@ def _confirmed(trial: TrackedTrial, store: TrackingStore) -> Confirmed | None:
     return from_metrics(trial.metrics, trial.confirmation, trial.ceiling, stored_medians(trial, store))
 
 
-def stored_medians(trial: TrackedTrial, store: TrackingStore, part: str = "confirmation") -> Medians | None:
+def stored_medians(trial: TrackedTrial, store: TrackingStore, part: str = "confirmation") -> Summaries | None:
     """Read the resamples of a score on a part of the rows; None of one that was logged without."""
     names = ("regions", "estimate", "resampled")
     arrays = [run_array(store, trial.run_id, f"{part}/medians_{name}.npy") for name in names]
     if any(array is None for array in arrays):
         return None
     regions, estimate, resampled = (np.asarray(array) for array in arrays)
-    return Medians(tuple(map(str, regions)), estimate, resampled)
+    return Summaries(tuple(map(str, regions)), estimate, resampled)
 
 
 def _others(values: Mapping[str, str]) -> dict[str, float | str]:

@@ -15,7 +15,7 @@ from img2brain.errors import DataError
 from img2brain.leaderboard.confirmed import ALL
 from img2brain.metrics.pearson import pearson
 from img2brain.result import summarise
-from img2brain.statistics.bootstrap import Interval, Medians
+from img2brain.statistics.bootstrap import Interval, Summaries
 from img2brain.statistics.significance import benjamini_hochberg, p_of_difference
 from img2brain.statistics.ties import wins
 
@@ -46,7 +46,7 @@ class Subject:
         Voxels by region of interest.
     predictions : ndarray (n_images, n_voxels), optional
         Of the confirmation images.
-    medians : Medians, optional
+    medians : Summaries, optional
         Their resamples.
     """
 
@@ -57,7 +57,7 @@ class Subject:
     accuracy: F64
     regions: Mapping[str, Voxels] = field(default_factory=dict)
     predictions: NDArray[np.floating] | None = None
-    medians: Medians | None = None
+    medians: Summaries | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +150,7 @@ def as_text(found: Comparison) -> str:
 
 
 def _line(
-    name: str, voxels: Voxels, first: Subject, second: Subject, difference: Medians | None
+    name: str, voxels: Voxels, first: Subject, second: Subject, difference: Summaries | None
 ) -> dict[str, str | float | int]:
     one, other = first.accuracy[voxels], second.accuracy[voxels]
     scores = [summarise(values)["median_r"] for values in (one, other)]

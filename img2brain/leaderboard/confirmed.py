@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from img2brain.statistics.bootstrap import Interval, Medians
+from img2brain.statistics.bootstrap import Interval, Summaries
 from img2brain.statistics.ties import Place, place
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Confirmed:
         Median r where each voxel has the layer that validated best for it, and the model's difference to that.
     regions : mapping of str to mapping of str to float
         The same numbers by region of interest.
-    medians : Medians, optional
+    medians : Summaries, optional
         Resamples, for comparisons with others.
     place : Place, optional
         Where it stands among the models that were scored on the same rows.
@@ -72,7 +72,7 @@ class Confirmed:
     controls: Mapping[str, tuple[float, Interval]] = field(default_factory=dict)
     best_layer: tuple[float, Interval] | None = None
     regions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    medians: Medians | None = None
+    medians: Summaries | None = None
     place: Place | None = None
     rule: str = ""
 
@@ -83,7 +83,7 @@ class Confirmed:
         return None if twin is None else twin[1].low > 0
 
 
-def from_metrics(metrics: Mapping[str, float], rows: str, ceiling: str, medians: Medians | None) -> Confirmed:
+def from_metrics(metrics: Mapping[str, float], rows: str, ceiling: str, medians: Summaries | None) -> Confirmed:
     """Read what was logged of a confirmation (see `img2brain.confirm`)."""
     own = {name.removeprefix(_PREFIX): value for name, value in metrics.items() if name.startswith(_PREFIX)}
 

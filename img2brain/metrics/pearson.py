@@ -21,6 +21,7 @@ class Pearson(Metric):
     """
 
     label: ClassVar[str] = "Pearson r"
+    scale_free: ClassVar[bool] = True
 
     def from_rows(self, Y: Array, P: Array) -> Array:
         """Correlate responses with predictions, voxel by voxel."""
@@ -43,4 +44,4 @@ def pearson(Y: ArrayLike, P: ArrayLike) -> Array:
     return Pearson().from_sums(Sums.from_rows(Y, P))
 
 
-COMPONENT = Pearson
+COMPONENT = Pearson()

@@ -1,14 +1,15 @@
 """Paired bootstrap over images: what other images of the same kind would have made of a score.
 
-A resample draws as many images as there are, with replacement. It enters as a row of counts, so that the correlations
-of all voxels in all resamples are matrix products. Rows of a board that were scored on the same images meet the same
-resamples, which pairs them.
+A resample draws as many images as there are, with replacement. Where a metric follows from sums, the resample enters as
+a row of counts, so that the sums of all voxels in all resamples are matrix products; any other metric scores the rows
+that were drawn. Rows of a board that were scored on the same images meet the same resamples, which pairs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +17,37 @@ from scipy.special import ndtr, ndtri
 
 from img2brain._arrays import in_blocks, slices
 from img2brain.errors import DataError, ShapeError
+from img2brain.result import WHOLE
+from img2brain.sums import FromSums, Sums, centred, is_constant, rounding
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 Voxels = NDArray[np.intp]
+How = Literal["median", "mean"]
 
 N_RESAMPLES = 2000
 LEVEL = 0.95
-_BLOCK = 1024
+_BLOCK = 512
 _CHUNK_BYTES = 1 << 28
-_ROUNDING = 1e-5  # of a sum of squares in float32 that is 1 over all images
+_ROUNDING: dict[type, float] = {np.float32: 1e-5, np.float64: 1e-12}  # of a sum of squares over all images
+_FEWEST = 100
+_ROWS_VALUES = 1 << 29
+
+
+class Score(Protocol):
+    """What is asked of a metric; one that also has ``from_sums`` is resampled by matrix products."""
+
+    summary: ClassVar[How]
+    scale_free: ClassVar[bool]
+
+    def from_rows(self, Y: F64, P: F64) -> F64:
+        """Score predictions of responses (n_images, n_voxels), voxel by voxel."""
+        ...
+
+    def voxels(self, which: slice) -> Score:
+        """Return the metric for a range of voxels."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,93 +76,143 @@ class Bootstrap:
     Parameters
     ----------
     responses : ndarray (n_images, n_voxels)
-        What predictions are correlated with.
+        What predictions are scored on.
+    metric : Metric
+        What scores them; its ``summary`` says what stands for the voxels of a region.
     n_resamples : int
-        How many resamples to draw.
+        How many resamples to draw; of a metric that needs rows, fewer where there are many of them (see Notes).
     seed : int
         Seed of the resamples: the same seed and number of images draw the same ones.
 
     Notes
     -----
-    Some n_resamples x n_images x n_voxels multiplications, twice for the responses and three times for each set of
-    predictions, in float32 on columns of mean 0 and norm 1: correlations within 1e-5.
+    Sums cost some n_resamples x n_images x n_voxels multiplications five times for each set of predictions, in blocks
+    of voxels: in float64, or for a metric that is free of scale in float32 on columns of mean 0 and norm 1, which gives
+    correlations within 1e-5.
+
+    A metric that needs rows meets some 5e8 values, or 100 resamples where that is more: they give the standard error
+    within 7 %. How many there are depends on the shape of the responses alone, and they are the first of those that
+    another metric meets.
     """
 
-    def __init__(self, responses: NDArray[np.floating], n_resamples: int = N_RESAMPLES, seed: int = 0) -> None:
+    def __init__(self, responses: Floats, metric: Score, n_resamples: int = N_RESAMPLES, seed: int = 0) -> None:
         if len(responses) < 2:
             raise DataError(f"A bootstrap needs the responses to at least 2 images. Got {len(responses)}.")
-        self._responses = _standardised(responses)
+        self._responses = np.asarray(responses)
+        self._metric = metric
+        if not isinstance(metric, FromSums):
+            n_resamples = min(n_resamples, max(_FEWEST, _ROWS_VALUES // max(1, self._responses.size)))
         self._counts = resamples(len(responses), n_resamples, seed)
 
-    def medians(self, predictions: NDArray[np.floating], regions: Mapping[str, Voxels]) -> Medians:
-        """Correlate predictions with the responses in every resample, and take medians over voxels.
+    def summaries(self, predictions: Floats, regions: Mapping[str, Voxels]) -> Summaries:
+        """Score predictions in every resample, and summarise the scores over voxels.
 
         Parameters
         ----------
         predictions : ndarray (n_images, n_voxels)
             Of the same images and voxels.
         regions : mapping of str to ndarray of int
-            The voxels of each region to take the median over.
+            The voxels of each region of interest; all voxels are summarised in any case.
 
         Returns
         -------
-        Medians
+        Summaries
         """
         predictions = np.asarray(predictions)
         if predictions.shape != self._responses.shape:
             raise ShapeError(
                 f"Predictions must have the shape of the responses, {self._responses.shape}. Got {predictions.shape}."
             )
-        standard = _standardised(predictions)
-        names = list(regions)
-        resampled = np.concatenate([_medians(r, regions) for r in self._correlations(standard, self._counts)])
-        whole = np.einsum("ij,ij->j", self._responses, standard, dtype=np.float64)
-        whole[np.isnan(standard[0])] = -np.inf
-        whole[np.isnan(self._responses[0])] = np.nan
-        return Medians(tuple(names), _medians(whole[None], regions)[0], resampled)
+        parts = {WHOLE: np.arange(predictions.shape[1]), **regions}
+        summarised = _SUMMARISED[self._metric.summary]
+        estimate = summarised(self._scores(predictions)[None], parts.values())[0]
+        resampled = [summarised(scores, parts.values()) for scores in self._resampled(predictions)]
+        return Summaries(tuple(parts), estimate, np.concatenate(resampled), self._metric.summary)
 
-    def _correlations(self, predictions: F32, counts: F32) -> Iterator[F32]:
-        """Yield r (n_resamples, n_voxels) of some resamples at a time: -inf where the prediction is constant."""
+    def _scores(self, predictions: Floats) -> F64:
+        """Score all images (n_voxels,)."""
+        found = np.empty(predictions.shape[1])
+
+        def score(part: slice) -> None:
+            found[part] = _of_rows(self._metric.voxels(part), self._responses[:, part], predictions[:, part])
+
+        in_blocks(score, len(found), _BLOCK, found)
+        return found
+
+    def _resampled(self, predictions: Floats) -> Iterator[Floats]:
+        """Yield the scores (n_resamples, n_voxels) of some resamples at a time."""
         n_voxels = predictions.shape[1]
-        step = max(1, _CHUNK_BYTES // (4 * n_voxels))
-        for rows in slices(len(counts), step):
-            found = np.empty((rows.stop - rows.start, n_voxels), np.float32)
+        narrow = isinstance(self._metric, FromSums) and self._metric.scale_free
+        for rows in slices(len(self._counts), max(1, _CHUNK_BYTES // (8 * n_voxels))):
+            counts = self._counts[rows].astype(np.float32 if narrow else np.float64)
+            found = np.empty((len(counts), n_voxels), counts.dtype)
 
-            def correlate(part: slice, weights: F32 = counts[rows], found: F32 = found) -> None:
-                found[:, part] = _weighted_r(weights, self._responses[:, part], predictions[:, part])
+            def score(part: slice, counts: Any = counts, found: Any = found) -> None:
+                metric = self._metric.voxels(part)
+                found[:, part] = _of_counts(metric, counts, self._responses[:, part], predictions[:, part])
 
-            in_blocks(correlate, n_voxels, _BLOCK, found)
+            in_blocks(score, n_voxels, _BLOCK, found)
             yield found
 
 
 @dataclass(frozen=True, eq=False)
-class Medians:
-    """Median r over the voxels of some regions: of all images, and of resamples of them.
+class Summaries:
+    """Median or mean score over the voxels of some regions: of all images, and of resamples of them.
 
     Attributes
     ----------
     regions : tuple of str
-        Their names.
+        Their names; the first is `WHOLE`, all voxels.
     estimate : ndarray (n_regions,)
         Of all images.
     resampled : ndarray (n_resamples, n_regions)
         Of each resample.
+    how : {"median", "mean"}
+        What stands for the voxels of a region.
     """
 
     regions: tuple[str, ...]
     estimate: F64
     resampled: F64
+    how: How = "median"
 
-    def __sub__(self, other: Medians) -> Medians:
-        """Return the paired differences; both must come from the same resamples."""
-        if self.regions != other.regions or self.resampled.shape != other.resampled.shape:
+    @classmethod
+    def from_arrays(
+        cls, regions: NDArray[np.str_], estimate: Floats, resampled: Floats, how: How = "median"
+    ) -> Summaries:
+        """Return what `to_arrays` gave.
+
+        Raises
+        ------
+        ShapeError
+            Where the arrays do not fit together.
+        """
+        if regions.ndim != 1 or estimate.shape != regions.shape or resampled.shape[1:] != regions.shape:
             raise ShapeError(
-                f"Scores that are paired must have the same regions and resamples. Got {self.regions} of "
-                f"{self.resampled.shape} and {other.regions} of {other.resampled.shape}."
+                f"Summaries need as many estimates and columns of resamples as regions, {regions.shape}. "
+                f"Got {estimate.shape} and {resampled.shape}."
             )
-        return Medians(self.regions, self.estimate - other.estimate, self.resampled - other.resampled)
+        return cls(tuple(map(str, regions)), estimate.astype(np.float64), resampled.astype(np.float64), how)
 
-    def interval(self, region: str, level: float = LEVEL) -> Interval:
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return ``regions``, ``estimate`` and ``resampled``, the last in float32."""
+        return {
+            "regions": np.array(self.regions),
+            "estimate": self.estimate,
+            "resampled": self.resampled.astype(np.float32),
+        }
+
+    def __sub__(self, other: Summaries) -> Summaries:
+        """Return the paired differences; both must come from the same resamples, and be summaries of one kind."""
+        if self.regions != other.regions or self.resampled.shape != other.resampled.shape or self.how != other.how:
+            raise ShapeError(
+                f"Scores that are paired must have the same regions, resamples and summary. Got {self.how} of "
+                f"{self.regions} of {self.resampled.shape} and {other.how} of {other.regions} of "
+                f"{other.resampled.shape}."
+            )
+        return Summaries(self.regions, self.estimate - other.estimate, self.resampled - other.resampled, self.how)
+
+    def interval(self, region: str = WHOLE, level: float = LEVEL) -> Interval:
         """Return the interval of a region: the estimate and, to both sides, its standard error times the normal's.
 
         Notes
@@ -155,12 +227,12 @@ class Medians:
         return Interval(estimate, estimate - half, estimate + half)
 
     def _spread(self, place: int) -> float:
-        """Return the standard error, from the resamples in which the median is defined."""
+        """Return the standard error, from the resamples in which the summary is defined."""
         known = self.resampled[np.isfinite(self.resampled[:, place]), place]
         return float(np.std(known, ddof=1)) if len(known) > 1 else float("nan")
 
-    def p_value(self, region: str) -> float:
-        """Return the two-sided p of a median, or of a difference, of 0.
+    def p_value(self, region: str = WHOLE) -> float:
+        """Return the two-sided p of a summary, or of a difference, of 0.
 
         Notes
         -----
@@ -177,7 +249,7 @@ class Medians:
 
 
 def resamples(n_images: int, n_resamples: int = N_RESAMPLES, seed: int = 0) -> F32:
-    """Draw how often each image is in each resample.
+    """Draw how often each image is in each resample; fewer resamples are the first of more.
 
     Returns
     -------
@@ -188,53 +260,88 @@ def resamples(n_images: int, n_resamples: int = N_RESAMPLES, seed: int = 0) -> F
     return random.multinomial(n_images, np.full(n_images, 1 / n_images), size=n_resamples).astype(np.float32)
 
 
-def _standardised(columns: NDArray[np.floating]) -> F32:
-    """Return columns of mean 0 and norm 1; a constant one is NaN."""
-    values = np.array(columns, dtype=np.float64)
-    values -= values[0].copy()
-    values -= values.mean(axis=0)
-    norms = np.sqrt(np.einsum("ij,ij->j", values, values))
-    norms[norms == 0] = np.nan
-    values /= norms
-    return values.astype(np.float32)
+def _of_counts(metric: Score, counts: Any, Y: Floats, P: Floats) -> Any:
+    """Score a block of voxels (n_resamples, n_block) with images counted so often."""
+    if isinstance(metric, FromSums):
+        sums = _sums_of(counts, _Columns.of(Y, metric.scale_free), _Columns.of(P, metric.scale_free))
+        return _marked(metric.from_sums(sums), sums.yy == 0)
+    images = np.arange(len(Y))
+    return np.stack([_of_rows(metric, Y, P, np.repeat(images, row.astype(np.intp))) for row in counts])
 
 
-def _weighted_r(counts: F32, responses: F32, predictions: F32) -> F32:
-    """Correlate columns with images counted so often: NaN where responses, -inf where predictions are constant."""
-    n = counts.sum(axis=1, keepdims=True)
-    silent, given_up = np.isnan(responses[0]), np.isnan(predictions[0])
-    y, p = np.nan_to_num(responses), np.nan_to_num(predictions)
-    sum_y, sum_p = counts @ y, counts @ p
-    yy, pp = counts @ (y * y), counts @ (p * p)
-    r = counts @ (y * p)
-    r -= sum_y * sum_p / n
-    yy -= sum_y * sum_y / n
-    pp -= sum_p * sum_p / n
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r /= np.sqrt(yy * pp)
-    r[pp < _ROUNDING] = -np.inf
-    r[yy < _ROUNDING] = np.nan
-    r[:, given_up] = -np.inf
-    r[:, silent] = np.nan
-    return np.clip(r, -np.inf, 1.0, out=r)
+def _of_rows(metric: Score, Y: Floats, P: Floats, drawn: Any = slice(None)) -> F64:
+    """Score a block of voxels (n_block,) on the rows that were drawn."""
+    true, predicted = (np.asarray(rows[drawn], np.float64) for rows in (Y, P))
+    found: F64 = _marked(metric.from_rows(true, predicted), is_constant(true))
+    return found
 
 
-def _medians(r: NDArray[np.floating], regions: Mapping[str, Voxels]) -> F64:
+def _marked(scores: Any, silent: NDArray[np.bool_]) -> Any:
+    """Mark the scores that are undefined: NaN where the responses do not vary, -inf for any other reason."""
+    return np.where(silent, np.nan, np.where(np.isfinite(scores), scores, -np.inf))
+
+
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """Centred columns, their means and their sums of squares; a constant column is 0."""
+
+    values: Any
+    mean: F64
+    squares: F64
+
+    @classmethod
+    def of(cls, columns: Floats, standardised: bool) -> _Columns:
+        """Centre columns in float64; those that are standardised are of mean 0 and norm 1, in float32."""
+        values, mean = centred(columns)
+        squares = np.einsum("ij,ij->j", values, values)
+        squares[~(squares > rounding(len(values), mean))] = 0.0
+        values[:, squares == 0] = 0.0
+        if not standardised:
+            return cls(values, mean, squares)
+        values /= np.sqrt(np.where(squares > 0, squares, 1.0))
+        return cls(values.astype(np.float32), np.zeros_like(mean, np.float32), np.sign(squares))
+
+
+def _sums_of(counts: Any, y: _Columns, p: _Columns) -> Sums:
+    """Return the sums (n_resamples, n_block) of images that are counted so often."""
+    n = counts.shape[1]
+    shift_y, shift_p = counts @ y.values / n, counts @ p.values / n
+    yy = counts @ (y.values * y.values) - n * shift_y * shift_y
+    pp = counts @ (p.values * p.values) - n * shift_p * shift_p
+    yp = counts @ (y.values * p.values) - n * shift_y * shift_p
+    for squares, columns in ((yy, y), (pp, p)):
+        squares[squares <= _ROUNDING[squares.dtype.type] * columns.squares] = 0.0
+    return Sums(n, y.mean + shift_y, p.mean + shift_p, yy, pp, yp)
+
+
+def _medians(scores: Floats, regions: Iterable[Voxels]) -> F64:
     """Return medians (n_resamples, n_regions) over the voxels that are not silent; NaN where one is undefined."""
-    found = np.empty((len(r), len(regions)))
-    for place, voxels in enumerate(regions.values()):
-        values = r if len(voxels) == r.shape[1] else r[:, voxels]
-        with np.errstate(invalid="ignore"):
-            undefined = np.isnan(values).any()
-            found[:, place] = _nanmedian(values) if undefined else np.median(values, axis=1)
+    found = np.stack([_median(_of_region(scores, voxels)) for voxels in regions], axis=1)
     found[np.isinf(found)] = np.nan
     return found
 
 
-def _nanmedian(values: NDArray[np.floating]) -> F64:
-    medians = np.full(len(values), np.nan)
-    for place, row in enumerate(values):
-        known = row[~np.isnan(row)]
-        if len(known):
-            medians[place] = np.median(known)
-    return medians
+def _median(scores: Floats) -> F64:
+    with np.errstate(invalid="ignore"):
+        if not np.isnan(scores).any():
+            return np.asarray(np.median(scores, axis=1), np.float64)
+        known = (row[~np.isnan(row)] for row in scores)
+        return np.array([np.median(row) if len(row) else np.nan for row in known], np.float64)
+
+
+def _means(scores: Floats, regions: Iterable[Voxels]) -> F64:
+    """Return means (n_resamples, n_regions) over the voxels whose score is defined; NaN where none is."""
+    return np.stack([_mean(_of_region(scores, voxels)) for voxels in regions], axis=1)
+
+
+def _mean(scores: Floats) -> F64:
+    defined = np.isfinite(scores)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(defined, scores, 0.0).sum(axis=1, dtype=np.float64) / defined.sum(axis=1))
+
+
+def _of_region(scores: Floats, voxels: Voxels) -> Floats:
+    return scores if len(voxels) == scores.shape[1] else scores[:, voxels]
+
+
+_SUMMARISED: dict[How, Callable[[Floats, Iterable[Voxels]], F64]] = {"median": _medians, "mean": _means}

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from img2brain.statistics.bootstrap import LEVEL, Interval, Medians
+from img2brain.statistics.bootstrap import LEVEL, Interval, Summaries
 from img2brain.statistics.significance import holm
 
 F64 = NDArray[np.float64]
@@ -39,12 +39,12 @@ class Place:
     p_value: float
 
 
-def place(rows: Sequence[Medians], region: str, level: float = LEVEL) -> list[Place]:
+def place(rows: Sequence[Summaries], region: str, level: float = LEVEL) -> list[Place]:
     """Place rows that were scored on the same images, best first.
 
     Parameters
     ----------
-    rows : sequence of Medians
+    rows : sequence of Summaries
         Best first, all from the same resamples.
     region : str
         What they are ranked by.
@@ -78,7 +78,7 @@ def place_by_voxels(rows: Sequence[F64]) -> list[Place]:
     Parameters
     ----------
     rows : sequence of ndarray (n_voxels,)
-        r of each voxel, best median first.
+        Scores of each voxel, best summary first.
 
     Notes
     -----
@@ -100,7 +100,7 @@ def wins(first: F64, second: F64) -> float:
     >>> wins(np.array([0.3, 0.2, 0.1]), np.array([0.2, 0.2, np.nan]))
     0.8333333333333334
     """
-    one, other = np.nan_to_num(first, nan=-2.0), np.nan_to_num(second, nan=-2.0)
+    one, other = np.nan_to_num(first, nan=-np.inf), np.nan_to_num(second, nan=-np.inf)
     return float(((one > other) + 0.5 * (one == other)).mean())
 
 

@@ -13,7 +13,7 @@ from img2brain.home import Home
 from img2brain.leaderboard.compare import BY_IMAGES, BY_VOXELS, Subject, as_text, compare, compare_boards
 from img2brain.leaderboard.region_figures import board_difference, comparison
 from img2brain.leaderboard.subjects import find_subjects, find_trial
-from img2brain.metrics.pearson import pearson
+from img2brain.metrics.pearson import Pearson, pearson
 from img2brain.statistics.bootstrap import Bootstrap
 from tests.statistics.test_bootstrap import simulated
 
@@ -26,10 +26,10 @@ REGIONS = {"V1": np.arange(50), "IT": np.arange(50, 120)}
 def subjects(*, worse: float) -> tuple[Subject, Subject]:
     random = np.random.default_rng(0)
     Y, P, _ = simulated(random, 200)
-    bootstrap = Bootstrap(Y, 200)
+    bootstrap = Bootstrap(Y, Pearson(), 200)
     found = []
     for label, predictions in (("one", P), ("other", P + worse * random.standard_normal(P.shape))):
-        medians = bootstrap.medians(predictions, {**REGIONS, "all": np.arange(150)})
+        medians = bootstrap.summaries(predictions, {**REGIONS, "all": np.arange(150)})
         found.append(
             Subject(label, "data", "rows", "confirmation", pearson(Y, predictions), REGIONS, predictions, medians)
         )

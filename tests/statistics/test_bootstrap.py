@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from img2brain.errors import DataError, ShapeError
-from img2brain.metrics.pearson import pearson
+from img2brain.metrics.pearson import Pearson, pearson
+from img2brain.result import WHOLE
 from img2brain.statistics.bootstrap import Bootstrap, Interval, resamples
 
 F64 = NDArray[np.float64]
@@ -31,10 +32,6 @@ def simulated(
     return truth * predictions + np.sqrt(1 - truth**2) * noise, predictions, truth
 
 
-def everywhere(n_voxels: int) -> dict[str, NDArray[np.intp]]:
-    return {"all": np.arange(n_voxels)}
-
-
 def test_resamples_draw_as_many_images_as_there_are() -> None:
     counts = resamples(20, 50)
     assert counts.shape == (50, 20)
@@ -45,8 +42,8 @@ def test_resamples_draw_as_many_images_as_there_are() -> None:
 
 def test_resampled_medians_are_those_of_repeated_rows() -> None:
     Y, P, _ = simulated(np.random.default_rng(0), 30, 12)
-    regions = {"all": np.arange(12), "some": np.array([1, 5, 6])}
-    found = Bootstrap(Y, 25).medians(P, regions)
+    found = Bootstrap(Y, Pearson(), 25).summaries(P, {"some": np.array([1, 5, 6])})
+    assert found.regions == (WHOLE, "some")
     for counts, medians in zip(resamples(30, 25).astype(int), found.resampled, strict=True):
         rows = np.repeat(np.arange(30), counts)
         r = pearson(Y[rows], P[rows])
@@ -57,7 +54,7 @@ def test_resampled_medians_are_those_of_repeated_rows() -> None:
 def test_silent_voxels_are_left_out_and_given_up_ones_rank_lowest() -> None:
     Y, P, _ = simulated(np.random.default_rng(0), 40, 5)
     Y[:, 0], P[:, 1] = 3.0, -1.0
-    found = Bootstrap(Y, 10).medians(P, {"all": np.arange(5), "silent": np.array([0]), "given up": np.array([1])})
+    found = Bootstrap(Y, Pearson(), 10).summaries(P, {"silent": np.array([0]), "given up": np.array([1])})
     r = np.sort(pearson(Y, P)[2:])
     assert found.estimate[0] == pytest.approx((r[0] + r[1]) / 2, abs=1e-7)
     assert np.isnan(found.estimate[1:]).all()
@@ -67,35 +64,35 @@ def test_silent_voxels_are_left_out_and_given_up_ones_rank_lowest() -> None:
 @pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
 def test_units_do_not_matter(scale: float) -> None:
     Y, P, _ = simulated(np.random.default_rng(0), 30, 4)
-    plain = Bootstrap(Y, 10).medians(P, everywhere(4))
-    scaled = Bootstrap(scale * Y + 5 * scale, 10).medians(P / scale, everywhere(4))
+    plain = Bootstrap(Y, Pearson(), 10).summaries(P, {})
+    scaled = Bootstrap(scale * Y + 5 * scale, Pearson(), 10).summaries(P / scale, {})
     np.testing.assert_allclose(scaled.resampled, plain.resampled, atol=1e-5)
 
 
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(DataError, match=r"at least 2 images\. Got 1"):
-        Bootstrap(np.ones((1, 3)))
-    bootstrap = Bootstrap(np.random.default_rng(0).standard_normal((9, 3)), 5)
+        Bootstrap(np.ones((1, 3)), Pearson())
+    bootstrap = Bootstrap(np.random.default_rng(0).standard_normal((9, 3)), Pearson(), 5)
     with pytest.raises(ShapeError, match=r"\(9, 3\)\. Got \(9, 2\)"):
-        bootstrap.medians(np.ones((9, 2)), everywhere(2))
-    one = bootstrap.medians(np.random.default_rng(1).standard_normal((9, 3)), everywhere(3))
-    with pytest.raises(ShapeError, match="same regions and resamples"):
-        _ = one - Bootstrap(np.random.default_rng(0).standard_normal((9, 3)), 6).medians(np.eye(9, 3), everywhere(3))
+        bootstrap.summaries(np.ones((9, 2)), {})
+    one = bootstrap.summaries(np.random.default_rng(1).standard_normal((9, 3)), {})
+    with pytest.raises(ShapeError, match="same regions, resamples and summary"):
+        _ = one - Bootstrap(np.random.default_rng(0).standard_normal((9, 3)), Pearson(), 6).summaries(np.eye(9, 3), {})
 
 
 def test_a_difference_to_itself_is_zero() -> None:
     Y, P, _ = simulated(np.random.default_rng(0))
-    medians = Bootstrap(Y, 100).medians(P, everywhere(150))
+    medians = Bootstrap(Y, Pearson(), 100).summaries(P, {})
     difference = medians - medians
-    assert difference.interval("all") == Interval(0.0, 0.0, 0.0)
-    assert difference.p_value("all") == 1.0
+    assert difference.interval() == Interval(0.0, 0.0, 0.0)
+    assert difference.p_value() == 1.0
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(3, 40), st.integers(2, 200))
 def test_an_interval_holds_its_own_estimate(seed: int, n_images: int, n_resamples: int) -> None:
     random = np.random.default_rng(seed)
     Y, P, _ = simulated(random, n_images, 7)
-    found = Bootstrap(Y, n_resamples, seed=seed % 5).medians(P, everywhere(7)).interval("all")
+    found = Bootstrap(Y, Pearson(), n_resamples, seed=seed % 5).summaries(P, {}).interval()
     assert found.low <= found.estimate <= found.high or np.isnan(found.low)
 
 
@@ -111,7 +108,7 @@ def covered(make: Any) -> float:
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     def one(random: np.random.Generator) -> tuple[Interval, float]:
         Y, P, truth = simulated(random)
-        return Bootstrap(Y, 400).medians(P, everywhere(150)).interval("all"), float(np.median(truth))
+        return Bootstrap(Y, Pearson(), 400).summaries(P, {}).interval(), float(np.median(truth))
 
     assert 0.93 <= covered(one) <= 0.97
 
@@ -120,8 +117,8 @@ def test_paired_differences_cover_the_truth_as_often_as_they_say() -> None:
     def one(random: np.random.Generator) -> tuple[Interval, float]:
         Y, P, truth = simulated(random)
         worse = P + 0.5 * random.standard_normal(P.shape)
-        bootstrap = Bootstrap(Y, 400)
-        first, second = (bootstrap.medians(item, everywhere(150)) for item in (P, worse))
-        return (first - second).interval("all"), float(np.median(truth) - np.median(truth) / np.sqrt(1.25))
+        bootstrap = Bootstrap(Y, Pearson(), 400)
+        first, second = (bootstrap.summaries(item, {}) for item in (P, worse))
+        return (first - second).interval(), float(np.median(truth) - np.median(truth) / np.sqrt(1.25))
 
     assert 0.93 <= covered(one) <= 0.97
