@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,31 @@ UV = os.environ.get("UV") or shutil.which("uv") or "uv"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 HEAVY = ("torch", "torchvision", "mlflow", "optuna", "plotly", "sklearn", "scipy", "pandas")
 ASSETS = ("page.html", "page.css", "page.js", "figure.html")
+LIBRARIES = {  # each library from outside, and the places that may import it
+    "PIL": ("backbones", "datasets", "features", "flavor", "model", "testing"),
+    "click": ("cli",),
+    "filelock": ("home", "store", "study"),
+    "mlflow": ("flavor", "tracking"),
+    "numpy": ("",),  # everywhere
+    "optuna": ("study",),
+    "pandas": ("flavor", "leaderboard", "study"),
+    "plotly": ("leaderboard.figures", "leaderboard.region_figures"),
+    "pydantic": ("datasets", "faults", "records", "spec", "tracking"),
+    "requests": ("tracking",),
+    "safetensors": ("backbones", "model", "testing", "tracking"),
+    "scipy": ("datasets", "features", "metrics", "regressors", "statistics"),
+    "simplejpeg": ("datasets",),
+    "sklearn": ("evaluate", "regressors", "testing"),
+    "sqlalchemy": ("tracking",),
+    "threadpoolctl": ("_arrays",),
+    "torch": ("_arrays", "backbones", "features", "model", "testing"),
+    "torchvision": ("backbones", "features"),
+    "tqdm": ("backbones", "progress", "study"),
+}
+KNOWN_RINGS = {  # to be broken up; no other may be added
+    frozenset({"img2brain.leaderboard.confirmed", "img2brain.leaderboard.rows"}),
+    frozenset({"img2brain.study.report", "img2brain.study.runner"}),
+}
 TOP_LEVEL = {"img2brain", "experiments", "tests", "docker", "pyproject.toml", "README.md", "mlruns"}
 
 
@@ -71,6 +97,80 @@ def root_imports(tree: ast.Module) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module == "img2brain":
             found += [name.name for name in node.names if name.name not in modules]
     return found
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, ast.Module]:
+    """Each module of the package, by name."""
+    parts = {path: path.relative_to(ROOT).with_suffix("").parts for path in PACKAGE.rglob("*.py")}
+    return {
+        ".".join(names).removesuffix(".__init__"): ast.parse(path.read_text(encoding="utf-8"))
+        for path, names in parts.items()
+    }
+
+
+def imports(tree: ast.Module, ours: Collection[str]) -> set[str]:
+    """Name all modules that are imported: at the top, in functions, and where only types are checked."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{name.name}" for name in node.names]
+            found |= {name if name in ours else node.module for name in names}
+    return found
+
+
+def misplaced(module: str, imported: set[str]) -> list[str]:
+    """Name the libraries that a module may not import; one that is not known has no place."""
+    outside = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"img2brain"}
+    allowed = {library for library, places in LIBRARIES.items() if _is_within(module, places)}
+    return sorted(outside - allowed)
+
+
+def _is_within(module: str, places: Iterable[str]) -> bool:
+    return any(f"{module}.".startswith(f"img2brain.{place}".rstrip(".") + ".") for place in places)
+
+
+def rings(graph: Mapping[str, set[str]]) -> set[frozenset[str]]:
+    """Find the largest sets of nodes that all reach each other."""
+    reached = {node: _reached(graph, node) for node in graph}
+    return {frozenset(other for other in reached[node] if node in reached[other]) for node in graph} - {frozenset()}
+
+
+def _reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    ahead = [start]
+    while ahead:
+        new = graph[ahead.pop()] - found
+        found |= new
+        ahead += new
+    return found
+
+
+def test_libraries_are_imported_in_their_places_only(modules: dict[str, ast.Module]) -> None:
+    found = {name: misplaced(name, imports(tree, modules)) for name, tree in modules.items()}
+    assert {name: libraries for name, libraries in found.items() if libraries} == {}
+
+
+def test_a_library_in_another_place_is_found() -> None:
+    typed = "if TYPE_CHECKING:\n    from optuna.trial import Trial"
+    late = "def f():\n    import rich"
+    imported = imports(ast.parse(f"import os\nimport numpy.typing\n{typed}\n{late}"), ())
+    assert misplaced("img2brain.model", imported) == ["optuna", "rich"]
+    assert misplaced("img2brain.study.search", imported) == ["rich"]
+    assert misplaced("img2brain.study_of_others", imported) == ["optuna", "rich"]
+
+
+def test_no_ring_of_imports(modules: dict[str, ast.Module]) -> None:
+    graph = {name: imports(tree, modules) & set(modules) for name, tree in modules.items()}
+    assert sum(map(len, graph.values())) > len(graph)
+    assert rings(graph) - KNOWN_RINGS == set()
+
+
+def test_rings_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"e"}, "f": {"a"}}
+    assert rings(graph) == {frozenset("abc"), frozenset("e")}
 
 
 @pytest.mark.parametrize(
