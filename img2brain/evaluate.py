@@ -22,8 +22,8 @@ from img2brain.features.pca import Components
 from img2brain.metrics.base import Sums
 from img2brain.metrics.pearson import Pearson, pearson
 from img2brain.moments import Moments
-from img2brain.regressors._base import LinearRegressor, Regressor
-from img2brain.regressors._folds import FoldedRegressor, folds_of
+from img2brain.regressors._folds import FoldedRegressor
+from img2brain.regressors.base import LinearRegressor, Regressor, folds_of
 from img2brain.result import TrialResult, summarise
 from img2brain.spec import TrialSpec
 

@@ -31,7 +31,7 @@ from img2brain.errors import DataError, ModelError, ShapeError
 from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
 from img2brain.features.given import GIVEN
 from img2brain.features.pca import Axes
-from img2brain.regressors._base import Regressor
+from img2brain.regressors.base import Regressor
 from img2brain.spec import TrialSpec, parse
 
 FORMAT = 2

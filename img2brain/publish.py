@@ -19,7 +19,7 @@ from img2brain.features.bank import FeatureBank
 from img2brain.home import Home
 from img2brain.model import EncodingModel
 from img2brain.refit import Refit
-from img2brain.regressors._base import Regressor
+from img2brain.regressors.base import Regressor
 from img2brain.spec import TrialSpec
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.registry import CONFIRMATION, Registered, Registry

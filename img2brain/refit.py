@@ -11,8 +11,8 @@ from img2brain.catalog import REGRESSORS
 from img2brain.datasets.base import Development, Rows, Split
 from img2brain.features.bank import FeatureBank
 from img2brain.moments import Moments
-from img2brain.regressors._base import LinearRegressor, Regressor
-from img2brain.regressors._folds import FoldedRegressor, folds_of
+from img2brain.regressors._folds import FoldedRegressor
+from img2brain.regressors.base import LinearRegressor, Regressor, folds_of
 from img2brain.spec import TrialSpec
 
 F64 = NDArray[np.float64]

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import reduce
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,21 +18,25 @@ from numpy.typing import ArrayLike
 from img2brain._arrays import empty, in_blocks, namespace, to_numpy
 from img2brain.errors import FitError
 from img2brain.moments import Moments
-from img2brain.regressors._base import Array, LinearRegressor, MomentsRegressor
-from img2brain.regressors._limits import ALPHAS, FLAG, FOLDS
+from img2brain.regressors._limits import ALPHAS, FLAG, FOLDS, Limits
+from img2brain.regressors.base import Array, LinearRegressor, PenalisedRegressor, folds_of, merged
 
 BLOCK = 1024
 N_ALPHAS = 20
 ALPHAS_LIMITS = {"alphas": ALPHAS, "cv": FOLDS}
+PER_VOXEL_OPTIONS = ("alphas", "cv", "per_voxel")
 PER_VOXEL_LIMITS = {**ALPHAS_LIMITS, "per_voxel": FLAG}
 
 
+@dataclass(eq=False, repr=False)
 class FoldedRegressor(LinearRegressor):
     """Base of those that choose alpha by cross-validation, then fit all rows at that alpha.
 
+    A parameter is a field with its default, and the constructor follows from the fields.
+
     Attributes
     ----------
-    plain : type of MomentsRegressor
+    plain : type of PenalisedRegressor
         What is fitted at each alpha. Without ``alphas``, 20 of them span its own search range.
     refitted : tuple of str
         What is taken from the plain regressor that is fitted to all rows.
@@ -46,13 +48,19 @@ class FoldedRegressor(LinearRegressor):
         The best alpha; of equally good ones the largest.
     """
 
-    plain: ClassVar[type[MomentsRegressor[Any]]]
-    arrays = ("coef_", "intercept_", "alpha_")
+    plain: ClassVar[type[PenalisedRegressor[Any]]]
+    limits: ClassVar[Limits] = ALPHAS_LIMITS
+    options: ClassVar[tuple[str, ...]] = ("alphas", "cv")
+    arrays: ClassVar[tuple[str, ...]] = ("coef_", "intercept_", "alpha_")
     refitted: ClassVar[tuple[str, ...]] = ("coef_", "intercept_")
-    alphas: ArrayLike | None
-    cv: int
-    per_voxel: bool = False
-    alpha_: Any
+    alphas: ArrayLike | None = None
+    cv: int = field(default=3, kw_only=True)
+    per_voxel = False  # a parameter of some
+
+    @property
+    def n_folds(self) -> int:
+        """Into how many runs of rows `fit_folds` wants the training rows to be divided."""
+        return self.cv
 
     def fit(self, X: ArrayLike, Y: ArrayLike) -> Self:
         """Fit by way of the moments of the folds: scikit-learn's ``KFold(cv)``, in the order of the rows.
@@ -66,7 +74,7 @@ class FoldedRegressor(LinearRegressor):
         FitError
             Where there are fewer than two rows in a fold.
         """
-        X, Y = self._checked_rows(X, Y)
+        X, Y = self.checked_rows(X, Y)
         rows = Y.reshape(len(Y), -1)
         self.fit_folds([Moments.from_rows(X[fold], rows[fold]) for fold in folds_of(len(X), self.cv)])
         if Y.ndim == 1:
@@ -85,7 +93,7 @@ class FoldedRegressor(LinearRegressor):
         if len(folds) < 2 or min(fold.n for fold in folds) < 2:
             sizes = [fold.n for fold in folds]
             raise FitError(f"The {self.component_name()} needs at least 2 folds of at least 2 rows. Got {sizes}.")
-        moments = _merged(folds)
+        moments = merged(folds)
         self.alphas_ = self._candidates(moments)
         scores = np.mean([self._scores(train, held) for train, held in _partings(folds)], axis=0)
         self._choose(scores if self.per_voxel else scores.mean(axis=1))
@@ -123,7 +131,7 @@ class FoldedRegressor(LinearRegressor):
         range_ = self.plain.search["alpha"]
         return np.geomspace(range_.high, range_.low, N_ALPHAS) * self._at(1.0).alpha_scale(moments)
 
-    def _at(self, alpha: float) -> MomentsRegressor[Any]:
+    def _at(self, alpha: float) -> PenalisedRegressor[Any]:
         """Return the plain regressor at an alpha, with the parameters that the two share."""
         plain = self.plain()
         shared = {name: value for name, value in self.get_params().items() if name in plain.get_params()}
@@ -132,7 +140,7 @@ class FoldedRegressor(LinearRegressor):
     def _choose(self, scores: Array) -> None:
         self.cv_scores_ = scores
         best = self.alphas_[scores.argmax(axis=0)]
-        self.alpha_ = best if self.per_voxel else float(best)
+        self.alpha_: Any = best if self.per_voxel else float(best)
 
     def _refit(self, moments: Moments) -> Self:
         """Fit to all rows: the voxels that share an alpha together."""
@@ -155,27 +163,10 @@ class FoldedRegressor(LinearRegressor):
             self.alpha_, self.cv_scores_ = float(self.alpha_[0]), self.cv_scores_[:, 0]
 
 
-def folds_of(n_rows: int, cv: int) -> list[slice]:
-    """Return the rows of each fold, the runs of scikit-learn's ``KFold(cv)``; fewer folds where there are fewer rows.
-
-    Examples
-    --------
-    >>> folds_of(5, 3)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
-    """
-    cv = min(cv, n_rows)
-    ends = [0, *np.cumsum([n_rows // cv + (fold < n_rows % cv) for fold in range(cv)]).tolist()]
-    return [slice(start, end) for start, end in pairwise(ends)]
-
-
 def _partings(folds: Sequence[Moments]) -> Iterator[tuple[Moments, Moments]]:
     """Yield, for each fold, the moments of the others and its own."""
     for i, held in enumerate(folds):
-        yield _merged([*folds[:i], *folds[i + 1 :]]), held
-
-
-def _merged(folds: Sequence[Moments]) -> Moments:
-    return reduce(Moments.merge, folds)
+        yield merged([*folds[:i], *folds[i + 1 :]]), held
 
 
 def _about(held: Moments, train: Moments) -> Moments:

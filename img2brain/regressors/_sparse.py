@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,19 +12,22 @@ from sklearn.exceptions import ConvergenceWarning
 
 from img2brain._arrays import in_blocks, namespace, slices, to_numpy
 from img2brain.moments import Moments
-from img2brain.regressors._base import Array, Hyperparameter, MomentsRegressor, State
 from img2brain.regressors._descent import EachVoxel, Penalty, Problem, Solution, Together, descend
-from img2brain.regressors._limits import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
+from img2brain.regressors._limits import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Limits
+from img2brain.regressors.base import Array, Hyperparameter, PenalisedRegressor, Space, State
 
 BLOCK = 2560
 LASSO_SEARCH = {"alpha": Hyperparameter(1e-4, 1.0, log=True, relative=True)}
 LASSO_LIMITS = {"alpha": POSITIVE, "max_iter": COUNT, "tol": NOT_NEGATIVE}
-ELASTIC_NET_SEARCH = {**LASSO_SEARCH, "l1_ratio": Hyperparameter(0.1, 0.9)}
-ELASTIC_NET_LIMITS = {**LASSO_LIMITS, "l1_ratio": SHARE}
+L1_RATIO_SEARCH = {"l1_ratio": Hyperparameter(0.1, 0.9)}
+L1_RATIO_LIMITS = {"l1_ratio": SHARE}
 
 
-class SparseRegressor(MomentsRegressor[State]):
+@dataclass(eq=False, repr=False)
+class SparseRegressor(PenalisedRegressor[State]):
     """Base of the lasso family.
+
+    A parameter is a field with its default, and the constructor follows from the fields.
 
     Attributes
     ----------
@@ -36,11 +39,13 @@ class SparseRegressor(MomentsRegressor[State]):
         The most sweeps over the features that any voxel took.
     """
 
+    search: ClassVar[Space] = LASSO_SEARCH
+    limits: ClassVar[Limits] = LASSO_LIMITS
     penalty: ClassVar[Penalty]
-    l1_ratio: float = 1.0
-    alpha: float
-    max_iter: int
-    tol: float
+    alpha: float = 1.0
+    max_iter: int = field(default=10_000, kw_only=True)
+    tol: float = field(default=1e-10, kw_only=True)
+    l1_ratio = 1.0  # a parameter of the elastic nets
 
     def alpha_scale(self, moments: Moments) -> float:
         """Return the alpha that leaves no coefficient: in half of the voxels, or in all that are fitted together.

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from img2brain._arrays import empty, namespace
 from img2brain.moments import Moments
-from img2brain.regressors._base import Array
-from img2brain.regressors._folds import ALPHAS_LIMITS, PER_VOXEL_LIMITS, FoldedRegressor
-from img2brain.regressors._sparse import ELASTIC_NET_LIMITS, ELASTIC_NET_SEARCH, LASSO_LIMITS
+from img2brain.regressors._folds import ALPHAS_LIMITS, PER_VOXEL_LIMITS, PER_VOXEL_OPTIONS, FoldedRegressor
+from img2brain.regressors._limits import Limits
+from img2brain.regressors._sparse import LASSO_LIMITS
+from img2brain.regressors.base import Array
 
-_LASSO = {name: limit for name, limit in LASSO_LIMITS.items() if name != "alpha"}
-_ELASTIC_NET = {name: limit for name, limit in ELASTIC_NET_LIMITS.items() if name != "alpha"}
-LASSO_CV_LIMITS = {**PER_VOXEL_LIMITS, **_LASSO}
-ELASTIC_NET_CV_LIMITS = {**PER_VOXEL_LIMITS, **_ELASTIC_NET}
-MULTI_TASK_LASSO_CV_LIMITS = {**ALPHAS_LIMITS, **_LASSO}
-MULTI_TASK_ELASTIC_NET_CV_LIMITS = {**ALPHAS_LIMITS, **_ELASTIC_NET}
-ELASTIC_NET_CV_SEARCH = {"l1_ratio": ELASTIC_NET_SEARCH["l1_ratio"]}
+LASSO_CV_LIMITS = {**ALPHAS_LIMITS, **{name: limit for name, limit in LASSO_LIMITS.items() if name != "alpha"}}
 
 
+@dataclass(eq=False, repr=False)
 class SparseFoldedRegressor(FoldedRegressor):
-    """Base of those that fit each voxel on its own, and choose by the mean squared error.
+    """Base of those that choose by the mean squared error.
 
     Attributes
     ----------
@@ -35,9 +28,10 @@ class SparseFoldedRegressor(FoldedRegressor):
         The most sweeps over the features that any voxel took in that fit.
     """
 
-    options: ClassVar[tuple[str, ...]] = ("alphas", "cv", "per_voxel")
+    limits: ClassVar[Limits] = LASSO_CV_LIMITS
     refitted = ("coef_", "intercept_", "converged_")
-    converged_: NDArray[np.bool_]
+    max_iter: int = field(default=10_000, kw_only=True)
+    tol: float = field(default=1e-10, kw_only=True)
 
     def _criterion(self, errors: Array, n: int, squares: Array) -> Array:
         return -errors / n
@@ -47,10 +41,17 @@ class SparseFoldedRegressor(FoldedRegressor):
         return super()._join(parts, places)
 
 
+@dataclass(eq=False, repr=False)
+class PerVoxelFoldedRegressor(SparseFoldedRegressor):
+    """Base of those that fit each voxel on its own."""
+
+    limits: ClassVar[Limits] = {**LASSO_CV_LIMITS, **PER_VOXEL_LIMITS}
+    options = PER_VOXEL_OPTIONS
+    per_voxel: bool = field(default=False, kw_only=True)
+
+
 class MultiTaskFoldedRegressor(SparseFoldedRegressor):
     """Base of those that fit all voxels together, at one alpha by nature."""
-
-    options = ("alphas", "cv")
 
     def _criterion(self, errors: Array, n: int, squares: Array) -> Array:
         """Return the mean over voxels, one column for all."""

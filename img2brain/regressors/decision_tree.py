@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from sklearn.tree import DecisionTreeRegressor
 
-from img2brain.regressors._base import Array, Hyperparameter, RowsRegressor, Space, require
 from img2brain.regressors._limits import COUNT, COUNT_OR_NONE, SEED, Limits
+from img2brain.regressors.base import Array, Hyperparameter, Regressor, Space, require
 
 LEAF = -1
 BLOCK = 1024
 
 
-class DecisionTree(RowsRegressor):
+class DecisionTree(Regressor):
     """Predict the mean response in a leaf of one tree for all voxels, grown to reduce the squared error.
 
     Parameters
@@ -79,7 +79,7 @@ class DecisionTree(RowsRegressor):
 
     def fit(self, X: ArrayLike, Y: ArrayLike) -> Self:
         """Grow the tree."""
-        X, Y = self._checked_rows(X, Y)
+        X, Y = self.checked_rows(X, Y)
         rows = Y.reshape(len(Y), -1)
         tree = DecisionTreeRegressor(
             max_depth=self.max_depth, min_samples_leaf=self.min_samples_leaf, random_state=self.random_state
@@ -93,7 +93,7 @@ class DecisionTree(RowsRegressor):
 
     def predict(self, X: ArrayLike) -> Array:
         """Predict responses, in float64 and in the shape of the responses of the fit."""
-        leaves = self._leaves(self._checked_features(X))
+        leaves = self._leaves(self.checked_features(X))
         values: Array = self.value_[leaves]
         return values
 
@@ -120,7 +120,8 @@ class DecisionTree(RowsRegressor):
             rows = rows[self.left_[nodes[rows]] != LEAF]
         return (np.cumsum(self.left_ == LEAF) - 1)[nodes]
 
-    def _check_arrays(self) -> int:
+    def check_arrays(self) -> int:
+        """Check that the nodes are a tree, and return the number of features."""
         n_nodes, inner = len(self.left_), self.left_ != LEAF
         require(n_nodes > 0 and self.value_.ndim in (1, 2) and len(self.value_) == np.count_nonzero(~inner))
         require(self.left_.shape == self.right_.shape == self.feature_.shape == self.threshold_.shape == (n_nodes,))

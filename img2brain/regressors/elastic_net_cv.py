@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from numpy.typing import ArrayLike
-
-from img2brain.regressors._base import Space
-from img2brain.regressors._limits import Limits
-from img2brain.regressors._sparse_folds import ELASTIC_NET_CV_LIMITS, ELASTIC_NET_CV_SEARCH, SparseFoldedRegressor
+from img2brain.regressors._sparse import L1_RATIO_LIMITS, L1_RATIO_SEARCH
+from img2brain.regressors._sparse_folds import PerVoxelFoldedRegressor
+from img2brain.regressors.base import Limits, Space
 from img2brain.regressors.elastic_net import ElasticNet
 
 
-class ElasticNetCV(SparseFoldedRegressor):
+@dataclass(eq=False, repr=False)
+class ElasticNetCV(PerVoxelFoldedRegressor):
     """Minimise 1/(2n) ||y - Xb||^2 + alpha l1_ratio ||b||_1 + alpha (1 - l1_ratio) / 2 ||b||^2 for each voxel.
 
     Alpha is the one of the least mean squared error on held-out rows, mean over the folds.
@@ -45,24 +45,9 @@ class ElasticNetCV(SparseFoldedRegressor):
     """
 
     plain = ElasticNet
-    search: ClassVar[Space] = ELASTIC_NET_CV_SEARCH
-    limits: ClassVar[Limits] = ELASTIC_NET_CV_LIMITS
-
-    def __init__(
-        self,
-        alphas: ArrayLike | None = None,
-        cv: int = 3,
-        per_voxel: bool = False,
-        l1_ratio: float = 0.5,
-        max_iter: int = 10_000,
-        tol: float = 1e-10,
-    ) -> None:
-        self.alphas = alphas
-        self.cv = cv
-        self.per_voxel = per_voxel
-        self.l1_ratio = l1_ratio
-        self.max_iter = max_iter
-        self.tol = tol
+    search: ClassVar[Space] = L1_RATIO_SEARCH
+    limits: ClassVar[Limits] = {**PerVoxelFoldedRegressor.limits, **L1_RATIO_LIMITS}
+    l1_ratio: float = field(default=0.5, kw_only=True)
 
 
 COMPONENT = ElasticNetCV

@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from img2brain._arrays import in_blocks
 from img2brain.errors import FitError
-from img2brain.regressors._base import Array, Hyperparameter, RowsRegressor, Space, require
 from img2brain.regressors._limits import COUNT, Limits
+from img2brain.regressors.base import Array, Hyperparameter, Regressor, Space, require
 
 BLOCK_BYTES = 1 << 23
 
 
-class KNeighbors(RowsRegressor):
+class KNeighbors(Regressor):
     """Predict the mean response to the `n_neighbors` nearest training images (Euclidean distance).
 
     Parameters
@@ -50,7 +50,7 @@ class KNeighbors(RowsRegressor):
         FitError
             Where there are fewer rows than neighbours.
         """
-        X, Y = self._checked_rows(X, Y)
+        X, Y = self.checked_rows(X, Y)
         if len(X) < self.n_neighbors:
             raise FitError(f"The k_neighbors needs at least {self.n_neighbors} rows ('n_neighbors'). Got {len(X)}.")
         self.X_, self.Y_ = np.ascontiguousarray(X), np.ascontiguousarray(Y)
@@ -58,7 +58,7 @@ class KNeighbors(RowsRegressor):
 
     def predict(self, X: ArrayLike) -> Array:
         """Predict responses, in float64 and in the shape of the responses of the fit."""
-        X = self._checked_features(X)
+        X = self.checked_features(X)
         mean = self.X_.mean(axis=0, dtype=np.float64)
         train, Y = self.X_ - mean, self.Y_.reshape(len(self.Y_), -1)
         slopes, squares = -2.0 * train.T, np.einsum("ij,ij->i", train, train)
@@ -76,7 +76,8 @@ class KNeighbors(RowsRegressor):
         in_blocks(average, len(X), max(1, BLOCK_BYTES // (8 * len(train))), X)
         return out.reshape(-1, *self.Y_.shape[1:])
 
-    def _check_arrays(self) -> int:
+    def check_arrays(self) -> int:
+        """Check that there are as many features as responses, and enough, and return the number of features."""
         require(self.X_.ndim == 2 and self.Y_.ndim in (1, 2) and len(self.X_) == len(self.Y_) >= self.n_neighbors)
         return int(self.X_.shape[1])
 

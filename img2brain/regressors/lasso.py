@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from img2brain.regressors._base import Space
-from img2brain.regressors._limits import Limits
-from img2brain.regressors._sparse import LASSO_LIMITS, LASSO_SEARCH, PerVoxelRegressor
+from img2brain.regressors._sparse import PerVoxelRegressor
 
 
 class Lasso(PerVoxelRegressor):
@@ -30,14 +26,6 @@ class Lasso(PerVoxelRegressor):
     >>> Lasso(alpha=0.5).fit([[-1.0], [1.0]], [-2.0, 2.0]).coef_
     array([1.5])
     """
-
-    search: ClassVar[Space] = LASSO_SEARCH
-    limits: ClassVar[Limits] = LASSO_LIMITS
-
-    def __init__(self, alpha: float = 1.0, max_iter: int = 10_000, tol: float = 1e-10) -> None:
-        self.alpha = alpha
-        self.max_iter = max_iter
-        self.tol = tol
 
 
 COMPONENT = Lasso

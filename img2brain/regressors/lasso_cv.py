@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from numpy.typing import ArrayLike
-
-from img2brain.regressors._limits import Limits
-from img2brain.regressors._sparse_folds import LASSO_CV_LIMITS, SparseFoldedRegressor
+from img2brain.regressors._sparse_folds import PerVoxelFoldedRegressor
 from img2brain.regressors.lasso import Lasso
 
 
-class LassoCV(SparseFoldedRegressor):
+class LassoCV(PerVoxelFoldedRegressor):
     """Minimise 1/(2n) ||y - Xb||^2 + alpha ||b||_1 for each voxel.
 
     Alpha is the one of the least mean squared error on held-out rows, mean over the folds.
@@ -42,21 +37,6 @@ class LassoCV(SparseFoldedRegressor):
     """
 
     plain = Lasso
-    limits: ClassVar[Limits] = LASSO_CV_LIMITS
-
-    def __init__(
-        self,
-        alphas: ArrayLike | None = None,
-        cv: int = 3,
-        per_voxel: bool = False,
-        max_iter: int = 10_000,
-        tol: float = 1e-10,
-    ) -> None:
-        self.alphas = alphas
-        self.cv = cv
-        self.per_voxel = per_voxel
-        self.max_iter = max_iter
-        self.tol = tol
 
 
 COMPONENT = LassoCV

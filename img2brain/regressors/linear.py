@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from img2brain.moments import Moments
-from img2brain.regressors._base import Array, MomentsRegressor
 from img2brain.regressors._spectrum import Spectrum
+from img2brain.regressors.base import Array, MomentsRegressor
 
 
 class Linear(MomentsRegressor[Spectrum]):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from img2brain.regressors._base import Space
-from img2brain.regressors._limits import Limits
-from img2brain.regressors._sparse import ELASTIC_NET_LIMITS, ELASTIC_NET_SEARCH, MultiTaskRegressor
+from img2brain.regressors._sparse import L1_RATIO_LIMITS, L1_RATIO_SEARCH, MultiTaskRegressor
+from img2brain.regressors.base import Limits, Space
 
 
+@dataclass(eq=False, repr=False)
 class MultiTaskElasticNet(MultiTaskRegressor):
     """Minimise 1/(2n) ||Y - XB||^2 + alpha l1_ratio ||B||_21 + alpha (1 - l1_ratio) / 2 ||B||^2.
 
@@ -34,14 +35,9 @@ class MultiTaskElasticNet(MultiTaskRegressor):
            [0.571429]])
     """
 
-    search: ClassVar[Space] = ELASTIC_NET_SEARCH
-    limits: ClassVar[Limits] = ELASTIC_NET_LIMITS
-
-    def __init__(self, alpha: float = 1.0, l1_ratio: float = 0.5, max_iter: int = 10_000, tol: float = 1e-10) -> None:
-        self.alpha = alpha
-        self.l1_ratio = l1_ratio
-        self.max_iter = max_iter
-        self.tol = tol
+    search: ClassVar[Space] = {**MultiTaskRegressor.search, **L1_RATIO_SEARCH}
+    limits: ClassVar[Limits] = {**MultiTaskRegressor.limits, **L1_RATIO_LIMITS}
+    l1_ratio: float = field(default=0.5, kw_only=True)
 
 
 COMPONENT = MultiTaskElasticNet

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from numpy.typing import ArrayLike
-
-from img2brain.regressors._base import Space
-from img2brain.regressors._limits import Limits
-from img2brain.regressors._sparse_folds import (
-    ELASTIC_NET_CV_SEARCH,
-    MULTI_TASK_ELASTIC_NET_CV_LIMITS,
-    MultiTaskFoldedRegressor,
-)
+from img2brain.regressors._sparse import L1_RATIO_LIMITS, L1_RATIO_SEARCH
+from img2brain.regressors._sparse_folds import MultiTaskFoldedRegressor
+from img2brain.regressors.base import Limits, Space
 from img2brain.regressors.multi_task_elastic_net import MultiTaskElasticNet
 
 
+@dataclass(eq=False, repr=False)
 class MultiTaskElasticNetCV(MultiTaskFoldedRegressor):
     """Minimise 1/(2n) ||Y - XB||^2 + alpha l1_ratio ||B||_21 + alpha (1 - l1_ratio) / 2 ||B||^2.
 
@@ -48,22 +44,9 @@ class MultiTaskElasticNetCV(MultiTaskFoldedRegressor):
     """
 
     plain = MultiTaskElasticNet
-    search: ClassVar[Space] = ELASTIC_NET_CV_SEARCH
-    limits: ClassVar[Limits] = MULTI_TASK_ELASTIC_NET_CV_LIMITS
-
-    def __init__(
-        self,
-        alphas: ArrayLike | None = None,
-        cv: int = 3,
-        l1_ratio: float = 0.5,
-        max_iter: int = 10_000,
-        tol: float = 1e-10,
-    ) -> None:
-        self.alphas = alphas
-        self.cv = cv
-        self.l1_ratio = l1_ratio
-        self.max_iter = max_iter
-        self.tol = tol
+    search: ClassVar[Space] = L1_RATIO_SEARCH
+    limits: ClassVar[Limits] = {**MultiTaskFoldedRegressor.limits, **L1_RATIO_LIMITS}
+    l1_ratio: float = field(default=0.5, kw_only=True)
 
 
 COMPONENT = MultiTaskElasticNetCV

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from img2brain.regressors._base import Space
-from img2brain.regressors._limits import Limits
-from img2brain.regressors._sparse import LASSO_LIMITS, LASSO_SEARCH, MultiTaskRegressor
+from img2brain.regressors._sparse import MultiTaskRegressor
 
 
 class MultiTaskLasso(MultiTaskRegressor):
@@ -31,14 +27,6 @@ class MultiTaskLasso(MultiTaskRegressor):
     array([[1.5],
            [2. ]])
     """
-
-    search: ClassVar[Space] = LASSO_SEARCH
-    limits: ClassVar[Limits] = LASSO_LIMITS
-
-    def __init__(self, alpha: float = 1.0, max_iter: int = 10_000, tol: float = 1e-10) -> None:
-        self.alpha = alpha
-        self.max_iter = max_iter
-        self.tol = tol
 
 
 COMPONENT = MultiTaskLasso

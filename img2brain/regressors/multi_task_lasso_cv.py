@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from numpy.typing import ArrayLike
-
-from img2brain.regressors._limits import Limits
-from img2brain.regressors._sparse_folds import MULTI_TASK_LASSO_CV_LIMITS, MultiTaskFoldedRegressor
+from img2brain.regressors._sparse_folds import MultiTaskFoldedRegressor
 from img2brain.regressors.multi_task_lasso import MultiTaskLasso
 
 
@@ -41,15 +36,6 @@ class MultiTaskLassoCV(MultiTaskFoldedRegressor):
     """
 
     plain = MultiTaskLasso
-    limits: ClassVar[Limits] = MULTI_TASK_LASSO_CV_LIMITS
-
-    def __init__(
-        self, alphas: ArrayLike | None = None, cv: int = 3, max_iter: int = 10_000, tol: float = 1e-10
-    ) -> None:
-        self.alphas = alphas
-        self.cv = cv
-        self.max_iter = max_iter
-        self.tol = tol
 
 
 COMPONENT = MultiTaskLassoCV

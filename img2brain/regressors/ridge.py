@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from img2brain.moments import Moments
-from img2brain.regressors._base import Array, Hyperparameter, MomentsRegressor, Space
 from img2brain.regressors._limits import POSITIVE, Limits
 from img2brain.regressors._spectrum import Spectrum
+from img2brain.regressors.base import Array, Hyperparameter, PenalisedRegressor, Space
 
 
-class Ridge(MomentsRegressor[Spectrum]):
+@dataclass(eq=False, repr=False)
+class Ridge(PenalisedRegressor[Spectrum]):
     """Minimise ||Y - XB||^2 + alpha ||B||^2.
 
     Parameters
@@ -31,9 +33,7 @@ class Ridge(MomentsRegressor[Spectrum]):
 
     search: ClassVar[Space] = {"alpha": Hyperparameter(1e-4, 1e4, log=True, relative=True)}
     limits: ClassVar[Limits] = {"alpha": POSITIVE}
-
-    def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = alpha
+    alpha: float = 1.0
 
     @classmethod
     def factorise(cls, moments: Moments) -> Spectrum:

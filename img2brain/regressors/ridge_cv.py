@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from img2brain._arrays import beside, namespace
 from img2brain.moments import Moments
-from img2brain.regressors._base import Array
-from img2brain.regressors._folds import PER_VOXEL_LIMITS, FoldedRegressor
+from img2brain.regressors._folds import PER_VOXEL_LIMITS, PER_VOXEL_OPTIONS, FoldedRegressor
 from img2brain.regressors._limits import Limits
 from img2brain.regressors._spectrum import Spectrum
+from img2brain.regressors.base import Array
 from img2brain.regressors.ridge import Ridge
 
 
+@dataclass(eq=False, repr=False)
 class RidgeCV(FoldedRegressor):
     """Minimise ||Y - XB||^2 + alpha ||B||^2, at the alpha of the largest R2 on held-out rows, mean over the folds.
 
@@ -46,12 +46,8 @@ class RidgeCV(FoldedRegressor):
 
     plain = Ridge
     limits: ClassVar[Limits] = PER_VOXEL_LIMITS
-    options = ("alphas", "cv", "per_voxel")
-
-    def __init__(self, alphas: ArrayLike | None = None, cv: int = 3, per_voxel: bool = False) -> None:
-        self.alphas = alphas
-        self.cv = cv
-        self.per_voxel = per_voxel
+    options = PER_VOXEL_OPTIONS
+    per_voxel: bool = field(default=False, kw_only=True)
 
     def _criterion(self, errors: Array, n: int, squares: Array) -> Array:
         varies = squares > 0

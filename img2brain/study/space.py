@@ -17,7 +17,7 @@ import numpy as np
 
 from img2brain.catalog import REGRESSORS
 from img2brain.errors import SpecError, did_you_mean
-from img2brain.regressors._base import Hyperparameter
+from img2brain.regressors.base import Hyperparameter
 from img2brain.spec import BackboneSpec, Domain, Interval, RegressorSpec, StudySpec, TrialSpec, Value
 
 Number = int | float

@@ -16,7 +16,7 @@ from img2brain.errors import DataError, FitError, ModelError, ShapeError, SpecEr
 from img2brain.metrics.base import Sums
 from img2brain.metrics.pearson import Pearson
 from img2brain.moments import Moments
-from img2brain.regressors._base import MomentsRegressor, Regressor
+from img2brain.regressors.base import MomentsRegressor, Regressor
 
 ALL: list[type[Regressor]] = [REGRESSORS[name] for name in REGRESSORS.names]
 LINEAR = [kind for kind in ALL if issubclass(kind, MomentsRegressor)]

@@ -16,7 +16,8 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from img2brain.errors import FitError
 from img2brain.moments import Moments
 from img2brain.regressors import _folds
-from img2brain.regressors._folds import FoldedRegressor, folds_of
+from img2brain.regressors._folds import FoldedRegressor
+from img2brain.regressors.base import folds_of
 from img2brain.regressors.elastic_net_cv import ElasticNetCV
 from img2brain.regressors.lasso_cv import LassoCV
 from img2brain.regressors.multi_task_elastic_net_cv import MultiTaskElasticNetCV
