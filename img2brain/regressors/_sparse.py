@@ -14,6 +14,7 @@ from img2brain._arrays import in_blocks, namespace, slices, to_numpy
 from img2brain.moments import Moments
 from img2brain.regressors._descent import EachVoxel, Penalty, Problem, Solution, Together, descend
 from img2brain.regressors._limits import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Limits
+from img2brain.regressors._rotation import rotated
 from img2brain.regressors.base import Array, Hyperparameter, PenalisedRegressor, Space, State
 
 BLOCK = 2560
@@ -135,9 +136,8 @@ class MultiTaskRegressor(SparseRegressor[Rotated]):
     @classmethod
     def factorise(cls, moments: Moments) -> Rotated:
         """Rotate the voxels."""
-        basis, triangle = namespace(moments.xy).linalg.qr(moments.xy.T)
-        basis[moments.yy == 0] = 0.0
-        return Rotated(replace(moments, xy=triangle.T), basis)
+        basis, cross = rotated(moments.xy, moments.yy)
+        return Rotated(replace(moments, xy=cross), basis)
 
     def solve_from(self, state: Rotated, start: Array | None) -> Array:
         """Return the coefficients, found among the targets."""

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from img2brain._arrays import to_numpy
+from img2brain._arrays import beside, namespace, to_numpy
 from img2brain.errors import DataError, FitError, ModelError, ShapeError, SpecError
 from img2brain.moments import Moments
 from img2brain.regressors._limits import (
@@ -54,9 +54,12 @@ __all__ = [
     "PenalisedRegressor",
     "Regressor",
     "Space",
+    "beside",
     "folds_of",
     "merged",
+    "namespace",
     "require",
+    "to_numpy",
 ]
 
 Array = NDArray[np.float64]
@@ -300,7 +303,8 @@ class MomentsRegressor(LinearRegressor, Generic[State]):
     >>> [Ridge(alpha=alpha).solve(state).item() for alpha in (2.0, 6.0)]
     [0.5, 0.25]
 
-    Both work on moments of NumPy arrays and of PyTorch tensors, and return the same kind. They write to none.
+    Both work on moments of NumPy arrays and of PyTorch tensors, and return the same kind: `namespace` gives the module
+    whose functions serve an array. They write to none.
 
     Attributes
     ----------
