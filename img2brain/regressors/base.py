@@ -80,6 +80,8 @@ class Hyperparameter:
         Only whole numbers.
     relative : bool
         In units of the regressor's `alpha_scale`.
+    within_features : bool
+        A count of at most the features: a study searches up to the number of components at hand.
     """
 
     low: float
@@ -87,6 +89,7 @@ class Hyperparameter:
     log: bool = False
     integer: bool = False
     relative: bool = False
+    within_features: bool = False
 
 
 Space: TypeAlias = Mapping[str, Hyperparameter]

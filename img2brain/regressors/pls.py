@@ -67,7 +67,7 @@ class PLS(MomentsRegressor[Moments]):
     array([0.714286, 0.357143])
     """
 
-    search: ClassVar[Space] = {"n_components": Hyperparameter(1, 32, log=True, integer=True)}
+    search: ClassVar[Space] = {"n_components": Hyperparameter(1, 32, log=True, integer=True, within_features=True)}
     limits: ClassVar[Limits] = {"n_components": COUNT, "scale": FLAG, "max_iter": COUNT, "tol": NOT_NEGATIVE}
     n_components: int = 2
     scale: bool = field(default=True, kw_only=True)

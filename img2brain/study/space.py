@@ -41,30 +41,18 @@ class Asker(Protocol):
 
 
 @dataclass(frozen=True)
-class Range:
-    """An interval of one hyperparameter.
-
-    Attributes
-    ----------
-    low, high : float
-        Its ends.
-    log, integer : bool
-        How it is searched.
-    relative : bool
-        In units of the regressor's scale at the layer and size at hand.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    integer: bool = False
-    relative: bool = False
+class Range(Hyperparameter):
+    """An interval of one hyperparameter, a relative one in units of the scale at the layer and size at hand."""
 
     def ask(self, trial: Asker, name: str) -> Number:
         """Ask for a value."""
         if self.integer:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def within(self, value: Number, n_components: int) -> Number:
+        """Return the value, or the number of components where that is less and counts."""
+        return min(value, n_components) if self.within_features else value
 
     def points(self) -> list[Number]:
         """Return the values that a grid tries."""
@@ -89,6 +77,10 @@ class Choice:
     def ask(self, trial: Asker, name: str) -> Any:
         """Ask for a value."""
         return self.values[0] if len(self.values) == 1 else trial.suggest_categorical(name, list(self.values))
+
+    def within(self, value: Any, n_components: int) -> Any:
+        """Return the value: what is listed is meant."""
+        return value
 
     def points(self) -> list[Any]:
         """Return the values that a grid tries."""
@@ -161,7 +153,8 @@ class Space:
         n_components = self._sizes[_rank(trial, len(self._sizes))]
         regressor = Choice(tuple(self._domains)).ask(trial, "regressor")
         domains = self._domains[regressor]
-        values = {name: domain.ask(trial, f"{regressor}.{name}") for name, domain in domains.items()}
+        asked = {name: domain.ask(trial, f"{regressor}.{name}") for name, domain in domains.items()}
+        values = {name: domains[name].within(value, n_components) for name, value in asked.items()}
         return self._request(label, depth, n_components, regressor, values)
 
     def grid(self) -> Iterator[Parameters]:
@@ -172,7 +165,7 @@ class Space:
                 range(n_layers), range(len(self._sizes)), self._domains.items()
             ):
                 shared = {"backbone": label, "depth": (index + 0.5) / n_layers, "size": size}
-                for values in itertools.product(*(domain.points() for domain in domains.values())):
+                for values in itertools.product(*(_points(domain, self._sizes[size]) for domain in domains.values())):
                     own = {f"{regressor}.{name}": value for name, value in zip(domains, values, strict=True)}
                     yield {**shared, "regressor": regressor, **own}
 
@@ -191,7 +184,7 @@ class Space:
             "layers": {label: list(network.layers) for label, network in self._networks.items()},
             "n_components": list(self._sizes),
             "regressors": {
-                regressor: {name: asdict(domain) for name, domain in domains.items()}
+                regressor: {name: _described(domain) for name, domain in domains.items()}
                 for regressor, domains in self._domains.items()
             },
         }
@@ -217,6 +210,16 @@ class Space:
         )
         relative = {name for name, domain in self._domains[regressor].items() if domain.relative}
         return Request(spec, frozenset(relative))
+
+
+def _points(domain: Range | Choice, n_components: int) -> list[Any]:
+    """Return the values that a grid tries with so many components, each once."""
+    return list(dict.fromkeys(domain.within(value, n_components) for value in domain.points()))
+
+
+def _described(domain: Range | Choice) -> dict[str, Any]:
+    """Return a domain as plain data; spaces without `within_features` keep the digest from before there was one."""
+    return {name: value for name, value in asdict(domain).items() if name != "within_features" or value}
 
 
 def _rank(trial: Asker, n_sizes: int) -> int:
@@ -261,13 +264,13 @@ def _domains(spec: RegressorSpec) -> dict[str, Range | Choice]:
 
 
 def _default(item: Hyperparameter) -> Range:
-    return Range(item.low, item.high, log=item.log, integer=item.integer, relative=item.relative)
+    return Range(**asdict(item))
 
 
 def _given(domain: Domain, component: Any, name: str) -> Range | Choice:
     if name in component.options:
         return Choice((domain,))
     if isinstance(domain, Interval):
-        integer = name in component.search and component.search[name].integer
-        return Range(domain.low, domain.high, log=domain.log, integer=integer)
+        own = component.search.get(name, Hyperparameter(domain.low, domain.high))
+        return Range(domain.low, domain.high, log=domain.log, integer=own.integer, within_features=own.within_features)
     return Choice(domain if isinstance(domain, tuple) else (domain,))

@@ -118,6 +118,37 @@ def test_whole_numbers_stay_whole() -> None:
     assert make(regressors=["k_neighbors"]).ask(answers).spec.parameters == {"n_neighbors": 4}
 
 
+def test_a_name_that_a_size_has_too_is_asked_for_as_the_regressors_own() -> None:
+    answers = Answers(size=1, **{"pls.n_components": 2})
+    request = make(regressors=["pls", "ridge"]).ask(answers)
+    assert answers.asked["pls.n_components"] == (1, 32, True)
+    assert (request.spec.n_components, request.spec.parameters) == (8, {"n_components": 2})
+
+
+@pytest.mark.parametrize("own", ["pls", {"name": "pls", "n_components": {"low": 2.0, "high": 20.0}}])
+def test_what_counts_features_stays_within_the_components(own: Any) -> None:
+    space = make(regressors=[own])
+    for size, n_components in enumerate(TABLE["n_components"]):
+        answers = Answers(size=size, **{"pls.n_components": 20})
+        assert space.ask(answers).spec.parameters == {"n_components": n_components}
+    cells = [space.ask(Answers(**cell)).spec for cell in space.grid()]
+    assert len({spec.digest for spec in cells}) == len(cells)
+    assert {spec.n_components for spec in cells} == {3, 8}
+    for spec in cells:
+        own = spec.parameters["n_components"]
+        assert isinstance(own, int)
+        assert own <= spec.n_components
+    listed = make(regressors=[{"name": "pls", "n_components": [2, 20]}])
+    assert listed.ask(Answers(size=0, **{"pls.n_components": 20})).spec.parameters == {"n_components": 20}
+
+
+def test_a_description_names_within_features_only_where_it_counts() -> None:
+    described = make(regressors=["pls", "ridge", "k_neighbors"]).describe()["regressors"]
+    assert described["pls"]["n_components"]["within_features"] is True
+    assert "within_features" not in described["ridge"]["alpha"]
+    assert set(described["k_neighbors"]["n_neighbors"]) == {"low", "high", "log", "integer", "relative"}
+
+
 def test_an_option_is_one_value_even_as_a_list() -> None:
     options = {"alphas": [0.1, 1.0, 10.0], "cv": 5, "per_voxel": True}
     space = make(regressors=[{"name": "ridge_cv", **options}])
