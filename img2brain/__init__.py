@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from img2brain import errors as errors
 
 if TYPE_CHECKING:
-    from img2brain.datasets._check import check as check_dataset  # noqa: F401
+    from img2brain.datasets._layouts import check as check_dataset  # noqa: F401
+    from img2brain.datasets._layouts import open_dataset as open_dataset
     from img2brain.datasets._sample import write_sample as write_sample
     from img2brain.datasets.base import Dataset as Dataset
     from img2brain.datasets.folder import FolderDataset as FolderDataset
@@ -32,9 +33,10 @@ _PLACES = {
     "EncodingModel": "model:EncodingModel",
     "FolderDataset": "datasets.folder:FolderDataset",
     "StudySpec": "spec:StudySpec",
-    "check_dataset": "datasets._check:check",
+    "check_dataset": "datasets._layouts:check",
     "load_model": "publish:load_model",
     "load_study": "spec:load_study",
+    "open_dataset": "datasets._layouts:open_dataset",
     "run_study": "study.runner:run_study",
     "write_sample": "datasets._sample:write_sample",
 }

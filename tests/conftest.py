@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -86,6 +87,56 @@ def shared() -> Path:
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset folder of 60 pictures (6 of them test images with responses) and 20 voxels. No test changes it."""
     return write_sample(tmp_path_factory.mktemp("recordings") / "sample", n_images=60, n_voxels=20, seed=0, size=64)
+
+
+TABLE = '''
+"""A layout of somebody else: pictures by name in a CSV file, responses in an archive of NumPy's."""
+
+import csv
+
+import numpy as np
+
+from img2brain.datasets.base import Dataset
+
+
+class Table(Dataset):
+    """Names of pictures in images.csv, and an array "responses" in responses.npz."""
+
+    def __init__(self, path):
+        with (path / "images.csv").open(newline="") as stream:
+            names = [row["image"] for row in csv.DictReader(stream)]
+        with np.load(path / "responses.npz") as archive:
+            self.all_responses = archive["responses"]
+        images = [path / "pictures" / name for name in names]
+        n_voxels = self.all_responses.shape[1]
+        super().__init__(name="table", n_voxels=n_voxels, images=images, rois={"first half": range(n_voxels // 2)})
+
+    @classmethod
+    def recognises(cls, path):
+        return (path / "images.csv").is_file()
+
+    def read_responses(self, rows):
+        return self.all_responses[rows]
+'''
+
+
+@pytest.fixture(scope="session")
+def table_layout(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a layout in a file outside of the repository, as it may stand in a study file."""
+    file = tmp_path_factory.mktemp("layouts") / "table.py"
+    file.write_text(TABLE, encoding="utf-8")
+    return f"{file}:Table"
+
+
+@pytest.fixture
+def table(recordings: Path, tmp_path: Path) -> Path:
+    """The training part of the recordings in the layout of somebody else, in another order than that of file names."""
+    folder = tmp_path / "table"
+    shutil.copytree(recordings / "trainingIMG", folder / "pictures")
+    names = sorted((path.name for path in (folder / "pictures").iterdir()), reverse=True)
+    (folder / "images.csv").write_text("\n".join(["image", *names]) + "\n", encoding="utf-8")
+    np.savez(folder / "responses.npz", responses=np.load(recordings / "trainingfMRI" / "training.npy")[::-1])
+    return folder
 
 
 @pytest.fixture(scope="session")

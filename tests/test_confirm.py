@@ -47,7 +47,7 @@ def test_nothing_before_publishing_reads_what_is_planted_in_the_confirmation_row
     setting = make_ready(make_spec(planted), home)
     kept = set(setting.split.confirmation.tolist())
     assert kept
-    read = FolderDataset._responses
+    read = FolderDataset.read_responses
 
     def watched(dataset: FolderDataset, rows: Rows) -> Any:
         assert not kept & set(rows.tolist()), "a confirmation row was read"
@@ -58,9 +58,9 @@ def test_nothing_before_publishing_reads_what_is_planted_in_the_confirmation_row
     def refused(*_: Any) -> Any:
         raise AssertionError("the confirmation was read")
 
-    monkeypatch.setattr(FolderDataset, "_responses", watched)
-    for name in ("confirmation", "confirmation_repeats", "_repeats"):
-        monkeypatch.setattr(Dataset if name in vars(Dataset) and name != "_repeats" else FolderDataset, name, refused)
+    monkeypatch.setattr(FolderDataset, "read_responses", watched)
+    for kind, name in ((Dataset, "confirmation"), (Dataset, "confirmation_repeats"), (FolderDataset, "read_repeats")):
+        monkeypatch.setattr(kind, name, refused)
     setting.extract()
     run = Run(setting, home)
     told = run.work_through()

@@ -47,7 +47,7 @@ def test_a_score_is_that_of_scikit_learn_and_scipy(
     trial = spec.model_copy(update={"regressor": regressor, "parameters": parameters})
     evaluator, split = setting.evaluator(), setting.split
     scores = evaluator.components(trial).scores.astype(np.float64)
-    responses = setting.dataset._responses(np.arange(len(setting.dataset.images))).astype(np.float64)
+    responses = setting.dataset.read_responses(np.arange(len(setting.dataset.images))).astype(np.float64)
     reference.fit(scores[split.train], responses[split.train])
     predictions = reference.predict(scores[split.validation])
     expected = [pearsonr(predictions[:, i], responses[split.validation, i]).statistic for i in range(20)]

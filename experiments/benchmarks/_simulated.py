@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,20 +54,13 @@ class SimulatedData(Dataset):
 
     def __init__(self, folder: Path) -> None:
         self._Y = np.load(folder / "responses.npy", mmap_mode="r")
-        self.name, self.source, self.unit, self.subject = "simulated", "simulated", "z", "nobody"
-        self.images = tuple(Path(f"/simulated/images/{row}.png") for row in range(len(self._Y)))
-        self.n_training, self.n_test, self.test_images = len(self.images), 0, ()
-        self.n_voxels, self.rois, self.ncsnr, self.noise_ceiling = self._Y.shape[1], {}, None, None
+        images = (Path(f"/simulated/images/{row}.png") for row in range(len(self._Y)))
+        super().__init__(name="simulated", n_voxels=self._Y.shape[1], images=images, unit="z", subject="nobody")
 
-    def _responses(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(self._Y[rows])
-
-    def _arrays(self) -> Mapping[str, np.ndarray]:
-        return {}
-
-    def where(self, row: int) -> str:
-        """Name nothing."""
-        return ""
+    def read_responses(self, rows: np.ndarray) -> np.ndarray:
+        """Read some rows of the file."""
+        found: np.ndarray = np.asarray(self._Y)[rows]
+        return found
 
 
 class SimulatedBank:

@@ -1,4 +1,4 @@
-"""``img2brain data``: check a dataset folder, write sample data."""
+"""``img2brain data``: check a dataset, list layouts, write sample data."""
 
 from __future__ import annotations
 
@@ -6,43 +6,58 @@ from pathlib import Path
 
 import click
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-
 
 @click.group()
 def data() -> None:
-    """Check a dataset folder, or write sample data."""
+    """Check a dataset, list the layouts, or write sample data."""
 
 
 @data.command("check")
-@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--layout", metavar="NAME", help="A layout, or FILE.py:NAME; by default the one that recognises it.")
 @click.pass_context
-def check_command(context: click.Context, folder: Path) -> None:
-    """Check every image and response of a dataset folder.
+def check_command(context: click.Context, path: Path, layout: str | None) -> None:
+    """Check every image and response of a dataset.
 
     Prints what it holds, then every problem, one line each. Exit code 2 if there is any.
 
     \b
     Example:
       img2brain data check my-recordings
+      img2brain data check my-table --layout my_layout.py:Table
     """
-    from img2brain.datasets._check import check
+    from img2brain.datasets._layouts import check
 
-    report = check(folder)
+    report = check(path, layout)
+    click.echo(f"layout: {report.layout or '-'}")
     click.echo(f"images: {report.images} training, {report.test_images} test")
     click.echo(f"voxels: {report.voxels}")
-    click.echo(f"unit: {report.unit}")
+    click.echo(f"unit: {report.unit or '-'}")
     click.echo(f"subject: {report.subject or '-'}")
     click.echo(f"digest: {report.digest or '-'}")
     for problem in report.problems:
-        click.echo(f"{problem.severity}: {problem.message}")
+        click.echo(f"{problem.severity}: {' '.join(problem.message.split())}")
     if report.problems:
         context.exit(2)
     click.echo("no problems")
 
 
+@data.command("layouts")
+def layouts_command() -> None:
+    """List the layouts of datasets, and what each needs.
+
+    \b
+    Example:
+      img2brain data layouts
+    """
+    from img2brain.datasets._layouts import layouts
+
+    for name, needs in layouts().items():
+        click.echo(f"{name}: {needs}")
+
+
 @data.command("sample")
-@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--images", "n_images", default=600, show_default=True, help="Images; every tenth is a test image.")
 @click.option("--voxels", "n_voxels", default=500, show_default=True, help="Simulated voxels.")
 @click.option("--seed", default=0, show_default=True, help="Another seed gives other images and voxels.")

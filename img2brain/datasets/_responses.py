@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,45 @@ def float_type(*arrays: Array) -> np.dtype[Any]:
     return np.result_type(np.float32, *(array.dtype for array in arrays)).newbyteorder("=")
 
 
+def steps(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Cut the rows of an array into ranges of some 16 MB of float64."""
+    step = max(1, _BLOCK_BYTES // (8 * int(np.prod(shape[1:]))))
+    return ((start, min(start + step, shape[0])) for start in range(0, shape[0], step))
+
+
+def own_numbers(label: str, found: Any, shape: tuple[int | None, ...]) -> Array:
+    """Return what was read as new floats of the shape that it must have.
+
+    Parameters
+    ----------
+    label : str
+        What was read, for messages.
+    found : array-like
+        Floats of 16, 32 or 64 bits or integers.
+    shape : tuple of int or None
+        None stands for any length.
+
+    Returns
+    -------
+    ndarray of float32 or float64
+        Its own memory: writing to it changes nothing that it was read from.
+
+    Raises
+    ------
+    ShapeError
+        If it has another shape.
+    DataError
+        If it holds something else.
+    """
+    values = np.asarray(found)
+    if len(shape) != values.ndim or any(n not in (None, m) for n, m in zip(shape, values.shape, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ShapeError(f"{label} must have shape ({wanted}). Got {values.shape}.")
+    if values.dtype.kind not in "fiu" or values.dtype.itemsize > 8:
+        raise DataError(f"{label} must be floats (16, 32, 64 bits) or integers. Got {values.dtype}.")
+    return values.astype(float_type(values), copy=values.base is not None)
+
+
 class Scan:
     """What one pass over an array in blocks of rows finds.
 
@@ -108,9 +147,8 @@ class Scan:
         self.n_bad, self._is_bad = 0, is_bad
         self.first_bad: tuple[int, int] | None = None
         lowest, highest = np.full(shape[-1], np.inf), np.full(shape[-1], -np.inf)
-        step = max(1, _BLOCK_BYTES // (8 * int(np.prod(shape[1:]))))
-        for start in range(0, shape[0], step):
-            block = read(start, min(start + step, shape[0]))
+        for start, stop in steps(shape):
+            block = read(start, stop)
             self._count(start, block)
             rows = block.reshape(-1, shape[-1])
             lowest, highest = np.minimum(lowest, rows.min(axis=0)), np.maximum(highest, rows.max(axis=0))

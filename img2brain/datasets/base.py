@@ -3,83 +3,220 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from img2brain import digest
+from img2brain.datasets._development import Development, Guarded, frozen, row_blocks
+from img2brain.datasets._facts import About, require_features, require_per_voxel, require_region, require_region_name
 from img2brain.datasets._images import map_files
-from img2brain.datasets._responses import Scan
+from img2brain.datasets._looks import Numbers, PartName, Problems, Report, Section, not_finite
+from img2brain.datasets._responses import Scan, own_numbers
 from img2brain.datasets._split import Rows, Split, split_rows
-from img2brain.errors import DataError
-from img2brain.spec import SplitSpec
+from img2brain.errors import DataError, Img2BrainError, ShapeError
+from img2brain.spec import SplitSpec, parse
 
-__all__ = ["Dataset", "Development", "Rows", "Split", "require_finite", "shuffled", "split_rows"]
+__all__ = ["Dataset", "Development", "Rows", "Split", "require_facts", "require_finite", "shuffled", "split_rows"]
 
 Array = NDArray[Any]
-
-_BLOCK_ROWS = 1024
-_BLOCK_BYTES = 1 << 28
 
 
 class Dataset(ABC):
     """Images and the responses to them.
 
-    Attributes
+    A subclass hands the facts below to this constructor and says how responses are read, in `read_responses`. Where it
+    has repeats it says so in `read_repeats`. As a layout it also says which folders are its own, in `recognises`, and
+    is opened by `open`, which is the constructor if nothing else is said. All else is given here.
+
+    Parameters
     ----------
-    name, unit, subject : str
-        What it is called, the unit of the responses, and whose they are.
-    source : str
-        Name of the folder, or the like, that it was read from.
-    images : tuple of Path
-        All images that have responses: the training images in lexicographic order of file names, then the test images.
-        Empty for a dataset that brings features in place of images.
-    features : mapping of str to ndarray (n_images, n_features)
-        Feature matrices that came with the data, in the order of the images.
-    n_training, n_test : int
-        How many of `images` are training and test images.
-    test_images : tuple of Path
-        The test images, with or without responses.
+    name : str
+        What it is called: letters, digits, ``.``, ``_`` and ``-``.
     n_voxels : int
         Number of voxels (or neurons, or channels).
-    rois : mapping of str to ndarray of intp
-        Voxel indices by region of interest.
-    ncsnr : ndarray, shape (n_voxels,), or None
-        Standard deviation of the signal over that of the noise of one trial.
-    noise_ceiling : ndarray, shape (n_voxels,), or None
-        Share of the variance of the responses that can be explained, 0..1.
+    images : iterable of Path
+        All images that have responses, the training images first, then the test images. Empty for a dataset that
+        brings features in place of images.
+    features : mapping of str to ndarray (n_images, n_features), optional
+        Feature matrices that came with the data, in the order of the images.
+    n_training : int, optional
+        Number of training images; by default all but the test images.
+    n_test : int
+        How many of `images`, at their end, are test images.
+    test_images : iterable of Path, optional
+        The test images, with or without responses; by default those with.
+    unit, subject : str
+        The unit of the responses, and whose they are.
+    source : str, optional
+        Name of the folder, or the like, that it was read from; by default that of the folder of the first image.
+    rois : mapping of str to indices or mask, optional
+        Voxels by region of interest. The empty text is no name: it stands for all voxels.
+    ncsnr : ndarray, shape (n_voxels,), optional
+        Standard deviation of the signal over that of the noise of one trial; NaN where it is not known.
+    noise_ceiling : ndarray, shape (n_voxels,), optional
+        Share of the variance of the responses that can be explained, 0..1; NaN where it is not known.
+
+    Raises
+    ------
+    SpecError
+        If `name`, `unit` or `subject` is not a text of its kind.
+    DataError
+        If a number is out of its range, or (`ShapeError`) one thing does not fit another.
+
+    Examples
+    --------
+    >>> class Ramp(Dataset):
+    ...     def __init__(self):
+    ...         super().__init__(name="ramp", n_voxels=2, features={"position": np.arange(5.0)[:, None]})
+    ...     def read_responses(self, rows):
+    ...         return np.stack([rows, -rows], axis=1)
+    >>> ramp = Ramp()
+    >>> ramp.n_training, ramp.check().problems
+    (5, ())
     """
 
-    name: str
-    unit: str
-    subject: str
-    source: str
-    images: tuple[Path, ...]
-    features: Mapping[str, Array]
-    n_training: int
-    n_test: int
-    test_images: tuple[Path, ...]
-    n_voxels: int
-    rois: Mapping[str, Rows]
-    ncsnr: Array | None
-    noise_ceiling: Array | None
+    def __init__(
+        self,
+        *,
+        name: str,
+        n_voxels: int,
+        images: Iterable[Path] = (),
+        features: Mapping[str, ArrayLike] | None = None,
+        n_training: int | None = None,
+        n_test: int = 0,
+        test_images: Iterable[Path] | None = None,
+        unit: str = "a.u.",
+        subject: str = "",
+        source: str | None = None,
+        rois: Mapping[str, ArrayLike] | None = None,
+        ncsnr: ArrayLike | None = None,
+        noise_ceiling: ArrayLike | None = None,
+    ) -> None:
+        about = parse(About, {"name": name, "unit": unit, "subject": subject}, "A dataset")
+        self.name, self.unit, self.subject = about.name, about.unit, about.subject
+        self.images, given = tuple(map(Path, images)), dict(features or {})
+        n_images = len(self.images) or max((len(np.asarray(matrix)) for matrix in given.values()), default=0)
+        self.n_test, self.n_voxels = index(n_test), index(n_voxels)
+        self.n_training = n_images - self.n_test if n_training is None else index(n_training)
+        self._require_numbers()
+        self.test_images = self.images[self.n_training :] if test_images is None else tuple(map(Path, test_images))
+        self.source = source or (self.images[0].absolute().parent.name if self.images else self.name)
+        self.features = self._given_features(given)
+        self.rois = self._regions(rois or {})
+        self.ncsnr = self._per_voxel("ncsnr", ncsnr, np.inf)
+        self.noise_ceiling = self._per_voxel("noise_ceiling", noise_ceiling, 1.0)
+
+    def _require_numbers(self) -> None:
+        for key, value, least in (("n_voxels", self.n_voxels, 1), ("n_training", self.n_training, 1),
+                                  ("n_test", self.n_test, 0)):  # fmt: skip
+            if value < least:
+                raise DataError(f"The {key!r} of {self.name!r} must be >= {least}. Got {value}.")
+        if self.images and len(self.images) != self.n_images:
+            raise ShapeError(f"The 'images' of {self.name!r} must be {self.n_images} or none. Got {len(self.images)}.")
+
+    def _given_features(self, features: Mapping[str, ArrayLike]) -> Mapping[str, Array]:
+        label = "The features {!r} of {!r}".format
+        return {key: require_features(label(key, self.name), matrix, self.n_images) for key, matrix in features.items()}
+
+    def _regions(self, rois: Mapping[str, ArrayLike]) -> Mapping[str, Rows]:
+        for region in rois:
+            require_region_name(f"The rois of {self.name!r}", region)
+        label = "The region {!r} of {!r}".format
+        return {key: require_region(label(key, self.name), voxels, self.n_voxels) for key, voxels in rois.items()}
+
+    def _per_voxel(self, key: str, values: ArrayLike | None, most: float) -> NDArray[np.float64] | None:
+        label = f"The {key} of {self.name!r}"
+        return None if values is None else require_per_voxel(label, values, self.n_voxels, most)
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:  # noqa: ARG003 - a layout looks at it
+        """Say whether a folder (or file) is of this layout, by names alone; never raises."""
+        return False
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a folder (or file) of this layout.
+
+        Parameters
+        ----------
+        path : Path
+            The folder.
+
+        Raises
+        ------
+        DataError
+            If something is absent or does not fit.
+        """
+        make: Any = cls  # a layout's constructor takes the folder, unless it has an `open` of its own
+        dataset: Self = make(path)
+        return dataset
+
+    @classmethod
+    def check_folder(cls, path: Path) -> Report:
+        """Check a folder of this layout; one that can look into a folder that it cannot open says more than this."""
+        return cls.open(path).check()
 
     @abstractmethod
-    def _responses(self, rows: Rows) -> Array:
-        """Read the responses of valid rows, as new float32 or float64 numbers (n, n_voxels)."""
+    def read_responses(self, rows: Rows) -> Array:
+        """Read the responses of some rows.
 
-    @abstractmethod
-    def _arrays(self) -> Mapping[str, Array]:
-        """Name every array that a score depends on, for the digest."""
+        Parameters
+        ----------
+        rows : ndarray of intp, shape (n,)
+            Row numbers into `images`, 0..n_images - 1, in any order; one may come twice.
 
-    @abstractmethod
+        Returns
+        -------
+        ndarray, shape (n, n_voxels)
+            Numbers in the order of `rows`.
+        """
+
+    def read_repeats(self, rows: Rows) -> Array | None:
+        """Read the single repeats that responses are the means of, where there are any.
+
+        Parameters
+        ----------
+        rows : ndarray of intp, shape (n,)
+            As for `read_responses`.
+
+        Returns
+        -------
+        ndarray, shape (n, n_repeats, n_voxels), or None
+            NaN where a repeat is missing. None where the dataset has no repeats of all these rows: training and test
+            images may differ in this and in their number of repeats.
+        """
+        return None
+
+    def read_counts(self, rows: Rows) -> NDArray[Any] | None:
+        """Read how many repeats the responses of some rows are means of; by default those of `read_repeats`.
+
+        Parameters
+        ----------
+        rows : ndarray of intp, shape (n,)
+            As for `read_responses`.
+
+        Returns
+        -------
+        ndarray of int, shape (n,), or None
+            None where that is not told.
+        """
+        counts = np.empty(len(rows), dtype=np.int64)
+        for block in row_blocks(np.arange(len(rows)), self.n_voxels):
+            repeats = self._repeats(rows[block])
+            if repeats is None:
+                return None
+            counts[block] = (~np.isnan(repeats)).any(axis=2).sum(axis=1)
+        return counts
+
     def where(self, row: int) -> str:
         """Say where the responses of a row are kept, for messages."""
+        return f"row {row} of {self.name!r}"
 
     @property
     def n_images(self) -> int:
@@ -97,7 +234,96 @@ class Dataset(ABC):
 
         Names of files and folders, unit, subject and test images without responses do not enter.
         """
-        return digest.of_digests([digest.of_digests(self.image_digests), digest.of_arrays(self._arrays())])
+        found = digest.of_value(dict(self.content_digests()))
+        return digest.of_digests([digest.of_digests(self.image_digests), found])
+
+    def content_digests(self) -> Mapping[str, str]:
+        """Digest everything but the images that a score depends on, each under a name.
+
+        Notes
+        -----
+        Reads all responses and repeats once, block by block. A layout that has them as files may digest those.
+        """
+        kinds = {"responses": self._responses, "repeats": self._repeats, "counts": self._counts}
+        parts = {"training": (0, self.n_training), "test": (self.n_training, self.n_images)}
+        found = {
+            f"{part} {kind}": self._digest_rows(read, np.arange(*rows))
+            for kind, read in kinds.items()
+            for part, rows in parts.items()
+        }
+        return {**{name: value for name, value in found.items() if value is not None}, **self._digest_facts()}
+
+    def _digest_rows(self, read: Callable[[Rows], Array | None], rows: Rows) -> str | None:
+        """Digest what is read row by row, so that the size of a block does not matter; None where nothing is there."""
+        digests: list[str] = []
+        for block in row_blocks(rows, self.n_voxels):
+            values = read(block)
+            digests += [""] * len(block) if values is None else map(digest.of_array, map(np.asarray, values))
+        return digest.of_digests(digests) if any(digests) else None
+
+    def _digest_facts(self) -> dict[str, str]:
+        arrays = {
+            "ncsnr": self.ncsnr,
+            "noise_ceiling": self.noise_ceiling,
+            **{f"roi {name}": voxels.astype(np.int64) for name, voxels in self.rois.items()},
+            **{f"features {name}": matrix for name, matrix in self.features.items()},
+        }
+        return {name: digest.of_array(array) for name, array in arrays.items() if array is not None}
+
+    def check(self) -> Report:
+        """Read every response and decode every image, and report every problem at once.
+
+        Returns
+        -------
+        Report
+            Errors: responses that are not finite, images that do not decode. Warnings: constant voxels, images with the
+            same pixels, repeats that are none of these responses.
+        """
+        problems = Problems()
+        sections: list[Section] = []
+        with problems.keep():
+            sections.append(self._section("training", self.images[: self.n_training], 0, self.n_training))
+        with problems.keep():
+            sections.append(self._section("test", self.test_images, self.n_training, self.n_test))
+        problems.look_at(sections)
+        return Report(
+            images=len(self.images[: self.n_training]),
+            test_images=len(self.test_images),
+            voxels=self.n_voxels,
+            unit=self.unit,
+            subject=self.subject,
+            digest=self._digest_or_none(problems),
+            problems=problems.sorted,
+        )
+
+    def _section(self, name: PartName, images: tuple[Path, ...], first: int, n_rows: int) -> Section:
+        """Show a part to the looks; its first repeats tell how many there are."""
+        if not n_rows:
+            return Section(name, images, None, None)
+        label, first_repeats = f"The {name} {{}} of {self.name!r}".format, self._repeats(np.array([first]))
+        responses = self._numbers(label("responses"), (n_rows, self.n_voxels), self._responses, first)
+        if first_repeats is None:
+            return Section(name, images, responses, None)
+        shape = (n_rows, first_repeats.shape[1], self.n_voxels)
+        return Section(name, images, responses, self._numbers(label("repeats"), shape, self._repeats, first))
+
+    def _numbers(self, label: str, shape: tuple[int, ...], read: Callable[[Rows], Any], first: int) -> Numbers:
+        def block(start: int, stop: int) -> Array:
+            found = read(np.arange(first + start, first + stop))
+            if found is None:
+                raise DataError(f"{label} must be there for all rows or for none. Row {first + start} has none.")
+            return np.asarray(found)
+
+        return Numbers(label, shape, block, lambda row: self.where(first + row))
+
+    def _digest_or_none(self, problems: Problems) -> str | None:
+        """Return the digest, unless something that cannot be read is among the problems already."""
+        try:
+            return self.digest
+        except (Img2BrainError, OSError):
+            if not problems:
+                raise
+            return None
 
     def split(self, spec: SplitSpec) -> Split:
         """Split the rows as `split_rows` does."""
@@ -105,9 +331,18 @@ class Dataset(ABC):
 
     def development(self, split: Split) -> Development:
         """Hand out the development rows: all that a search may see."""
-        allowed = self._checked(split.development)
-        rois = {name: _frozen(voxels) for name, voxels in self.rois.items()}
-        return Development(_frozen(allowed), self.n_voxels, rois, _read=_Guarded(self._responses, allowed))
+        rows = self._checked(split.development)
+        allowed = frozenset(rows.tolist())
+        return Development(
+            rows=frozen(rows.astype(np.intp)),
+            n_voxels=self.n_voxels,
+            rois={name: frozen(voxels) for name, voxels in self.rois.items()},
+            ncsnr=None if self.ncsnr is None else frozen(self.ncsnr),
+            noise_ceiling=None if self.noise_ceiling is None else frozen(self.noise_ceiling),
+            _read=Guarded(self._responses, allowed),
+            _read_repeats=Guarded(self._repeats, allowed),
+            _read_counts=Guarded(self._counts, allowed),
+        )
 
     def confirmation(self, split: Split) -> NDArray[np.float64]:
         """Read the responses of the confirmation rows, float64 (n_confirmation, n_voxels). For publishing alone."""
@@ -127,13 +362,34 @@ class Dataset(ABC):
         """Read how many repeats the responses of the confirmation rows are means of, or None where that is not told."""
         return self._counts(self._checked(split.confirmation))
 
+    def _responses(self, rows: Rows) -> Array:
+        """Read the responses of valid rows, as new float32 or float64 numbers (n, n_voxels)."""
+        found = self._read("responses", self.read_responses, rows)
+        return own_numbers(f"The responses of {self.name!r}", found, (len(rows), self.n_voxels))
+
     def _repeats(self, rows: Rows) -> Array | None:
-        """Read the repeats of valid rows, where there are any."""
-        return None
+        found = self._read("repeats", self.read_repeats, rows)
+        shape = (len(rows), None, self.n_voxels)
+        return None if found is None else own_numbers(f"The repeats of {self.name!r}", found, shape)
 
     def _counts(self, rows: Rows) -> NDArray[np.int64] | None:
-        """Read the number of repeats of valid rows, where it is told."""
-        return None
+        found = self._read("counts", self.read_counts, rows)
+        if found is None:
+            return None
+        counts = np.asarray(found)
+        if counts.shape != (len(rows),) or counts.dtype.kind not in "iu" or (counts < 0).any():
+            raise DataError(f"The counts of {self.name!r} must be {len(rows)} whole numbers >= 0. They are not.")
+        return counts.astype(np.int64)
+
+    def _read(self, what: str, read: Callable[[Rows], Any], rows: Rows) -> Any:
+        """Run the code of a layout, and say on one line where it fails."""
+        try:
+            return read(rows)
+        except (Img2BrainError, OSError, MemoryError):
+            raise
+        except Exception as error:  # code of others raises anything
+            reason = (str(error).splitlines() or [""])[0].rstrip(".")
+            raise DataError(f"The {what} of {self.name!r} cannot be read: {type(error).__name__}: {reason}.") from error
 
     def _checked(self, rows: Rows) -> Rows:
         outside = rows[(rows < 0) | (rows >= self.n_images)]
@@ -142,111 +398,25 @@ class Dataset(ABC):
         return rows
 
 
-@dataclass(frozen=True, eq=False)
-class Development:
-    """The development rows of a dataset: the only responses that a search is handed.
-
-    Parameters
-    ----------
-    rows : ndarray of intp
-        The development rows, sorted and unchangeable.
-    n_voxels : int
-        Number of voxels.
-    rois : mapping of str to ndarray of intp
-        Voxel indices by region of interest.
-    """
-
-    rows: Rows
-    n_voxels: int
-    rois: Mapping[str, Rows]
-    _read: Callable[[Rows], Array] = field(repr=False)
-
-    def responses(self, rows: Rows) -> Array:
-        """Read the responses of some development rows.
-
-        Parameters
-        ----------
-        rows : ndarray of intp, shape (n,)
-            Row numbers into `Dataset.images`, in any order.
-
-        Returns
-        -------
-        ndarray of float32 or float64, shape (n, n_voxels)
-            New numbers, in the dataset's unit.
-
-        Raises
-        ------
-        DataError
-            If a row is not a development row.
-        """
-        return self._read(rows)
-
-    def blocks(self, rows: Rows) -> Iterator[tuple[Rows, Array]]:
-        """Read the responses of some development rows block by block, so that they need not all be in memory.
-
-        Parameters
-        ----------
-        rows : ndarray of intp, shape (n,)
-            As for `responses`.
-
-        Yields
-        ------
-        rows : ndarray of intp, shape (n_block,)
-            The rows of a block, at most 1024 and some 256 MB of responses.
-        responses : ndarray of float32 or float64, shape (n_block, n_voxels)
-            What `responses` gives for them.
-
-        Raises
-        ------
-        DataError
-            If a row is not a development row.
-        """
-        step = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * self.n_voxels)))
-        return ((part, self._read(part)) for part in (rows[i : i + step] for i in range(0, len(rows), step)))
-
-
-class _Guarded:
-    """A reader that keeps its own set of allowed rows, so that no change to its holder widens it."""
-
-    def __init__(self, read: Callable[[Rows], Array], allowed: Rows) -> None:
-        self.__read, self.__allowed = read, frozenset(allowed.tolist())
-
-    def __call__(self, rows: Rows) -> Array:
-        asked = np.array(rows)  # a copy: nobody can change the rows between the check and the reading
-        if asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu"):
-            raise DataError(f"Rows must be one dimension of integers. Got {asked.dtype} of shape {asked.shape}.")
-        for row in asked.tolist():
-            if row not in self.__allowed:
-                raise DataError(f"Row {row} must be a development row. It is kept from the search.")
-        return self.__read(asked.astype(np.intp))
-
-
-def _frozen(rows: Rows) -> Rows:
-    """Copy rows into memory that not even `setflags` can make writable."""
-    return np.frombuffer(rows.astype(np.intp).tobytes(), dtype=np.intp)
-
-
 class _Shuffled(Dataset):
     def __init__(self, dataset: Dataset, seed: int) -> None:
-        for name in Dataset.__annotations__:
-            setattr(self, name, getattr(dataset, name))
-        self.name = f"{dataset.name}-shuffled"
-        self._dataset, self._seed = dataset, seed
+        super().__init__(name=f"{dataset.name[:91]}-shuffled", **{key: getattr(dataset, key) for key in _FACTS})
+        self._dataset = dataset
         random = np.random.RandomState(seed)
         training, test = random.permutation(self.n_training), random.permutation(self.n_test)
         self._order = np.concatenate([training, self.n_training + test]).astype(np.intp)
 
-    def _responses(self, rows: Rows) -> Array:
-        return self._dataset._responses(self._order[rows])
+    def read_responses(self, rows: Rows) -> Array:
+        return self._dataset.read_responses(self._order[rows])
 
-    def _repeats(self, rows: Rows) -> Array | None:
-        return self._dataset._repeats(self._order[rows])
+    def read_repeats(self, rows: Rows) -> Array | None:
+        return self._dataset.read_repeats(self._order[rows])
 
-    def _counts(self, rows: Rows) -> NDArray[np.int64] | None:
-        return self._dataset._counts(self._order[rows])
+    def read_counts(self, rows: Rows) -> NDArray[Any] | None:
+        return self._dataset.read_counts(self._order[rows])
 
-    def _arrays(self) -> Mapping[str, Array]:
-        return {**self._dataset._arrays(), "shuffled": self._order}
+    def content_digests(self) -> Mapping[str, str]:
+        return {**self._dataset.content_digests(), "shuffled": digest.of_array(self._order)}
 
     def where(self, row: int) -> str:
         return self._dataset.where(int(self._order[row]))
@@ -254,6 +424,12 @@ class _Shuffled(Dataset):
     @cached_property
     def image_digests(self) -> tuple[str, ...]:
         return self._dataset.image_digests
+
+
+_FACTS = (
+    "n_voxels", "images", "features", "n_training", "n_test", "test_images", "unit", "subject", "source", "rois",
+    "ncsnr", "noise_ceiling",
+)  # fmt: skip
 
 
 def shuffled(dataset: Dataset, seed: int) -> Dataset:
@@ -274,6 +450,18 @@ def shuffled(dataset: Dataset, seed: int) -> Dataset:
     return _Shuffled(dataset, seed)
 
 
+def require_facts(dataset: Dataset) -> None:
+    """Refuse a dataset whose class has not handed its facts to `Dataset`.
+
+    Raises
+    ------
+    DataError
+        If it has not.
+    """
+    if not all(hasattr(dataset, fact) for fact in ("name", *_FACTS)):
+        raise DataError(f"{type(dataset).__name__} must hand its facts to Dataset.__init__. It does not.")
+
+
 def require_finite(dataset: Dataset) -> None:
     """Refuse responses that are NaN or infinite, before any work starts.
 
@@ -286,13 +474,8 @@ def require_finite(dataset: Dataset) -> None:
     -----
     One pass over all responses, in blocks of some 16 MB.
     """
+    require_facts(dataset)
     shape = (dataset.n_images, dataset.n_voxels)
     scan = Scan(lambda start, stop: dataset._responses(np.arange(start, stop)), shape)
     if scan.first_bad:
         raise DataError(not_finite(dataset.where(scan.first_bad[0]), scan.first_bad[1], scan.n_bad))
-
-
-def not_finite(where: str, voxel: int, n_bad: int) -> str:
-    """Write the message on values that are NaN or infinite."""
-    values = "1 NaN or infinite value" if n_bad == 1 else f"{n_bad} NaN or infinite values, the first"
-    return f"Responses must be finite. Got {values} at {where}, voxel {voxel}."

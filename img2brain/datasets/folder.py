@@ -4,51 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from img2brain.datasets._about import About, Guard, read_about, read_per_voxel, read_rois
-from img2brain.datasets._images import find_images
-from img2brain.datasets._responses import float_type, open_array, release
+from img2brain import digest
+from img2brain.datasets._contents import Contents, Part, image_folder, joined, read_contents, responses_file
+from img2brain.datasets._images import map_files
+from img2brain.datasets._looks import Numbers, PartName, Problems, Report, Section
+from img2brain.datasets._responses import float_type, release
 from img2brain.datasets._split import Rows
 from img2brain.datasets.base import Dataset
-from img2brain.errors import DataError, ShapeError
 
 Array = NDArray[Any]
 
-_NONE = np.empty((0, 0))
-
-
-@dataclass
-class Part:
-    """The training or the test part of a folder."""
-
-    images: tuple[Path, ...] = ()
-    responses: Array = field(default_factory=lambda: _NONE)
-    repeats: Array | None = None
-    counts: Array | None = None
-    features: Mapping[str, Array] = field(default_factory=dict)
-
-
-@dataclass
-class Contents:
-    """All that a folder holds, as far as it can be read."""
-
-    root: Path
-    about: About = field(default_factory=About)
-    training: Part = field(default_factory=Part)
-    test: Part = field(default_factory=Part)
-    rois: Mapping[str, Rows] = field(default_factory=dict)
-    ncsnr: Array | None = None
-    noise_ceiling: Array | None = None
+_FOLDERS = ("trainingfMRI", "trainingIMG", "trainingFeatures", "testfMRI", "testIMG", "testFeatures")
 
 
 class FolderDataset(Dataset):
-    """A dataset in the predecessor's layout.
+    """Images in trainingIMG/ and responses in trainingfMRI/training.npy; the same for test, which is optional.
 
     Notes
     -----
@@ -63,24 +40,41 @@ class FolderDataset(Dataset):
         ncsnr.npy, noise_ceiling.npy   optional, (voxels,)
         dataset.toml               optional: name, unit, subject
 
-    Responses are memory-mapped: opening reads no image and no response.
+    Responses are memory-mapped: opening reads no image and no response. Images and features serve where every row has
+    them.
     """
 
     def __init__(self, contents: Contents) -> None:
         training, test = contents.training, contents.test
-        self.source = contents.root.resolve().name
-        self.features = _joined(training.features, test.features if len(test.responses) else {})
-        self.name, self.unit, self.subject = contents.about.name, contents.about.unit, contents.about.subject
-        self.n_training, self.n_voxels = training.responses.shape
-        self.n_test = len(test.responses)
-        self.images = training.images + (test.images if self.n_test else ())
-        self.test_images = test.images
-        self.rois, self.ncsnr, self.noise_ceiling = contents.rois, contents.ncsnr, contents.noise_ceiling
+        n_training, n_test = len(training.responses), len(test.responses)
         self._contents = contents
+        self._found = training.images + (test.images if n_test else ())
+        self._matrices = joined(training.features, test.features if n_test else {})
+        whole = n_training + n_test
+        super().__init__(
+            name=contents.about.name,
+            unit=contents.about.unit,
+            subject=contents.about.subject,
+            source=contents.root.resolve().name,
+            images=self._found if len(self._found) == whole else (),
+            features={name: matrix for name, matrix in self._matrices.items() if len(matrix) == whole},
+            n_training=n_training,
+            n_test=n_test,
+            test_images=test.images,
+            n_voxels=training.responses.shape[1],
+            rois=contents.rois,
+            ncsnr=contents.ncsnr,
+            noise_ceiling=contents.noise_ceiling,
+        )
 
     @classmethod
-    def open(cls, path: Path) -> FolderDataset:
-        """Open a folder after the cheap checks; `check` makes all of them.
+    def recognises(cls, path: Path) -> bool:
+        """Say whether one of the folders of this layout is there."""
+        return any((path / name).is_dir() for name in _FOLDERS)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a folder after the cheap checks; `check_folder` makes all of them.
 
         Parameters
         ----------
@@ -100,7 +94,55 @@ class FolderDataset(Dataset):
         """
         return cls(read_contents(path, nullcontext))
 
-    def _responses(self, rows: Rows) -> Array:
+    @classmethod
+    def check_folder(cls, path: Path) -> Report:
+        """Check a folder, also one that cannot be opened, and report every problem at once.
+
+        Parameters
+        ----------
+        path : Path
+            The folder.
+
+        Returns
+        -------
+        Report
+            Errors: files that are absent or do not fit each other, images that do not decode, values that are not
+            finite. Warnings: constant voxels, images with the same pixels, files that are no images.
+
+        Notes
+        -----
+        Decodes every image and reads every response once: some 10 s for 9000 images of 425 x 425 on two cores.
+        """
+        problems = Problems()
+        contents = read_contents(path, problems.keep)
+        dataset: FolderDataset | None = None
+        if not problems:
+            with problems.keep():
+                dataset = cls(contents)
+        problems.look_at([_section(path, "training", contents.training), _section(path, "test", contents.test)])
+        for name in ("training", "test"):
+            problems.look_at_other_files(image_folder(path, name))
+        if dataset is not None:
+            dataset._look_for_what_serves_no_row(problems)
+        return Report(
+            images=len(contents.training.images),
+            test_images=len(contents.test.images),
+            voxels=contents.training.responses.shape[1],
+            unit=contents.about.unit,
+            subject=contents.about.subject,
+            digest=None if dataset is None else dataset._digest_or_none(problems),
+            problems=problems.sorted,
+        )
+
+    def _look_for_what_serves_no_row(self, problems: Problems) -> None:
+        """Look for images and features that only the training or only the test rows have."""
+        partial = ["images"] if self._found and not self.images else []
+        partial += [f"features {name!r}" for name in self._matrices if name not in self.features]
+        for what in partial:
+            problems.warn(f"The {what} of {str(self._contents.root)!r} must be there for all rows. They are left out.")
+
+    def read_responses(self, rows: Rows) -> Array:
+        """Read the responses of some rows, each from its file."""
         training, test = self._contents.training.responses, self._contents.test.responses
         out = np.empty((len(rows), self.n_voxels), float_type(training, test) if self.n_test else float_type(training))
         for place, row in zip(out, rows, strict=True):
@@ -108,22 +150,23 @@ class FolderDataset(Dataset):
         release(training, test)
         return out
 
-    def _repeats(self, rows: Rows) -> Array | None:
+    def read_repeats(self, rows: Rows) -> Array | None:
+        """Read the repeats of rows of one part, where it has any."""
         found = self._part_of(rows)
         if found is None or found[0].repeats is None:
             return None
         part, places = found
         assert part.repeats is not None, "looked at above"
-        repeats: Array = part.repeats[places].astype(float_type(part.repeats), copy=False)
+        repeats: Array = np.asarray(part.repeats)[places]
         release(part.repeats)
         return repeats
 
-    def _counts(self, rows: Rows) -> NDArray[np.int64] | None:
+    def read_counts(self, rows: Rows) -> NDArray[Any] | None:
+        """Read the counts of rows of one part, from their file or from the repeats."""
         found = self._part_of(rows)
         if found is not None and found[0].counts is not None:
-            return np.asarray(found[0].counts[found[1]], dtype=np.int64)
-        repeats = self._repeats(rows)
-        return None if repeats is None else (~np.isnan(repeats)).any(axis=2).sum(axis=1)
+            return found[0].counts[found[1]]
+        return super().read_counts(rows)
 
     def _part_of(self, rows: Rows) -> tuple[Part, Rows] | None:
         """Return the part that some rows are all in, and their places there."""
@@ -133,7 +176,13 @@ class FolderDataset(Dataset):
             return self._contents.test, rows - self.n_training
         return None
 
-    def _arrays(self) -> Mapping[str, Array]:
+    @cached_property
+    def image_digests(self) -> tuple[str, ...]:
+        """Digests of the bytes of `images`, or of those that are there where not every row has one."""
+        return tuple(map_files(digest.of_file, self.images or self._found, "digesting images"))
+
+    def content_digests(self) -> Mapping[str, str]:
+        """Digest the arrays of the folder, each by the name that old studies know it by."""
         contents = self._contents
         arrays = {
             "training": contents.training.responses,
@@ -145,9 +194,9 @@ class FolderDataset(Dataset):
             "ncsnr": self.ncsnr,
             "noise_ceiling": self.noise_ceiling,
             **{f"roi {name}": voxels.astype(np.int64) for name, voxels in self.rois.items()},
-            **{f"features {name}": matrix for name, matrix in self.features.items()},
+            **{f"features {name}": matrix for name, matrix in self._matrices.items()},
         }
-        return {name: array for name, array in arrays.items() if array is not None}
+        return {name: digest.of_array(array) for name, array in arrays.items() if array is not None}
 
     def where(self, row: int) -> str:
         """Say where the responses of a row are kept, for messages."""
@@ -158,125 +207,12 @@ class FolderDataset(Dataset):
 COMPONENT = FolderDataset
 
 
-def image_folder(root: Path, part: str) -> Path:
-    """Return where the images of a part are: ``trainingIMG`` or ``testIMG``."""
-    return root / f"{part}IMG"
+def _section(root: Path, name: PartName, part: Part) -> Section:
+    repeats = None if part.repeats is None else _numbers(responses_file(root, name, "_repeats"), part.repeats)
+    responses = _numbers(responses_file(root, name), part.responses) if part.responses.size else None
+    return Section(name, part.images, responses, repeats)
 
 
-def responses_file(root: Path, part: str, kind: str = "") -> Path:
-    """Return where the responses of a part are, or with `kind` ``"_repeats"`` its repeats."""
-    return root / f"{part}fMRI" / f"{part}{kind}.npy"
-
-
-def read_contents(root: Path, guard: Guard) -> Contents:
-    """Read a folder, each step under a `guard`, which lets the first error pass or keeps them all."""
-    contents = Contents(root)
-    with guard():
-        if not root.is_dir():
-            raise DataError(f"The dataset folder {str(root)!r} must exist. It does not.")
-    if not root.is_dir():
-        return contents
-    with guard():
-        contents.about = read_about(root)
-    contents.training = _read_part(root, "training", guard, required=True)
-    contents.test = _read_part(root, "test", guard, required=False)
-    if contents.training.responses.size:
-        _read_voxels(contents, guard)
-    return contents
-
-
-def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> Part:
-    part, folder, file = Part(), image_folder(root, name), responses_file(root, name)
-    given = root / f"{name}Features"
-    if folder.exists() or (required and not given.exists()):
-        with guard():
-            part.images = find_images(folder)
-    if required or file.exists():
-        with guard():
-            part.responses = open_array(file, ("images", "voxels"))
-    if not part.responses.size:
-        return part
-    if part.images or not (folder.exists() or given.exists()):
-        with guard():
-            _require_one_row_each(file, part.responses, folder, part.images)
-    for path in sorted(given.glob("*.npy")):
-        with guard():
-            part.features = {**part.features, path.stem: _open_features(path, file, part.responses)}
-    repeats = responses_file(root, name, "_repeats")
-    if repeats.exists():
-        with guard():
-            part.repeats = _open_repeats(repeats, file, part.responses)
-    counts = responses_file(root, name, "_counts")
-    if counts.exists():
-        with guard():
-            part.counts = _open_counts(counts, file, part.responses)
-    return part
-
-
-def _require_one_row_each(file: Path, responses: Array, folder: Path, images: tuple[Path, ...]) -> None:
-    if len(responses) != len(images):
-        raise ShapeError(
-            f"{str(file)!r} must have one row for each image of {str(folder)!r}. "
-            f"Got shape {responses.shape} and {len(images)} images."
-        )
-
-
-def _open_repeats(path: Path, file: Path, responses: Array) -> Array:
-    repeats = open_array(path, ("images", "repeats", "voxels"))
-    if (repeats.shape[0], repeats.shape[2]) != responses.shape:
-        raise ShapeError(
-            f"{str(path)!r} must have the images and voxels of {str(file)!r}. "
-            f"Got shapes {repeats.shape} and {responses.shape}."
-        )
-    return repeats
-
-
-def _open_features(path: Path, file: Path, responses: Array) -> Array:
-    features = open_array(path, ("images", "features"))
-    if len(features) != len(responses):
-        raise ShapeError(
-            f"{str(path)!r} must have the images of {str(file)!r}. Got shapes {features.shape} and {responses.shape}."
-        )
-    if not np.isfinite(features).all():
-        raise DataError(f"{str(path)!r} must be finite. It is not.")
-    return features
-
-
-def _joined(training: Mapping[str, Array], test: Mapping[str, Array]) -> dict[str, Array]:
-    """Stack the features of the training and the test images, where there are any."""
-    if not test:
-        return dict(training)
-    for name, matrix in training.items():
-        if name not in test or test[name].shape[1] != matrix.shape[1]:
-            found = test[name].shape if name in test else "none"
-            raise ShapeError(f"The features {name!r} must be as many for test images, {matrix.shape[1]}. Got {found}.")
-    return {name: np.concatenate([matrix, test[name]]) for name, matrix in training.items()}
-
-
-def _open_counts(path: Path, file: Path, responses: Array) -> Array:
-    counts = open_array(path, ("images",))
-    if len(counts) != len(responses):
-        raise ShapeError(
-            f"{str(path)!r} must have the images of {str(file)!r}. Got shapes {counts.shape} and {responses.shape}."
-        )
-    if counts.dtype.kind not in "iu" or (counts < 1).any():
-        raise DataError(f"{str(path)!r} must hold whole numbers of repeats, at least 1.")
-    return counts
-
-
-def _read_voxels(contents: Contents, guard: Guard) -> None:
-    root, shape = contents.root, contents.training.responses.shape
-    with guard():
-        _require_same_voxels(root, shape, contents.test.responses)
-    with guard():
-        contents.rois = read_rois(root / "rois.json", shape[1], guard)
-    with guard():
-        contents.ncsnr = read_per_voxel(root / "ncsnr.npy", shape[1], most=np.inf)
-    with guard():
-        contents.noise_ceiling = read_per_voxel(root / "noise_ceiling.npy", shape[1], most=1.0)
-
-
-def _require_same_voxels(root: Path, shape: tuple[int, ...], test: Array) -> None:
-    if test.size and test.shape[1] != shape[1]:
-        files = [str(responses_file(root, part)) for part in ("training", "test")]
-        raise ShapeError(f"{files[0]!r} and {files[1]!r} must have the same voxels. Got {shape} and {test.shape}.")
+def _numbers(path: Path, array: Array) -> Numbers:
+    label = repr(str(path))
+    return Numbers(label, array.shape, lambda start, stop: array[start:stop], lambda row: f"{label}, row {row}")

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from img2brain import digest
+from img2brain import datasets, digest
 from img2brain.backbones import check_request
 from img2brain.datasets._sample import write_sample
 from img2brain.datasets.base import Dataset, Split, require_finite, shuffled
-from img2brain.datasets.folder import FolderDataset
 from img2brain.errors import DataError, SpecError, did_you_mean
 from img2brain.evaluate import BankKey, Evaluator, bank_key
 from img2brain.features.bank import UNTRAINED_BY_ITS_ACTIVATIONS, FeatureBank
@@ -167,7 +166,8 @@ def make_ready(spec: StudySpec, home: Home) -> Setting:
 
 def open_dataset(spec: DatasetSpec, home: Home) -> Dataset:
     """Open the dataset that a study names, writing sample data where it asks for it."""
-    dataset: Dataset = FolderDataset.open(spec.path or _sample(spec, home))
+    layout = "folder" if spec.sample else spec.layout
+    dataset = datasets.open_dataset(spec.path or _sample(spec, home), layout)
     return dataset if spec.shuffle is None else shuffled(dataset, spec.shuffle)
 
 

@@ -27,6 +27,7 @@ def test_check_prints_what_the_folder_holds(folder: Path) -> None:
     result = CliRunner().invoke(data, ["check", str(folder)])
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
+        "layout: folder",
         "images: 18 training, 2 test",
         "voxels: 5",
         "unit: z",
@@ -41,8 +42,15 @@ def test_check_prints_one_line_a_problem_and_exits_with_2(tmp_path: Path) -> Non
     result = CliRunner().invoke(data, ["check", str(tmp_path)])
     assert result.exit_code == 2
     lines = result.stdout.splitlines()
-    assert lines[:5] == ["images: 0 training, 0 test", "voxels: 0", "unit: a.u.", "subject: -", "digest: -"]
-    assert [line.split(":")[0] for line in lines[5:]] == ["error", "error"]
+    assert lines[:6] == [
+        "layout: folder",
+        "images: 0 training, 0 test",
+        "voxels: 0",
+        "unit: a.u.",
+        "subject: -",
+        "digest: -",
+    ]
+    assert [line.split(":")[0] for line in lines[6:]] == ["error", "error"]
 
 
 def test_a_warning_also_exits_with_2(tmp_path: Path) -> None:

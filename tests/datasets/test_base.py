@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from img2brain.datasets import base as _base
+from img2brain.datasets import _development
 from img2brain.datasets.base import Dataset, Split, require_finite, shuffled, split_rows
 from img2brain.datasets.folder import FolderDataset
-from img2brain.errors import DataError
+from img2brain.errors import DataError, Img2BrainError
 from img2brain.spec import SplitSpec
 
 MakeFolder = Callable[..., Path]
@@ -28,7 +28,7 @@ def split(dataset: FolderDataset) -> Split:
 
 
 def _all(dataset: Dataset) -> Any:
-    return dataset._responses(np.arange(len(dataset.images)))
+    return dataset.read_responses(np.arange(len(dataset.images)))
 
 
 def test_development_gives_the_rows_asked_for(dataset: FolderDataset, split: Split) -> None:
@@ -44,16 +44,193 @@ def test_development_gives_the_rows_asked_for(dataset: FolderDataset, split: Spl
 def test_blocks_are_the_responses_and_guarded(
     dataset: FolderDataset, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_base, "_BLOCK_ROWS", 3)
+    monkeypatch.setattr(_development, "_BLOCK_ROWS", 3)
     development, rows = dataset.development(split), split.train[::-1]
     parts = list(development.blocks(rows))
     assert {len(part) for part, _ in parts[:-1]} == {3}
     np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), rows)
     np.testing.assert_array_equal(np.concatenate([Y for _, Y in parts]), development.responses(rows))
-    monkeypatch.setattr(_base, "_BLOCK_BYTES", 0)
+    monkeypatch.setattr(_development, "_BLOCK_BYTES", 0)
     assert len(list(development.blocks(rows))) == len(rows)
     with pytest.raises(DataError, match="kept from the search"):
         list(development.blocks(np.r_[rows, split.confirmation]))
+
+
+@pytest.fixture
+def repeated(make_folder: MakeFolder) -> FolderDataset:
+    """20 training images with 3 repeats, one of them missing for the first, 5 test images without; ceilings."""
+    root = make_folder(training=20, test=5)
+    repeats = np.repeat(np.load(root / "trainingfMRI" / "training.npy")[:, None], 3, axis=1)
+    repeats[0, 2] = np.nan
+    np.save(root / "trainingfMRI" / "training_repeats.npy", repeats)
+    np.save(root / "ncsnr.npy", np.arange(4.0))
+    np.save(root / "noise_ceiling.npy", np.arange(4.0) / 4)
+    return FolderDataset.open(root)
+
+
+def test_development_hands_out_repeats_counts_and_ceilings(repeated: FolderDataset) -> None:
+    development = repeated.development(repeated.split(SplitSpec()))
+    rows = np.array([7, 0, 7])
+    repeats = development.repeats(rows)
+    assert repeats is not None
+    assert repeats.shape == (3, 3, 4)
+    assert repeats.base is None
+    np.testing.assert_array_equal(repeats[0, 1], development.responses(rows)[0])
+    assert np.isnan(repeats[1, 2]).all()
+    counts = development.counts(rows)
+    assert counts is not None
+    assert counts.tolist() == [3, 2, 3]
+    for values, known in ((development.ncsnr, repeated.ncsnr), (development.noise_ceiling, repeated.noise_ceiling)):
+        assert values is not None
+        np.testing.assert_array_equal(values, known)
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            values.setflags(write=True)
+
+
+def test_development_guards_repeats_and_counts_as_it_does_responses(repeated: FolderDataset) -> None:
+    split = repeated.split(SplitSpec(confirmation=0.0))
+    development = repeated.development(split)
+    for read in (development.responses, development.repeats, development.counts):
+        for rows in ([20], [0, 24], [-1], [25]):
+            with pytest.raises(DataError, match="kept from the search"):
+                read(np.array(rows))
+    own = np.setdiff1d(np.arange(20), [3])  # a training row may be kept as well
+    kept = repeated.development(Split(own[:10], own[10:], np.array([3])))
+    for read in (kept.repeats, kept.counts):
+        with pytest.raises(DataError, match="Row 3 must be a development row"):
+            read(np.array([3]))
+
+
+def test_without_repeats_there_are_none(dataset: FolderDataset, split: Split) -> None:
+    development = dataset.development(split)
+    assert development.repeats(split.train) is None
+    assert development.counts(split.train) is None
+    assert development.ncsnr is None
+    assert development.noise_ceiling is None
+
+
+class Small(Dataset):
+    """Six training and three test rows of features, with two repeats each; `change` is what it does otherwise."""
+
+    def __init__(self, **change: Any) -> None:
+        self.values = np.arange(36.0).reshape(9, 4)
+        facts: dict[str, Any] = {
+            "name": "small",
+            "n_voxels": 4,
+            "features": {"a": np.arange(9.0)[:, None]},
+            "n_test": 3,
+        }
+        super().__init__(**(facts | change))
+
+    def read_responses(self, rows: Any) -> Any:
+        return self.values[rows]
+
+    def read_repeats(self, rows: Any) -> Any:
+        return np.repeat(self.values[rows][:, None], 2, axis=1)
+
+
+def test_a_small_class_is_a_whole_dataset() -> None:
+    dataset = Small()
+    assert (dataset.n_training, dataset.n_test, dataset.n_images, dataset.n_voxels) == (6, 3, 9, 4)
+    assert (dataset.unit, dataset.subject, dataset.source, dataset.rois) == ("a.u.", "", "small", {})
+    assert (dataset.images, dataset.test_images, dataset.ncsnr, dataset.noise_ceiling) == ((), (), None, None)
+    assert dataset.where(7) == "row 7 of 'small'"
+    counts = dataset._counts(np.array([8, 1]))
+    assert counts is not None
+    assert counts.tolist() == [2, 2]
+    assert not Small.recognises(Path())
+    report = dataset.check()
+    assert report.problems == ()
+    assert report.digest == Small().digest
+    with pytest.raises(TypeError, match="abstract"):
+        Dataset(name="none", n_voxels=1)  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize("row", [0, 8])
+def test_the_digest_of_a_small_class_names_every_row(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Small().digest
+    monkeypatch.setattr(_development, "_BLOCK_ROWS", 2)
+    assert Small().digest == before
+    changed = Small()
+    changed.values[row, 1] += 1
+    changed.__dict__.pop("digest", None)
+    assert changed.digest != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rois": {"V1": [1]}}, {"ncsnr": np.ones(4)}, {"noise_ceiling": np.ones(4)}, {"n_test": 2},
+        {"features": {"a": np.ones((9, 1))}}, {"features": {"b": np.arange(9.0)[:, None]}},
+    ],
+)  # fmt: skip
+def test_the_digest_of_a_small_class_names_its_facts(change: dict[str, Any]) -> None:
+    assert Small(**change).digest != Small().digest
+    assert Small(**change, unit="other", subject="other", name="other").digest == Small(**change).digest
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"name": "../x"}, r"A dataset: 'name' must start with a letter or digit.*Got '\.\./x'"),
+        ({"unit": "a\nb"}, "'unit' must be one line of printable text"),
+        ({"n_voxels": 0}, "'n_voxels' of 'small' must be >= 1. Got 0"),
+        ({"n_test": 9}, "'n_training' of 'small' must be >= 1. Got 0"),
+        ({"n_test": -1}, "'n_test' of 'small' must be >= 0. Got -1"),
+        ({"images": ["a.png"]}, "'n_training'"),
+        ({"images": ["a.png"], "n_training": 6}, "'images' of 'small' must be 9 or none. Got 1"),
+        ({"features": {"a": np.ones((9, 1)), "b": np.ones((8, 1))}}, r"'b' of 'small' must have shape \(9, features\)"),
+        ({"features": {"a": np.full((9, 1), np.nan)}}, "The features 'a' of 'small' must be finite numbers"),
+        ({"rois": {"": [0]}}, "The rois of 'small' must give each region a name. Got ''"),
+        ({"rois": {"V1": [4]}}, "'V1' of 'small' must hold voxels of 0..3. Got 4"),
+        ({"rois": {"V1": []}}, "Got none"),
+        ({"rois": {"V1": [True, False]}}, "must be a mask of 4 voxels. Got 2"),
+        ({"rois": {"V1": [0.5]}}, "must be a list of voxel indices"),
+        ({"rois": {"V1": [1, 1]}}, "must hold each voxel once"),
+        ({"ncsnr": np.ones(3)}, r"The ncsnr of 'small' must have shape \(4,\).*Got \(3,\)"),
+        ({"ncsnr": ["a"] * 4}, "must hold numbers"),
+        ({"noise_ceiling": np.full(4, 60)}, "The noise_ceiling of 'small' must be in 0..1 .*Got 60.0 for voxel 0"),
+    ],
+)
+def test_facts_that_do_not_fit_are_refused(change: dict[str, Any], match: str) -> None:
+    with pytest.raises(Img2BrainError, match=match) as caught:
+        Small(**change)
+    assert "\n" not in str(caught.value)
+
+
+def test_regions_come_sorted_from_indices_or_a_mask() -> None:
+    rois = Small(rois={"V1": [2, 0], "V4": [False, True, False, True]}).rois
+    assert {name: voxels.tolist() for name, voxels in rois.items()} == {"V1": [0, 2], "V4": [1, 3]}
+
+
+@pytest.mark.parametrize(
+    ("method", "returned", "match"),
+    [
+        ("read_responses", np.zeros((2, 5)), r"The responses of 'small' must have shape \(2, 4\)\. Got \(2, 5\)"),
+        ("read_responses", np.zeros((2, 4), complex), "must be floats .* Got complex128"),
+        ("read_responses", None, r"must have shape \(2, 4\)\. Got \(\)"),
+        ("read_repeats", np.zeros((2, 4)), r"The repeats of 'small' must have shape \(2, any, 4\)\. Got \(2, 4\)"),
+        ("read_counts", np.zeros(2), "The counts of 'small' must be 2 whole numbers >= 0"),
+        ("read_counts", np.array([1, -1]), "whole numbers >= 0"),
+        ("read_counts", np.ones(3, int), "whole numbers >= 0"),
+    ],
+)
+def test_what_is_read_must_fit(method: str, returned: Any, match: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Small, method, lambda dataset, rows: returned)
+    development = Small().development(Split(np.arange(4), np.array([4, 5]), np.array([8])))
+    with pytest.raises(DataError, match=match):
+        getattr(development, method.removeprefix("read_"))(np.array([0, 5]))
+
+
+def test_integers_become_floats_and_a_view_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = np.ones((9, 4), dtype="i2")
+    monkeypatch.setattr(Small, "read_responses", lambda dataset, rows: kept[: len(rows)])
+    Y = Small()._responses(np.arange(3))
+    assert Y.dtype == np.float32
+    kept = np.ones((9, 4))
+    Y = Small()._responses(np.arange(3))
+    Y[:] = 5
+    assert (kept == 1).all()
 
 
 def test_confirmation_gives_float64(dataset: FolderDataset, split: Split) -> None:

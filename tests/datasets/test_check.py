@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from img2brain.datasets._check import Report, check
+from img2brain.datasets._layouts import check
+from img2brain.datasets._looks import Report
 from img2brain.datasets.folder import FolderDataset
 
 MakeFolder = Callable[..., Path]
@@ -27,7 +28,7 @@ def _one(report: Report, *parts: str) -> None:
 def test_a_good_folder_has_no_problem(make_folder: MakeFolder) -> None:
     root = make_folder()
     report = check(root)
-    assert report == Report(6, 3, 4, "a.u.", "", FolderDataset.open(root).digest, ())
+    assert report == Report(6, 3, 4, "a.u.", "", FolderDataset.open(root).digest, (), "folder")
 
 
 @pytest.mark.parametrize("name", ["v4-210224", "v4-210325"])
@@ -136,8 +137,14 @@ def test_an_image_too_many_is_counted(make_folder: MakeFolder) -> None:
     assert (report.images, report.voxels, report.digest) == (5, 4, None)
 
 
-def test_an_empty_folder_is_described(tmp_path: Path) -> None:
-    lines = _lines(check(tmp_path))
+def test_an_empty_folder_is_of_no_layout_and_what_each_needs_is_said(tmp_path: Path) -> None:
+    report = check(tmp_path)
+    _one(report, "error: No dataset layout recognises", "There are 'folder': Images in trainingIMG/ and")
+    assert (report.layout, report.images, report.digest) == ("", 0, None)
+
+
+def test_what_lacks_is_described(tmp_path: Path) -> None:
+    lines = _lines(check(tmp_path, "folder"))
     assert len(lines) == 2
     assert "trainingIMG' must exist" in lines[0]
     assert "training.npy' must exist" in lines[1]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from img2brain.catalog import LAYOUTS
+from img2brain.datasets.base import shuffled
 from img2brain.datasets.folder import FolderDataset
 from img2brain.errors import DataError, Img2BrainError, ShapeError, SpecError
 
@@ -26,7 +28,7 @@ def test_training_comes_first_then_test(make_folder: MakeFolder) -> None:
     assert (dataset.n_training, dataset.n_test, dataset.n_voxels) == (6, 3, 4)
     assert dataset.test_images == dataset.images[6:]
     np.testing.assert_array_equal(_responses(dataset), np.arange(36).reshape(9, 4))
-    np.testing.assert_array_equal(dataset._responses(np.array([7, 0])), [[28, 29, 30, 31], [0, 1, 2, 3]])
+    np.testing.assert_array_equal(dataset.read_responses(np.array([7, 0])), [[28, 29, 30, 31], [0, 1, 2, 3]])
     assert dataset.where(7).endswith("test.npy', row 1")
 
 
@@ -117,6 +119,68 @@ def test_the_digest_does_not_name_the_folder(make_folder: MakeFolder) -> None:
     here, there = FolderDataset.open(make_folder()), FolderDataset.open(make_folder(name="elsewhere"))
     assert here.digest == there.digest
     assert here.name != there.name
+
+
+def _everything(root: Path) -> None:
+    """Put one of each optional file into a folder of 6 training and 3 test images of 4 voxels."""
+    (root / "rois.json").write_text(json.dumps({"V1": [2, 0], "V4": [False, True, False, True]}))
+    np.save(root / "ncsnr.npy", np.array([0, 1, 2, np.nan], "f2"))
+    np.save(root / "noise_ceiling.npy", np.array([0, 0.5, 1, 0.25], "f4"))
+    for part, n in (("training", 6), ("test", 3)):
+        np.save(root / f"{part}fMRI" / f"{part}_repeats.npy", np.ones((n, 2, 4), "f4"))
+        np.save(root / f"{part}fMRI" / f"{part}_counts.npy", np.full(n, 2, "u1"))
+        (root / f"{part}Features").mkdir()
+        np.save(root / f"{part}Features" / "a.npy", np.arange(n * 3).reshape(n, 3).astype("f8"))
+
+
+# Of a folder, and shuffled with seed 3, as studies of commit dd6aca5 know them: a changed digest loses such a study.
+KEPT: list[tuple[tuple[str, ...], str, str]] = [
+    ((), "715fc72bba7ef877a6ac0b2a1a6d18b4cc5f72d440cc7ba145b0900752637311",
+     "6c3233ab74923272abff23483cf5dc98ac90a2042560bc8b89871dfb44650e52"),
+    (("testFeatures",), "20ebd1481782ac108c5ad4f812812208d9da2df70a6388f77c51502b4a6a41b0",
+     "be615a9b44dcfd45bf56a0e232beeabb32b90ae7b8d2ff58f93523bc6cc3c5b4"),
+    (("testIMG",), "cce4ffdfab40771d603f690d93f8d1ed79731e2ae6b348cc55f2c6ed576e45dd",
+     "521069f1ab625ad2fdb5d8058f51c93e90d077dd3f6ca4a043dfd185f3f82b65"),
+    (("testIMG", "trainingIMG"), "bacc05161618b44c4008f808fa7f4434bc388d4b810faa21e2b20ebacbb21afc",
+     "f255fe12ace0534e18a5f03d1b7a21602c53da6ae002c25c726dabd753d8cbb9"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("without", "plain", "with_shuffled_responses"), KEPT)
+def test_a_digest_is_what_it_was(
+    make_folder: MakeFolder, without: tuple[str, ...], plain: str, with_shuffled_responses: str
+) -> None:
+    root = make_folder()
+    for shade, part in ((10, "training"), (20, "test")):
+        for i, path in enumerate(sorted((root / f"{part}IMG").iterdir())):
+            path.write_bytes(bytes([shade, i]))  # not what some version of Pillow writes
+    _everything(root)
+    for name in without:
+        shutil.rmtree(root / name)
+    dataset = FolderDataset.open(root)
+    assert dataset.digest == plain
+    assert shuffled(dataset, 3).digest == with_shuffled_responses
+
+
+def test_a_plain_folders_digest_is_what_it_was(make_folder: MakeFolder) -> None:
+    root = make_folder(test=0, dtype="i2")
+    for i, path in enumerate(sorted((root / "trainingIMG").iterdir())):
+        path.write_bytes(bytes([10, i]))
+    digest = FolderDataset.open(root).digest
+    assert digest == "7bfd6de67e1f3a6df0f6d98cc13e55c36549576888e19340896815ed3e2675a2"
+
+
+@pytest.mark.parametrize(("absent", "match"), [("testIMG", "The images of"), ("testFeatures", "The features 'a' of")])
+def test_what_only_some_rows_have_serves_no_row(make_folder: MakeFolder, absent: str, match: str) -> None:
+    root = make_folder()
+    _everything(root)
+    whole = FolderDataset.open(root)
+    assert (len(whole.images), [len(matrix) for matrix in whole.features.values()]) == (9, [9])
+    shutil.rmtree(root / absent)
+    dataset = FolderDataset.open(root)
+    assert (len(dataset.images), len(dataset.features)) == ((0, 1) if absent == "testIMG" else (9, 0))
+    messages = [problem.message for problem in FolderDataset.check_folder(root).problems]
+    assert any(match in message and "must be there for all rows" in message for message in messages)
 
 
 def _write(name: str, text: str) -> Callable[[Path], object]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from img2brain.datasets import _sample as module
-from img2brain.datasets._check import check
+from img2brain.datasets._layouts import check
 from img2brain.datasets._sample import N_REPEATS, write_sample
 from img2brain.datasets._scenes import draw_scene
 from img2brain.datasets._voxels import oriented_energy

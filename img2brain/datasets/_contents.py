@@ -1,0 +1,160 @@
+"""What is in a folder of the predecessor's layout, as far as it can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from img2brain.datasets._about import Guard, read_about, read_per_voxel, read_rois
+from img2brain.datasets._facts import About, require_features
+from img2brain.datasets._images import find_images
+from img2brain.datasets._responses import open_array
+from img2brain.datasets._split import Rows
+from img2brain.errors import DataError, ShapeError
+
+Array = NDArray[Any]
+
+_NONE = np.empty((0, 0))
+
+
+@dataclass
+class Part:
+    """The training or the test part of a folder."""
+
+    images: tuple[Path, ...] = ()
+    responses: Array = field(default_factory=lambda: _NONE)
+    repeats: Array | None = None
+    counts: Array | None = None
+    features: dict[str, Array] = field(default_factory=dict)
+
+
+@dataclass
+class Contents:
+    """All that a folder holds, as far as it can be read."""
+
+    root: Path
+    about: About = field(default_factory=About)
+    training: Part = field(default_factory=Part)
+    test: Part = field(default_factory=Part)
+    rois: Mapping[str, Rows] = field(default_factory=dict)
+    ncsnr: Array | None = None
+    noise_ceiling: Array | None = None
+
+
+def image_folder(root: Path, part: str) -> Path:
+    """Return where the images of a part are: ``trainingIMG`` or ``testIMG``."""
+    return root / f"{part}IMG"
+
+
+def responses_file(root: Path, part: str, kind: str = "") -> Path:
+    """Return where the responses of a part are, or with `kind` ``"_repeats"`` its repeats."""
+    return root / f"{part}fMRI" / f"{part}{kind}.npy"
+
+
+def read_contents(root: Path, guard: Guard) -> Contents:
+    """Read a folder, each step under a `guard`, which lets the first error pass or keeps them all."""
+    contents = Contents(root)
+    with guard():
+        if not root.is_dir():
+            raise DataError(f"The dataset folder {str(root)!r} must exist. It does not.")
+    if not root.is_dir():
+        return contents
+    with guard():
+        contents.about = read_about(root)
+    contents.training = _read_part(root, "training", guard, required=True)
+    contents.test = _read_part(root, "test", guard, required=False)
+    if contents.training.responses.size:
+        _read_voxels(contents, guard)
+    return contents
+
+
+def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> Part:
+    part, folder, file = Part(), image_folder(root, name), responses_file(root, name)
+    given = root / f"{name}Features"
+    if folder.exists() or (required and not given.exists()):
+        with guard():
+            part.images = find_images(folder)
+    if required or file.exists():
+        with guard():
+            part.responses = open_array(file, ("images", "voxels"))
+    if not part.responses.size:
+        return part
+    if part.images or not (folder.exists() or given.exists()):
+        with guard():
+            _require_one_row_each(file, part.responses, folder, part.images)
+    for path in sorted(given.glob("*.npy")):
+        with guard():
+            features = open_array(path, ("images", "features"))
+            part.features |= {path.stem: require_features(repr(str(path)), features, len(part.responses))}
+    repeats = responses_file(root, name, "_repeats")
+    if repeats.exists():
+        with guard():
+            part.repeats = _open_repeats(repeats, file, part.responses)
+    counts = responses_file(root, name, "_counts")
+    if counts.exists():
+        with guard():
+            part.counts = _open_counts(counts, file, part.responses)
+    return part
+
+
+def _require_one_row_each(file: Path, responses: Array, folder: Path, images: tuple[Path, ...]) -> None:
+    if len(responses) != len(images):
+        raise ShapeError(
+            f"{str(file)!r} must have one row for each image of {str(folder)!r}. "
+            f"Got shape {responses.shape} and {len(images)} images."
+        )
+
+
+def _open_repeats(path: Path, file: Path, responses: Array) -> Array:
+    repeats = open_array(path, ("images", "repeats", "voxels"))
+    if (repeats.shape[0], repeats.shape[2]) != responses.shape:
+        raise ShapeError(
+            f"{str(path)!r} must have the images and voxels of {str(file)!r}. "
+            f"Got shapes {repeats.shape} and {responses.shape}."
+        )
+    return repeats
+
+
+def joined(training: Mapping[str, Array], test: Mapping[str, Array]) -> dict[str, Array]:
+    """Stack the features of the training and the test images, where there are any."""
+    if not test:
+        return dict(training)
+    for name, matrix in training.items():
+        if name not in test or test[name].shape[1] != matrix.shape[1]:
+            found = test[name].shape if name in test else "none"
+            raise ShapeError(f"The features {name!r} must be as many for test images, {matrix.shape[1]}. Got {found}.")
+    return {name: np.concatenate([matrix, test[name]]) for name, matrix in training.items()}
+
+
+def _open_counts(path: Path, file: Path, responses: Array) -> Array:
+    counts = open_array(path, ("images",))
+    if len(counts) != len(responses):
+        raise ShapeError(
+            f"{str(path)!r} must have the images of {str(file)!r}. Got shapes {counts.shape} and {responses.shape}."
+        )
+    if counts.dtype.kind not in "iu" or (counts < 1).any():
+        raise DataError(f"{str(path)!r} must hold whole numbers of repeats, at least 1.")
+    return counts
+
+
+def _read_voxels(contents: Contents, guard: Guard) -> None:
+    root, shape = contents.root, contents.training.responses.shape
+    with guard():
+        _require_same_voxels(root, shape, contents.test.responses)
+    with guard():
+        contents.rois = read_rois(root / "rois.json", shape[1], guard)
+    with guard():
+        contents.ncsnr = read_per_voxel(root / "ncsnr.npy", shape[1], most=np.inf)
+    with guard():
+        contents.noise_ceiling = read_per_voxel(root / "noise_ceiling.npy", shape[1], most=1.0)
+
+
+def _require_same_voxels(root: Path, shape: tuple[int, ...], test: Array) -> None:
+    if test.size and test.shape[1] != shape[1]:
+        files = [str(responses_file(root, part)) for part in ("training", "test")]
+        raise ShapeError(f"{files[0]!r} and {files[1]!r} must have the same voxels. Got {shape} and {test.shape}.")

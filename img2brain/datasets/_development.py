@@ -1,0 +1,156 @@
+"""The development rows of a dataset, and the guard that keeps all others from whoever holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from img2brain.datasets._split import Rows
+from img2brain.errors import DataError
+
+Array = NDArray[Any]
+
+_BLOCK_ROWS = 1024
+_BLOCK_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, eq=False)
+class Development:
+    """The development rows of a dataset: the only responses that a search is handed.
+
+    Parameters
+    ----------
+    rows : ndarray of intp
+        The development rows, sorted and unchangeable.
+    n_voxels : int
+        Number of voxels.
+    rois : mapping of str to ndarray of intp
+        Voxel indices by region of interest.
+    ncsnr : ndarray of float64, shape (n_voxels,), or None
+        Standard deviation of the signal over that of the noise of one trial.
+    noise_ceiling : ndarray of float64, shape (n_voxels,), or None
+        Share of the variance of the responses that can be explained, 0..1.
+    """
+
+    rows: Rows
+    n_voxels: int
+    rois: Mapping[str, Rows]
+    ncsnr: Array | None
+    noise_ceiling: Array | None
+    _read: Callable[[Rows], Array] = field(repr=False)
+    _read_repeats: Callable[[Rows], Array | None] = field(repr=False)
+    _read_counts: Callable[[Rows], NDArray[np.int64] | None] = field(repr=False)
+
+    def responses(self, rows: Rows) -> Array:
+        """Read the responses of some development rows.
+
+        Parameters
+        ----------
+        rows : ndarray of intp, shape (n,)
+            Row numbers into `Dataset.images`, in any order.
+
+        Returns
+        -------
+        ndarray of float32 or float64, shape (n, n_voxels)
+            New numbers, in the dataset's unit.
+
+        Raises
+        ------
+        DataError
+            If a row is not a development row.
+        """
+        return self._read(rows)
+
+    def blocks(self, rows: Rows) -> Iterator[tuple[Rows, Array]]:
+        """Read the responses of some development rows block by block, so that they need not all be in memory.
+
+        Parameters
+        ----------
+        rows : ndarray of intp, shape (n,)
+            As for `responses`.
+
+        Yields
+        ------
+        rows : ndarray of intp, shape (n_block,)
+            The rows of a block, at most 1024 and some 256 MB of responses.
+        responses : ndarray of float32 or float64, shape (n_block, n_voxels)
+            What `responses` gives for them.
+
+        Raises
+        ------
+        DataError
+            If a row is not a development row.
+        """
+        return ((part, self._read(part)) for part in row_blocks(rows, self.n_voxels))
+
+    def repeats(self, rows: Rows) -> Array | None:
+        """Read single repeats of some development rows.
+
+        Parameters
+        ----------
+        rows : ndarray of intp, shape (n,)
+            As for `responses`.
+
+        Returns
+        -------
+        ndarray of float32 or float64, shape (n, n_repeats, n_voxels), or None
+            NaN where a repeat is missing; None where the dataset has no repeats of these rows.
+
+        Raises
+        ------
+        DataError
+            If a row is not a development row.
+        """
+        return self._read_repeats(rows)
+
+    def counts(self, rows: Rows) -> NDArray[np.int64] | None:
+        """Read how many repeats the responses of some development rows are means of.
+
+        Parameters
+        ----------
+        rows : ndarray of intp, shape (n,)
+            As for `responses`.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,), or None
+            None where the dataset does not tell.
+
+        Raises
+        ------
+        DataError
+            If a row is not a development row.
+        """
+        return self._read_counts(rows)
+
+
+class Guarded:
+    """A reader that keeps its own set of allowed rows, so that no change to its holder widens it."""
+
+    def __init__(self, read: Callable[[Rows], Any], allowed: frozenset[int]) -> None:
+        self.__read, self.__allowed = read, allowed
+
+    def __call__(self, rows: Rows) -> Any:
+        """Read some rows, each of them allowed."""
+        asked = np.array(rows)  # a copy: nobody can change the rows between the check and the reading
+        if asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu"):
+            raise DataError(f"Rows must be one dimension of integers. Got {asked.dtype} of shape {asked.shape}.")
+        for row in asked.tolist():
+            if row not in self.__allowed:
+                raise DataError(f"Row {row} must be a development row. It is kept from the search.")
+        return self.__read(asked.astype(np.intp))
+
+
+def frozen(values: Array) -> Array:
+    """Copy numbers into memory that not even `setflags` can make writable."""
+    return np.frombuffer(values.tobytes(), dtype=values.dtype)
+
+
+def row_blocks(rows: Rows, n_values: int) -> Iterator[Rows]:
+    """Cut rows of `n_values` numbers into blocks of at most 1024 rows and some 256 MB."""
+    step = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * n_values)))
+    return (rows[start : start + step] for start in range(0, len(rows), step))

@@ -1,0 +1,99 @@
+"""The rules for what is said of a dataset beside its responses: its texts, regions, ceilings and features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from img2brain.datasets._split import Rows
+from img2brain.errors import DataError, ShapeError
+from img2brain.spec import NAME_PATTERN, Spec
+
+Array = NDArray[Any]
+
+_TEXT_PATTERN = r"^[^\x00-\x1f\x7f]*$"
+_TEXT = "be one line of printable text"
+_NAME = "start with a letter or digit, and hold letters, digits, '.', '_' and '-' only"
+
+
+class About(Spec):
+    """Name, unit and subject. Names become file names and texts are printed, hence the patterns."""
+
+    name: str = Field(default="dataset", pattern=NAME_PATTERN, max_length=100, description=_NAME)
+    unit: str = Field(default="a.u.", pattern=_TEXT_PATTERN, max_length=200, description=_TEXT)
+    subject: str = Field(default="", pattern=_TEXT_PATTERN, max_length=200, description=_TEXT)
+
+
+def require_per_voxel(label: str, values: ArrayLike, n_voxels: int, most: float) -> NDArray[np.float64]:
+    """Return one number in 0..`most`, or NaN where it is not known, per voxel.
+
+    Raises
+    ------
+    DataError
+        If a number is out of range; if there is not one per voxel, a `ShapeError`.
+    """
+    found = np.asarray(values)
+    if found.shape != (n_voxels,):
+        raise ShapeError(f"{label} must have shape ({n_voxels},), one value per voxel. Got {found.shape}.")
+    if found.dtype.kind not in "fiu":
+        raise DataError(f"{label} must hold numbers. Got {found.dtype}.")
+    numbers = found.astype(np.float64)
+    bad = np.flatnonzero((numbers < 0) | (numbers > most) | np.isinf(numbers))
+    if len(bad):
+        allowed = ">= 0" if np.isinf(most) else f"in 0..{most:g} (explained variance)"
+        raise DataError(f"{label} must be {allowed}, or NaN. Got {numbers[bad[0]]} for voxel {bad[0]}.")
+    return numbers
+
+
+def require_region_name(label: str, name: str) -> None:
+    """Refuse a region without a name: the empty text stands for all voxels.
+
+    Raises
+    ------
+    DataError
+        If the name is empty or no text.
+    """
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{label} must give each region a name. Got {name!r}.")
+
+
+def require_region(label: str, region: ArrayLike, n_voxels: int) -> Rows:
+    """Return the voxels of a region, sorted, from their indices or a mask.
+
+    Raises
+    ------
+    DataError
+        If it holds none, one that is not there or one twice; if a mask has another length, a `ShapeError`.
+    """
+    voxels = np.asarray(region)
+    if voxels.dtype == bool:
+        if voxels.shape != (n_voxels,):
+            raise ShapeError(f"{label} must be a mask of {n_voxels} voxels. Got {voxels.size}.")
+        voxels = np.flatnonzero(voxels)
+    if voxels.ndim != 1 or (voxels.size and voxels.dtype.kind not in "iu"):
+        raise DataError(f"{label} must be a list of voxel indices, or a mask of true and false with a true in it.")
+    outside = voxels[(voxels < 0) | (voxels >= n_voxels)]
+    if outside.size or not voxels.size:
+        raise DataError(f"{label} must hold voxels of 0..{n_voxels - 1}. Got {outside[0] if outside.size else 'none'}.")
+    if len(np.unique(voxels)) < len(voxels):
+        raise DataError(f"{label} must hold each voxel once. A mask is written with true and false.")
+    return np.sort(voxels).astype(np.intp)
+
+
+def require_features(label: str, matrix: ArrayLike, n_images: int) -> Array:
+    """Return a matrix of features (n_images, n_features).
+
+    Raises
+    ------
+    DataError
+        If a value is not a finite number; if there is not one row per image, a `ShapeError`.
+    """
+    found = np.asarray(matrix)
+    if found.ndim != 2 or len(found) != n_images:
+        raise ShapeError(f"{label} must have shape ({n_images}, features), a row for each image. Got {found.shape}.")
+    if found.dtype.kind not in "fiu" or not np.isfinite(found).all():
+        raise DataError(f"{label} must be finite numbers. They are not.")
+    return found

@@ -1,0 +1,151 @@
+"""Finding the layout of a folder, and opening or checking it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from img2brain.catalog import LAYOUTS
+from img2brain.datasets._looks import Problem, Report
+from img2brain.datasets.base import Dataset, require_facts
+from img2brain.errors import DataError, Img2BrainError
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+def layouts() -> dict[str, str]:
+    """Say on one line what each layout needs: ours, and those of installed packages.
+
+    Examples
+    --------
+    >>> layouts()["folder"][:22]
+    'Images in trainingIMG/'
+    """
+    return {name: _first_line(kind) for name, kind in _known().items()}
+
+
+def open_dataset(path: Path, layout: str | None = None) -> Dataset:
+    """Open a dataset.
+
+    Parameters
+    ----------
+    path : Path
+        A folder, or a file where the layout is one of files.
+    layout : str, optional
+        The name of a layout, or ``PATH.py:NAME``. By default the one layout that recognises the folder.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        If no layout recognises the folder, or more than one does; if something in it is absent or does not fit.
+    SpecError
+        If there is no such layout.
+    """
+    name = find_layout(path, layout)
+    dataset = _run(name, path, lambda: LAYOUTS[name].open(path))
+    if not isinstance(dataset, Dataset):
+        raise DataError(f"The layout {name!r} must open {str(path)!r} as a Dataset. Got {type(dataset).__name__}.")
+    require_facts(dataset)
+    return dataset
+
+
+def check(path: Path, layout: str | None = None) -> Report:
+    """Check a dataset, and report every problem at once.
+
+    Parameters
+    ----------
+    path, layout
+        As for `open_dataset`.
+
+    Returns
+    -------
+    Report
+        Errors: what is absent or does not fit, images that do not decode, values that are not finite. Warnings:
+        constant voxels, images with the same pixels, repeats that are none of the responses.
+
+    Raises
+    ------
+    SpecError
+        If there is no such layout.
+
+    Notes
+    -----
+    Decodes every image and reads every response once.
+    """
+    name = "" if layout is None else LAYOUTS.load(layout)
+    try:
+        name = name or find_layout(path)
+        kind: type[Dataset] = LAYOUTS[name]
+        return replace(_run(name, path, lambda: kind.check_folder(path)), layout=name)
+    except (Img2BrainError, OSError) as error:
+        return Report(problems=(Problem("error", str(error)),), layout=name)
+
+
+def find_layout(path: Path, layout: str | None = None) -> str:
+    """Name the layout of a folder.
+
+    Raises
+    ------
+    DataError
+        If no layout recognises it, or more than one does.
+    SpecError
+        If there is no layout of the name that was given.
+    """
+    if layout is not None:
+        return LAYOUTS.load(layout)
+    if not path.exists():
+        raise DataError(f"The dataset folder {str(path)!r} must exist. It does not.")
+    known = _known()
+    found = [name for name, kind in known.items() if _recognises(name, kind, path)]
+    if len(found) > 1:
+        names = " and ".join(map(repr, found))
+        raise DataError(f"The dataset {str(path)!r} is recognised by the layouts {names}. Say which one it is.")
+    if not found:
+        needed = " ".join(f"{name!r}: {_first_line(kind)}" for name, kind in known.items())
+        raise DataError(f"No dataset layout recognises {str(path)!r}. There are {needed}")
+    return found[0]
+
+
+def _known() -> dict[str, type[Dataset]]:
+    """Load the layouts that may be asked: those of files are used where they are named, whatever was named before."""
+    found: dict[str, type[Dataset]] = {}
+    for name in (name for name in LAYOUTS.names if ".py:" not in name):
+        try:
+            found[name] = LAYOUTS[name]
+        except Img2BrainError as error:  # what somebody else's package lacks must not stop all other work
+            log.warning("the dataset layout %s is left out: %s", name, error)
+    return found
+
+
+def _recognises(name: str, kind: type[Dataset], path: Path) -> bool:
+    try:
+        return bool(kind.recognises(path))
+    except Exception as error:  # code of others raises anything
+        log.warning("the dataset layout %s fails to look at %s: %s", name, path, error)
+        return False
+
+
+def _run(name: str, path: Path, work: Callable[[], T]) -> T:
+    """Run the code of a layout, and say on one line where it fails."""
+    try:
+        return work()
+    except (Img2BrainError, OSError, MemoryError):
+        raise
+    except Exception as error:  # code of others raises anything
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise DataError(f"The layout {name!r} cannot open {str(path)!r}: {type(error).__name__}: {reason}.") from error
+
+
+def _first_line(kind: type[Dataset]) -> str:
+    """Return the first line of a class's own documentation."""
+    lines = (kind.__doc__ or "").strip().splitlines()
+    return lines[0] if lines else f"{kind.__name__} says nothing of itself."

@@ -1,0 +1,231 @@
+"""Looking at all that a dataset holds: every problem at once, the same looks whatever the layout."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from img2brain import digest
+from img2brain.datasets._images import find_other_files, map_files, open_pixels
+from img2brain.datasets._responses import Scan, steps
+from img2brain.errors import DataError, Img2BrainError
+
+Array = NDArray[Any]
+PartName = Literal["training", "test"]
+
+_SHOWN = 5
+_SOME_VOXELS = 200
+_SAME_RESPONSES = 0.9
+_LEAST_REPEATED = 3  # images, for a correlation
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One line on what is wrong: an *error* stops a study or spoils its scores, a *warning* is worth a look."""
+
+    severity: Literal["error", "warning"]
+    message: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found.
+
+    Attributes
+    ----------
+    images, test_images, voxels : int
+        Numbers of training images, test images and voxels, 0 where they cannot be read.
+    unit, subject : str
+        As the dataset says.
+    digest : str or None
+        Digest of the dataset, None where it cannot be opened.
+    problems : tuple of Problem
+        All of them, errors first.
+    layout : str
+        The layout that the dataset was opened by; empty where there is none.
+    """
+
+    images: int = 0
+    test_images: int = 0
+    voxels: int = 0
+    unit: str = ""
+    subject: str = ""
+    digest: str | None = None
+    problems: tuple[Problem, ...] = ()
+    layout: str = ""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Responses or repeats that can be read in blocks of rows; the last axis is voxels.
+
+    Parameters
+    ----------
+    label : str
+        What they are called in messages.
+    shape : tuple of int
+        Shape of the whole.
+    read : callable
+        ``read(start, stop)`` gives these rows.
+    where : callable
+        Says where a row is kept.
+    """
+
+    label: str
+    shape: tuple[int, ...]
+    read: Callable[[int, int], Array]
+    where: Callable[[int], str]
+
+    def voxels(self, chosen: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Read some voxels of all rows."""
+        blocks = [self.read(*step)[..., chosen].astype(np.float64) for step in steps(self.shape)]
+        return np.concatenate(blocks)
+
+
+@dataclass(frozen=True)
+class Section:
+    """The training or the test images, with what was recorded of them."""
+
+    name: PartName
+    images: tuple[Path, ...]
+    responses: Numbers | None
+    repeats: Numbers | None
+
+    @property
+    def labels(self) -> list[str]:
+        """Name each image, and its row where it has responses."""
+        rows = [f" ({self.name} row {i})" if self.responses else "" for i in range(len(self.images))]
+        return [f"{str(path)!r}{row}" for path, row in zip(self.images, rows, strict=True)]
+
+
+class Problems:
+    """Collects what each look finds."""
+
+    def __init__(self) -> None:
+        self._found: list[Problem] = []
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @property
+    def sorted(self) -> tuple[Problem, ...]:
+        """All problems, errors first."""
+        return tuple(sorted(self._found, key=lambda problem: problem.severity))
+
+    @contextmanager
+    def keep(self) -> Iterator[None]:
+        """Turn an error into a problem, and go on."""
+        try:
+            yield
+        except (Img2BrainError, OSError) as error:
+            self.error(str(error))
+
+    def error(self, message: str) -> None:
+        """Note what stops a study."""
+        self._found.append(Problem("error", message))
+
+    def warn(self, message: str) -> None:
+        """Note what is worth a look."""
+        self._found.append(Problem("warning", message))
+
+    def look_at(self, sections: Sequence[Section]) -> None:
+        """Read every response and repeat, and decode every image."""
+        for section in sections:
+            with self.keep():
+                self._look_at_responses(section.responses)
+            with self.keep():
+                self._look_at_repeats(section.responses, section.repeats)
+        self._look_at_images(sections)
+
+    def _look_at_responses(self, responses: Numbers | None) -> None:
+        """Look for values that are not finite, and for voxels that never change."""
+        if responses is None:
+            return
+        scan = Scan(responses.read, responses.shape)
+        self._not_finite(responses, scan)
+        if len(scan.constant) and responses.shape[0] > 1:
+            shown = _shown([str(voxel) for voxel in scan.constant])
+            self.warn(f"{responses.label} has {len(scan.constant)} constant voxels: {shown}.")
+
+    def _look_at_repeats(self, responses: Numbers | None, repeats: Numbers | None) -> None:
+        """Look for infinite values, and at what a noise ceiling rests on."""
+        if repeats is None:
+            return
+        self._not_finite(repeats, Scan(repeats.read, repeats.shape, np.isinf))  # NaN is a missing repeat
+        if responses is None or not repeats.shape[0] == responses.shape[0] > 2:
+            return
+        some = np.unique(np.linspace(0, responses.shape[1] - 1, _SOME_VOXELS).astype(np.intp))
+        values = repeats.voxels(some)
+        self._look_for_repeated_images(repeats.label, values)
+        self._compare_with_means(repeats.label, responses.voxels(some), values)
+
+    def _look_for_repeated_images(self, label: str, repeats: Array) -> None:
+        n_repeated = int(((~np.isnan(repeats)).sum(axis=1) >= 2).sum(axis=0).max())
+        if n_repeated < _LEAST_REPEATED:
+            self.warn(
+                f"{label} must hold two repeats or more of at least {_LEAST_REPEATED} images, or no noise ceiling can "
+                f"be estimated from it. Got {n_repeated} such images (most of any voxel looked at)."
+            )
+
+    def _compare_with_means(self, label: str, responses: Array, repeats: Array) -> None:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore", RuntimeWarning)  # no repeat of an image
+            means = np.nanmean(repeats, axis=1)
+            seen = np.isfinite(means).all(axis=1)
+            pairs = zip(responses[seen].T, means[seen].T, strict=True)
+            r = np.array([np.corrcoef(*pair)[0, 1] for pair in pairs])
+        median = float(np.nanmedian(r)) if np.isfinite(r).any() else 1.0
+        if median < _SAME_RESPONSES:
+            self.warn(
+                f"{label} must hold the repeats that the responses are the means of, or its noise ceiling is that of "
+                f"other responses. Got means that correlate with them at {median:.2f} (median over voxels)."
+            )
+
+    def _not_finite(self, numbers: Numbers, scan: Scan) -> None:
+        if scan.first_bad:
+            row, voxel = scan.first_bad
+            self.error(not_finite(numbers.where(row), voxel, scan.n_bad))
+
+    def look_at_other_files(self, folder: Path) -> None:
+        """Look for files that are no images."""
+        others = find_other_files(folder)
+        if others:
+            shown = _shown([path.name for path in others])
+            self.warn(f"{str(folder)!r} has {len(others)} files that are no images: {shown}.")
+
+    def _look_at_images(self, sections: Sequence[Section]) -> None:
+        """Decode every image, and look for pixels that come twice."""
+        paths = [path for section in sections for path in section.images]
+        labels = [label for section in sections for label in section.labels]
+        parts = [section.name for section in sections for _ in section.images]
+        seen: dict[str, int] = {}
+        for i, found in enumerate(map_files(_pixels, paths, "decoding images")):
+            if isinstance(found, DataError):
+                self.error(str(found))
+            elif (first := seen.setdefault(found, i)) != i:
+                note = " A training image is also a test image." if parts[first] != parts[i] else ""
+                self.warn(f"{labels[first]} and {labels[i]} hold the same picture.{note}")
+
+
+def not_finite(where: str, voxel: int, n_bad: int) -> str:
+    """Write the message on values that are NaN or infinite."""
+    values = "1 NaN or infinite value" if n_bad == 1 else f"{n_bad} NaN or infinite values, the first"
+    return f"Responses must be finite. Got {values} at {where}, voxel {voxel}."
+
+
+def _pixels(path: Path) -> str | DataError:
+    try:
+        return digest.of_array(open_pixels(path))
+    except DataError as error:
+        return error
+
+
+def _shown(items: Sequence[str]) -> str:
+    return ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
