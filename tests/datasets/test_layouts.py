@@ -20,8 +20,8 @@ from img2brain.datasets._layouts import check, find_layout, layouts
 from img2brain.datasets.base import Dataset
 from img2brain.datasets.folder import FolderDataset
 from img2brain.errors import DataError, SpecError, UnknownComponentError
+from img2brain.home import Home
 from img2brain.spec import DatasetSpec, parse
-from img2brain.store import Home
 
 MakeFolder = Callable[..., Path]
 
