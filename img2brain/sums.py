@@ -91,15 +91,15 @@ class Sums:
                 f"coef must have the shape of moments.xy. Got coef {tuple(B.shape)} and "
                 f"moments.xy {tuple(moments.xy.shape)}."
             )
-        pp, yp = np.empty(moments.n_voxels), np.empty(moments.n_voxels)
+        pp, yp, mean_p = np.empty((3, moments.n_voxels))
 
         def add(part: slice) -> None:
-            pp[part], yp[part] = map(to_numpy, _products(B[:, part], moments.voxels(part)))
+            products = _products(B[:, part], moments.voxels(part))
+            pp[part], yp[part], mean_p[part] = map(to_numpy, products)
 
         in_blocks(add, moments.n_voxels, _BLOCK, moments.xy)
-        mean_y, yy = to_numpy(moments.mean_y), to_numpy(moments.yy)
-        mean_p = np.asarray(intercept, np.float64) + to_numpy(moments.mean_x @ B)
-        return cls(moments.n, mean_y, mean_p, yy, pp, yp)._settled()
+        mean_p += np.asarray(intercept, np.float64)
+        return cls(moments.n, to_numpy(moments.mean_y), mean_p, to_numpy(moments.yy), pp, yp)._settled()
 
     def merge(self, other: Sums) -> Sums:
         """Return the sums of the images of both (Chan, Golub and LeVeque, 1983)."""
@@ -150,14 +150,14 @@ def is_constant(columns: NDArray[Any]) -> NDArray[np.bool_]:
     return ~varies
 
 
-def _products(B: Array, moments: Moments) -> tuple[Array, Array]:
-    """Return the sums of squares of predictions and of products with responses; of a constant prediction exactly 0."""
+def _products(B: Array, moments: Moments) -> tuple[Array, Array, Array]:
+    """Return the sums of squares of predictions, exactly 0 of a constant one, of products with responses, and means."""
     xp = namespace(B)
     fit = xp.einsum("ij,ij->j", B, moments.xx @ B)
     # What rounding alone can leave of b'Gb, by Cauchy-Schwarz.
     bound = xp.sqrt(moments.xx.diagonal()) @ xp.abs(B)
     constant = 4 * len(B) * _EPS * bound**2
-    return xp.where(fit > constant, fit, 0.0), xp.einsum("ij,ij->j", B, moments.xy)
+    return xp.where(fit > constant, fit, 0.0), xp.einsum("ij,ij->j", B, moments.xy), moments.mean_x @ B
 
 
 @runtime_checkable

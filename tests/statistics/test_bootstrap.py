@@ -10,10 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from img2brain.catalog import METRICS
 from img2brain.errors import DataError, ShapeError
+from img2brain.metrics.base import Metric, NeedsCeiling
 from img2brain.metrics.pearson import Pearson, pearson
+from img2brain.metrics.r2 import R2
+from img2brain.metrics.spearman import Spearman
 from img2brain.result import WHOLE
-from img2brain.statistics.bootstrap import Bootstrap, Interval, resamples
+from img2brain.statistics import bootstrap
+from img2brain.statistics.bootstrap import Bootstrap, Interval, Summaries, resamples
 
 F64 = NDArray[np.float64]
 N_DATASETS = 500
@@ -51,6 +56,67 @@ def test_resampled_medians_are_those_of_repeated_rows() -> None:
     np.testing.assert_allclose(found.estimate[0], np.median(pearson(Y, P)), atol=1e-7)
 
 
+@pytest.mark.parametrize("name", [name for name in METRICS.names if name != "pearson"])
+def test_resamples_of_any_metric_are_its_scores_of_repeated_rows(name: str) -> None:
+    Y, P, _ = simulated(np.random.default_rng(0), 30, 600)
+    metric: Metric = METRICS[name]
+    if isinstance(metric, NeedsCeiling):
+        metric = metric.with_ceiling(np.linspace(0, 1, 600))
+    some = np.array([1, 5, 6, 590])
+    found = Bootstrap(Y + 3, metric, 25).summaries(P + 2, {"some": some})
+    summarise: Any = np.nanmedian if metric.summary == "median" else np.nanmean
+    for counts, summaries in zip(resamples(30, 25).astype(int), found.resampled, strict=True):
+        rows = np.repeat(np.arange(30), counts)
+        scores = metric.from_rows(Y[rows] + 3, P[rows] + 2)
+        np.testing.assert_allclose(summaries, [summarise(scores), summarise(scores[some])], rtol=1e-5)
+    scores = metric.from_rows(Y + 3, P + 2)
+    np.testing.assert_allclose(found.estimate, [summarise(scores), summarise(scores[some])], rtol=1e-12)
+    assert found.how == metric.summary
+
+
+def test_a_metric_that_needs_rows_meets_fewer_resamples_of_many_rows() -> None:
+    shape = 300, 30_000
+    Y = np.broadcast_to(np.arange(300.0)[:, None], shape)
+    assert [len(Bootstrap(item, Spearman())._counts) for item in (Y, Y[:, :1000])] == [100, 1789]
+    assert len(Bootstrap(Y, R2())._counts) == 2000
+    assert len(Bootstrap(Y, Spearman(), 50)._counts) == 50
+    np.testing.assert_array_equal(Bootstrap(Y, Spearman())._counts, resamples(300)[:100])
+
+
+def test_undefined_scores_of_a_metric_that_is_defined_for_constant_predictions() -> None:
+    Y, P, _ = simulated(np.random.default_rng(0), 40, 5)
+    Y[:, 0], P[:, 1] = 3.0, 100.0
+    found = Bootstrap(Y, R2(), 10).summaries(P, {"silent": np.array([0]), "constant": np.array([1])})
+    assert np.isnan(found.estimate).tolist() == [False, True, False]
+    assert np.isnan(found.resampled).any(axis=0).tolist() == [False, True, False]
+    assert found.estimate[2] == pytest.approx(R2().from_rows(Y, P)[1])
+    assert (found.resampled[:, 2] < -100).all()
+
+
+def test_many_voxels_and_resamples_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    Y, P, _ = simulated(np.random.default_rng(0), 12, 40)
+    metrics: list[Metric] = [Pearson(), R2(), Spearman()]
+    whole = [Bootstrap(Y, metric, 30).summaries(P, {}).resampled for metric in metrics]
+    monkeypatch.setattr(bootstrap, "_CHUNK_BYTES", 8 * 40 * 7)
+    monkeypatch.setattr(bootstrap, "_BLOCK", 9)
+    parts = [Bootstrap(Y, metric, 30).summaries(P, {}).resampled for metric in metrics]
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("regions", [{}, {"all": np.array([0, 2]), "V1": np.array([1])}])
+def test_arrays_hold_summaries(regions: dict[str, NDArray[np.intp]]) -> None:
+    Y, P, _ = simulated(np.random.default_rng(0), 30, 4)
+    found = Bootstrap(Y, Pearson(), 10).summaries(P, regions)
+    arrays = found.to_arrays()
+    again = Summaries.from_arrays(arrays["regions"], arrays["estimate"], arrays["resampled"])
+    assert again.regions == (WHOLE, *regions)
+    np.testing.assert_array_equal(again.estimate, found.estimate)
+    np.testing.assert_allclose(again.resampled, found.resampled, rtol=1e-6)
+    assert again.resampled.dtype == np.float64
+    with pytest.raises(ShapeError, match="as many estimates and columns"):
+        Summaries.from_arrays(arrays["regions"], arrays["estimate"], arrays["resampled"][:, :0])
+
+
 def test_silent_voxels_are_left_out_and_given_up_ones_rank_lowest() -> None:
     Y, P, _ = simulated(np.random.default_rng(0), 40, 5)
     Y[:, 0], P[:, 1] = 3.0, -1.0
@@ -72,10 +138,10 @@ def test_units_do_not_matter(scale: float) -> None:
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(DataError, match=r"at least 2 images\. Got 1"):
         Bootstrap(np.ones((1, 3)), Pearson())
-    bootstrap = Bootstrap(np.random.default_rng(0).standard_normal((9, 3)), Pearson(), 5)
+    images = Bootstrap(np.random.default_rng(0).standard_normal((9, 3)), Pearson(), 5)
     with pytest.raises(ShapeError, match=r"\(9, 3\)\. Got \(9, 2\)"):
-        bootstrap.summaries(np.ones((9, 2)), {})
-    one = bootstrap.summaries(np.random.default_rng(1).standard_normal((9, 3)), {})
+        images.summaries(np.ones((9, 2)), {})
+    one = images.summaries(np.random.default_rng(1).standard_normal((9, 3)), {})
     with pytest.raises(ShapeError, match="same regions, resamples and summary"):
         _ = one - Bootstrap(np.random.default_rng(0).standard_normal((9, 3)), Pearson(), 6).summaries(np.eye(9, 3), {})
 
@@ -117,8 +183,16 @@ def test_paired_differences_cover_the_truth_as_often_as_they_say() -> None:
     def one(random: np.random.Generator) -> tuple[Interval, float]:
         Y, P, truth = simulated(random)
         worse = P + 0.5 * random.standard_normal(P.shape)
-        bootstrap = Bootstrap(Y, Pearson(), 400)
-        first, second = (bootstrap.summaries(item, {}) for item in (P, worse))
+        images = Bootstrap(Y, Pearson(), 400)
+        first, second = (images.summaries(item, {}) for item in (P, worse))
         return (first - second).interval(), float(np.median(truth) - np.median(truth) / np.sqrt(1.25))
+
+    assert 0.93 <= covered(one) <= 0.97
+
+
+def test_intervals_of_the_coefficient_of_determination_cover_the_truth() -> None:
+    def one(random: np.random.Generator) -> tuple[Interval, float]:
+        Y, P, truth = simulated(random, n_images=300, n_voxels=20)
+        return Bootstrap(Y, R2(), 100).summaries(truth * P, {}).interval(), float(np.median(truth**2))
 
     assert 0.93 <= covered(one) <= 0.97
