@@ -60,6 +60,7 @@ class PLS(MomentsRegressor[Moments]):
     over them. So it runs on moments, with voxels rotated into as many targets as there are features: n_features^2 x
     n_voxels multiplications once, n_features^3 a direction and n_features^2 a step, whatever the number of images
     (Wold, 1975; Dayal and MacGregor, 1997). Its directions depend on `tol`, and are those of scikit-learn at the same.
+    The precision is that of a Gram matrix, as in `Linear`.
 
     Examples
     --------

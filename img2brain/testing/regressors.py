@@ -1,7 +1,8 @@
 """What every regressor owes, whoever wrote it.
 
 A check takes what makes a fresh regressor: its class, or a function that calls it with parameters. Give parameters with
-which these rows tell something, such as an alpha that leaves coefficients.
+which these rows tell something, such as an alpha that leaves coefficients, and a solver a tolerance that leaves less
+than 1e-6 of its predictions open.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ def check_parameters_are_limited(make: Make) -> None:
     regressor = clone(make())
     unlimited = sorted(set(regressor.get_params()) ^ set(regressor.limits))
     owed(not unlimited, f"Parameters and 'limits' must have the same names. Not in both: {', '.join(unlimited)}.")
+    others = sorted(set(regressor.options) - set(regressor.limits))
+    owed(not others, f"'options' must name parameters. It names {', '.join(others)}.")
     regressor.check_parameters()
 
 

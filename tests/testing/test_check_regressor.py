@@ -204,6 +204,10 @@ class SetsNoLimit(NearMean):
     search: ClassVar[Space] = {}
 
 
+class OffersAnother(NearMean):
+    options = ("alphas",)
+
+
 class TakesAnything(NearMean):
     limits: ClassVar[Limits] = {"share": Limit(lambda value: True, "be anything")}
 
@@ -274,6 +278,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (SearchesAnother, "search_is_valid", "'alpha' of 'search' must be a parameter."),
     (SearchesWithoutUnit, "search_is_valid", "needs the method 'alpha_scale'"),
     (SetsNoLimit, "parameters_are_limited", "Not in both: share."),
+    (OffersAnother, "parameters_are_limited", "It names alphas."),
     (TakesAnything, "bad_parameters_are_refused", "share = nan must raise SpecError. Nothing was raised."),
     (ChecksLate, "bad_parameters_are_refused", "must raise SpecError. Got ValueError: share."),
     (Neighbour, "rows_that_are_kept_are_declared", "'keeps_rows' must be True"),
