@@ -423,7 +423,8 @@ class _Shuffled(Dataset):
 
     @cached_property
     def image_digests(self) -> tuple[str, ...]:
-        return self._dataset.image_digests
+        same = self.images == self._dataset.images
+        return self._dataset.image_digests if same else super().image_digests
 
 
 _FACTS = (

@@ -10,10 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from img2brain.testing.datasets import Specimen as Specimen
+    from img2brain.testing.datasets import check_dataset as check_dataset
+    from img2brain.testing.datasets import dataset_checks as dataset_checks
     from img2brain.testing.regressors import check_regressor as check_regressor
     from img2brain.testing.regressors import regressor_checks as regressor_checks
 
 _PLACES = {
+    "Specimen": "datasets",
+    "check_dataset": "datasets",
+    "dataset_checks": "datasets",
     "check_regressor": "regressors",
     "regressor_checks": "regressors",
 }
