@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
-from img2brain.catalog import REGRESSORS
+from img2brain.catalog import Catalog
 from img2brain.moments import Moments
 from img2brain.regressors.base import (
     COUNT,
@@ -89,7 +89,8 @@ def test_a_sound_regressor_passes(make: Any) -> None:
 
 def test_one_from_a_file_elsewhere_passes(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(ELSEWHERE, encoding="utf-8")
-    found = REGRESSORS[REGRESSORS.load("mine.py:LeastSquares", tmp_path)]
+    catalog = Catalog("regressor", "regressors", "img2brain.regressors.base:Regressor")
+    found = catalog[catalog.load("mine.py:LeastSquares", tmp_path)]
     check_regressor(found)
     for _, check in regressor_checks():
         check(found)
