@@ -1,7 +1,8 @@
 """Conformance suites: what a component owes, to be run on one's own as it is on ours.
 
 ``check_regressor(MyRegressor)`` raises an `AssertionError` with one line for each thing that is owed;
-``regressor_checks()`` gives the same checks one by one, with their names, for a test of one's own.
+``regressor_checks()`` gives the same checks one by one, with their names, for a test of one's own. So it is with
+metrics and datasets.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from img2brain.testing.datasets import Specimen as Specimen
     from img2brain.testing.datasets import check_dataset as check_dataset
     from img2brain.testing.datasets import dataset_checks as dataset_checks
+    from img2brain.testing.metrics import check_metric as check_metric
+    from img2brain.testing.metrics import metric_checks as metric_checks
     from img2brain.testing.regressors import check_regressor as check_regressor
     from img2brain.testing.regressors import regressor_checks as regressor_checks
 
@@ -20,6 +23,8 @@ _PLACES = {
     "Specimen": "datasets",
     "check_dataset": "datasets",
     "dataset_checks": "datasets",
+    "check_metric": "metrics",
+    "metric_checks": "metrics",
     "check_regressor": "regressors",
     "regressor_checks": "regressors",
 }
