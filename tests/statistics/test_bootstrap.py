@@ -77,7 +77,7 @@ def test_resamples_of_any_metric_are_its_scores_of_repeated_rows(name: str) -> N
 def test_a_metric_that_needs_rows_meets_fewer_resamples_of_many_rows() -> None:
     shape = 300, 30_000
     Y = np.broadcast_to(np.arange(300.0)[:, None], shape)
-    assert [len(Bootstrap(item, Spearman())._counts) for item in (Y, Y[:, :1000])] == [100, 1789]
+    assert [len(Bootstrap(item, Spearman())._counts) for item in (Y, Y[:, :1000])] == [100, 894]
     assert len(Bootstrap(Y, R2())._counts) == 2000
     assert len(Bootstrap(Y, Spearman(), 50)._counts) == 50
     np.testing.assert_array_equal(Bootstrap(Y, Spearman())._counts, resamples(300)[:100])

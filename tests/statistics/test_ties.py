@@ -7,7 +7,7 @@ import numpy as np
 from img2brain.metrics.pearson import Pearson
 from img2brain.result import WHOLE
 from img2brain.statistics.bootstrap import Bootstrap
-from img2brain.statistics.ties import place, place_by_voxels
+from img2brain.statistics.ties import place, place_by_voxels, wins
 from tests.statistics.test_bootstrap import simulated
 
 N_DATASETS = 300
@@ -53,3 +53,7 @@ def test_voxels_tell_apart_what_three_quarters_of_them_agree_on() -> None:
     best = random.uniform(0, 0.5, 1000)
     near, far = best - 0.001 * random.standard_normal(1000) - 0.0002, best - 0.1
     assert [item.rank for item in place_by_voxels([best, near, far])] == [1, 1, 3]
+
+
+def test_an_undefined_score_loses_to_any_other() -> None:
+    assert wins(np.array([-50.0, np.nan, 0.3]), np.array([np.nan, np.nan, np.nan])) == 2.5 / 3
