@@ -34,15 +34,18 @@ class Identity:
     id : str
         Names the home, wherever it is moved.
     path : str
-        Where it was last opened.
+        Where it is.
     also : tuple of str
         The ids of the homes that it is a copy of.
+    was : tuple of str
+        Where it was before it was moved or copied, as long as its database may name paths there.
     """
 
     format: int
     id: str
     path: str
     also: tuple[str, ...] = ()
+    was: tuple[str, ...] = ()
 
 
 class Home:
@@ -99,7 +102,7 @@ class Home:
         if any((found.folder / name).exists() for name in _SIGNS):
             found._make()
         elif not tracking_uri:
-            raise StoreError(f"There is no home at {found.folder}: no study was run there. Name another with --home.")
+            raise StoreError(_absent(found.folder))
         return found
 
     def _name_parts(self, folder: Path, tracking_uri: str | None) -> None:
@@ -138,20 +141,25 @@ class Home:
         return self._identity.format
 
     @property
+    def former_folders(self) -> tuple[Path, ...]:
+        """Where it was before it was moved or copied, as long as its database may name paths there."""
+        return tuple(map(Path, self._identity.was))
+
+    @property
     def own_ids(self) -> tuple[str, ...]:
         """The ids whose runs are the home's own: in its own database those of the homes that it is a copy of, too."""
         identity = self._identity
         return (identity.id,) if self.tracking_uri else (identity.id, *identity.also)
 
     def become(self, **changes: Any) -> None:
-        """Change what the home says of itself: `format`, `id`, `path` or `also`."""
+        """Change what the home says of itself: `format`, `id`, `also` or `was`."""
         with self.lock("home"):
             _write(self.folder / _IDENTITY, replace(self._identity, **changes))
 
     def take_new_id(self) -> None:
         """Get an id of its own, as a copy does; the runs of the old one stay its own in its own database."""
-        identity = self._identity
-        self.become(id=uuid.uuid4().hex, also=(identity.id, *identity.also))
+        changed = _with_new_id(self._identity)
+        self.become(id=changed.id, also=changed.also)
 
     def lock(self, name: str) -> FileLock:
         """Return the lock of this name, free again when its process ends, however it ends."""
@@ -166,34 +174,46 @@ class Home:
         except Timeout:
             raise StoreError(f"{what} is at work in another process with the home folder {self.folder}.") from None
 
-    def at_work(self) -> bool:
-        """Tell whether any process holds a lock of the home, but for those that are held here."""
-        return any(_is_held(path) for path in self._locks.glob("*.lock"))
-
     @property
     def _identity(self) -> Identity:
-        return _read(self.folder / _IDENTITY)
+        try:
+            return _read(self.folder / _IDENTITY)
+        except FileNotFoundError:
+            raise StoreError(_absent(self.folder)) from None
 
     def _know_itself(self) -> None:
-        """Write what the home says of itself where it says nothing yet, or was moved or copied."""
+        """Write what the home says of itself where it says nothing yet, or where it was moved or copied."""
         path = self.folder / _IDENTITY
-        if path.exists() and self._identity.path == str(self.folder):
+        if path.exists() and _is_same(Path(self._identity.path), self.folder):
             return
         with self.lock("home"):
             if not path.exists():
                 _write(path, Identity(1 if self._is_of_old() else FORMAT, uuid.uuid4().hex, str(self.folder)))
-            elif self._identity.path != str(self.folder):
+            elif not _is_same(Path(self._identity.path), self.folder):
                 _write(path, self._identity_here())
 
     def _is_of_old(self) -> bool:
         return self.database.exists() or self.search_log.exists()
 
     def _identity_here(self) -> Identity:
-        """Return the identity of a home that is in another place than it says: moved, or a copy."""
-        here = replace(self._identity, path=str(self.folder))
-        if _id_at(Path(self._identity.path)) != here.id:
-            return here
-        return replace(here, id=uuid.uuid4().hex, also=(here.id, *here.also))
+        """Return the identity of a home that is not where it says: moved, or a copy where that one is still there."""
+        said = self._identity
+        was = [path for path in dict.fromkeys((said.path, *said.was)) if path != str(self.folder)]
+        here = replace(said, path=str(self.folder), was=tuple(was))
+        return _with_new_id(here) if _id_at(Path(said.path)) == said.id else here
+
+
+def _absent(folder: Path) -> str:
+    return f"There is no home at {folder}: no study was run there. Name another with --home."
+
+
+def _with_new_id(identity: Identity) -> Identity:
+    return replace(identity, id=uuid.uuid4().hex, also=(identity.id, *identity.also))
+
+
+def _is_same(first: Path, second: Path) -> bool:
+    """Tell whether two paths are one folder, also under two names, such as that of a mounted disk."""
+    return first == second or (first.exists() and first.samefile(second))
 
 
 def _id_at(folder: Path) -> str:
@@ -205,7 +225,9 @@ def _id_at(folder: Path) -> str:
 def _read(path: Path) -> Identity:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return Identity(int(found["format"]), found["id"], found["path"], tuple(found.get("also", ())))
+        return Identity(
+            int(found["format"]), found["id"], found["path"], tuple(found.get("also", ())), tuple(found.get("was", ()))
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"The file {path} must say 'format', 'id' and 'path' of the home. Got: {error}.") from None
 
@@ -218,11 +240,3 @@ def _write(path: Path, identity: Identity) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.replace(path)
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        with FileLock(path).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True

@@ -167,7 +167,7 @@ def make_spec(recordings: Path) -> MakeSpec:
 
 
 @pytest.fixture(scope="session")
-def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tracking store without a run: copying it takes milliseconds where making it takes seconds."""
     from img2brain.tracking._store import TrackingStore
 
@@ -186,25 +186,43 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path, make_spec: MakeSpec) -> Finished:
+def finished(tmp_path_factory: pytest.TempPathFactory, empty_database: Path, make_spec: MakeSpec) -> Finished:
     """The small study, undisturbed."""
     from img2brain.study.runner import run_study
 
-    home = tmp_path_factory.mktemp("finished")
-    shutil.copyfile(_empty_database, home / "mlflow.db")
+    home = Home(tmp_path_factory.mktemp("finished")).folder
+    shutil.copyfile(empty_database, home / "mlflow.db")
     spec = make_spec()
     return Finished(spec, home, run_study(spec, home))
 
 
 @pytest.fixture
 def finished_copy(finished: Finished, tmp_path: Path) -> Path:
-    """A copy of the finished home's search log, cache and tracking store, for a test that changes it.
-
-    The tracking store names the original's artifacts: they can be read, and what is new goes beside them.
-    """
+    """A copy of the finished home, for a test that changes it."""
     home = tmp_path / "copy"
-    shutil.copytree(finished.home, home, ignore=shutil.ignore_patterns("artifacts", "*.lock", "locks"))
+    shutil.copytree(finished.home, home, ignore=shutil.ignore_patterns("pages", "*.lock", "locks"))
     return home
+
+
+@pytest.fixture(scope="session")
+def given_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study file of three trials on 60 rows of features that came with the data: no network, no pass."""
+    folder = tmp_path_factory.mktemp("given")
+    chance = np.random.default_rng(14)
+    X, W = chance.standard_normal((60, 5)), chance.standard_normal((5, 4))
+    for name, array in (
+        ("trainingFeatures/f.npy", X),
+        ("trainingfMRI/training.npy", X @ W + chance.normal(size=(60, 4))),
+    ):
+        (folder / "rows" / name).parent.mkdir(parents=True)
+        np.save(folder / "rows" / name, array)
+    path = folder / "given.toml"
+    path.write_text(
+        'name = "given"\ntrials = 3\nn_components = [2, 4]\nregressors = ["ridge"]\n[dataset]\npath = "rows"\n'
+        '[split]\nconfirmation = 0.2\n[[backbones]]\nname = "given"\nweights = "none"\n',
+        encoding="utf-8",
+    )
+    return path
 
 
 @dataclass(frozen=True)
@@ -231,13 +249,12 @@ def old_home(tmp_path: Path) -> OldHome:
 
 
 @pytest.fixture
-def new_home(tmp_path: Path, _empty_database: Path, request: pytest.FixtureRequest) -> NewHome:
+def new_home(tmp_path: Path, empty_database: Path, request: pytest.FixtureRequest) -> NewHome:
     """Make a home with an empty tracking store; a warm one has the features of the small study."""
 
     def make(name: str = "home", *, warm: bool = False) -> Path:
-        home = tmp_path / name
-        home.mkdir()
-        shutil.copyfile(_empty_database, home / "mlflow.db")
+        home = Home(tmp_path / name).folder
+        shutil.copyfile(empty_database, home / "mlflow.db")
         if warm:
             cache = request.getfixturevalue("finished").home / "cache"
             shutil.copytree(cache, home / "cache", ignore=shutil.ignore_patterns("locks", "unfinished"))
@@ -374,6 +391,18 @@ def img2brain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     launcher = Launcher(tmp_path_factory.mktemp("processes"))
     yield launcher
     launcher.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB; tests that need it skip where none can be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,8 @@ from img2brain.model import EncodingModel
 from img2brain.publish import load_model, predict_to_file
 from img2brain.study.runner import run_study
 from img2brain.study.setting import Setting, make_ready
-from img2brain.tracking._store import TrackingStore, local_folder
+from img2brain.tracking._store import TrackingStore
+from img2brain.tracking._uri import local_folder
 from img2brain.tracking.registry import Registry
 from img2brain.tracking.tracker import Tracker
 

@@ -1,19 +1,16 @@
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from img2brain import digest
 from img2brain.errors import StoreError
-from img2brain.home import Home
 from img2brain.store import Store, Write
 
 KEY = {"image": "abc", "size": 3}
@@ -202,54 +199,11 @@ def test_room_is_asked_for_before_work(store: Store) -> None:
         store.require_free(10**18, "A mountain")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MB; tests that need it skip where none can be mounted."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no small disk can be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_a_disk_that_fills_up_leaves_nothing_half(small_disk: Path) -> None:
-    store = Home(small_disk / "home").store
+    store = Store(small_disk / "cache")
     kept = store.put("kind", {"a": 0}, writing("text", b"kept"))
     with pytest.raises(OSError, match="No space left"):
         store.put("kind", {"a": 1}, writing("large", bytes(2 << 20)))
     assert store.find("kind", {"a": 1}) is None
     assert (kept / "text").read_text() == "kept"
     store.put("kind", {"a": 1}, writing("small", bytes(10)))
-
-
-def fill(disk: Path) -> None:
-    with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
-        while file.write(bytes(4096)):
-            pass
-
-
-def test_a_full_disk_refuses_the_home(small_disk: Path) -> None:
-    Home(small_disk / "home")
-    fill(small_disk)
-    with pytest.raises(StoreError, match="cannot be written: No space left on device"):
-        Home(small_disk / "home")
-
-
-def test_a_file_in_place_of_the_home_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "home").touch()
-    with pytest.raises(StoreError, match=r"The home folder .*home cannot be written: "):
-        Home(tmp_path / "home")
-
-
-def test_a_lock_holds_off_others_by_name(tmp_path: Path) -> None:
-    home, other = Home(tmp_path), Home(tmp_path)
-    with home.only_here("a", "The study 'a'"):
-        with other.only_here("b", "The study 'b'"):
-            pass
-        busy = pytest.raises(StoreError, match="The study 'a' is at work in another process")
-        with busy, other.only_here("a", "The study 'a'"):
-            pass
-    with other.only_here("a", "The study 'a'"):
-        pass

@@ -19,6 +19,7 @@ COMMANDS = {
     "model": ("model", "model"),
     "leaderboard": ("leaderboard", "leaderboard"),
     "compare": ("compare", "compare"),
+    "home": ("home", "home"),
     "ui": ("ui", "ui"),
 }
 

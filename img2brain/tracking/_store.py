@@ -7,18 +7,20 @@ import shutil
 import socket
 import sqlite3
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import numpy as np
 
 from img2brain._quiet import Quiet
 from img2brain.errors import TrackingError
 from img2brain.home import Home
+from img2brain.tracking._database import database_uri, make_ready
+from img2brain.tracking._relocation import follow
+from img2brain.tracking._uri import local_folder
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -30,6 +32,7 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 _QUIETLY = Quiet("mlflow", ("mlflow", "alembic", "urllib3"), environment=QUIET)
+_PAGE = 1000
 _SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}  # training runs; else the pages of language models
 
 
@@ -75,6 +78,16 @@ class TrackingStore:
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
+
+    def runs(self, experiments: Sequence[str], query: str) -> Iterator[Any]:
+        """Yield the runs of some experiments that a query of MLflow's finds."""
+        token = None
+        while experiments:
+            page = self.client.search_runs(list(experiments), query, max_results=_PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def attach(self, run: Any, path: Path, name: str) -> None:
         """Make a file an artifact of a run; on a local store as a link, so that equal content takes its space once.
@@ -146,22 +159,14 @@ class TrackingStore:
     def _open(self) -> Any:
         from mlflow.tracking import MlflowClient
 
-        with self.lock if self._local else nullcontext():
-            client = MlflowClient(self.uri, registry_uri=self.uri)
-            client.search_experiments(max_results=1)
-            if self._local:
+        if self._local:
+            with self.lock:
+                make_ready(self._local.database, self._local.artifacts)
+                follow(self._local)
                 _write_ahead(self._local.database)
+        client = MlflowClient(self.uri, registry_uri=self.uri)
+        client.search_experiments(max_results=1)
         return client
-
-
-def database_uri(path: Path) -> str:
-    """Return the URI of an SQLite database, whatever characters are in its path.
-
-    The driver is named, since MLflow makes the folders of a ``sqlite:///`` URI, which it takes for a plain path.
-    """
-    from sqlalchemy.engine import URL
-
-    return URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
 
 
 def _read_array(path: Path) -> np.ndarray[Any, Any]:
@@ -195,7 +200,7 @@ def answering(uri: str) -> Iterator[None]:
 
         try:
             yield
-        except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
+        except (MlflowException, SQLAlchemyError, sqlite3.Error, requests.RequestException, OSError) as error:
             told = f"The tracking store {_shown(uri)} does not answer: {_reason(error)}"
             raise TrackingError(_without_password(told, uri)) from error
 
@@ -223,11 +228,3 @@ def _shown(uri: str) -> str:
 def _without_password(text: str, uri: str) -> str:
     password = urlsplit(uri).password
     return text.replace(f":{password}@", ":***@") if password else text
-
-
-def local_folder(uri: str) -> Path | None:
-    """Return the folder that a ``file:`` URI or a plain path names, or None for a remote place."""
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return Path(url2pathname(parts.path))
-    return None if parts.scheme else Path(uri)

@@ -11,7 +11,8 @@ from contextlib import suppress
 
 from img2brain.errors import TrackingError
 from img2brain.home import Home
-from img2brain.tracking._store import QUIET, TrackingStore, database_uri
+from img2brain.tracking._database import database_uri
+from img2brain.tracking._store import QUIET, TrackingStore
 
 
 def command(home: Home, host: str, port: int) -> list[str]:

@@ -27,7 +27,7 @@ REGRESSORS = 'regressors = ["linear", "ridge", "lasso", "k_neighbors"]'
 def home(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a finished study in it."""
     home = tmp_path_factory.mktemp("stored") / "home"
-    shutil.copytree(finished.home, home, ignore=shutil.ignore_patterns("artifacts", "*.lock", "locks"))
+    shutil.copytree(finished.home, home, ignore=shutil.ignore_patterns("pages", "*.lock", "locks"))
     return home
 
 

@@ -1,0 +1,139 @@
+"""The home's own database: there whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+
+from img2brain.errors import TrackingError
+
+log = logging.getLogger(__name__)
+
+_BESIDE = ("", "-wal", "-shm", "-journal")  # what SQLite keeps beside a database that is in use
+_KEPT = {  # what nobody may lose, by table
+    "runs": "1",
+    "registered_models": "1",
+    "logged_models": "1",
+    "trace_info": "1",
+    "experiments": "experiment_id != 0",
+}
+
+
+def database_uri(path: Path) -> str:
+    """Return the URI of an SQLite database, whatever characters are in its path.
+
+    The driver is named, since MLflow makes the folders of a ``sqlite:///`` URI, which it takes for a plain path.
+    """
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
+
+
+@contextmanager
+def connected(database: Path) -> Iterator[sqlite3.Connection]:
+    """Hand out a connection to a database that is there; what is written is committed at the end, or nothing is."""
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=30)) as connection, connection:
+        yield connection
+
+
+def make_ready(database: Path, artifacts: Path) -> None:
+    """Make the database where there is none, and make it again where it is half made and holds nothing yet.
+
+    Parameters
+    ----------
+    database : Path
+        The file. Its lock is held by whoever calls.
+    artifacts : Path
+        The folder of the artifacts of experiments that name none.
+
+    Raises
+    ------
+    TrackingError
+        If the database is not whole and holds something.
+    sqlite3.Error
+        If the file is no database.
+    """
+    if database.exists():
+        with connected(database) as connection:
+            lacks, n_kept = _lacks(connection), _count_kept(connection)
+        if not lacks:
+            return
+        if n_kept:
+            raise TrackingError(
+                f"The database {database} is not whole: it lacks {lacks}. It holds runs, and is left as it is. "
+                "Put a copy of it in its place."
+            )
+        log.warning("the database %s was left half made and holds no run: it is made again", database)
+    _make(database, artifacts)
+
+
+def _lacks(connection: sqlite3.Connection) -> str:
+    """Name what a database lacks that MLflow cannot give it; one of an older MLflow is brought up to date by MLflow."""
+    from mlflow.store.db.base_sql_model import Base
+
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "alembic_version" not in tables:
+        return "the version of its tables"
+    versions = [version for (version,) in connection.execute("SELECT version_num FROM alembic_version")]
+    missing = sorted(set(Base.metadata.tables) - tables)
+    if versions == [_head()]:
+        return f"the tables {', '.join(missing)}" if missing else ""
+    return "" if _count_kept(connection) else "the latest of its tables"
+
+
+def _count_kept(connection: sqlite3.Connection) -> int:
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    queries = (f"SELECT count(*) FROM {table} WHERE {which}" for table, which in _KEPT.items() if table in tables)
+    return sum(int(connection.execute(query).fetchone()[0]) for query in queries)
+
+
+@cache
+def _head() -> str:
+    """Return the version of the tables that MLflow makes."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    return str(_get_latest_schema_revision())
+
+
+def _make(database: Path, artifacts: Path) -> None:
+    """Make a database beside its place, and move it there when it is whole and on the disk.
+
+    Its name is another each time: MLflow keeps the connections of a name, also to a file that is gone.
+    """
+    for left in database.parent.glob(f"{database.name}.unfinished*"):  # by a process that was killed
+        left.unlink()
+    unfinished = database.with_name(f"{database.name}.unfinished-{uuid.uuid4().hex}")
+    try:
+        _initialise(unfinished, artifacts)
+        _settle(unfinished)
+        _remove(database)
+        unfinished.rename(database)
+    finally:
+        _remove(unfinished)
+
+
+def _initialise(database: Path, artifacts: Path) -> None:
+    """Let MLflow make its tables: some sixty steps, none of which can be undone."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    store = SqlAlchemyStore(database_uri(database), artifacts.as_uri())
+    store.engine.dispose()
+
+
+def _settle(database: Path) -> None:
+    """Let the database keep a write-ahead log from now on, be one file, and be on the disk."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    with database.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _remove(database: Path) -> None:
+    for ending in _BESIDE:
+        database.with_name(database.name + ending).unlink(missing_ok=True)

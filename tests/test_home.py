@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from img2brain.errors import StoreError
+from img2brain.home import Home
+
+
+def fill(disk: Path) -> None:
+    with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+
+
+def test_a_full_disk_refuses_the_home(small_disk: Path) -> None:
+    Home(small_disk / "home")
+    fill(small_disk)
+    with pytest.raises(StoreError, match="cannot be written: No space left on device"):
+        Home(small_disk / "home")
+
+
+def test_a_file_in_place_of_the_home_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    with pytest.raises(StoreError, match=r"The home folder .*home cannot be written: "):
+        Home(tmp_path / "home")
+
+
+def test_a_lock_holds_off_others_by_name(tmp_path: Path) -> None:
+    home, other = Home(tmp_path), Home(tmp_path)
+    with home.only_here("a", "The study 'a'"):
+        with other.only_here("b", "The study 'b'"):
+            pass
+        busy = pytest.raises(StoreError, match="The study 'a' is at work in another process")
+        with busy, other.only_here("a", "The study 'a'"):
+            pass
+    with other.only_here("a", "The study 'a'"):
+        pass
+
+
+def test_a_home_keeps_its_id_and_its_format(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    assert json.loads((tmp_path / "home" / "home.json").read_text()) == {
+        "format": 2, "id": home.id, "path": str(tmp_path / "home"), "also": [], "was": [],
+    }  # fmt: skip
+    again = Home(str(tmp_path / "home"), "http://localhost:1")
+    assert (again.id, again.format, again.tracking_uri) == (home.id, 2, "http://localhost:1")
+    assert Home.of(home) is home
+    assert Home.of(str(tmp_path / "home")).id == home.id
+    assert Home(tmp_path / "another").id != home.id
+
+
+@pytest.mark.parametrize("sign", ["mlflow.db", "optuna.log"])
+def test_a_home_that_says_nothing_of_itself_is_of_the_first_format(tmp_path: Path, sign: str) -> None:
+    (tmp_path / sign).touch()
+    assert Home(tmp_path).format == 1
+    Home(tmp_path).become(format=2)
+    assert Home(tmp_path).format == 2
+
+
+def test_homes_opened_at_once_agree_on_the_id(tmp_path: Path) -> None:
+    ids: list[str] = []
+    threads = [threading.Thread(target=lambda: ids.append(Home(tmp_path / "home").id)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ids) == 8
+    assert len(set(ids)) == 1
+
+
+def test_a_moved_home_keeps_its_id(tmp_path: Path) -> None:
+    before = Home(tmp_path / "a").id
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = Home(tmp_path / "b")
+    assert (moved.id, moved.own_ids) == (before, (before,))
+    assert moved.former_folders == (tmp_path / "a",)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_copy_gets_an_id_of_its_own_and_owns_the_runs_of_the_old_one_in_its_own_database(tmp_path: Path) -> None:
+    original = Home(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    copy = Home(tmp_path / "b")
+    assert copy.id not in ("", original.id)
+    assert copy.own_ids == (copy.id, original.id)
+    assert Home(tmp_path / "b", "http://localhost:1").own_ids == (copy.id,), "on a server they are two"
+    assert Home(tmp_path / "b").id == copy.id
+    assert (Home(tmp_path / "a").id, Home(tmp_path / "a").own_ids) == (original.id, (original.id,))
+    shutil.copytree(tmp_path / "b", tmp_path / "c")
+    again = Home(tmp_path / "c")
+    assert again.own_ids == (again.id, copy.id, original.id)
+    assert len(set(again.own_ids)) == 3
+
+
+def test_a_home_under_two_names_is_one(tmp_path: Path) -> None:
+    home = Home(tmp_path / "a")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert Home(tmp_path / "link").id == home.id
+    (tmp_path / "mounted").mkdir()
+    mount = ["mount", "--bind", str(tmp_path / "a"), str(tmp_path / "mounted")]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no folder can be mounted here")
+    try:
+        assert Home(tmp_path / "mounted").own_ids == (home.id,)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path / "mounted")], check=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": "x", "id": "a", "path": "/"}'])
+def test_what_is_not_the_identity_of_a_home_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "home.json").write_text(text)
+    with pytest.raises(StoreError, match=r"The file .*home\.json must say 'format', 'id' and 'path' of the home\."):
+        Home(tmp_path)
+
+
+def test_reading_makes_no_home(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("no home")
+    with pytest.raises(StoreError, match=r"There is no home at .*: no study was run there\. Name another with "):
+        Home.existing(tmp_path)
+    served = Home.existing(tmp_path, "http://localhost:1")
+    with pytest.raises(StoreError, match="There is no home at "):
+        _ = served.id
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    made = Home(tmp_path)
+    assert Home.existing(tmp_path).id == made.id

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from img2brain.errors import TrackingError
+from img2brain.home import Home
+from img2brain.tracking import _database
+from img2brain.tracking._database import connected, database_uri
+from img2brain.tracking._store import TrackingStore
+
+if TYPE_CHECKING:
+    from tests.conftest import Launcher, NewHome, Process
+
+N_KILLS = 4
+HALVES = {
+    "an empty file": "",
+    "no tables": "CREATE TABLE one (a INTEGER); DROP TABLE one",
+    "the first tables": "CREATE TABLE experiments (experiment_id INTEGER); CREATE TABLE runs (run_uuid TEXT)",
+}
+SPOILT = {
+    "no version": "DROP TABLE alembic_version",
+    "an earlier version": "UPDATE alembic_version SET version_num = '451aebb31d03'",
+    "a table too few": "DROP TABLE tags",
+}
+NAMES = ("plain", "100%", "a%20b", "what?", "a#b", "ä 日本", "a;b&c=d", "a+b:c@d", "a'b\"c\\d")
+
+
+def spoil(database: Path, script: str) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(script)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> None:
+    """Let a database be copied in place of MLflow's making it, which takes seconds."""
+    monkeypatch.setattr(_database, "_initialise", lambda path, _: shutil.copyfile(empty_database, path))
+
+
+def is_whole(home: Home) -> bool:
+    store = TrackingStore(home)
+    store.client.create_run(store.experiment("here"))
+    return len(store.client.search_experiments()) == 2
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("script", HALVES.values(), ids=HALVES)
+def test_half_a_database_is_made_again(tmp_path: Path, script: str, caplog: pytest.LogCaptureFixture) -> None:
+    home = Home(tmp_path)
+    home.database.touch()
+    spoil(home.database, script)
+    assert is_whole(home)
+    assert caplog.messages == [f"the database {home.database} was left half made and holds no run: it is made again"]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("script", SPOILT.values(), ids=SPOILT)
+def test_a_database_without_runs_that_lacks_something_is_made_again(
+    new_home: NewHome, script: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = Home(new_home())
+    spoil(home.database, script)
+    assert is_whole(home)
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("script", [SPOILT["no version"], SPOILT["a table too few"]])
+def test_a_database_with_runs_that_lacks_something_is_left_as_it_is(new_home: NewHome, script: str) -> None:
+    home = Home(new_home())
+    assert is_whole(home)
+    spoil(home.database, f"{script}; PRAGMA wal_checkpoint(TRUNCATE)")
+    before = home.database.read_bytes()
+    with pytest.raises(TrackingError, match=r"The database .*mlflow\.db is not whole: it lacks the .*It holds runs"):
+        TrackingStore(home)
+    assert home.database.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.database.write_bytes(b"not a database" * 100)
+    with pytest.raises(TrackingError, match=r"mlflow\.db does not answer: file is not a database"):
+        TrackingStore(home)
+    assert home.database.read_bytes() == b"not a database" * 100
+
+
+def made_of(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("mlflow.db*")}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("step", ["_initialise", "_settle"])
+def test_what_is_cut_off_leaves_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    whole: Callable[..., None] = getattr(_database, step)
+
+    def cut_off(*args: Path) -> None:
+        whole(*args)
+        raise KeyboardInterrupt
+
+    home = Home(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(_database, step, cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            TrackingStore(home)
+    assert made_of(tmp_path) == set()
+    assert is_whole(home)
+
+
+def test_a_full_disk_leaves_no_database(small_disk: Path) -> None:
+    home = Home(small_disk / "home")
+    (small_disk / "filler").write_bytes(bytes(700_000))
+    with pytest.raises(TrackingError, match=r"mlflow\.db does not answer: .*full"):
+        TrackingStore(home)
+    assert made_of(home.folder) == set()
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    assert is_whole(home)
+
+
+def wait_until(process: Process, happens: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not happens() and process.poll() is None:
+        assert time.monotonic() < end, process.stderr
+        time.sleep(0.005)
+
+
+def test_a_kill_while_the_database_is_made_costs_nothing(
+    img2brain: Launcher, given_study: Path, tmp_path: Path
+) -> None:
+    home, chance = tmp_path / "home", random.Random(0)
+    command = ("study", "run", given_study, "--home", home)
+    for kill in range(N_KILLS + 1):
+        process = img2brain.start(*command)
+        wait_until(process, lambda: made_of(home) != set())
+        time.sleep(chance.uniform(0, 1))
+        process.send(signal.SIGKILL if kill < N_KILLS else signal.SIGINT)
+        assert process.wait() in (-signal.SIGKILL, 130), process.stderr
+        if (home / "mlflow.db").exists():
+            with connected(home / "mlflow.db") as connection:
+                assert _database._lacks(connection) == "", "it is whole where it is there"
+            shutil.rmtree(home)
+    assert process.stderr.splitlines()[-1].startswith("Interrupted.")
+    again = img2brain.run(*command)
+    assert again.code == 0, again.stderr
+    assert "half made" not in again.stderr
+    assert not list(home.glob("*unfinished*"))
+
+
+def test_processes_that_make_the_database_at_once_make_one(
+    img2brain: Launcher, given_study: Path, tmp_path: Path
+) -> None:
+    text = given_study.read_text().replace('path = "rows"', f'path = "{given_study.parent / "rows"}"')
+    for name in "abc":
+        (tmp_path / f"{name}.toml").write_text(text.replace('name = "given"\n', f'name = "{name}"\n', 1))
+    started = [img2brain.start("study", "run", tmp_path / f"{name}.toml", "--home", tmp_path / "h") for name in "abc"]
+    assert [process.wait() for process in started] == [0, 0, 0], [process.stderr for process in started]
+    client = TrackingStore(Home(tmp_path / "h")).client
+    found = client.search_runs([client.get_experiment_by_name("rows").experiment_id], "tags.`img2brain.kind` = 'trial'")
+    assert len(found) == 9
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "100%", "a%20b", "what?", "a#b", "ä 日本", "a;b&c=d", "a+b:c@d", "a'b\"c\\d"]
+)
+def test_any_path_is_the_path(tmp_path: Path, empty_database: Path, name: str) -> None:
+    home = Home(tmp_path / name)
+    shutil.copyfile(empty_database, home.database)
+    store = TrackingStore(home)
+    run = store.client.create_run(store.experiment("here"))
+    with store.artifacts(run) as folder:
+        assert folder.is_relative_to(home.artifacts)
+        (folder / "note.txt").write_text("ours")
+    assert store.text(run, "note.txt") == "ours"
+    assert [item.path for item in store.client.list_artifacts(run.info.run_id)] == ["note.txt"], "as MLflow reads it"
+    assert [path.name for path in tmp_path.iterdir()] == [name], "nothing is made beside it"
+    with connected(home.database) as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+    assert database_uri(home.database).startswith("sqlite+pysqlite:////")
