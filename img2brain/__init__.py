@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from img2brain.datasets._sample import write_sample as write_sample
     from img2brain.datasets.base import Dataset as Dataset
     from img2brain.datasets.folder import FolderDataset as FolderDataset
+    from img2brain.home import Home as Home
     from img2brain.model import EncodingModel as EncodingModel
     from img2brain.publish import load_model as load_model
     from img2brain.spec import StudySpec as StudySpec
@@ -32,6 +33,7 @@ _PLACES = {
     "Dataset": "datasets.base:Dataset",
     "EncodingModel": "model:EncodingModel",
     "FolderDataset": "datasets.folder:FolderDataset",
+    "Home": "home:Home",
     "StudySpec": "spec:StudySpec",
     "check_dataset": "datasets._layouts:check",
     "load_model": "publish:load_model",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 import signal
 import socket
 import time
@@ -86,9 +87,12 @@ def in_session(pid: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def ui(img2brain: Launcher, finished: Finished) -> Iterator[tuple[Process, str]]:
-    port = free_port()
-    process = img2brain.start("ui", "--port", port, "--home", finished.home)
+def ui(
+    img2brain: Launcher, finished: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Process, str]]:
+    home, port = tmp_path_factory.mktemp("ui") / "100% ä #1?", free_port()
+    shutil.copytree(finished.home, home, ignore=shutil.ignore_patterns("pages", "cache", "*.lock"))
+    process = img2brain.start("ui", "--port", port, "--home", home, env={"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
     address, end = f"http://127.0.0.1:{port}", time.monotonic() + START_S
     while process.poll() is None:
         try:

@@ -65,6 +65,15 @@ def test_a_study_goes_on_in_a_copy_and_leaves_the_original_alone(
     assert problems(Home(copy)) == []
 
 
+def test_a_whole_study_at_any_path(given_study: Path, tmp_path: Path) -> None:
+    home = tmp_path / "100% ä 日本 #1? a;b&c=d %41"
+    outcome = run_study(load_study(given_study), home)
+    assert [trial.failure for trial in outcome.trials] == ["", "", ""]
+    assert load_model("rows@champion", home).predict(FEATURES).shape == (2, 4)
+    assert problems(Home(home)) == []
+    assert list(tmp_path.iterdir()) == [home], "nothing is made beside it"
+
+
 def test_a_moved_home_is_found_by_plain_mlflow_too(original: Path, tmp_path: Path) -> None:
     import mlflow
 
