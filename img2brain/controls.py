@@ -19,7 +19,7 @@ from img2brain.catalog import REGRESSORS
 from img2brain.datasets.base import Development, Split
 from img2brain.errors import FeatureError, FitError, StoreError
 from img2brain.evaluate import Evaluator, bank_key
-from img2brain.features.bank import FeatureBank
+from img2brain.features.features import Features
 from img2brain.features.given import GIVEN
 from img2brain.refit import Refit
 from img2brain.spec import BackboneSpec, TrialSpec
@@ -27,7 +27,7 @@ from img2brain.spec import BackboneSpec, TrialSpec
 log = logging.getLogger(__name__)
 
 F64 = NDArray[np.float64]
-MakeBank = Callable[[BackboneSpec], FeatureBank]
+MakeBank = Callable[[BackboneSpec], Features]
 
 UNTRAINED, PIXELS, SHUFFLED = "untrained", "pixels", "shuffled"
 NAMES = (UNTRAINED, PIXELS, SHUFFLED)
@@ -76,7 +76,7 @@ class Controls:
         self._make_bank = make_bank
         self._refit = Refit(development, split, n_components)
 
-    def of(self, spec: TrialSpec, bank: FeatureBank) -> Iterator[Control]:
+    def of(self, spec: TrialSpec, bank: Features) -> Iterator[Control]:
         """Fit the controls that a trial can have; an untrained network has no twin, given features have no images.
 
         Notes
@@ -96,20 +96,19 @@ class Controls:
             yield from self._other(PIXELS, spec, bank, grid)
         yield self._shuffled(spec, bank)
 
-    def _shuffled(self, spec: TrialSpec, bank: FeatureBank) -> Control:
+    def _shuffled(self, spec: TrialSpec, bank: Features) -> Control:
         return Control(SHUFFLED, spec, self._refit(spec, bank, shuffle=_SEED)[1])
 
-    def _other(self, name: str, spec: TrialSpec, bank: FeatureBank, network: BackboneSpec) -> Iterator[Control]:
+    def _other(self, name: str, spec: TrialSpec, bank: Features, network: BackboneSpec) -> Iterator[Control]:
         """Fit the same pipeline to the features of another network; say why where that cannot be done."""
         try:
             other = self._make_bank(network)
-            other.prepare(self._split.development, self._n_components)
             chosen = self._chosen(self._moved(spec, other), other, spec, bank)
             yield Control(name, chosen, self._refit(chosen, other)[1])
         except (FitError, FeatureError, StoreError) as error:
             log.warning("no control %r of %s: %s", name, spec.label, error)
 
-    def _moved(self, spec: TrialSpec, bank: FeatureBank) -> TrialSpec:
+    def _moved(self, spec: TrialSpec, bank: Features) -> TrialSpec:
         """Return the trial on another network, with no more components than that spans."""
         layer = bank.layers[0]
         spans = min(
@@ -127,7 +126,7 @@ class Controls:
             }
         )
 
-    def _chosen(self, moved: TrialSpec, other: FeatureBank, spec: TrialSpec, bank: FeatureBank) -> TrialSpec:
+    def _chosen(self, moved: TrialSpec, other: Features, spec: TrialSpec, bank: Features) -> TrialSpec:
         """Choose the control's alpha on the validation rows, around the model's own in relative terms."""
         domain = REGRESSORS[spec.regressor].search.get("alpha")
         if domain is None or not domain.relative:

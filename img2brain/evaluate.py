@@ -17,7 +17,7 @@ from img2brain.catalog import REGRESSORS
 from img2brain.datasets._responses import Scan
 from img2brain.datasets.base import Development, Rows, Split
 from img2brain.errors import FitError
-from img2brain.features.bank import FeatureBank
+from img2brain.features.features import Features
 from img2brain.features.pca import Components
 from img2brain.metrics.base import Sums
 from img2brain.metrics.pearson import Pearson, pearson
@@ -44,8 +44,8 @@ class Evaluator:
         Responses of the development rows.
     split : Split
         Training and validation rows.
-    banks : mapping of (backbone, weights digest, preprocessing) to FeatureBank
-        Prepared features.
+    banks : mapping of (backbone, weights digest, preprocessing) to Features
+        Features by network.
     n_components : int
         The largest size that any trial asks for.
     device : str
@@ -56,7 +56,7 @@ class Evaluator:
         self,
         development: Development,
         split: Split,
-        banks: Mapping[BankKey, FeatureBank],
+        banks: Mapping[BankKey, Features],
         n_components: int,
         device: str = "cpu",
     ) -> None:

@@ -15,7 +15,7 @@ from img2brain.controls import Controls, MakeBank
 from img2brain.datasets._images import find_images
 from img2brain.datasets.base import Dataset, Split
 from img2brain.errors import DataError
-from img2brain.features.bank import FeatureBank
+from img2brain.features.features import Features
 from img2brain.home import Home
 from img2brain.model import EncodingModel
 from img2brain.refit import Refit
@@ -76,7 +76,7 @@ class Publisher:
         spec: TrialSpec,
         validation_r: float,
         run_id: str,
-        bank: FeatureBank,
+        bank: Features,
         tracker: Tracker,
         best_layers: Callable[[], BestLayers | None] = lambda: None,
     ) -> Published:
@@ -90,7 +90,7 @@ class Publisher:
             Its median r on the validation rows.
         run_id : str
             Its run.
-        bank : FeatureBank
+        bank : Features
             Features of its backbone.
         tracker : Tracker
             Where it is tracked.
@@ -109,9 +109,7 @@ class Publisher:
         tracker.tag(run_id, {REGISTERED: f"{registered.name} v{registered.version}"})
         return Published(registered, is_champion, registered.score("confirmation"), reason)
 
-    def model(
-        self, spec: TrialSpec, regressor: Regressor, bank: FeatureBank, scores: dict[str, float]
-    ) -> EncodingModel:
+    def model(self, spec: TrialSpec, regressor: Regressor, bank: Features, scores: dict[str, float]) -> EncodingModel:
         """Assemble the model that maps images to responses."""
         network, tensors = bank.export(spec.layer)
         axes = bank.axes(spec.layer, self._split.development, self._n_components).leading(spec.n_components)
@@ -132,7 +130,7 @@ class Publisher:
         spec: TrialSpec,
         validation_r: float,
         run_id: str,
-        bank: FeatureBank,
+        bank: Features,
         tracker: Tracker,
         registry: Registry,
         best_layers: Callable[[], BestLayers | None],

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from img2brain.catalog import REGRESSORS
 from img2brain.datasets.base import Development, Rows, Split
-from img2brain.features.bank import FeatureBank
+from img2brain.features.features import Features
 from img2brain.moments import Moments
 from img2brain.regressors._folds import FoldedRegressor
 from img2brain.regressors.base import LinearRegressor, Regressor, folds_of
@@ -37,15 +37,15 @@ class Refit:
         self._split = split
         self._n_components = n_components
 
-    def __call__(self, spec: TrialSpec, bank: FeatureBank, shuffle: int | None = None) -> tuple[Regressor, F64]:
+    def __call__(self, spec: TrialSpec, bank: Features, shuffle: int | None = None) -> tuple[Regressor, F64]:
         """Fit a trial's regressor, and predict.
 
         Parameters
         ----------
         spec : TrialSpec
             The trial.
-        bank : FeatureBank
-            Features of its network, prepared.
+        bank : Features
+            Features of its network.
         shuffle : int, optional
             A control: the responses are shuffled against the images with this seed.
 

@@ -64,7 +64,7 @@ class SimulatedData(Dataset):
 
 
 class SimulatedBank:
-    """Components as a pass over images would have left them, in place of a `FeatureBank`."""
+    """Components as a pass over images would have left them, in place of `Features`."""
 
     def __init__(self, folder: Path, store: Store) -> None:
         self.layers, self.facts, self.precision = LAYERS, {"trained": "untrained"}, "float32"

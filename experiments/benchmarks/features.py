@@ -26,8 +26,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from img2brain import digest
 from img2brain.backbones import published_layers
 from img2brain.datasets._images import find_images
-from img2brain.features.bank import FeatureBank
 from img2brain.features.extract import find_device, find_precision
+from img2brain.features.network import NetworkFeatures
 from img2brain.spec import BackboneSpec
 from img2brain.store import Store
 
@@ -42,15 +42,15 @@ def ours(name: str) -> Callable[[Path], Figures]:
     def measure(folder: Path) -> Figures:
         images = _images(folder)
         spec = BackboneSpec(name=name, weights="random:224", layers=published_layers(name), preprocessing="resize224")
-        bank = FeatureBank(spec, images, [digest.of_file(path) for path in images], Store(folder / f"cache-{name}"))
-        assert bank.facts  # weights and their digest are there before the clock starts
-        rows = np.arange(N_IMAGES * 8 // 10)
+        digests, rows = [digest.of_file(path) for path in images], np.arange(N_IMAGES * 8 // 10)
+        features = NetworkFeatures(spec, images, digests, Store(folder / f"cache-{name}"), rows, N_COMPONENTS)
+        assert features.facts  # weights and their digest are there before the clock starts
         start = time.perf_counter()
-        bank.prepare(rows, N_COMPONENTS)
-        for layer in bank.layers:
-            bank.components(layer, rows, N_COMPONENTS)
-        n_features = sum(bank.backbone.extractor(bank.layers).n_features.values())
-        return {"seconds": time.perf_counter() - start, "precision": bank.precision, "n_features": n_features}
+        features.extract()
+        for layer in features.layers:
+            features.components(layer, rows, N_COMPONENTS)
+        n_features = sum(features.backbone.extractor(features.layers).n_features.values())
+        return {"seconds": time.perf_counter() - start, "precision": features.precision, "n_features": n_features}
 
     return measure
 

@@ -23,7 +23,7 @@ from img2brain import digest
 from img2brain.backbones import published_layers
 from img2brain.catalog import REGRESSORS
 from img2brain.datasets._images import find_images
-from img2brain.features.bank import FeatureBank
+from img2brain.features.network import NetworkFeatures
 from img2brain.metrics.pearson import pearson
 from img2brain.moments import Moments
 from img2brain.spec import BackboneSpec
@@ -83,12 +83,13 @@ def _scores(cache: Path, images: tuple[Path, ...], Y: Any, network: str, precisi
     layers = published_layers(network)
     spec = BackboneSpec(name=network, weights="random:224", layers=layers, preprocessing="resize224")
     digests = [digest.of_file(path) for path in images]
-    bank = FeatureBank(spec, images, digests, Store(cache), "cpu", precision)
     rows = np.random.default_rng(0).permutation(len(images))
     train, validation = np.sort(rows[: len(rows) * 8 // 10]), np.sort(rows[len(rows) * 8 // 10 :])
-    bank.prepare(train, max(SIZES))
+    features = NetworkFeatures(
+        spec, images, digests, Store(cache), train, max(SIZES), device="cpu", precision=precision
+    )
     for layer, size in product(layers, SIZES):
-        Z = bank.components(layer, train, max(SIZES)).leading(size).scores
+        Z = features.components(layer, train, max(SIZES)).leading(size).scores
         moments = Moments.from_rows(Z[train], Y[train])
         for name, shares in FITS.items():
             for share in shares:

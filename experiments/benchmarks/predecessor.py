@@ -48,7 +48,7 @@ def ours(folder: Path) -> Figures:
         setting = make_ready(spec, Home(home))
         for bank in setting.banks.values():
             began = time.perf_counter()
-            bank.prepare(setting.split.development, setting.n_components)
+            bank.extract()
             stages[f"{study}: features of {bank.spec.name}"] = time.perf_counter() - began
         began = time.perf_counter()
         outcome = run_study(spec, home)

@@ -1,6 +1,8 @@
 """Networks that turn images into activations.
 
-A file of this folder without an underscore is a library of networks (`_base.Library`); a backbone is a network of one.
+A file of this folder without an underscore is a library of networks (`base.Library`), and so is a class of yours that
+extends it; a backbone is a network of one. It is called ``NETWORK`` where one library holds that name, otherwise
+``LIBRARY:NETWORK``, and ``PATH.py:LIBRARY:NETWORK`` where the library is in a file of yours.
 
 Examples
 --------
@@ -12,31 +14,38 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from img2brain.backbones._base import Backbone, Library, RestoredBackbone
+from img2brain.backbones._backbone import Backbone, RestoredBackbone, content_digests
 from img2brain.backbones._checkpoint import State, fetch, load_state, read_checkpoint
+from img2brain.backbones._content import tensor_digests, weights_digest
 from img2brain.backbones._fast import accelerated
-from img2brain.backbones._graph import Extractor, build_extractor, graph_nodes, resolve, spread
+from img2brain.backbones._graph import Extractor, build_extractor, graph_nodes, resolve
 from img2brain.backbones._preprocessing import Preprocessing
+from img2brain.backbones._probe import sketch
 from img2brain.backbones._random import filled_by
-from img2brain.backbones._weights import UNTRAINED, Weights, digest_of, parse_weights
+from img2brain.backbones._source import Source, all_names, find, find_in, names_of
+from img2brain.backbones._weights import UNTRAINED, Weights, parse_weights
+from img2brain.backbones.base import Library
 from img2brain.catalog import LIBRARIES
-from img2brain.errors import ModelError, UnknownComponentError
+from img2brain.errors import FeatureError, ModelError, UnknownComponentError
 
 __all__ = [
     "PREPROCESSINGS",
     "Backbone",
     "Extractor",
+    "Library",
     "Preprocessing",
+    "Request",
     "RestoredBackbone",
+    "Source",
+    "Weights",
     "accelerated",
     "backbone_names",
     "build_fresh",
@@ -44,8 +53,10 @@ __all__ = [
     "curated_layers",
     "layer_names",
     "load_backbone",
+    "names_of",
     "published_layers",
     "restore",
+    "sketch",
 ]
 
 PREPROCESSINGS = ("weights", "resize224")
@@ -55,18 +66,19 @@ _CONFIG = (*_TEXTS, "options", "preprocessing")
 
 
 def backbone_names() -> tuple[str, ...]:
-    """Name every backbone of every library."""
-    return tuple(name for library in LIBRARIES.names for name in LIBRARIES[library].names)
+    """Name every backbone of every library, with the library's name where several hold one of this name."""
+    return all_names()
 
 
 def layer_names(name: str) -> tuple[str, ...]:
     """Name every graph node of a backbone, in order of execution."""
-    return _nodes(name)
+    return find(name).nodes
 
 
 def published_layers(name: str) -> tuple[str, ...]:
     """List the layers that the predecessor study published; empty for a backbone it did not use."""
-    return _library(name).layers(name)[0]
+    source = find(name)
+    return source.library.layers(source.name)[0]
 
 
 def curated_layers(name: str) -> tuple[str, ...]:
@@ -74,7 +86,7 @@ def curated_layers(name: str) -> tuple[str, ...]:
 
     A backbone without a list of its own gets up to eight block outputs, evenly over its depth.
     """
-    return _curated(name)
+    return find(name).curated
 
 
 def check_request(name: str, weights: str, layers: Iterable[str] = (), preprocessing: str = "weights") -> None:
@@ -89,22 +101,20 @@ def check_request(name: str, weights: str, layers: Iterable[str] = (), preproces
 
     Raises
     ------
-    UnknownComponentError
-        For an unknown backbone or preprocessing.
+    SpecError
+        For an unknown backbone or preprocessing, and for a name that several libraries hold.
     WeightsError
         For unknown weights or an absent file. A file's contents are not looked at.
     UnknownLayerError, FeatureError
         As `Backbone.extractor` does.
     """
-    library = _library(name)
-    request = parse_weights(name, weights, library.weight_names(name))
-    transform = _preprocessing(library, name, request, preprocessing)
-    wanted, nodes = tuple(layers), _nodes(name)
+    request = Request.parse(name, weights, preprocessing)
+    wanted, nodes = tuple(layers), request.source.nodes
     for layer in wanted:
         resolve(name, layer, nodes)
     if wanted:
-        network = _blank(library, name, library.options(name, request, ()))
-        build_extractor(name, network, wanted, nodes, transform.size)
+        network = request.source.blank(request.options(()))
+        build_extractor(name, network, wanted, nodes, request.preprocessing.size)
 
 
 def load_backbone(name: str, weights: str, preprocessing: str = "weights") -> Backbone:
@@ -113,7 +123,7 @@ def load_backbone(name: str, weights: str, preprocessing: str = "weights") -> Ba
     Parameters
     ----------
     name : str
-        One of `backbone_names`.
+        One of `backbone_names`, or ``PATH.py:LIBRARY:NETWORK``.
     weights : str
         The library's name of weights (``"IMAGENET1K_V1"``, ``"DEFAULT"``), ``"random:SEED"`` (the same numbers on every
         machine, by the network's own scheme), or a checkpoint file of tensors that fits exactly.
@@ -123,8 +133,8 @@ def load_backbone(name: str, weights: str, preprocessing: str = "weights") -> Ba
 
     Raises
     ------
-    UnknownComponentError
-        For an unknown backbone or preprocessing.
+    SpecError
+        For an unknown backbone or preprocessing, and for a name that several libraries hold.
     WeightsError
         When the weights cannot be had, read safely, or do not fit.
 
@@ -132,23 +142,7 @@ def load_backbone(name: str, weights: str, preprocessing: str = "weights") -> Ba
     -----
     Random weights cost some 25 ns per parameter. The global generators of torch and numpy stay untouched.
     """
-    library = _library(name)
-    request = parse_weights(name, weights, library.weight_names(name))
-    transform = _preprocessing(library, name, request, preprocessing)
-    state = _read_state(library, name, request)
-    options = library.options(name, request, state)
-    network = _load(library, name, request, options, state)
-    return Backbone(
-        name=name,
-        weights=weights,
-        trained=request.trained,
-        weights_digest=digest_of(network),
-        network=network,
-        preprocessing=transform,
-        layers=_curated(name),
-        options=options,
-        label=request.label,
-    )
+    return replace(Request.parse(name, weights, preprocessing).load(), name=name)
 
 
 def build_fresh(backbone: Backbone, seed: int) -> Backbone:
@@ -156,20 +150,29 @@ def build_fresh(backbone: Backbone, seed: int) -> Backbone:
 
     The global generator of torch stays untouched.
     """
-    library = _library(backbone.name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = library.build(backbone.name, backbone.options).eval().requires_grad_(False)
-    return replace(backbone, network=network, weights=f"fresh:{seed}", trained=UNTRAINED, weights_digest="")
+        network = backbone.source.build(backbone.options)
+    return replace(backbone, network=network, weights=f"fresh:{seed}", trained=UNTRAINED, weights_digest="", tensors={})
 
 
-def restore(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> RestoredBackbone:
+def restore(
+    config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], source: Source | None = None
+) -> RestoredBackbone:
     """Rebuild what `Backbone.export` gave; equal outputs, bit for bit.
+
+    Parameters
+    ----------
+    config, tensors : mapping
+        What was given.
+    source : Source, optional
+        Where the network comes from; by default it is found by its name.
 
     Raises
     ------
     ModelError
         When configuration and tensors do not fit together.
+        Or when its library is in a file of others that is not known here.
     UnknownComponentError, UnknownLayerError
         For names that this version does not know.
     """
@@ -177,10 +180,10 @@ def restore(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> R
         raise ModelError(f"A saved backbone must have the keys {sorted(_CONFIG)}. Got {sorted(config)}.")
     if not all(isinstance(config[key], str) for key in _TEXTS):
         raise ModelError(f"A saved backbone must give a text for each of {', '.join(_TEXTS)}.")
-    name, layer = config["backbone"], config["layer"]
-    library, preprocessing = _library(name), Preprocessing.from_dict(config["preprocessing"])
-    network = _blank(library, name, config["options"])
-    extractor = build_extractor(name, network, [layer], graph_nodes(network), preprocessing.size)
+    source, layer = source or _saved_source(config["backbone"]), config["layer"]
+    name, preprocessing = source.name, Preprocessing.from_dict(config["preprocessing"])
+    network = source.blank(config["options"])
+    extractor = build_extractor(name, network, [layer], graph_nodes(name, network), preprocessing.size)
     try:
         extractor.body.load_state_dict(dict(tensors), strict=True, assign=True)
     except RuntimeError as error:
@@ -192,57 +195,102 @@ def restore(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> R
     return RestoredBackbone(name=name, preprocessing=preprocessing, pruned=extractor, **kept)
 
 
-def _library(name: str) -> Library:
-    for library in map(LIBRARIES.__getitem__, LIBRARIES.names):
-        if name in library.names:
-            found: Library = library
-            return found
-    raise UnknownComponentError("backbone", name, backbone_names())
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A network, weights and a preprocessing as asked for, understood; nothing is built or read yet.
+
+    Attributes
+    ----------
+    source : Source
+        The network's library.
+    weights : Weights
+    preprocessing : Preprocessing
+    """
+
+    source: Source
+    weights: Weights
+    preprocessing: Preprocessing
+
+    @classmethod
+    def parse(cls, name: str, weights: str, preprocessing: str) -> Request:
+        """Understand a request; the errors are those of `check_request`."""
+        return cls.of(find(name), weights, preprocessing)
+
+    @classmethod
+    def of(cls, source: Source, weights: str, preprocessing: str = "weights") -> Request:
+        """Understand a request for a network that is found already."""
+        request = parse_weights(source.name, weights, source.library.weight_names(source.name))
+        return cls(source, request, _preprocessing(source, request, preprocessing))
+
+    def load(self) -> Backbone:
+        """Build the network with its weights; see `load_backbone`."""
+        state = _read_state(self)
+        options = self.options(state)
+        network = _load(self, options, state)
+        tensors = tensor_digests(network)
+        return Backbone(
+            name=self.source.name,
+            source=self.source,
+            weights=self.weights.text,
+            trained=self.weights.trained,
+            weights_digest=weights_digest(network, tensors),
+            tensors=tensors,
+            network=network,
+            preprocessing=self.preprocessing,
+            layers=self.source.curated,
+            options=options,
+            label=self.weights.label,
+        )
+
+    def options(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Choose the constructor's arguments for weights of these keys."""
+        return self.source.library.options(self.source.name, self.weights, tuple(keys))
+
+    def digests(self, options: Mapping[str, Any], tensors: Mapping[str, str], layers: Sequence[str]) -> dict[str, str]:
+        """Give what `Backbone.digests` gives, by the digests of its tensors: no weights are read."""
+        return content_digests(self.source, self.source.blank(options), layers, self.preprocessing, tensors)
 
 
-@lru_cache(maxsize=64)
-def _nodes(name: str) -> tuple[str, ...]:
-    return graph_nodes(_default(name))
+def _saved_source(name: str) -> Source:
+    """Find the library of a saved network; a name without one is of the time when there were none but ours."""
+    library, _, network = name.rpartition(":")
+    if not library:
+        ours = [item for item in LIBRARIES.names if LIBRARIES.plugin(item) is None]
+        library = next((item for item in ours if name in LIBRARIES[item].names), "")
+        return find_in(library, name) if library else find(name)
+    if library not in LIBRARIES.names:
+        file = library.partition(":")[0]
+        raise ModelError(
+            f"The network {name!r} is of the library {library!r}, which is not known here. Load it first, with "
+            f"img2brain.catalog.LIBRARIES.load('PATH/{library}'), from the file {file} that the model was made with."
+        )
+    return find_in(library, network)
 
 
-@lru_cache(maxsize=64)
-def _curated(name: str) -> tuple[str, ...]:
-    published, added = _library(name).layers(name)
-    nodes = _nodes(name)
-    if not published and not added:
-        return spread(_default(name), nodes)
-    return tuple(sorted(published + added, key=lambda layer: nodes.index(resolve(name, layer, nodes))))
-
-
-def _default(name: str) -> nn.Module:
-    library = _library(name)
-    return _blank(library, name, library.options(name, parse_weights(name, "random:0", ()), ()))
-
-
-def _blank(library: Library, name: str, options: Mapping[str, Any]) -> nn.Module:
-    with filled_by(None):
-        return library.build(name, options).eval().requires_grad_(False)
-
-
-def _preprocessing(library: Library, name: str, request: Weights, preprocessing: str) -> Preprocessing:
+def _preprocessing(source: Source, request: Weights, preprocessing: str) -> Preprocessing:
     if preprocessing not in PREPROCESSINGS:
         raise UnknownComponentError("preprocessing", preprocessing, PREPROCESSINGS)
     if preprocessing == "resize224":
         return Preprocessing(resize=(224, 224))
-    return library.preprocessing(name, request.library_name)
+    found = source.library.preprocessing(source.name, request.library_name)
+    if type(found) is not Preprocessing:  # what a class of others adds would not be saved
+        raise FeatureError(f"The preprocessing of {source.full_name} must be a Preprocessing. Got {found!r}.")
+    return found
 
 
-def _read_state(library: Library, name: str, request: Weights) -> State:
-    if request.seed is not None:
+def _read_state(request: Request) -> State:
+    source, weights = request.source, request.weights
+    if weights.seed is not None:
         return State({})
-    path = request.path or fetch(library.url(name, str(request.library_name)), name)
-    return read_checkpoint(path, library.rename)
+    path = weights.path or fetch(source.library.url(source.name, str(weights.library_name)), source.name)
+    return read_checkpoint(path, source.library.rename)
 
 
-def _load(library: Library, name: str, request: Weights, options: Mapping[str, Any], state: State) -> nn.Module:
-    if request.seed is not None:
-        with filled_by(np.random.RandomState(request.seed)):
-            return library.build(name, options).eval().requires_grad_(False)
-    network = _blank(library, name, options)
-    load_state(network, state, name=name, source=request.label)
+def _load(request: Request, options: Mapping[str, Any], state: State) -> nn.Module:
+    source, weights = request.source, request.weights
+    if weights.seed is not None:
+        with filled_by(np.random.RandomState(weights.seed)):
+            return source.build(options)
+    network = source.blank(options)
+    load_state(network, state, name=source.name, source=weights.label)
     return network

@@ -66,9 +66,23 @@ class Extractor(nn.Module):
         }
 
 
-def graph_nodes(network: nn.Module) -> tuple[str, ...]:
-    """Name all graph nodes of a network in evaluation mode, in order of execution."""
-    return tuple(get_graph_node_names(network, suppress_diff_warning=True)[1])
+def in_short(error: Exception) -> str:
+    """Say on one line what the code of others raised."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0].rstrip('.')}"
+
+
+def graph_nodes(name: str, network: nn.Module) -> tuple[str, ...]:
+    """Name all graph nodes of the backbone `name` in evaluation mode, in order of execution.
+
+    Raises
+    ------
+    FeatureError
+        For a network whose operations depend on what passes through it, so that they cannot be traced.
+    """
+    try:
+        return tuple(get_graph_node_names(network, suppress_diff_warning=True)[1])
+    except Exception as error:  # the network's own code runs, and raises anything
+        raise FeatureError(f"{name} cannot be traced by torch.fx: {in_short(error)}.") from error
 
 
 def resolve(name: str, layer: str, nodes: Sequence[str]) -> str:
@@ -123,9 +137,14 @@ def prune(network: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
         if not all(user is output or _only_reads(user, modules) for user in node.users):
             # A later operation may write into the activations (ReLU in place): take them where they are made.
             with graph.inserting_after(node):
-                kept[name] = graph.call_function(_keep, (node,))
+                kept[name] = graph.call_function(as_it_is, (node,))
     output.args = (kept,)
     return fx.GraphModule(extractor, graph).eval()
+
+
+def as_it_is(value: Any) -> Any:
+    """Copy a value before a later operation writes into it."""
+    return value.clone() if isinstance(value, torch.Tensor) else value
 
 
 def spread(network: nn.Module, nodes: Sequence[str], most: int = 8) -> tuple[str, ...]:
@@ -153,10 +172,6 @@ def _channels_last(values: torch.Tensor) -> torch.Tensor:
 
 def _only_reads(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     return node.op == "call_module" and isinstance(modules[str(node.target)], _READERS)
-
-
-def _keep(value: Any) -> Any:
-    return value.clone() if isinstance(value, torch.Tensor) else value
 
 
 class _Widest(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
-from img2brain import digest
 from img2brain.errors import WeightsError, did_you_mean
 
 TRAINED = "trained"
@@ -78,11 +75,6 @@ def parse_weights(name: str, text: str, known: Sequence[str]) -> Weights:
     raise WeightsError(
         f"Unknown weights {text!r} of {name}. {did_you_mean(text, known)} Or 'random:SEED', or a checkpoint file."
     )
-
-
-def digest_of(network: nn.Module) -> str:
-    """Digest the names and values of a network's parameters and buffers; costs some 2 s per GB."""
-    return digest.of_arrays({name: tensor.numpy() for name, tensor in network.state_dict().items()})
 
 
 def _seed(text: str) -> int:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
+import torchvision
 from torch import nn
 from torchvision import models
 
-from img2brain.backbones._base import Library
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._weights import UNTRAINED, Weights
+from img2brain.backbones.base import Library
 from img2brain.errors import ModelError
 
 # The layers of the predecessor study (Ayala-Ruano, Img2brain, 2023).
@@ -40,7 +41,7 @@ _OPTIONS: dict[str, type] = {"transform_input": bool, "aux_logits": bool, "image
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
 
 
-class Torchvision:
+class Torchvision(Library):
     """torchvision's classification networks.
 
     Notes
@@ -53,7 +54,7 @@ class Torchvision:
     A vision transformer has the image size of its weights; without torchvision's weights, that of the default ones.
     """
 
-    kind: ClassVar[str] = "torchvision"
+    version = torchvision.__version__
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from img2brain.backbones import build_fresh
-from img2brain.backbones._base import Backbone
+from img2brain.backbones import Backbone, build_fresh
 
 F64 = NDArray[np.float64]
 

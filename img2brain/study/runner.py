@@ -13,7 +13,7 @@ from pathlib import Path
 from img2brain.confirm import BestLayers, validated
 from img2brain.errors import FeatureError, FitError, TrackingError
 from img2brain.evaluate import Evaluator
-from img2brain.features.bank import FeatureBank
+from img2brain.features.features import Features
 from img2brain.home import Home
 from img2brain.publish import Published
 from img2brain.result import TrialResult
@@ -192,7 +192,7 @@ class Run:
         if best is None:
             reason = told[-1].failure if told else "there are no trials"
             raise FitError(f"All {len(told)} trials of {name} failed, the last one: {reason}")
-        bank: FeatureBank = self.setting.bank(best.spec)
+        bank: Features = self.setting.bank(best.spec)
         run_id = run_ids[best.number]
         publisher = self.setting.publisher()
 

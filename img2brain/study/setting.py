@@ -14,9 +14,11 @@ from img2brain.datasets._sample import write_sample
 from img2brain.datasets.base import Dataset, Split, require_finite, shuffled
 from img2brain.errors import DataError, SpecError, did_you_mean
 from img2brain.evaluate import BankKey, Evaluator, bank_key
-from img2brain.features.bank import UNTRAINED_BY_ITS_ACTIVATIONS, FeatureBank
 from img2brain.features.extract import find_device
-from img2brain.features.given import GIVEN, GivenBank
+from img2brain.features.features import Features
+from img2brain.features.given import GIVEN, GivenFeatures
+from img2brain.features.network import UNTRAINED_BY_ITS_ACTIVATIONS, NetworkFeatures
+from img2brain.features.pass_ import Budget
 from img2brain.home import Home
 from img2brain.publish import Publisher
 from img2brain.spec import BackboneSpec, DatasetSpec, StudySpec, TrialSpec
@@ -36,7 +38,7 @@ class Setting:
         What was asked for.
     dataset, split : Dataset, Split
         The data and its rows.
-    banks : mapping of (backbone, weights digest, preprocessing) to FeatureBank
+    banks : mapping of (backbone, weights digest, preprocessing) to Features
         Features by network.
     space : Space
         What is searched.
@@ -47,7 +49,7 @@ class Setting:
     spec: StudySpec
     dataset: Dataset
     split: Split
-    banks: Mapping[BankKey, FeatureBank]
+    banks: Mapping[BankKey, Features]
     space: Space
     home: Home
 
@@ -62,7 +64,7 @@ class Setting:
         return {
             "dataset": self.dataset.digest,
             "split": self.split.digest,
-            "networks": [[*key, bank.precision] for key, bank in self.banks.items()],
+            "networks": [[*key, bank.precision, *_code(bank)] for key, bank in self.banks.items()],
             "space": self.space.describe(),
             "sampler": self.spec.sampler,
             "seed": self.spec.seed,
@@ -102,14 +104,14 @@ class Setting:
         regions = {name: voxels.tolist() for name, voxels in dataset.rois.items()}
         return StudyRecord(self.name, dataset.name, facts, parameters, rows, regions)
 
-    def bank(self, spec: TrialSpec) -> FeatureBank:
+    def bank(self, spec: TrialSpec) -> Features:
         """Return the features of a trial's network."""
         return self.banks[bank_key(spec)]
 
     def extract(self) -> None:
         """Compute the features that are missing: one pass over the images per network."""
         for bank in self.banks.values():
-            bank.prepare(self.split.development, self.n_components)
+            bank.extract()
 
     def evaluator(self) -> Evaluator:
         """Return what evaluates trials; it sees the development rows only."""
@@ -120,9 +122,9 @@ class Setting:
         """Return what publishes trials."""
         return Publisher(self.dataset, self.split, self.n_components, self.make_bank)
 
-    def make_bank(self, network: BackboneSpec) -> FeatureBank:
+    def make_bank(self, network: BackboneSpec) -> Features:
         """Return the features of any network for the images of this study, the cached ones where there are any."""
-        return make_bank(network, self.dataset, self.home, self.spec)
+        return make_bank(network, self.dataset, self.split, self.home, self.spec)
 
 
 def make_ready(spec: StudySpec, home: Home) -> Setting:
@@ -150,7 +152,7 @@ def make_ready(spec: StudySpec, home: Home) -> Setting:
     log.info("%s: %d images, %d voxels; %s", dataset.name, dataset.n_images, dataset.n_voxels, _rows_text(split))
     for item in spec.backbones:
         _require_input(item, dataset)
-    banks = {item: make_bank(item, dataset, home, spec) for item in spec.backbones}
+    banks = {item: make_bank(item, dataset, split, home, spec) for item in spec.backbones}
     for bank in banks.values():
         if bank.facts["trained"] == UNTRAINED_BY_ITS_ACTIVATIONS:
             log.warning(
@@ -158,7 +160,7 @@ def make_ready(spec: StudySpec, home: Home) -> Setting:
                 bank.facts["label"], bank.spec.name,
             )  # fmt: skip
     space = Space(spec, domains, {item: _network(bank) for item, bank in banks.items()})
-    by_key: dict[BankKey, FeatureBank] = {
+    by_key: dict[BankKey, Features] = {
         (item.name, bank.facts["weights_digest"], item.preprocessing): bank for item, bank in banks.items()
     }
     return Setting(spec, dataset, split, by_key, space, home)
@@ -171,13 +173,15 @@ def open_dataset(spec: DatasetSpec, home: Home) -> Dataset:
     return dataset if spec.shuffle is None else shuffled(dataset, spec.shuffle)
 
 
-def make_bank(item: BackboneSpec, dataset: Dataset, home: Home, spec: StudySpec) -> FeatureBank:
+def make_bank(item: BackboneSpec, dataset: Dataset, split: Split, home: Home, spec: StudySpec) -> Features:
     """Return the features of a network for the images of a dataset, or those that came with the data."""
+    rows, n_components = split.development, max(spec.n_components)
     if item.name == GIVEN:
-        return GivenBank(item, dataset.features, home.store)
-    return FeatureBank(
-        item, dataset.images, dataset.image_digests, home.store, spec.device, spec.precision, spec.scratch_gb
-    )
+        return GivenFeatures(item, dataset.features, home.store, rows, n_components)
+    return NetworkFeatures(
+        item, dataset.images, dataset.image_digests, home.store, rows, n_components,
+        device=spec.device, precision=spec.precision, budget=Budget(spec.scratch_gb),
+    )  # fmt: skip
 
 
 def _require_input(item: BackboneSpec, dataset: Dataset) -> None:
@@ -193,7 +197,12 @@ def _require_input(item: BackboneSpec, dataset: Dataset) -> None:
         raise DataError(f"{dataset.name!r} brings no features of its own: trainingFeatures/ is empty or absent.")
 
 
-def _network(bank: FeatureBank) -> Network:
+def _code(features: Features) -> tuple[str, ...]:
+    """Digest the network of a library that is not ours: edited code is another study. That of ours has a version."""
+    return (features.facts["network_digest"],) if features.facts.get("plugin") else ()
+
+
+def _network(bank: Features) -> Network:
     return Network(bank.facts["label"], bank.facts["weights_digest"], bank.layers)
 
 

@@ -32,7 +32,7 @@ def writing() -> nn.Module:
 
 
 def test_a_layer_is_taken_before_it_is_overwritten(writing: nn.Module) -> None:
-    nodes = graph_nodes(writing)
+    nodes = graph_nodes("writing", writing)
     batch = torch.randn(2, 3, 8, 8)
     together = build_extractor("writing", writing, ["conv", "relu", "add"], nodes, (8, 8))(batch.clone())
     for layer, values in together.items():
@@ -113,7 +113,7 @@ def test_a_node_without_activations_is_refused(name: str, layer: str) -> None:
 
 def test_images_of_another_size_are_refused(writing: nn.Module) -> None:
     with pytest.raises(FeatureError, match="writing cannot take images of 2 x 2 pixels"):
-        build_extractor("writing", writing, ["conv"], graph_nodes(writing), (2, 2))
+        build_extractor("writing", writing, ["conv"], graph_nodes("writing", writing), (2, 2))
 
 
 def test_an_extractor_holds_only_what_it_needs() -> None:
@@ -145,4 +145,4 @@ def test_a_network_without_a_list_gets_a_spread_of_blocks(name: str, first: str,
 
 def test_a_network_of_plain_operations_gets_all_of_them() -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
-    assert spread(network, graph_nodes(network)) == ("0", "1")
+    assert spread(network, graph_nodes("writing", network)) == ("0", "1")

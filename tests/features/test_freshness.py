@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from img2brain.backbones import load_backbone
-from img2brain.features.bank import UNTRAINED_BY_ITS_ACTIVATIONS
 from img2brain.features.freshness import freshness
+from img2brain.features.network import UNTRAINED_BY_ITS_ACTIVATIONS
 from img2brain.home import Home
 from img2brain.study.setting import make_ready
 

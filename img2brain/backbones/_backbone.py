@@ -2,56 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
 from img2brain import digest
-from img2brain.backbones._graph import Extractor, build_extractor, graph_nodes
+from img2brain.backbones._content import layer_digests
+from img2brain.backbones._graph import Extractor, build_extractor, graph_nodes, prune, resolve
 from img2brain.backbones._preprocessing import Preprocessing
-from img2brain.backbones._weights import Weights
+from img2brain.backbones._probe import agree, sketch
+from img2brain.backbones._source import Source
 from img2brain.errors import UnknownLayerError, did_you_mean
-
-
-class Library(Protocol):
-    """Where networks come from; one file of this folder, as `COMPONENT`."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The backbones, by name."""
-        ...
-
-    def weight_names(self, name: str) -> tuple[str, ...]:
-        """Name the weights that the library has for a backbone."""
-        ...
-
-    def url(self, name: str, weights: str) -> str:
-        """Give the address of these weights; the file's name holds ``-DIGEST.``."""
-        ...
-
-    def rename(self, key: str) -> str:
-        """Give today's name of a tensor that an old checkpoint calls `key`."""
-        ...
-
-    def options(self, name: str, weights: Weights, keys: Collection[str]) -> dict[str, Any]:
-        """Choose the constructor's arguments (plain data) that these weights, with these keys, ask for."""
-        ...
-
-    def build(self, name: str, options: Mapping[str, Any]) -> nn.Module:
-        """Construct a network; raises `ModelError` for options that `options` does not give."""
-        ...
-
-    def preprocessing(self, name: str, weights: str | None) -> Preprocessing:
-        """Give the transform that these weights were trained with; None stands for the library's default weights."""
-        ...
-
-    def layers(self, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """List the layers that the predecessor published, and further good ones; both may be empty."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +26,17 @@ class Backbone:
     Attributes
     ----------
     name : str
-        Such as ``"alexnet"``.
+        As asked for, such as ``"alexnet"``.
+    source : Source
+        The library that it comes from, and what it is called there.
     weights : str
         As asked for.
     trained : {"trained", "untrained", "trained (file)"}
         State of the weights; that of a file is its owner's claim.
     weights_digest : str
         Of the names and values of all parameters and buffers.
+    tensors : mapping of str to str
+        Digests of all parameters and buffers, by name.
     network : torch.nn.Module
         The whole network.
     preprocessing : Preprocessing
@@ -81,9 +50,11 @@ class Backbone:
     """
 
     name: str
+    source: Source = field(repr=False)
     weights: str
     trained: str
     weights_digest: str
+    tensors: Mapping[str, str] = field(repr=False)
     network: nn.Module = field(repr=False)
     preprocessing: Preprocessing
     layers: tuple[str, ...]
@@ -93,12 +64,15 @@ class Backbone:
     @cached_property
     def nodes(self) -> tuple[str, ...]:
         """All graph nodes, in order of execution."""
-        return graph_nodes(self.network)
+        return graph_nodes(self.name, self.network)
 
-    @property
-    def digest(self) -> str:
-        """Digest of all that the activations depend on: network, options, weights and preprocessing."""
-        return digest.of_value([self.name, self.options, self.weights_digest, self.preprocessing.to_dict()])
+    def digests(self, layers: Sequence[str]) -> dict[str, str]:
+        """Digest, by layer, all that its activations depend on.
+
+        That is the operations up to it, their settings, code and tensors, the library, and the preprocessing; what the
+        network does after the layer has no part in it.
+        """
+        return content_digests(self.source, self.network, layers, self.preprocessing, self.tensors)
 
     def extractor(self, layers: Sequence[str]) -> Extractor:
         """Prune the network to some layers.
@@ -134,7 +108,7 @@ class Backbone:
             The parameters and buffers that this layer needs.
         """
         config = {
-            "backbone": self.name,
+            "backbone": self.source.full_name,
             "options": dict(self.options),
             "layer": layer,
             "preprocessing": self.preprocessing.to_dict(),
@@ -143,6 +117,35 @@ class Backbone:
             "weights_digest": self.weights_digest,
         }
         return config, {name: tensor.contiguous() for name, tensor in self.extractor([layer]).body.state_dict().items()}
+
+
+def content_digests(
+    source: Source,
+    network: nn.Module,
+    layers: Sequence[str],
+    preprocessing: Preprocessing,
+    tensors: Mapping[str, str],
+) -> dict[str, str]:
+    """Digest, by layer, all that the activations of a network depend on; see `Backbone.digests`.
+
+    Parameters
+    ----------
+    source : Source
+        Where the network comes from.
+    network : torch.nn.Module
+        Its parameters may be without values.
+    layers : sequence of str
+        Graph nodes or modules.
+    preprocessing : Preprocessing
+        From a picture to the network's input.
+    tensors : mapping of str to str
+        Digests of its parameters and buffers.
+    """
+    nodes = graph_nodes(source.name, network)
+    node_of = {layer: resolve(source.name, layer, nodes) for layer in layers}
+    found = layer_digests(prune(network, tuple(dict.fromkeys(node_of.values()))), tensors)
+    shared = [source.library_name, source.plugin, preprocessing.to_dict()]
+    return {layer: digest.of_value([*shared, found[node]]) for layer, node in node_of.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,3 +178,7 @@ class RestoredBackbone:
                     f"A saved model holds one layer. Unknown layer {layer!r}. {did_you_mean(layer, [self.layer])}"
                 )
         return self.pruned
+
+    def resembles(self, probe: Sequence[float]) -> bool:
+        """Tell whether the layer makes of a picture what it made when `sketch` gave this."""
+        return agree(sketch(self), probe)

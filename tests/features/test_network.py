@@ -14,10 +14,11 @@ from img2brain import digest
 from img2brain.backbones._graph import Extractor
 from img2brain.datasets._images import find_images, open_pixels
 from img2brain.errors import StoreError
-from img2brain.features import bank as bank_module
-from img2brain.features import extract, pca
+from img2brain.features import extract, network, pass_, pca
 from img2brain.features.activations import Activations, OnDisk
-from img2brain.features.bank import FeatureBank
+from img2brain.features.extract import Precision
+from img2brain.features.network import NetworkFeatures, choose_precision
+from img2brain.features.pass_ import Budget
 from img2brain.spec import BackboneSpec
 from img2brain.store import Store
 
@@ -56,16 +57,22 @@ def images(recordings: Path) -> tuple[Path, ...]:
     return find_images(recordings / "trainingIMG")[:N_IMAGES]
 
 
-MakeBank = Callable[..., FeatureBank]
+MakeBank = Callable[..., NetworkFeatures]
 
 
 @pytest.fixture(scope="module")
 def make_bank(images: tuple[Path, ...]) -> MakeBank:
     def make(
-        folder: Path, spec: BackboneSpec = SPEC, pictures: tuple[Path, ...] = images, **options: Any
-    ) -> FeatureBank:
+        folder: Path,
+        spec: BackboneSpec = SPEC,
+        pictures: tuple[Path, ...] = images,
+        rows: Any = ROWS,
+        n_components: int = N_COMPONENTS,
+        **options: Any,
+    ) -> NetworkFeatures:
         digests = [digest.of_file(path) for path in pictures]
-        return FeatureBank(spec, pictures, digests, Store(folder), "cpu", "float32", **options)
+        options = {"device": "cpu", "precision": "float32"} | options
+        return NetworkFeatures(spec, pictures, digests, Store(folder), rows, n_components, **options)
 
     return make
 
@@ -75,7 +82,7 @@ def full(tmp_path_factory: pytest.TempPathFactory, make_bank: MakeBank) -> Path:
     """A cache that has all of the bank's features. No test changes it."""
     folder = tmp_path_factory.mktemp("full")
     bank = make_bank(folder)
-    bank.prepare(ROWS, N_COMPONENTS)
+    bank.extract()
     for layer in LAYERS:
         bank.components(layer, ROWS, N_COMPONENTS)
     return folder
@@ -94,7 +101,7 @@ def reference(make_bank: MakeBank, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_one_decode_and_one_pass_whatever_the_number_of_layers(
     make_bank: MakeBank, tmp_path: Path, counts: Counts
 ) -> None:
-    make_bank(tmp_path).prepare(ROWS, N_COMPONENTS)
+    make_bank(tmp_path).extract()
     assert (counts.n_opened, counts.n_passed) == (N_IMAGES, N_IMAGES)
 
 
@@ -121,8 +128,8 @@ def test_a_second_bank_touches_no_image_and_no_network(
 ) -> None:
     bank = make_bank(full)
     monkeypatch.setattr(extract, "open_pixels", forbid)
-    monkeypatch.setattr(bank_module, "load_backbone", forbid)
-    bank.prepare(ROWS, N_COMPONENTS)
+    monkeypatch.setattr(network, "load_backbone", forbid)
+    bank.extract()
     for layer in LAYERS:
         assert bank.components(layer, ROWS[:9], 4).scores.shape == (N_IMAGES, 4)
         bank.axes(layer, ROWS, N_COMPONENTS)
@@ -134,7 +141,7 @@ def test_more_layers_cost_one_pass_for_those_that_are_missing(
 ) -> None:
     shutil.copytree(full, tmp_path / "cache")
     bank = make_bank(tmp_path / "cache", SPEC.model_copy(update={"layers": (*LAYERS, "features.5", "features.8")}))
-    bank.prepare(ROWS, N_COMPONENTS)
+    bank.extract()
     assert (counts.n_opened, counts.n_passed) == (N_IMAGES, N_IMAGES)
     assert bank.components("features.5", ROWS, 3).scores.shape == (N_IMAGES, 3)
 
@@ -145,11 +152,11 @@ def test_images_that_changed_are_computed_anew(
     shutil.copytree(full, tmp_path / "cache")
     shutil.copytree(images[0].parent, tmp_path / "images")
     copies = tuple(tmp_path / "images" / path.name for path in images)
-    make_bank(tmp_path / "cache", pictures=copies).prepare(ROWS, N_COMPONENTS)
+    make_bank(tmp_path / "cache", pictures=copies).extract()
     assert counts.n_opened == 0, "images moved elsewhere are the same images"
     shutil.copyfile(copies[1], copies[0])
     bank = make_bank(tmp_path / "cache", pictures=copies)
-    bank.prepare(ROWS, N_COMPONENTS)
+    bank.extract()
     assert counts.n_opened == N_IMAGES
     scores = bank.components("features.2", ROWS, N_COMPONENTS).scores
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4, atol=1e-2)
@@ -158,7 +165,7 @@ def test_images_that_changed_are_computed_anew(
 @pytest.mark.parametrize("change", [{"weights": "random:1"}, {"preprocessing": "resize224"}])
 def test_another_network_is_another_entry(make_bank: MakeBank, full: Path, change: dict[str, str]) -> None:
     ours, other = make_bank(full), make_bank(full, SPEC.model_copy(update=change))
-    assert ours._layer_key("classifier") != other._layer_key("classifier")
+    assert ours._described["classifier"] != other._described["classifier"]
 
 
 def test_axes_of_a_smaller_size_are_a_prefix_and_touch_no_image(
@@ -173,9 +180,9 @@ def test_axes_of_a_smaller_size_are_a_prefix_and_touch_no_image(
 
 def test_axes_of_other_rows_come_from_the_images_again(make_bank: MakeBank, full: Path, tmp_path: Path) -> None:
     shutil.copytree(full, tmp_path / "cache")
-    bank, other = make_bank(tmp_path / "cache"), make_bank(tmp_path / "other")
     rows = ROWS[:7]
-    other.prepare(rows, 5)
+    bank, other = make_bank(tmp_path / "cache"), make_bank(tmp_path / "other", rows=rows, n_components=5)
+    other.extract()
     for layer in LAYERS:
         found, expected = bank.axes(layer, rows, 5), other.axes(layer, rows, 5)
         np.testing.assert_allclose(found.axes, expected.axes, atol=1e-4)
@@ -185,22 +192,20 @@ def test_axes_of_other_rows_come_from_the_images_again(make_bank: MakeBank, full
 def test_a_disk_without_room_is_told_before_any_work(
     make_bank: MakeBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bank = make_bank(tmp_path)
+    bank = make_bank(tmp_path, budget=Budget(memory_bytes=0))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
-    monkeypatch.setattr(bank_module, "_MEMORY_BYTES", 0)
     monkeypatch.setattr(extract, "open_pixels", forbid)
     message = r"A pass of squeezenet1_1 needs 0\.03 GB of disk\. .* has 0\.01 GB free\."
     with pytest.raises(StoreError, match=message):
-        bank.prepare(ROWS, N_COMPONENTS)
+        bank.extract()
 
 
 def test_layers_that_exceed_the_scratch_budget_together_take_another_pass(
-    make_bank: MakeBank, full: Path, tmp_path: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch
+    make_bank: MakeBank, full: Path, tmp_path: Path, counts: Counts
 ) -> None:
-    monkeypatch.setattr(bank_module, "_MEMORY_BYTES", 0)
-    bank = make_bank(tmp_path, scratch_gb=0.02)
-    bank.prepare(ROWS, N_COMPONENTS)
+    bank = make_bank(tmp_path, budget=Budget(0.02, memory_bytes=0))
+    bank.extract()
     assert (counts.n_opened, counts.n_passed) == (2 * N_IMAGES, 2 * N_IMAGES)
     for layer in LAYERS:
         found, expected = (item.components(layer, ROWS, N_COMPONENTS).scores for item in (bank, make_bank(full)))
@@ -213,49 +218,41 @@ def test_a_layer_that_exceeds_the_scratch_budget_is_refused(
     monkeypatch.setattr(extract, "open_pixels", forbid)
     message = r"squeezenet1_1 features\.2 take 0\.0 GB for a while\. The budget, 'scratch_gb', is 0\.01\."
     with pytest.raises(StoreError, match=message):
-        make_bank(tmp_path, scratch_gb=0.01).prepare(ROWS, N_COMPONENTS)
+        make_bank(tmp_path, budget=Budget(0.01)).extract()
 
 
-def test_bfloat16_and_float32_are_told_apart_and_agree(
-    make_bank: MakeBank, full: Path, tmp_path: Path, images: tuple[Path, ...]
-) -> None:
-    digests = [digest.of_file(path) for path in images]
-    bank, exact = FeatureBank(SPEC, images, digests, Store(tmp_path), "cpu", "bfloat16"), make_bank(full)
-    assert bank._network_key != exact._network_key
-    bank.prepare(ROWS, N_COMPONENTS)
+def test_bfloat16_and_float32_are_told_apart_and_agree(make_bank: MakeBank, full: Path, tmp_path: Path) -> None:
+    bank, exact = make_bank(tmp_path, precision="bfloat16"), make_bank(full)
+    assert bank._described["classifier"] != exact._described["classifier"]
+    bank.extract()
     for layer in LAYERS:
         found, expected = (item.components(layer, ROWS, N_COMPONENTS).scores for item in (bank, exact))
         assert np.corrcoef(found[:, 0], expected[:, 0])[0, 1] > 0.99
 
 
-def test_few_images_are_exact_unless_asked_otherwise(
-    images: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_images_are_exact_unless_asked_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
 
-    def precision(**options: Any) -> str:
-        return FeatureBank(SPEC, images, ["digest"] * N_IMAGES, Store(tmp_path), "cpu", **options).precision
+    def precision(name: Precision, n_images: int) -> torch.dtype:
+        return choose_precision(name, n_images, torch.device("cpu"))
 
-    assert (precision(), precision(precision="bfloat16")) == ("float32", "bfloat16")
-    monkeypatch.setattr(bank_module, "_FEW_IMAGES", N_IMAGES - 1)
-    assert (precision(), precision(precision="float32")) == ("bfloat16", "float32")
+    assert (precision("auto", 8192), precision("bfloat16", 8192)) == (torch.float32, torch.bfloat16)
+    assert (precision("auto", 8193), precision("float32", 8193)) == (torch.bfloat16, torch.float32)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_narrow_layers_keep_their_weakest_components(
-    images: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
+    make_bank: MakeBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
 ) -> None:
-    digests, reduced, compress = [digest.of_file(path) for path in images], [], pca.compress
+    reduced, compress = [], pca.compress
 
     def watched(kept: Activations, rows: Any, n_components: int) -> pca.Compressed:
         reduced.append(kept.dtype)
         return compress(kept, rows, n_components)
 
     monkeypatch.setattr(pca, "compress", watched)
-    if not in_memory:
-        monkeypatch.setattr(bank_module, "_MEMORY_BYTES", 0)
-    bank = FeatureBank(SPEC, images, digests, Store(tmp_path), "cpu", "bfloat16")
-    bank.prepare(ROWS, N_COMPONENTS)
+    budget = Budget(memory_bytes=None if in_memory else 0)
+    make_bank(tmp_path, precision="bfloat16", budget=budget).extract()
     assert reduced == [torch.bfloat16, torch.bfloat16, torch.float32]
 
 
@@ -269,14 +266,13 @@ def test_layers_stay_in_memory_as_far_as_it_goes(
             super().__init__(*arguments)
             written.append(f"{self.n_features}")
 
-    bank = make_bank(tmp_path)
-    sizes = bank.backbone.extractor(LAYERS).n_features
+    sizes = make_bank(tmp_path).backbone.extractor(LAYERS).n_features
     work = pca.work_bytes(max(sizes.values()), torch.float32, N_COMPONENTS)
     room = 4 * N_IMAGES * (sizes["features.12"] + sizes["classifier"])
     assert sizes["features.2"] > sizes["features.12"] + sizes["classifier"]
-    monkeypatch.setattr(bank_module, "_MEMORY_BYTES", work + room)
-    monkeypatch.setattr(bank_module, "OnDisk", Watched)
-    bank.prepare(ROWS, N_COMPONENTS)
+    monkeypatch.setattr(pass_, "OnDisk", Watched)
+    bank = make_bank(tmp_path, budget=Budget(memory_bytes=work + room))
+    bank.extract()
     assert written == [f"{sizes['features.2']}"]
     for layer in LAYERS:
         found, expected = (item.components(layer, ROWS, N_COMPONENTS).scores for item in (bank, make_bank(full)))
@@ -287,14 +283,14 @@ def test_many_images_are_sketched_for_the_rows_and_size_at_hand(
     make_bank: MakeBank, tmp_path: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pca, "EXACT_IMAGES", 4)
-    bank = make_bank(tmp_path)
-    bank.prepare(ROWS, 100)
+    bank = make_bank(tmp_path, n_components=100)
+    bank.extract()
     assert (next((tmp_path / "layers").rglob("method.txt")).read_text(encoding="utf-8")) == "sketch"
-    make_bank(tmp_path).prepare(ROWS, 10)
+    make_bank(tmp_path, n_components=10).extract()
     assert counts.n_opened == N_IMAGES, "a larger sketch serves"
     scores = bank.components("classifier", ROWS, N_COMPONENTS).scores
     assert scores.shape == (N_IMAGES, N_COMPONENTS)
-    make_bank(tmp_path).prepare(ROWS[:-1], 10)
+    make_bank(tmp_path, rows=ROWS[:-1], n_components=10).extract()
     assert counts.n_opened == 2 * N_IMAGES, "other rows are another sketch"
 
 
@@ -315,6 +311,47 @@ def test_features_are_one_file_for_all_who_ask(make_bank: MakeBank, full: Path, 
     np.testing.assert_array_equal(np.load(path), bank.components("classifier", ROWS, N_COMPONENTS).scores[:, :4])
 
 
-def test_layers_that_were_not_prepared_are_a_defect(make_bank: MakeBank, tmp_path: Path) -> None:
-    with pytest.raises(KeyError, match="prepare"):
-        make_bank(tmp_path).components("classifier", ROWS, 2)
+def test_what_is_missing_is_computed_when_it_is_asked_for(
+    make_bank: MakeBank, full: Path, tmp_path: Path, counts: Counts
+) -> None:
+    features, expected = make_bank(tmp_path), make_bank(full)
+    for layer in LAYERS:
+        found = features.components(layer, ROWS, N_COMPONENTS).scores
+        np.testing.assert_array_equal(found, expected.components(layer, ROWS, N_COMPONENTS).scores)
+        np.testing.assert_array_equal(
+            features.axes(layer, ROWS, N_COMPONENTS).axes, expected.axes(layer, ROWS, N_COMPONENTS).axes
+        )
+    assert (counts.n_opened, counts.n_passed) == (N_IMAGES, N_IMAGES), "all layers in one pass"
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["networks", "layers", "components", "axes", "features"])
+def test_damaged_features_are_said_and_computed_anew(
+    make_bank: MakeBank, full: Path, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def numbers(features: NetworkFeatures) -> list[Any]:
+        features.extract()
+        file = features.scores_file("classifier", ROWS, N_COMPONENTS, 2)
+        layers = [features.components(layer, ROWS[:9], 4).scores for layer in LAYERS]
+        return [np.load(file), *layers, *(features.axes(layer, ROWS, N_COMPONENTS).axes for layer in LAYERS)]
+
+    shutil.copytree(full, tmp_path / "cache")
+    expected = numbers(make_bank(tmp_path / "cache"))
+    damaged = [path for path in (tmp_path / "cache" / kind).rglob("*") if path.suffix in (".npy", ".json")]
+    for path in damaged:
+        if path.name not in ("key.json", "digests.json"):
+            flip(path)
+    for found, other in zip(numbers(make_bank(tmp_path / "cache")), expected, strict=True):
+        np.testing.assert_allclose(found, other, atol=1e-5 * np.abs(other).max())
+    said = [line for line in caplog.messages if "is damaged" in line]
+    assert said
+    assert all(line.startswith(f"the cache entry {kind}/") for line in said)
+    caplog.clear()
+    numbers(make_bank(tmp_path / "cache"))
+    assert not caplog.messages

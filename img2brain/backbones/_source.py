@@ -1,0 +1,150 @@
+"""From the name of a network to the library that holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from torch import nn
+
+from img2brain.backbones import _graph
+from img2brain.backbones._random import filled_by
+from img2brain.backbones._weights import parse_weights
+from img2brain.backbones.base import Library
+from img2brain.catalog import LIBRARIES
+from img2brain.errors import FeatureError, Img2BrainError, SpecError, UnknownComponentError
+
+_KIND = "backbone"
+_CONTROL = "pixels"  # a name that means the control, whatever other libraries hold
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A network of a library, not built yet.
+
+    Attributes
+    ----------
+    library : Library
+        Where it comes from.
+    library_name : str
+        What the catalog calls that.
+    name : str
+        What the library calls the network.
+    plugin : dict, optional
+        Name and digest of the file of a library that is not ours.
+    """
+
+    library: Library
+    library_name: str
+    name: str
+    plugin: dict[str, str] | None = None
+
+    @property
+    def full_name(self) -> str:
+        """The name that no other network has: ``LIBRARY:NETWORK``."""
+        return f"{self.library_name}:{self.name}"
+
+    def build(self, options: Mapping[str, Any]) -> nn.Module:
+        """Construct the network at rest: in evaluation mode, without gradients."""
+        try:
+            network = self.library.build(self.name, options)
+        except Img2BrainError:
+            raise
+        except Exception as error:  # code of others raises anything
+            raise FeatureError(f"{self.full_name} cannot be built: {_graph.in_short(error)}.") from error
+        if not isinstance(network, nn.Module):
+            raise FeatureError(f"{self.full_name} must be a torch.nn.Module. Got {type(network).__name__}.")
+        return network.eval().requires_grad_(False)
+
+    def blank(self, options: Mapping[str, Any]) -> nn.Module:
+        """Construct the network without giving its parameters values."""
+        with filled_by(None):
+            return self.build(options)
+
+    @cached_property
+    def nodes(self) -> tuple[str, ...]:
+        """All graph nodes, in order of execution."""
+        return _graph.graph_nodes(self.name, self._plain)
+
+    @cached_property
+    def curated(self) -> tuple[str, ...]:
+        """The curated layers, in order of depth."""
+        published, added = self.library.layers(self.name)
+        if not published and not added:
+            return _graph.spread(self._plain, self.nodes)
+        order = {layer: self.nodes.index(_graph.resolve(self.name, layer, self.nodes)) for layer in published + added}
+        return tuple(sorted(published + added, key=order.__getitem__))
+
+    @property
+    def _plain(self) -> nn.Module:
+        return self.blank(self.library.options(self.name, parse_weights(self.name, "random:0", ()), ()))
+
+
+def find(name: str) -> Source:
+    """Find a network.
+
+    Parameters
+    ----------
+    name : str
+        ``NETWORK``, where one library holds it; ``LIBRARY:NETWORK``; or ``PATH.py:LIBRARY:NETWORK``.
+
+    Raises
+    ------
+    UnknownComponentError
+        For an unknown one, with the close matches.
+    SpecError
+        For a name that several libraries hold, with all that it may mean.
+    """
+    library, colon, network = name.rpartition(":")
+    if colon:
+        return find_in(library if library in LIBRARIES.names else LIBRARIES.load(library), network)
+    holders = [item for item in LIBRARIES.names if name in names_of(item)]
+    if not holders:
+        raise UnknownComponentError(_KIND, name, all_names())
+    if len(holders) > 1 and name != _CONTROL:
+        meant = " or ".join(repr(f"{item}:{name}") for item in holders)
+        raise SpecError(f"The backbone {name!r} must be named with its library, as several hold it: {meant}.")
+    return find_in(_CONTROL if name == _CONTROL else holders[0], name)
+
+
+def find_in(library: str, name: str) -> Source:
+    """Find a network of a library that the catalog knows."""
+    if name not in names_of(library):
+        raise UnknownComponentError(_KIND, f"{library}:{name}", (f"{library}:{item}" for item in names_of(library)))
+    return _source(_Same(LIBRARIES[library]), library, name)
+
+
+def names_of(library: str) -> tuple[str, ...]:
+    """Name the networks of a library; raises `SpecError` where it does not say them properly."""
+    found = LIBRARIES[library].names
+    if not isinstance(found, tuple) or not all(isinstance(item, str) and item and ":" not in item for item in found):
+        raise SpecError(f"The 'names' of the library {library!r} must be a tuple of texts without ':'. Got {found!r}.")
+    return found
+
+
+def all_names() -> tuple[str, ...]:
+    """Name every network: alone where one library holds it, otherwise with its library."""
+    held = [(library, name) for library in LIBRARIES.names for name in names_of(library)]
+    single = [name for _, name in held]
+    return tuple(name if single.count(name) == 1 else f"{library}:{name}" for library, name in held)
+
+
+class _Same:
+    """Makes a library a key by its identity, whatever equality its class defines: an edited one is another."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.library is other.library
+
+    def __hash__(self) -> int:
+        return id(self.library)
+
+
+@lru_cache(maxsize=64)
+def _source(key: _Same, library: str, name: str) -> Source:
+    found = LIBRARIES.plugin(library)
+    return Source(key.library, library, name, {"name": found.name, "digest": found.digest} if found else None)

@@ -1,0 +1,99 @@
+"""What a library of networks is: extend `Library` in a file of your own, and name it in a study file.
+
+A study names a network of it as ``PATH.py:LIBRARY:NETWORK``; `img2brain.testing.check_backbones` says whether it keeps
+what the platform expects of it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import nn
+
+from img2brain.backbones._preprocessing import Preprocessing
+from img2brain.backbones._weights import Weights
+from img2brain.errors import WeightsError
+
+__all__ = ["Library", "Preprocessing", "Weights"]
+
+
+class Library(ABC):
+    """Where networks come from. Two things are needed, `names` and `build`; the rest has defaults.
+
+    Attributes
+    ----------
+    version : str
+        Where it is not empty, weights of one name have the same values as long as it stays the same: a promise that
+        libraries of this package alone can make. What a network of others holds is looked at each time.
+
+    Examples
+    --------
+    >>> class Mine(Library):
+    ...     names = ("tiny",)
+    ...
+    ...     def build(self, name, options):
+    ...         return {"tiny": nn.Conv2d(3, 8, 3, stride=16)}[name]
+    >>> Mine().preprocessing("tiny", None).size
+    (224, 224)
+    """
+
+    version: str = ""
+
+    @property
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """The networks, by name."""
+
+    @abstractmethod
+    def build(self, name: str, options: Mapping[str, Any]) -> nn.Module:
+        """Construct a network with fresh weights.
+
+        Parameters
+        ----------
+        name : str
+            One of `names`.
+        options : mapping
+            What `options` gave, perhaps read from a saved model.
+
+        Raises
+        ------
+        ModelError
+            For options that `options` does not give.
+
+        Notes
+        -----
+        `torch.fx` must be able to trace it. It may draw its weights with ``normal_``, ``uniform_`` and
+        ``trunc_normal_``, which are diverted to a stream that is the same on every machine.
+        """
+
+    def weight_names(self, name: str) -> tuple[str, ...]:
+        """Name the weights that the library has for a network: none."""
+        return ()
+
+    def url(self, name: str, weights: str) -> str:
+        """Give the address of these weights; the file's name holds ``-DIGEST.``."""
+        raise WeightsError(f"The library of {name} has no weights to fetch. Got {weights!r}.")
+
+    def rename(self, key: str) -> str:
+        """Give today's name of a tensor that an old checkpoint calls `key`: the same."""
+        return key
+
+    def options(self, name: str, weights: Weights, keys: Collection[str]) -> dict[str, Any]:
+        """Choose the constructor's arguments (plain data) that these weights, with these keys, ask for: none."""
+        return {}
+
+    def preprocessing(self, name: str, weights: str | None) -> Preprocessing:
+        """Give the transform that these weights were trained with; None stands for the library's default weights.
+
+        By default a resize to 224 x 224 pixels, with ImageNet's mean and standard deviation.
+        """
+        return Preprocessing(resize=(224, 224))
+
+    def layers(self, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """List the layers that the predecessor published, and further good ones.
+
+        Where both are empty, up to eight block outputs stand for them, evenly over the depth of the network.
+        """
+        return (), ()

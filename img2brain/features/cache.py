@@ -1,0 +1,125 @@
+"""What is kept of layers: coordinates for any choice of rows, and the components and axes of some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from img2brain import digest
+from img2brain.errors import FitError
+from img2brain.features import pca
+from img2brain.features.activations import Activations, Rows
+from img2brain.features.pca import Axes, Components
+from img2brain.store import Store
+
+VERSION = 7  # of the numbers: raised where a change of code changes them
+
+
+class Cache:
+    """Reductions of layers, stored under all that their numbers depend on.
+
+    Parameters
+    ----------
+    store : Store
+        Where they are kept.
+    about : mapping of str to mapping
+        By layer: what its activations depend on.
+    n_images : int
+        How many rows there are. The coordinates of many depend on the rows and the size that they serve as well.
+    rows : ndarray of int
+        The rows that a published model will be fitted to; no others have a say in the coordinates.
+    n_components : int
+        The largest size that will be asked for.
+    """
+
+    def __init__(
+        self, store: Store, about: Mapping[str, Mapping[str, Any]], n_images: int, rows: Rows, n_components: int
+    ) -> None:
+        self._store = store
+        serves = {"fitted": _of_rows(rows), "size": pca.sketch_size(n_components)}
+        serves = serves if n_images > pca.EXACT_IMAGES else {}
+        self._keys = {layer: {**item, **serves, "version": VERSION} for layer, item in about.items()}
+
+    def has(self, layer: str) -> bool:
+        """Tell whether the coordinates of a layer are there."""
+        return self._layer(layer) is not None
+
+    def record(self, layer: str, values: Activations, rows: Rows, n_components: int) -> FitError | None:
+        """Keep what PCA needs of a layer; the axes first, so that a layer that is found has them.
+
+        One whose activations do not vary is kept without axes, and the reason returned: its trials fail with it, and
+        the others go on.
+        """
+        compressed, failure = pca.compress(values, rows, n_components), None
+        try:
+            components = pca.fit(compressed.coordinates, rows, n_components)
+        except FitError as error:
+            failure = error
+        else:
+            found = pca.axes(compressed, values, components, rows)
+            key = self._pca_key(layer, rows, n_components)
+            self._store.put("axes", key, lambda folder: _save(folder, axes=found.axes, shift=found.shift))
+            self._store.put("components", key, lambda folder: _save_components(folder, components))
+
+        def write(folder: Path) -> None:
+            _save(folder, coordinates=compressed.coordinates)
+            (folder / "method.txt").write_text(compressed.kind, encoding="utf-8")
+
+        self._store.put("layers", self._keys[layer], write)
+        return failure
+
+    def components(self, layer: str, rows: Rows, n_components: int) -> Components | None:
+        """Return the components of a layer, fitted where that was not done yet; None where it has no coordinates."""
+        key = self._pca_key(layer, rows, n_components)
+        entry = self._store.find("components", key)
+        if entry is None:
+            folder = self._layer(layer)
+            if folder is None:
+                return None
+            found = pca.fit(np.load(folder / "coordinates.npy"), rows, n_components)
+            entry = self._store.get_or_compute("components", key, lambda folder: _save_components(folder, found))
+        return Components(np.load(entry / "scores.npy"), np.load(entry / "variances.npy"))
+
+    def axes(self, layer: str, rows: Rows, n_components: int) -> Axes | None:
+        """Return the axes of a layer, where they are there at this size or a larger one."""
+        entry = self._larger("axes", self._pca_key(layer, rows, n_components), "n_components")
+        if entry is None:
+            return None
+        return Axes(np.load(entry / "axes.npy", mmap_mode="r"), np.load(entry / "shift.npy")).leading(n_components)
+
+    def scores_file(self, layer: str, rows: Rows, found: Components, n_components: int, n_leading: int) -> Path:
+        """Return the file (``.npy``) of the first `n_leading` of the components that were found."""
+        key = self._pca_key(layer, rows, n_components) | {"n_leading": n_leading}
+        write = lambda folder: _save(folder, features=found.leading(n_leading).scores)  # noqa: E731
+        return self._store.get_or_compute("features", key, write) / "features.npy"
+
+    def _layer(self, layer: str) -> Path | None:
+        return self._larger("layers", self._keys[layer], "size")
+
+    def _larger(self, kind: str, key: Mapping[str, Any], size: str) -> Path | None:
+        """Find an entry of this key, or of one that is larger: a smaller size is a prefix."""
+        if (found := self._store.find(kind, key)) or not key.get(size):
+            return found
+        others = (
+            item for item in self._store.keys(kind) if {**item, size: key[size]} == key and item[size] > key[size]
+        )
+        return next(filter(None, (self._store.find(kind, item) for item in others)), None)
+
+    def _pca_key(self, layer: str, rows: Rows, n_components: int) -> dict[str, Any]:
+        return {**self._keys[layer], "rows": _of_rows(rows), "n_components": n_components}
+
+
+def _of_rows(rows: Rows) -> str:
+    return digest.of_array(rows.astype(np.int64))
+
+
+def _save_components(folder: Path, found: Components) -> None:
+    _save(folder, scores=found.scores, variances=found.variances)
+
+
+def _save(folder: Path, **arrays: np.ndarray[Any, Any]) -> None:
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)

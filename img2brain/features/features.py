@@ -1,0 +1,159 @@
+"""Features of images: principal components of layers, whether they come from a network or with the data."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from img2brain.errors import StoreError
+from img2brain.features.activations import Activations, Rows
+from img2brain.features.cache import Cache
+from img2brain.features.extract import Precision
+from img2brain.features.pca import Axes, Components
+from img2brain.spec import BackboneSpec
+from img2brain.store import Store
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Features(ABC):
+    """Reduced features of layers for the images of a dataset: computed once, shared by trials, studies and processes.
+
+    What is missing is computed when it is first asked for, of all layers at once.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        What was asked for.
+    layers : sequence of str
+        The layers; each has its components.
+    n_images : int
+        How many rows there are.
+    store : Store
+        The cache.
+    rows : ndarray of int
+        The rows that a published model will be fitted to; no others have a say in the features. The axes of these are
+        computed while the activations are at hand.
+    n_components : int
+        The largest size that will be asked for.
+    """
+
+    def __init__(
+        self, spec: BackboneSpec, layers: Sequence[str], n_images: int, store: Store, rows: Rows, n_components: int
+    ) -> None:
+        self.spec = spec
+        self.layers = tuple(layers)
+        self._n_images = n_images
+        self._store = store
+        self._rows, self._n_components = rows, n_components
+        self._components = lru_cache(maxsize=64)(self._read_components)
+
+    @property
+    @abstractmethod
+    def facts(self) -> Mapping[str, Any]:
+        """What is known of where the features come from.
+
+        `label`: the weights, without the folders of a machine; `trained`: the state of the weights; `weights_digest`:
+        of all weights; `network_digest`: of all that the activations of `layers` depend on; `library`: where the
+        network comes from, or None; `plugin`: name and digest of the file of a library that is not ours, or None.
+        """
+
+    @property
+    @abstractmethod
+    def precision(self) -> Precision:
+        """What the network computes in: ``"bfloat16"`` or ``"float32"``."""
+
+    @abstractmethod
+    def export(self, layer: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Give what a saved model needs to compute a layer: configuration and parameters."""
+
+    @abstractmethod
+    def _about(self) -> Mapping[str, Mapping[str, Any]]:
+        """Say, by layer, all that its activations depend on."""
+
+    @abstractmethod
+    def _activations(self, layers: Sequence[str], n_components: int) -> Iterator[tuple[str, Activations]]:
+        """Compute the activations of some layers, and yield one layer after another."""
+
+    def extract(self) -> None:
+        """Compute what is missing of all layers, in one pass over the images.
+
+        Raises
+        ------
+        StoreError
+            If the activations of a layer exceed the scratch budget, or the disk.
+        """
+        if not self._missing():
+            log.info("%s: features of %d layers from the cache", self.spec.name, len(self.layers))
+            return
+        with self._store.lock("pass", self._described):
+            if missing := self._missing():
+                self._record(missing, self._rows, self._n_components)
+
+    def components(self, layer: str, rows: Rows, n_components: int) -> Components:
+        """Return the principal components of a layer, fitted to `rows`, of all images.
+
+        Returns
+        -------
+        Components
+            Scores (n_images, n_components); fewer components where the rows span fewer dimensions.
+
+        Raises
+        ------
+        FitError
+            If the activations do not vary over the rows.
+        """
+        return self._components(layer, rows.astype(np.int64).tobytes(), n_components)
+
+    def scores_file(self, layer: str, rows: Rows, n_components: int, n_leading: int) -> Path:
+        """Return the file (``.npy``) of the first `n_leading` of `n_components` components, one for all who ask."""
+        found = self.components(layer, rows, n_components)
+        return self._cache.scores_file(layer, rows, found, n_components, n_leading)
+
+    def axes(self, layer: str, rows: Rows, n_components: int) -> Axes:
+        """Return the principal axes of a layer, fitted to `rows`; stored ones of a larger size serve."""
+        found = self._cache.axes(layer, rows, n_components)
+        if found is None:
+            self._record([layer], rows, n_components)
+            found = self._cache.axes(layer, rows, n_components)
+        return _kept(found)
+
+    @cached_property
+    def _described(self) -> Mapping[str, Mapping[str, Any]]:
+        return self._about()
+
+    @cached_property
+    def _cache(self) -> Cache:
+        return Cache(self._store, self._described, self._n_images, self._rows, self._n_components)
+
+    def _missing(self) -> list[str]:
+        return [layer for layer in self.layers if not self._cache.has(layer)]
+
+    def _record(self, layers: Sequence[str], rows: Rows, n_components: int) -> None:
+        for layer, values in self._activations(layers, n_components):
+            with torch.inference_mode():
+                if failure := self._cache.record(layer, values, rows, n_components):
+                    log.warning("%s %s: %s", self.spec.name, layer, failure)
+
+    def _read_components(self, layer: str, rows_bytes: bytes, n_components: int) -> Components:
+        rows = np.frombuffer(rows_bytes, np.int64).astype(np.intp)
+        found = self._cache.components(layer, rows, n_components)
+        if found is None:
+            self.extract()
+            found = self._cache.components(layer, rows, n_components)
+        return _kept(found)
+
+
+def _kept(found: T | None) -> T:
+    """Return what was just computed, unless another process removed it at once."""
+    if found is None:
+        raise StoreError("Features were removed from the cache while they were computed.")
+    return found

@@ -1,0 +1,168 @@
+"""Features of a network: a pass over the images, known by what the network computes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from img2brain import digest
+from img2brain.backbones import Backbone, Request, curated_layers, load_backbone
+from img2brain.backbones._weights import UNTRAINED
+from img2brain.features.activations import Activations, Rows
+from img2brain.features.cache import VERSION
+from img2brain.features.extract import Precision, find_device, find_precision
+from img2brain.features.features import Features
+from img2brain.features.freshness import freshness
+from img2brain.features.pass_ import Budget, Pass
+from img2brain.spec import BackboneSpec
+from img2brain.store import Store
+
+UNTRAINED_BY_ITS_ACTIVATIONS = "untrained (by its activations)"
+_FEW_IMAGES = 8192  # at 4140, bfloat16 was measured to change a score by .003; at 8857 none by more than .0014
+
+
+class NetworkFeatures(Features):
+    """Reduced features of a backbone's layers.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        The network, its weights and preprocessing.
+    images : sequence of Path
+        One row each.
+    image_digests : sequence of str
+        Digests of their bytes; an image that changed is computed anew.
+    store, rows, n_components
+        As for `Features`.
+    device : str
+        Where the network runs.
+    precision : {"auto", "bfloat16", "float32"}
+        What it computes in; see `choose_precision`.
+    budget : Budget
+        The disk and memory that activations may take for a while.
+    """
+
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        images: Sequence[Path],
+        image_digests: Sequence[str],
+        store: Store,
+        rows: Rows,
+        n_components: int,
+        *,
+        device: str = "auto",
+        precision: Precision = "auto",
+        budget: Budget | None = None,
+    ) -> None:
+        layers = spec.layers or curated_layers(spec.name)
+        super().__init__(spec, layers, len(images), store, rows, n_components)
+        self._images = images
+        self._images_digest = digest.of_digests(image_digests)
+        self._device = find_device(device)
+        self._dtype = choose_precision(precision, len(images), self._device)
+        self._budget = budget or Budget()
+        self._request = Request.parse(spec.name, spec.weights, spec.preprocessing)
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The network with its weights, loaded when an image has to pass through it."""
+        return load_backbone(self.spec.name, self.spec.weights, self.spec.preprocessing)
+
+    @property
+    def precision(self) -> Precision:
+        """What the network computes in."""
+        return "bfloat16" if self._dtype == torch.bfloat16 else "float32"
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """What is known of the network; one that claims to be trained is compared with fresh ones (see `freshness`)."""
+        source = self._request.source
+        return {
+            **{name: self._seen[name] for name in ("label", "weights_digest", "trained", "distances")},
+            "network_digest": digest.of_value(self._digests),
+            "library": source.library_name,
+            "plugin": source.plugin,
+        }
+
+    def export(self, layer: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Give what a saved model needs to compute a layer (see `Backbone.export`)."""
+        return self.backbone.export(layer)
+
+    def _about(self) -> Mapping[str, Mapping[str, Any]]:
+        shared = {"images": self._images_digest, "precision": self.precision, "pooling": "none"}
+        return {layer: shared | {"layer": found} for layer, found in self._digests.items()}
+
+    def _activations(self, layers: Sequence[str], n_components: int) -> Iterator[tuple[str, Activations]]:
+        run = Pass(self.backbone, self._images, self._device, self._dtype, self._store, self._budget)
+        return run.activations(layers, n_components)
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        """What each layer computes, by digest."""
+        if self._is_looked_at:
+            return self.backbone.digests(self.layers)
+        return self._request.digests(self._seen["options"], self._seen["tensors"], self.layers)
+
+    @property
+    def _is_looked_at(self) -> bool:
+        """Whether the network itself must be asked, as its library may give others under these names by now."""
+        source = self._request.source
+        return source.plugin is not None or not source.library.version
+
+    @cached_property
+    def _seen(self) -> Mapping[str, Any]:
+        """What it takes the network with its weights to tell; kept where the library says which version it is of."""
+        if self._is_looked_at:
+            return self._look()
+        library = self._request.source.library
+        key = {
+            "library": self._request.source.library_name,
+            "version": library.version,
+            "code": digest.of_file(Path(str(sys.modules[type(library).__module__].__file__))),
+            "network": self._request.source.name,
+            "weights": _content(self._request.weights.path) or self.spec.weights,
+            "preprocessing": self.spec.preprocessing,
+            "numbers": VERSION,
+        }
+        entry = self._store.get_or_compute("networks", key, self._write_seen)
+        found: Mapping[str, Any] = json.loads((entry / "network.json").read_text(encoding="utf-8"))
+        return found
+
+    def _look(self) -> dict[str, Any]:
+        network = self.backbone
+        found = freshness(network) if network.trained != UNTRAINED else None
+        return {
+            "label": network.label,
+            "weights_digest": network.weights_digest,
+            "trained": UNTRAINED_BY_ITS_ACTIVATIONS if found and found.is_fresh else network.trained,
+            "distances": found.distances if found else {},
+            "options": network.options,
+            "tensors": dict(network.tensors),
+        }
+
+    def _write_seen(self, folder: Path) -> None:
+        (folder / "network.json").write_text(json.dumps(self._look(), indent=1), encoding="utf-8")
+
+
+def choose_precision(
+    name: Precision, n_images: int, device: torch.device, few_images: int = _FEW_IMAGES
+) -> torch.dtype:
+    """Return the type that a network computes in, for so many images.
+
+    Up to 8192 images ``"auto"`` is float32: they are a matter of minutes, and the fewer rows there are, the more a
+    score moves by rounding. For more it is as `find_precision` says.
+    """
+    exact = name == "auto" and n_images <= few_images
+    return find_precision("float32" if exact else name, device)
+
+
+def _content(path: Path | None) -> str:
+    """Name the weights by their content where they are a file."""
+    return digest.of_file(path) if path else ""

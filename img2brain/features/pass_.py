@@ -1,0 +1,171 @@
+"""One pass over the images: every picture through the network once, within what memory and disk there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from img2brain._heap import keep_freed_memory
+from img2brain.backbones import Backbone, accelerated
+from img2brain.errors import StoreError
+from img2brain.features import pca
+from img2brain.features.activations import Activations, InMemory, OnDisk
+from img2brain.features.extract import activations, find_batch_size
+from img2brain.progress import track
+from img2brain.store import Store
+
+_NARROW = 8192  # features: a layer of no more is reduced in float32, its weakest components included
+# The most that activations and the work on them take of a computer's memory, and no more than a quarter of it: with the
+# network, the pictures and the libraries a pass stays under 6 GiB.
+_MEMORY_BYTES = 9 << 29
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a pass may take for a while.
+
+    Attributes
+    ----------
+    scratch_gb : float
+        Disk for activations, in GB. Layers that do not fit together take another pass over the images; one that does
+        not fit alone is refused.
+    memory_bytes : int, optional
+        Memory for activations and the work on them. By default half of what a GPU has free, or up to 4.5 GiB of a
+        computer's and a quarter of it at most.
+    """
+
+    scratch_gb: float = 50
+    memory_bytes: int | None = None
+
+    def memory(self, device: torch.device) -> int:
+        """Return how many bytes of the memory of a device may be taken."""
+        if self.memory_bytes is not None:
+            return self.memory_bytes
+        if device.type == "cuda":
+            return int(0.5 * torch.cuda.mem_get_info(device)[0])
+        return min(_MEMORY_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
+
+
+class Pass:
+    """Runs the images of a dataset through a network.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The network.
+    images : sequence of Path
+        One row each.
+    device : torch.device
+        Where the network runs.
+    dtype : torch.dtype
+        What it computes in.
+    store : Store
+        Where activations are put that do not fit into memory, and where their reductions will be kept.
+    budget : Budget
+        What it may take.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        images: Sequence[Path],
+        device: torch.device,
+        dtype: torch.dtype,
+        store: Store,
+        budget: Budget,
+    ) -> None:
+        self._backbone, self._images = backbone, images
+        self._device, self._dtype = device, dtype
+        self._store, self._budget = store, budget
+
+    def activations(self, layers: Sequence[str], n_components: int) -> Iterator[tuple[str, Activations]]:
+        """Yield the activations of one layer after another, each to be reduced to so many components at once.
+
+        Raises
+        ------
+        StoreError
+            If the activations of a layer exceed the scratch budget, or the disk.
+        """
+        n_features = self._backbone.extractor(layers).n_features
+        n_bytes = {layer: size * len(self._images) * self._kept_as(size).itemsize for layer, size in n_features.items()}
+        for group in self._groups(n_bytes):
+            widths = {layer: n_features[layer] for layer in group}
+            held = self._held(widths, n_bytes, n_components)
+            self._require_room(widths, held, n_bytes, n_components)
+            with self._recorded(group, held) as recorded:
+                for layer in track(group, len(group), f"{self._backbone.name}: PCA"):
+                    yield layer, recorded.pop(layer)
+
+    def _kept_as(self, n_features: int) -> torch.dtype:
+        """Return the type in which the activations of a layer are kept and reduced."""
+        return torch.float32 if n_features <= _NARROW else self._dtype
+
+    def _held(self, n_features: Mapping[str, int], n_bytes: Mapping[str, int], n_components: int) -> set[str]:
+        """Choose the layers whose activations stay in memory, beside what PCA takes for the widest one."""
+        widest = max(n_features.values())
+        work = pca.work_bytes(widest, self._kept_as(widest), n_components)
+        room, held = self._budget.memory(self._device) - work, set()
+        for layer in n_features:
+            if n_bytes[layer] <= room:
+                room -= n_bytes[layer]
+                held.add(layer)
+        return held
+
+    def _groups(self, n_bytes: Mapping[str, int]) -> list[list[str]]:
+        """Group the layers so that the activations of each group fit the scratch budget."""
+        limit, groups, used = self._budget.scratch_gb, [[]], 0.0  # type: ignore[var-annotated]
+        for layer, size in n_bytes.items():
+            if size > limit * 1e9:
+                raise StoreError(
+                    f"The activations of {self._backbone.name} {layer} take {size / 1e9:.1f} GB for a while. The "
+                    f"budget, 'scratch_gb', is {limit:g}."
+                )
+            if used + size > limit * 1e9:
+                groups.append([])
+                used = 0.0
+            groups[-1].append(layer)
+            used += size
+        return groups
+
+    def _require_room(
+        self, n_features: Mapping[str, int], held: set[str], n_bytes: Mapping[str, int], n_components: int
+    ) -> None:
+        """Raise `StoreError` where the disk has no room for what a pass keeps, and what it takes for a while."""
+        n_dimensions = min(len(self._images), pca.sketch_size(n_components))
+        kept = sum(4 * n_components * size + 4 * len(self._images) * n_dimensions for size in n_features.values())
+        scratch = sum(n_bytes[layer] for layer in n_features if layer not in held)
+        self._store.require_free(kept + scratch, f"A pass of {self._backbone.name}")
+
+    @contextmanager
+    def _recorded(self, layers: Sequence[str], held: set[str]) -> Iterator[dict[str, Activations]]:
+        """Run one pass over the images and hand out the activations of some layers; their disk is freed at the end."""
+        keep_freed_memory()
+        network = accelerated(self._backbone.extractor(layers), self._device, self._dtype)
+        with self._store.scratch() as folder:
+            recorded = {
+                layer: self._place(network.n_features[layer], None if layer in held else folder / f"{number}.bin")
+                for number, layer in enumerate(layers)
+            }
+            precision = "bfloat16" if self._dtype == torch.bfloat16 else "float32"
+            title = f"{self._backbone.name}: {len(self._images)} images, {len(layers)} layers, {precision}"
+            size = find_batch_size(network.n_widest, self._dtype, self._device)
+            batches = activations(network, self._backbone.preprocessing, self._images, self._device, self._dtype, size)
+            # To fill fresh memory, a file's or ours, keeps one processor busy: the layers do it side by side.
+            with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
+                for _, values in track(batches, -(-len(self._images) // size), title):
+                    for _ in pool.map(lambda layer, values=values: recorded[layer].append(values[layer]), layers):
+                        pass
+            del network
+            yield recorded
+
+    def _place(self, n_features: int, path: Path | None) -> Activations:
+        """Make room for the activations of a layer: in memory, or in a file."""
+        if path is None:
+            return InMemory(len(self._images), n_features, self._kept_as(n_features), self._device)
+        return OnDisk(len(self._images), n_features, self._kept_as(n_features), path, self._device)
