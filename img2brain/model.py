@@ -2,7 +2,8 @@
 
 A saved model is a folder: ``model.json`` says what it is and names the digest of every other file,
 ``network.safetensors`` holds what the network needs up to its layer, ``pca.safetensors`` the axes,
-``regressor.safetensors`` the fitted regressor.
+``regressor.safetensors`` the fitted regressor. The network's code is not in it: what the network makes of one picture
+is, and is compared when the model is first used.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
 
 from img2brain import digest
-from img2brain.backbones import accelerated, restore
-from img2brain.catalog import REGRESSORS
+from img2brain.backbones import RestoredBackbone, accelerated, restore, sketch
+from img2brain.catalog import LIBRARIES, REGRESSORS
 from img2brain.datasets._responses import open_array
 from img2brain.errors import DataError, ModelError, ShapeError
 from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
@@ -34,7 +35,8 @@ from img2brain.features.pca import Axes
 from img2brain.regressors.base import Regressor
 from img2brain.spec import TrialSpec, parse
 
-FORMAT = 2
+FORMAT = 3
+_READ = (2, FORMAT)  # a model of format 2 has no probe, and names no plug-ins
 _MATRIX = ("images", "features")
 _PRECISIONS: dict[str, Precision] = {"float32": "float32", "bfloat16": "bfloat16"}
 _FILES = ("network.safetensors", "pca.safetensors", "regressor.safetensors")
@@ -60,6 +62,8 @@ class EncodingModel:
         Where the model comes from: dataset, unit, rows, scores.
     precision : {"float32", "bfloat16"}
         What the network computes in, as when the model was fitted.
+    probe : tuple of float, optional
+        What the network made of a picture when the model was saved (see `img2brain.backbones.sketch`).
     """
 
     spec: TrialSpec
@@ -69,6 +73,7 @@ class EncodingModel:
     regressor: Regressor
     about: Mapping[str, Any]
     precision: Precision = "float32"
+    probe: tuple[float, ...] | None = None
 
     def predict(
         self, images: ImageSource | Sequence[ImageSource], *, batch_size: int | None = None, device: str = "auto"
@@ -119,6 +124,16 @@ class EncodingModel:
             )
         return np.asarray(found.astype(np.float32) @ self.axes.axes - self.axes.shift, dtype=np.float32)
 
+    @property
+    def plugins(self) -> dict[str, dict[str, str]]:
+        """The components that are not ours, by what they are: name, and digest of the file that they are in."""
+        library = "" if self.takes_features else str(self.network["backbone"]).rpartition(":")[0]
+        found = {
+            "library": LIBRARIES.plugin(library) if library else None,
+            "regressor": REGRESSORS.plugin(self.spec.regressor),
+        }
+        return {kind: {"name": item.name, "digest": item.digest} for kind, item in found.items() if item}
+
     def save(self, folder: Path) -> None:
         """Write the model into an empty folder."""
         safe_torch.save_file(dict(self.tensors), folder / _FILES[0])
@@ -133,6 +148,8 @@ class EncodingModel:
             "spec": self.spec.model_dump(mode="json"),
             "network": dict(self.network),
             "precision": self.precision,
+            "probe": None if self.takes_features else sketch(self._restored),
+            "plugins": self.plugins,
             "about": dict(self.about),
             "files": {name: digest.of_file(folder / name) for name in _FILES},
         }
@@ -145,9 +162,11 @@ class EncodingModel:
         Raises
         ------
         ModelError
-            If a file is absent, changed, or of another format.
+            If a file is absent, changed, or of another format; or if a component is not known here that is in a file
+            of others.
         """
         described = _read_description(folder)
+        _require_plugins(folder, described.get("plugins", {}))
         try:
             spec = parse(TrialSpec, described["spec"], "model.json")
             pca = safe_numpy.load_file(folder / _FILES[1])
@@ -160,13 +179,21 @@ class EncodingModel:
                 regressor=REGRESSORS[spec.regressor].from_arrays(spec.parameters, arrays),
                 about=described["about"],
                 precision=_PRECISIONS[described["precision"]],
+                probe=tuple(described["probe"]) if described.get("probe") else None,
             )
         except (KeyError, ValueError, TypeError, SafetensorError) as error:
             raise ModelError(f"{folder} holds no whole model: {str(error).rstrip('.')}.") from None
 
     @cached_property
-    def _restored(self) -> Any:
-        return restore(self.network, self.tensors)
+    def _restored(self) -> RestoredBackbone:
+        """The network, rebuilt by its library's code and compared with what it was."""
+        found = restore(self.network, self.tensors)
+        if self.probe is not None and not found.resembles(self.probe):
+            raise ModelError(
+                f"The network {self.network['backbone']!r} is not what this model was saved with: its code makes "
+                f"something else of the same picture, with the same weights."
+            )
+        return found
 
     @cached_property
     def _ready(self) -> Any:
@@ -198,10 +225,22 @@ def _as_list(images: Any) -> list[Any]:
     return list(images)
 
 
+def _require_plugins(folder: Path, plugins: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse a model whose components of others are not known here, and say how to make them known."""
+    for catalog in (LIBRARIES, REGRESSORS):
+        kind = "library" if catalog is LIBRARIES else "regressor"
+        name = plugins.get(kind, {}).get("name", "")
+        if name and name not in catalog.names:
+            raise ModelError(
+                f"{folder} needs the {catalog.kind} {name!r}, which is not known here. Load its file first, with "
+                f"img2brain.catalog.{'LIBRARIES' if kind == 'library' else 'REGRESSORS'}.load('FOLDER/{name}')."
+            )
+
+
 def _read_description(folder: Path) -> dict[str, Any]:
     try:
         described: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        if described.get("format") != FORMAT:
+        if described.get("format") not in _READ:
             raise ModelError(f"{folder}: the format of a model must be {FORMAT}. Got {described.get('format')!r}.")
         changed = [name for name in _FILES if digest.of_file(folder / name) != described["files"].get(name)]
     except (OSError, ValueError, KeyError, AttributeError) as error:

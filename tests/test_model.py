@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from img2brain.backbones.torchvision import Torchvision
 from img2brain.datasets._images import find_images
 from img2brain.errors import DataError, DeviceError, ModelError
 from img2brain.model import EncodingModel
@@ -101,7 +103,7 @@ def without(key: str) -> Callable[[dict[str, Any]], Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table | {"format": 99}, "the format of a model must be 2. Got 99."),
+        (lambda table: table | {"format": 99}, "the format of a model must be 3. Got 99."),
         (lambda table: [table], "holds no whole model"),
         (without("spec"), "holds no whole model"),
         (without("network"), "holds no whole model"),
@@ -144,3 +146,36 @@ def test_what_is_no_picture_is_refused(model: EncodingModel, tmp_path: Path) -> 
         model.predict([3])  # type: ignore[list-item]
     with pytest.raises(DeviceError):
         model.predict(tmp_path, device="cuda:99")
+
+
+@pytest.mark.parametrize("kind", ["network", "given"])
+def test_a_model_of_format_2_predicts_what_it_predicted(kind: str) -> None:
+    folder, random = Path(__file__).parent / "fixtures" / "model-format-2", np.random.RandomState(5)
+    pictures = list(random.randint(0, 256, (3, 40, 50, 3)).astype(np.uint8))
+    features = np.random.RandomState(5).standard_normal((3, 40)).astype(np.float32)
+    model = EncodingModel.load(folder / kind)
+    found = model.predict(features if model.takes_features else pictures, device="cpu")
+    expected = np.load(folder / f"{kind}-predictions.npy")
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_network_that_is_not_what_it_was_is_refused(
+    model: EncodingModel, pictures: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.save(tmp_path)
+    build = Torchvision.build
+
+    def edited(self: Torchvision, name: str, options: Any) -> Any:
+        network = build(self, name, options)
+        for module in list(network.modules()):
+            for key, child in module.named_children():
+                if isinstance(child, torch.nn.ReLU):
+                    module.register_module(key, torch.nn.LeakyReLU(0.05))
+        return network
+
+    assert EncodingModel.load(tmp_path).probe == pytest.approx(model.probe, rel=1e-3)
+    monkeypatch.setattr(Torchvision, "build", edited)
+    message = r"The network 'torchvision:squeezenet1_1' is not what this model was saved with"
+    with pytest.raises(ModelError, match=message) as caught:
+        EncodingModel.load(tmp_path).predict(list(pictures))
+    assert "\n" not in str(caught.value)
