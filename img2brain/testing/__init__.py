@@ -11,6 +11,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from img2brain.testing.backbones import LibraryUnderTest as LibraryUnderTest
+    from img2brain.testing.backbones import backbone_checks as backbone_checks
+    from img2brain.testing.backbones import check_backbones as check_backbones
     from img2brain.testing.datasets import Specimen as Specimen
     from img2brain.testing.datasets import check_dataset as check_dataset
     from img2brain.testing.datasets import dataset_checks as dataset_checks
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from img2brain.testing.regressors import regressor_checks as regressor_checks
 
 _PLACES = {
+    "LibraryUnderTest": "backbones",
+    "backbone_checks": "backbones",
+    "check_backbones": "backbones",
     "Specimen": "datasets",
     "check_dataset": "datasets",
     "dataset_checks": "datasets",
