@@ -51,6 +51,7 @@ __all__ = [
     "build_fresh",
     "check_request",
     "curated_layers",
+    "find",
     "layer_names",
     "load_backbone",
     "names_of",

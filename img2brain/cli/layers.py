@@ -11,10 +11,12 @@ import click
 def layers(backbone: str, every: bool) -> None:
     """List the curated layers of BACKBONE, in order of depth.
 
+    A network of one's own is named PATH.py:LIBRARY:NETWORK, and one of several of its name LIBRARY:NETWORK.
+
     \b
     Example:
         img2brain layers resnet50
-        img2brain layers resnet50 --all
+        img2brain layers torchvision:resnet50 --all
     """
     from img2brain.backbones import curated_layers, layer_names
 
