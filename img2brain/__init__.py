@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from img2brain.datasets.folder import FolderDataset as FolderDataset
     from img2brain.home import Home as Home
     from img2brain.model import EncodingModel as EncodingModel
-    from img2brain.publish import load_model as load_model
+    from img2brain.registered import load_model as load_model
     from img2brain.spec import StudySpec as StudySpec
     from img2brain.spec import load_study as load_study
     from img2brain.study.runner import run_study as run_study
@@ -36,7 +36,7 @@ _PLACES = {
     "Home": "home:Home",
     "StudySpec": "spec:StudySpec",
     "check_dataset": "datasets._layouts:check",
-    "load_model": "publish:load_model",
+    "load_model": "registered:load_model",
     "load_study": "spec:load_study",
     "open_dataset": "datasets._layouts:open_dataset",
     "run_study": "study.runner:run_study",

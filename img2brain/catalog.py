@@ -151,6 +151,34 @@ class Catalog:
         self._loaded[label] = self._load_file(label, file, attribute)
         return label
 
+    def exactly(self, name: str, digest_: str, kept: Path | None = None) -> Any:
+        """Return the component of this name whose code has this digest, such as a model was fitted with.
+
+        Parameters
+        ----------
+        name : str
+            In the catalog, or ``FILE.py:NAME``.
+        digest_ : str
+            Of its file; not looked at where the name is ours, or of an installed package.
+        kept : Path, optional
+            A folder that holds files of components, each in a folder named by its digest.
+
+        Raises
+        ------
+        SpecError
+            If no such file was loaded, and none is kept.
+        """
+        if _FILE not in name or (name in self._loaded and self._loaded[name][0].digest == digest_):
+            return self[name]
+        file, _, attribute = name.rpartition(":")
+        path = None if kept is None else kept / digest_ / file
+        if path is None or not path.is_file() or digest.of_file(path) != digest_:
+            raise SpecError(
+                f"The {self.kind} {name!r} is needed, from the file {file!r} with the digest {digest_[:12]}. "
+                "It is not known here: name the file with --plugin."
+            )
+        return self._load_file(name, path, attribute)[1]
+
     def _load_installed(self, name: str) -> tuple[Plugin, Any]:
         entry = self._installed[name]
         found = _imported(f"The {self.kind} {name!r} of an installed package", entry.load)

@@ -6,8 +6,10 @@ controls, its ceiling, region by region and voxel by voxel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,51 +17,35 @@ from numpy.typing import NDArray
 from img2brain import digest
 from img2brain.controls import Control
 from img2brain.datasets.base import Dataset, Split
-from img2brain.metrics.pearson import Pearson, pearson
-from img2brain.result import summarise
+from img2brain.metrics.base import Metric, NeedsCeiling
+from img2brain.metrics.pearson import pearson
+from img2brain.records import Against, CeilingRecord, Estimate, PartRecord, RegionRecord
+from img2brain.result import WHOLE, summaries_of
 from img2brain.statistics import noise_ceiling
 from img2brain.statistics.bootstrap import Bootstrap, Interval, Summaries
 from img2brain.statistics.noise_ceiling import NoiseCeiling
 from img2brain.statistics.significance import benjamini_hochberg, p_of_r
 
 F64 = NDArray[np.float64]
-ALL = "all"
+Voxels = NDArray[np.intp]
+Metrics = Mapping[str, Metric]
 FALSE_DISCOVERIES = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Confirmed:
-    """What the confirmation rows say of one set of predictions.
-
-    Attributes
-    ----------
-    accuracy : ndarray (n_voxels,)
-        Pearson r per voxel; NaN where undefined.
-    medians : Summaries
-        By region and over all voxels, with their resamples.
-    """
-
-    accuracy: F64
-    medians: Summaries
-
-
-@dataclass(frozen=True, eq=False)
 class Report:
-    """All that is logged of a confirmation.
+    """What some rows say of a model.
 
     Attributes
     ----------
-    summary : mapping of str to float
-        Over all voxels, and ``REGION/...`` over those of each region.
+    part : PartRecord
+        Over all voxels and by region.
     arrays : mapping of str to ndarray
         Per voxel, per image or per resample.
-    facts : mapping of str to str
-        Where the ceiling comes from, and which rows confirmed.
     """
 
-    summary: Mapping[str, float]
+    part: PartRecord
     arrays: Mapping[str, NDArray[np.generic]]
-    facts: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,65 +67,41 @@ class BestLayers:
     predictions: F64 = field(repr=False)
 
 
-def validated(responses: F64, predictions: F64, rois: Mapping[str, NDArray[np.intp]]) -> Report:
-    """Give the score of a trial on the rows that it was chosen by an interval, by region too.
+@dataclass(frozen=True, eq=False)
+class _Rival:
+    """Predictions of something else, scored: its array's name, its scores, and resamples of them."""
+
+    name: str
+    accuracy: F64
+    summaries: Summaries
+
+
+class ScoredRows:
+    """Some rows that predictions are scored on.
 
     Parameters
     ----------
-    responses, predictions : ndarray (n_images, n_voxels)
-        Of the validation rows.
-    rois : mapping of str to ndarray of int
+    responses : ndarray (n_images, n_voxels)
+        To the rows.
+    regions : mapping of str to ndarray of int
         Voxels by region of interest.
-
-    Notes
-    -----
-    Resamples tell how much other images would have changed the score, not how much choosing by it flatters it.
-    """
-    regions = {**rois, ALL: np.arange(responses.shape[1])}
-    medians = _named(Bootstrap(responses, Pearson()).summaries(predictions, regions))
-    summary: dict[str, float] = {}
-    for region in regions:
-        interval, prefix = medians.interval(region), "" if region == ALL else f"{region}/"
-        summary |= {f"{prefix}low": interval.low, f"{prefix}high": interval.high}
-    accuracy = pearson(responses, predictions)
-    return Report(summary, {"predictions": predictions.astype(np.float32), **_logged(accuracy, medians)}, {})
-
-
-def _named(found: Summaries) -> Summaries:
-    """Return summaries whose whole goes by the name `ALL` alone."""
-    return Summaries(found.regions[1:], found.estimate[1:], found.resampled[:, 1:], found.how)
-
-
-def _logged(accuracy: F64, medians: Summaries) -> dict[str, NDArray[np.generic]]:
-    return {
-        "accuracy": accuracy,
-        "medians_regions": np.array(medians.regions),
-        "medians_estimate": medians.estimate,
-        "medians_resampled": medians.resampled.astype(np.float32),
-    }
-
-
-class Confirmation:
-    """The confirmation rows of a dataset.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        The whole dataset.
-    split : Split
-        Its rows.
+    metrics : mapping of str to Metric
+        What is scored, the objective first.
+    ceiling : NoiseCeiling
+        Of the responses.
     """
 
-    def __init__(self, dataset: Dataset, split: Split) -> None:
-        self._responses = dataset.confirmation(split)
-        self._silent = np.ptp(self._responses, axis=0) == 0
-        self._bootstrap = Bootstrap(self._responses, Pearson())
-        self.regions = {**dataset.rois, ALL: np.arange(dataset.n_voxels)}
-        self.ceiling = ceiling_of(dataset, split)
+    def __init__(self, responses: F64, regions: Mapping[str, Voxels], metrics: Metrics, ceiling: NoiseCeiling) -> None:
+        self._responses = responses
+        self._regions: dict[str, Voxels] = {WHOLE: np.arange(responses.shape[1]), **regions}
+        self._metrics = with_ceiling(metrics, ceiling)
+        self._silent = np.ptp(responses, axis=0) == 0
+        self._bootstrap = Bootstrap(responses, self._objective)
+        self.ceiling = ceiling
 
     @property
     def n_images(self) -> int:
-        """Number of confirmation rows."""
+        """Number of rows."""
         return len(self._responses)
 
     @property
@@ -147,110 +109,164 @@ class Confirmation:
         """Names these rows by what was recorded: the same responses are the same rows, whatever the split."""
         return digest.of_array(self._responses)
 
-    def score(self, predictions: F64) -> Confirmed:
-        """Score predictions (n_confirmation, n_voxels)."""
-        medians = _named(self._bootstrap.summaries(predictions, self.regions))
-        return Confirmed(pearson(self._responses, predictions), medians)
+    @property
+    def _objective(self) -> Metric:
+        return next(iter(self._metrics.values()))
 
     def report(
         self,
         predictions: F64,
-        validation_r: float,
         controls: Iterable[Control] = (),
         best_layers: BestLayers | None = None,
+        looks: int = 1,
     ) -> Report:
-        """Score a published model, beside its controls.
+        """Score a model, beside its controls.
 
         Parameters
         ----------
-        predictions : ndarray (n_confirmation, n_voxels)
+        predictions : ndarray (n_images, n_voxels)
             Of the model.
-        validation_r : float
-            The score that it was chosen by.
         controls : iterable of Control
             What it has to beat.
         best_layers : BestLayers, optional
             What each voxel's own layer predicts.
+        looks : int
+            How many models were scored on these rows, with this one.
         """
-        found = self.score(predictions)
-        summary = self._summary(found)
-        summary["optimism"] = validation_r - summary["median_r"]
-        arrays = self._arrays(found, predictions)
-        for control in controls:
-            other = self.score(control.predictions)
-            summary |= self._against(f"control_{control.name}", found, other)
-            arrays[f"control_{control.name}_accuracy"] = other.accuracy
-        if best_layers is not None:
-            own = self.score(best_layers.predictions)
-            summary |= self._against("best_layer", found, own)
-            arrays |= {"best_layer_accuracy": own.accuracy, "best_layer": best_layers.choice}
-        return Report(summary, arrays, {"ceiling": self.ceiling.origin, "confirmation": self.digest})
+        accuracies = {name: metric.from_rows(self._responses, predictions) for name, metric in self._metrics.items()}
+        summaries = self._bootstrap.summaries(predictions, self._regions)
+        rivals = [self._rival(item.name, item.predictions) for item in controls]
+        best = None if best_layers is None else self._rival("best_layer", best_layers.predictions)
+        p = p_of_r(pearson(self._responses, predictions), self.n_images)
+        q = benjamini_hochberg(p)
+        by_region = self._by_region(accuracies, summaries, rivals, best, q)
+        part = PartRecord(
+            rows=self.digest,
+            n_images=self.n_images,
+            ceiling=self.ceiling.origin,
+            looks=looks,
+            whole=by_region.pop(WHOLE),
+            regions=by_region,
+        )
+        arrays: dict[str, NDArray[np.generic]] = {"p": p, "q": q, "predictions": predictions.astype(np.float32)}
+        arrays |= self._arrays(accuracies, summaries, rivals, best)
+        return Report(part, arrays | ({"best_layer": best_layers.choice} if best_layers else {}))
 
-    def _summary(self, found: Confirmed) -> dict[str, float]:
-        summary = summarise(found.accuracy, int(self._silent.sum()))
-        q = benjamini_hochberg(p_of_r(found.accuracy, self.n_images))
-        summary |= {"n_significant": float((q < FALSE_DISCOVERIES).sum())}
-        for region, voxels in self.regions.items():
-            prefix = "" if region == ALL else f"{region}/"
-            interval = found.medians.interval(region)
-            median = summarise(found.accuracy[voxels], int(self._silent[voxels].sum()))["median_r"]
-            own = {"median_r": median, "low": min(interval.low, median), "high": max(interval.high, median)}
-            own |= self._beside_ceiling(found.accuracy, voxels)
-            if region != ALL:
-                own |= {"n_voxels": float(len(voxels)), "n_significant": float((q[voxels] < FALSE_DISCOVERIES).sum())}
-            summary |= {f"{prefix}{name}": value for name, value in own.items()}
-        return summary
+    def _rival(self, name: str, predictions: F64) -> _Rival:
+        accuracy = self._objective.from_rows(self._responses, predictions)
+        return _Rival(name, accuracy, self._bootstrap.summaries(predictions, self._regions))
 
-    def _beside_ceiling(self, accuracy: F64, voxels: NDArray[np.intp]) -> dict[str, float]:
-        """Summarise scores as shares of what could be reached, over the voxels whose signal is reliable."""
-        if self.ceiling.origin == "none":
-            return {}
-        kept = voxels[self.ceiling.reliable[voxels] & ~self._silent[voxels]]
-        ceiling, scores = self.ceiling.r[kept], accuracy[kept]
-        normalised = scores / ceiling
+    def _by_region(
+        self,
+        accuracies: Mapping[str, F64],
+        summaries: Summaries,
+        rivals: list[_Rival],
+        best: _Rival | None,
+        q: F64,
+    ) -> dict[str, RegionRecord]:
+        named = {name: voxels for name, voxels in self._regions.items() if name != WHOLE}
+        numbers = {name: summaries_of(values, named, self._silent) for name, values in accuracies.items()}
+        objective = next(iter(accuracies))
         return {
-            "ceiling_median_r": float(np.median(ceiling)) if len(kept) else np.nan,
-            "normalised_median_r": summarise(normalised)["median_r"],
-            "explained_share": summarise(np.abs(normalised) * normalised)["median_r"],
-            "n_unreliable": float(len(voxels) - len(kept)),
-            "n_above_ceiling": float((normalised > 1).sum()),
+            region: RegionRecord(
+                n_voxels=len(voxels),
+                score=_around(summaries.interval(region), numbers[objective][region][self._objective.summary]),
+                summaries={name: found[region] for name, found in numbers.items()},
+                n_significant=int((q[voxels] < FALSE_DISCOVERIES).sum()),
+                ceiling=self._beside_ceiling(accuracies[objective], voxels),
+                controls={rival.name: _against(summaries, rival, region) for rival in rivals},
+                best_layer=None if best is None else _against(summaries, best, region),
+            )
+            for region, voxels in self._regions.items()
         }
 
-    def _against(self, name: str, found: Confirmed, other: Confirmed) -> dict[str, float]:
-        """Compare the model with something else that was scored on the same rows, region by region."""
-        summary: dict[str, float] = {}
-        for place, region in enumerate(self.regions):
-            prefix = name if region == ALL else f"{region}/{name}"
-            difference: Interval = (found.medians - other.medians).interval(region)
-            summary |= {
-                f"{prefix}_median_r": float(other.medians.estimate[place]),
-                f"{prefix}_difference": difference.estimate,
-                f"{prefix}_difference_low": difference.low,
-                f"{prefix}_difference_high": difference.high,
-            }
-        return summary
+    def _beside_ceiling(self, accuracy: F64, voxels: Voxels) -> CeilingRecord | None:
+        """Summarise scores as shares of what could be reached, over the voxels whose signal is reliable."""
+        ceiling = None if self.ceiling.origin == "none" else self._objective.ceiling(self.ceiling.share)
+        if ceiling is None:
+            return None
+        kept = voxels[self.ceiling.reliable[voxels] & ~self._silent[voxels]]
+        normalised = accuracy[kept] / ceiling[kept]
+        return CeilingRecord(
+            score=float(np.median(ceiling[kept])) if len(kept) else math.nan,
+            normalised=_median(normalised),
+            explained=_median(np.abs(normalised) * normalised),
+            n_unreliable=len(voxels) - len(kept),
+            n_above=int((normalised > 1).sum()),
+        )
 
-    def _arrays(self, found: Confirmed, predictions: F64) -> dict[str, NDArray[np.generic]]:
-        p = p_of_r(found.accuracy, self.n_images)
-        arrays: dict[str, NDArray[np.generic]] = {
-            **_logged(found.accuracy, found.medians),
-            "predictions": predictions.astype(np.float32),
-            "p": p,
-            "q": benjamini_hochberg(p),
-        }
+    def _arrays(
+        self, accuracies: Mapping[str, F64], summaries: Summaries, rivals: list[_Rival], best: _Rival | None
+    ) -> dict[str, NDArray[np.generic]]:
+        first, *others = accuracies
+        arrays: dict[str, Any] = {"accuracy": accuracies[first]}
+        arrays |= {f"accuracy_{name}": accuracies[name] for name in others}
+        arrays |= {f"summaries_{name}": array for name, array in summaries.to_arrays().items()}
+        arrays |= {f"control_{rival.name}_accuracy": rival.accuracy for rival in rivals}
+        if best is not None:
+            arrays["best_layer_accuracy"] = best.accuracy
         if self.ceiling.origin != "none":
             arrays |= {"ceiling_share": self.ceiling.share, "ceiling_reliable": self.ceiling.reliable}
         return arrays
 
 
-def ceiling_of(dataset: Dataset, split: Split) -> NoiseCeiling:
-    """Find the noise ceiling of the confirmation rows: given, from ncsnr and the counts of repeats, or from repeats."""
-    if dataset.noise_ceiling is not None:
-        return noise_ceiling.given(dataset.noise_ceiling)
-    counts = dataset.confirmation_counts(split)
-    if dataset.ncsnr is not None and counts is not None:
-        return noise_ceiling.from_ncsnr(dataset.ncsnr, counts)
-    repeats = dataset.confirmation_repeats(split)
-    if repeats is not None and repeats.shape[1] > 1:
-        return noise_ceiling.from_repeats(repeats)
-    return noise_ceiling.unknown(dataset.n_voxels)
+def confirmation_rows(dataset: Dataset, split: Split, metrics: Metrics) -> ScoredRows:
+    """Read the confirmation rows of a dataset. For publishing alone."""
+    ceiling = ceiling_of(
+        dataset, lambda: dataset.confirmation_counts(split), lambda: dataset.confirmation_repeats(split)
+    )
+    return ScoredRows(dataset.confirmation(split), dataset.rois, metrics, ceiling)
+
+
+def with_ceiling(metrics: Metrics, ceiling: NoiseCeiling) -> dict[str, Metric]:
+    """Tell the metrics that depend on it how much of the responses can be explained."""
+    return {
+        name: metric.with_ceiling(ceiling.share) if isinstance(metric, NeedsCeiling) else metric
+        for name, metric in metrics.items()
+    }
+
+
+def ceiling_of(
+    source: Any, counts: Callable[[], NDArray[np.integer] | None], repeats: Callable[[], NDArray[Any] | None]
+) -> NoiseCeiling:
+    """Find the noise ceiling of some rows: given, from ncsnr and the counts of repeats, or from repeats.
+
+    Parameters
+    ----------
+    source : Dataset or Development
+        Holds ``n_voxels``, ``noise_ceiling`` and ``ncsnr``.
+    counts, repeats : callable
+        Read the counts, and the single repeats, of the rows; None where there are none.
+    """
+    if source.noise_ceiling is not None:
+        return noise_ceiling.given(source.noise_ceiling)
+    n_repeats = None if source.ncsnr is None else counts()
+    if n_repeats is not None:
+        return noise_ceiling.from_ncsnr(source.ncsnr, n_repeats)
+    single = repeats()
+    if single is not None and single.shape[1] > 1:
+        return noise_ceiling.from_repeats(single)
+    return noise_ceiling.unknown(source.n_voxels)
+
+
+def _against(summaries: Summaries, rival: _Rival, region: str) -> Against:
+    """Compare the model with something else that was scored on the same rows."""
+    difference = (summaries - rival.summaries).interval(region)
+    score = float(rival.summaries.estimate[rival.summaries.regions.index(region)])
+    return Against(score=score, difference=_estimate(difference))
+
+
+def _around(interval: Interval, score: float) -> Estimate:
+    """Return an interval that holds the score, whose last digits may differ from those of its resamples."""
+    return Estimate(estimate=score, low=min(interval.low, score), high=max(interval.high, score))
+
+
+def _estimate(interval: Interval) -> Estimate:
+    return Estimate(estimate=interval.estimate, low=interval.low, high=interval.high)
+
+
+def _median(values: F64) -> float:
+    """Return the median, in which an undefined voxel ranks lowest."""
+    ranked = np.where(np.isnan(values), -np.inf, values)
+    median = float(np.median(ranked)) if len(ranked) else math.nan
+    return median if math.isfinite(median) else math.nan

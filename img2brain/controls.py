@@ -8,7 +8,7 @@ features differ chooses its own alpha on the validation rows, so that it is not 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from img2brain.errors import FeatureError, FitError, StoreError
 from img2brain.evaluate import Evaluator, bank_key
 from img2brain.features.features import Features
 from img2brain.features.given import GIVEN
+from img2brain.metrics.base import Metric
 from img2brain.refit import Refit
 from img2brain.spec import BackboneSpec, TrialSpec
 
@@ -67,14 +68,28 @@ class Controls:
         The size that the components are stored at.
     make_bank : callable
         From a network to its features of the same images.
+    metrics : mapping of str to Metric
+        What is scored, the objective first: it chooses a control's alpha.
+    device : str
+        Where linear regressors are fitted.
     """
 
-    def __init__(self, development: Development, split: Split, n_components: int, make_bank: MakeBank) -> None:
+    def __init__(
+        self,
+        development: Development,
+        split: Split,
+        n_components: int,
+        make_bank: MakeBank,
+        metrics: Mapping[str, Metric],
+        device: str = "cpu",
+    ) -> None:
         self._development = development
         self._split = split
         self._n_components = n_components
         self._make_bank = make_bank
-        self._refit = Refit(development, split, n_components)
+        self._metrics = dict(list(metrics.items())[:1])
+        self._device = device
+        self._refit = Refit(development, split, n_components, device)
 
     def of(self, spec: TrialSpec, bank: Features) -> Iterator[Control]:
         """Fit the controls that a trial can have; an untrained network has no twin, given features have no images.
@@ -132,12 +147,12 @@ class Controls:
         if domain is None or not domain.relative:
             return moved
         banks = {bank_key(moved): other, bank_key(spec): bank}
-        evaluator = Evaluator(self._development, self._split, banks, self._n_components)
+        evaluator = Evaluator(self._development, self._split, banks, self._n_components, self._metrics, self._device)
         alpha = spec.parameters["alpha"]
         assert isinstance(alpha, int | float), "alpha is a number"
         unit = alpha / evaluator.alpha_scale(spec) * evaluator.alpha_scale(moved)
         tried = [
             moved.model_copy(update={"parameters": {**moved.parameters, "alpha": unit * step}}) for step in _ALPHAS
         ]
-        scores = [np.nan_to_num(evaluator.evaluate(item).median_r, nan=-2.0) for item in tried]
+        scores = [np.nan_to_num(evaluator.evaluate(item).score, nan=-np.inf) for item in tried]
         return tried[int(np.argmax(scores))]

@@ -1,4 +1,4 @@
-"""Spec -> result: the one place where data, features, moments, regressor and score meet."""
+"""Spec -> result: the one place where data, features, moments, regressor and metrics meet."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from img2brain.datasets.base import Development, Rows, Split
 from img2brain.errors import FitError
 from img2brain.features.features import Features
 from img2brain.features.pca import Components
-from img2brain.metrics.base import Sums
-from img2brain.metrics.pearson import Pearson, pearson
+from img2brain.metrics.base import FromSums, Metric, Sums
 from img2brain.moments import Moments
-from img2brain.regressors._folds import FoldedRegressor
-from img2brain.regressors.base import LinearRegressor, Regressor, folds_of
-from img2brain.result import TrialResult, summarise
+from img2brain.refit import moments_of, n_folds_of
+from img2brain.regressors.base import folds_of
+from img2brain.result import Scored, TrialResult, summaries_of
 from img2brain.spec import TrialSpec
 
 BankKey = tuple[str, str, str]
@@ -48,6 +47,8 @@ class Evaluator:
         Features by network.
     n_components : int
         The largest size that any trial asks for.
+    metrics : mapping of str to Metric
+        What is scored, the objective first.
     device : str
         Where moments are kept and linear regressors fitted: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
     """
@@ -58,16 +59,18 @@ class Evaluator:
         split: Split,
         banks: Mapping[BankKey, Features],
         n_components: int,
+        metrics: Mapping[str, Metric],
         device: str = "cpu",
     ) -> None:
         self._development = development
         self._split = split
         self._banks = banks
         self._n_components = n_components
+        self._metrics = metrics
         self._device = device
-        n_layers = _MOMENTS_BYTES // (16 * n_components * development.n_voxels)
-        self._moments = lru_cache(maxsize=max(1, n_layers))(self._compute_moments)
-        self._moments_of_rows = lru_cache(maxsize=max(1, n_layers))(self._compute_moments_of_rows)
+        n_layers = max(1, _MOMENTS_BYTES // (16 * n_components * development.n_voxels))
+        self._training_moments = lru_cache(maxsize=n_layers)(self._compute_training_moments)
+        self._validation_moments = lru_cache(maxsize=n_layers)(self._compute_validation_moments)
         self._read = lru_cache(maxsize=2)(self._read_responses)
 
     def evaluate(self, spec: TrialSpec) -> TrialResult:
@@ -93,19 +96,10 @@ class Evaluator:
         timings: dict[str, float] = {}
         with _timed(timings, "features_s"):
             self._require_components(spec)
-        estimator = REGRESSORS[spec.regressor](**spec.parameters)
-        score = self._score_moments if isinstance(estimator, LinearRegressor) else self._score_rows
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # counted in the result instead
-            scores = score(spec, estimator, timings)
-        return TrialResult(spec, scores, len(self._silent), estimator, timings, self._region_medians(scores))
-
-    def _region_medians(self, scores: F64) -> dict[str, float]:
-        rois = self._development.rois
-        return {
-            name: summarise(scores[voxels], int(np.isin(voxels, self._silent).sum()))["median_r"]
-            for name, voxels in rois.items()
-        }
+            regressor, accuracies = self._fit_and_score(spec, timings)
+        return TrialResult(spec, self._scored(accuracies), regressor, timings)
 
     def predict(self, spec: TrialSpec) -> tuple[F64, F64]:
         """Return the responses to the rows that a trial is scored on, and what it predicts of them.
@@ -115,97 +109,110 @@ class Evaluator:
         responses, predictions : ndarray (n_images, n_voxels)
             Fold after fold, each predicted by what was fitted to the others.
         """
-        predicted = []
-        for number, fold in enumerate(self._split.folds):
-            estimator = REGRESSORS[spec.regressor](**spec.parameters)
-            scores = self._layer_components(spec, fold.train).leading(spec.n_components).scores
-            if isinstance(estimator, LinearRegressor):
-                self._fit_moments(spec, estimator, number, {})
-            else:
-                estimator.fit(scores[fold.train], self._responses(fold.train))
-            predicted.append(estimator.predict(scores[fold.validation]))
+        turns = range(len(self._split.folds))
+        predicted = [self._predicted(spec, self._fitted(spec, turn, {}), turn) for turn in turns]
         return self._responses(self._split.scored).astype(np.float64), np.concatenate(predicted)
 
     def alpha_scale(self, spec: TrialSpec) -> float:
         """Return the alpha that a relative alpha of 1 stands for, at this layer and size."""
         self._require_components(spec)
-        train = self._moments_of_rows(bank_key(spec), spec.layer, 1)[0]
-        return float(REGRESSORS[spec.regressor](**_without_alpha(spec)).alpha_scale(train.leading(spec.n_components)))
+        train = self._training_moments(bank_key(spec), spec.layer, 1, None)[0]
+        parameters = {name: value for name, value in spec.parameters.items() if name != "alpha"}
+        return float(REGRESSORS[spec.regressor](**parameters).alpha_scale(train.leading(spec.n_components)))
 
     def components(self, spec: TrialSpec) -> Components:
         """Return the components of the trial's layer, of all images, at the trial's size."""
-        return self._layer_components(spec, self._split.train).leading(spec.n_components)
+        return self._components(spec, self._split.train)
 
-    def _score_moments(self, spec: TrialSpec, estimator: Any, timings: dict[str, float]) -> F64:
-        if not self._split.held_out:
-            validation = self._fit_moments(spec, estimator, 0, timings)
+    def _fit_and_score(self, spec: TrialSpec, timings: dict[str, float]) -> tuple[Any, dict[str, F64]]:
+        """Let every part validate in its turn, and return what is fitted to all training rows with all scores."""
+        sums: list[Sums] = []
+        predicted: list[F64] = []
+        by_sums = self._by_sums(spec)
+        for turn in range(len(self._split.folds)):
+            regressor = self._fitted(spec, turn, timings)
             with _timed(timings, "score_s"):
-                return Pearson().from_sums(Sums.from_moments(estimator.coef_.T, estimator.intercept_, validation))
-        agreements = []
-        for number in range(len(self._split.folds)):
-            fitted = REGRESSORS[spec.regressor](**spec.parameters)
-            validation = self._fit_moments(spec, fitted, number, timings)
-            with _timed(timings, "score_s"):
-                agreements.append(Sums.from_moments(fitted.coef_.T, fitted.intercept_, validation))
-        with _timed(timings, "fit_s"):
-            train = self._moments_of_rows(bank_key(spec), spec.layer, getattr(estimator, "cv", 1))
-            _fit(estimator, [fold.leading(spec.n_components) for fold in train])
-        return Pearson().from_sums(reduce(Sums.merge, agreements))
-
-    def _fit_moments(self, spec: TrialSpec, estimator: Any, number: int, timings: dict[str, float]) -> Moments:
-        """Fit to the training rows of a fold, and return the moments of its validation rows."""
-        with _timed(timings, "moments_s"):
-            train, validation = self._moments(bank_key(spec), spec.layer, getattr(estimator, "cv", 1), number)
-        with _timed(timings, "fit_s"):
-            _fit(estimator, [fold.leading(spec.n_components) for fold in train])
-        return validation.leading(spec.n_components)
-
-    def _score_rows(self, spec: TrialSpec, estimator: Regressor, timings: dict[str, float]) -> F64:
-        predicted = []
-        for fold in self._split.folds:
-            scores = self._layer_components(spec, fold.train).leading(spec.n_components).scores
-            with _timed(timings, "fit_s"):
-                estimator.fit(scores[fold.train], self._responses(fold.train))
-            with _timed(timings, "score_s"):
-                predicted.append(estimator.predict(scores[fold.validation]))
+                if by_sums:
+                    validation = self._validation_moments(bank_key(spec), spec.layer, turn).leading(spec.n_components)
+                    sums.append(Sums.from_moments(regressor.coef_.T, regressor.intercept_, validation))
+                if len(by_sums) < len(self._metrics):
+                    predicted.append(self._predicted(spec, regressor, turn))
         with _timed(timings, "score_s"):
-            found = pearson(self._responses(self._split.scored), np.concatenate(predicted))
-        if self._split.held_out:
-            scores = self.components(spec).scores
+            accuracies = self._scores_of(by_sums, sums, predicted)
+        return self._fitted(spec, None, timings) if self._split.held_out else regressor, accuracies
+
+    def _by_sums(self, spec: TrialSpec) -> dict[str, FromSums]:
+        """Return the metrics that need no prediction: there is none to be made where the regressor is linear."""
+        if not hasattr(REGRESSORS[spec.regressor], "fit_folds"):
+            return {}
+        return {name: metric for name, metric in self._metrics.items() if isinstance(metric, FromSums)}
+
+    def _scores_of(self, by_sums: Mapping[str, FromSums], sums: list[Sums], predicted: list[F64]) -> dict[str, F64]:
+        """Score all turns together, by each metric."""
+        found = {}
+        if by_sums:
+            together = reduce(Sums.merge, sums)
+            found = {name: metric.from_sums(together) for name, metric in by_sums.items()}
+        if predicted:
+            rows = self._responses(self._split.scored).astype(np.float64, copy=False), np.concatenate(predicted)
+            found |= {name: metric.from_rows(*rows) for name, metric in self._metrics.items() if name not in found}
+        return {name: found[name] for name in self._metrics}
+
+    def _fitted(self, spec: TrialSpec, turn: int | None, timings: dict[str, float]) -> Any:
+        """Fit to the training rows of a turn, or to all of them."""
+        regressor = REGRESSORS[spec.regressor](**spec.parameters)
+        if hasattr(regressor, "fit_folds"):
+            with _timed(timings, "moments_s"):
+                train = self._training_moments(bank_key(spec), spec.layer, n_folds_of(regressor), turn)
             with _timed(timings, "fit_s"):
-                estimator.fit(scores[self._split.train], self._responses(self._split.train))
+                return regressor.fit_folds([fold.leading(spec.n_components) for fold in train])
+        rows = self._training_rows(turn)
+        with _timed(timings, "fit_s"):
+            return regressor.fit(self._components(spec, rows).scores[rows], self._responses(rows))
+
+    def _predicted(self, spec: TrialSpec, regressor: Any, turn: int) -> F64:
+        fold = self._split.folds[turn]
+        found: F64 = regressor.predict(self._components(spec, fold.train).scores[fold.validation])
         return found
 
+    def _scored(self, accuracies: Mapping[str, F64]) -> dict[str, Scored]:
+        regions = self._development.rois
+        return {
+            name: Scored(metric.label, metric.summary, accuracy, summaries_of(accuracy, regions, self._silent))
+            for (name, metric), accuracy in zip(self._metrics.items(), accuracies.values(), strict=True)
+        }
+
     def _require_components(self, spec: TrialSpec) -> None:
-        n_found = min(len(self._layer_components(spec, fold.train).variances) for fold in self._split.folds)
+        n_found = min(len(self._all_components(spec, fold.train).variances) for fold in self._split.folds)
         if n_found < spec.n_components:
             raise FitError(
                 f"{spec.backbone} {spec.layer} spans {n_found} components over the training rows. "
                 f"Got n_components = {spec.n_components}."
             )
 
-    def _layer_components(self, spec: TrialSpec, rows: Rows) -> Components:
+    def _components(self, spec: TrialSpec, rows: Rows) -> Components:
+        return self._all_components(spec, rows).leading(spec.n_components)
+
+    def _all_components(self, spec: TrialSpec, rows: Rows) -> Components:
         return self._banks[bank_key(spec)].components(spec.layer, rows, self._n_components)
 
-    def _compute_moments(self, key: BankKey, layer: str, cv: int, number: int) -> tuple[list[Moments], Moments]:
-        """Return the moments of the training rows of a fold, in so many parts, and of its validation rows."""
-        fold = self._split.folds[number]
-        scores = self._banks[key].components(layer, fold.train, self._n_components).scores
-        train = [self._moments_of(scores, fold.train[part]) for part in folds_of(len(fold.train), cv)]
-        return train, self._moments_of(scores, fold.validation)
+    def _training_rows(self, turn: int | None) -> Rows:
+        return self._split.train if turn is None else self._split.folds[turn].train
 
-    def _compute_moments_of_rows(self, key: BankKey, layer: str, cv: int) -> list[Moments]:
-        """Return the moments of all training rows, in so many parts, whoever takes turns to validate."""
-        if not self._split.held_out:
-            return self._moments(key, layer, cv, 0)[0]
-        rows = self._split.train
+    def _compute_training_moments(self, key: BankKey, layer: str, n_folds: int, turn: int | None) -> list[Moments]:
+        """Return the moments of training rows, in so many runs of them: those of a turn, or all."""
+        rows = self._training_rows(turn)
+        if turn is None and not self._split.held_out:
+            return self._training_moments(key, layer, n_folds, 0)
         scores = self._banks[key].components(layer, rows, self._n_components).scores
-        return [self._moments_of(scores, rows[part]) for part in folds_of(len(rows), cv)]
+        parts = (rows[part] for part in folds_of(len(rows), n_folds))
+        return [moments_of(self._development, scores, part, part, self._device) for part in parts]
 
-    def _moments_of(self, scores: NDArray[np.floating], rows: Rows) -> Moments:
-        """Accumulate the moments of rows without their responses ever being in memory as a whole."""
-        blocks = ((scores[part], responses) for part, responses in self._development.blocks(rows))
-        return Moments.from_blocks(blocks, device=self._device)
+    def _compute_validation_moments(self, key: BankKey, layer: str, turn: int) -> Moments:
+        """Return the moments of the rows that validate in a turn."""
+        fold = self._split.folds[turn]
+        scores = self._banks[key].components(layer, fold.train, self._n_components).scores
+        return moments_of(self._development, scores, fold.validation, fold.validation, self._device)
 
     def _read_responses(self, rows: bytes) -> NDArray[np.floating]:
         return self._development.responses(np.frombuffer(rows, np.intp))
@@ -214,28 +221,19 @@ class Evaluator:
         return self._read(rows.astype(np.intp).tobytes())
 
     @cached_property
-    def _silent(self) -> NDArray[np.intp]:
-        """Voxels whose responses do not vary over the rows that are scored."""
+    def _silent(self) -> NDArray[np.bool_]:
+        """Tell which voxels' responses do not vary over the rows that are scored."""
         rows = self._split.scored
         shape = len(rows), self._development.n_voxels
-        return Scan(lambda start, stop: self._development.responses(rows[start:stop]), shape).constant
+        scan = Scan(lambda start, stop: self._development.responses(rows[start:stop]), shape)
+        silent = np.zeros(shape[1], dtype=bool)
+        silent[scan.constant] = True
+        return silent
 
 
 def bank_key(spec: TrialSpec) -> BankKey:
     """Return what tells the features of a trial's network from those of others."""
     return spec.backbone, spec.weights_digest, spec.preprocessing
-
-
-def _fit(estimator: Any, folds: list[Moments]) -> None:
-    """Fit to folds where alpha is chosen by cross-validation, or to the one run of rows."""
-    if isinstance(estimator, FoldedRegressor):
-        estimator.fit_folds(folds)
-    else:
-        estimator.fit_moments(folds[0])
-
-
-def _without_alpha(spec: TrialSpec) -> dict[str, Any]:
-    return {name: value for name, value in spec.parameters.items() if name != "alpha"}
 
 
 @contextmanager

@@ -61,7 +61,7 @@ class Home:
 
     Attributes
     ----------
-    folder, database, artifacts, search_log, datasets, leaderboards : Path
+    folder, database, artifacts, search_log, datasets, leaderboards, plugins : Path
         Its parts.
     tracking_uri : str or None
         As above.
@@ -113,6 +113,7 @@ class Home:
         self.search_log = self.folder / "optuna.log"
         self.datasets = self.folder / "datasets"
         self.leaderboards = self.folder / "leaderboards"
+        self.plugins = self.folder / "plugins"
         self._locks = self.folder / "locks"
 
     def _make(self) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from img2brain import digest
 from img2brain.backbones import RestoredBackbone, accelerated, restore, sketch
 from img2brain.catalog import LIBRARIES, REGRESSORS
 from img2brain.datasets._responses import open_array
-from img2brain.errors import DataError, ModelError, ShapeError
+from img2brain.errors import DataError, ModelError, ShapeError, SpecError
 from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
 from img2brain.features.given import GIVEN
 from img2brain.features.pca import Axes
@@ -150,14 +150,22 @@ class EncodingModel:
             "precision": self.precision,
             "probe": None if self.takes_features else sketch(self._restored),
             "plugins": self.plugins,
+            "linear": hasattr(self.regressor, "fit_folds"),
             "about": dict(self.about),
             "files": {name: digest.of_file(folder / name) for name in _FILES},
         }
         (folder / "model.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> EncodingModel:
+    def load(cls, folder: Path, kept: Path | None = None) -> EncodingModel:
         """Read a saved model, checking every file against its digest.
+
+        Parameters
+        ----------
+        folder : Path
+            What `save` wrote.
+        kept : Path, optional
+            Where files of components of others are kept, see `Catalog.exactly`.
 
         Raises
         ------
@@ -176,7 +184,7 @@ class EncodingModel:
                 network=described["network"],
                 tensors=safe_torch.load_file(folder / _FILES[0]),
                 axes=Axes(pca["axes"], pca["shift"]),
-                regressor=REGRESSORS[spec.regressor].from_arrays(spec.parameters, arrays),
+                regressor=_restored(spec, described, arrays, kept),
                 about=described["about"],
                 precision=_PRECISIONS[described["precision"]],
                 probe=tuple(described["probe"]) if described.get("probe") else None,
@@ -212,6 +220,20 @@ class EncodingModel:
         network = accelerated(self._restored.extractor([self.spec.layer]), device, dtype)
         axes, shift = (torch.from_numpy(np.array(values)).to(device) for values in (self.axes.axes, self.axes.shift))
         return network, axes, shift
+
+
+def _restored(
+    spec: TrialSpec, described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], kept: Path | None
+) -> Regressor:
+    """Rebuild the regressor; one that is linear needs no code of others to predict."""
+    try:
+        kind = REGRESSORS.exactly(spec.regressor, described["about"].get("plugins", {}).get(spec.regressor, ""), kept)
+    except SpecError:
+        if not described.get("linear"):
+            raise
+        kind = REGRESSORS["linear"]
+        return cast(Regressor, kind.from_arrays({}, {name: arrays[name] for name in ("coef_", "intercept_")}))
+    return cast(Regressor, kind.from_arrays(spec.parameters, arrays))
 
 
 def _as_list(images: Any) -> list[Any]:

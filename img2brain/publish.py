@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from img2brain.confirm import BestLayers, Confirmation
+from img2brain.confirm import BestLayers, Metrics, Report, confirmation_rows
 from img2brain.controls import Controls, MakeBank
-from img2brain.datasets._images import find_images
 from img2brain.datasets.base import Dataset, Split
-from img2brain.errors import DataError
 from img2brain.features.features import Features
-from img2brain.home import Home
 from img2brain.model import EncodingModel
+from img2brain.records import ConfirmationRecord, TrialRecord
+from img2brain.records.confirmation import CONFIRMATION
 from img2brain.refit import Refit
 from img2brain.regressors.base import Regressor
-from img2brain.spec import TrialSpec
-from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.registry import CONFIRMATION, Registered, Registry
-from img2brain.tracking.tracker import REGISTERED, Tracker
+from img2brain.tracking.reading import TrackedTrial, find_trial
+from img2brain.tracking.registry import Registered, Registry
+from img2brain.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -36,16 +33,21 @@ class Published:
         The registered version.
     is_champion : bool
         Whether it has the alias `champion`.
-    confirmation_median_r : float
-        NaN where there are no confirmation rows.
+    confirmation : ConfirmationRecord, optional
+        What the confirmation rows say; None where there are none.
     reason : str
         Why it is, or is not, the champion.
     """
 
     registered: Registered
     is_champion: bool
-    confirmation_median_r: float
+    confirmation: ConfirmationRecord | None
     reason: str
+
+    @property
+    def score(self) -> float:
+        """The objective on the confirmation rows; NaN where there are none."""
+        return _confirmed_score(self.confirmation)
 
 
 class Publisher:
@@ -61,20 +63,32 @@ class Publisher:
         The size that the components are stored at.
     make_bank : callable
         From a network to its features of the same images, for the controls.
+    metrics : mapping of str to Metric
+        What is scored, the objective first.
+    device : str
+        Where linear regressors are fitted.
     """
 
-    def __init__(self, dataset: Dataset, split: Split, n_components: int, make_bank: MakeBank) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: Split,
+        n_components: int,
+        make_bank: MakeBank,
+        metrics: Metrics,
+        device: str = "cpu",
+    ) -> None:
         self._dataset = dataset
         self._split = split
         self._n_components = n_components
+        self._metrics = metrics
         development = dataset.development(split)
-        self.refit = Refit(development, split, n_components)
-        self.controls = Controls(development, split, n_components, make_bank)
+        self.refit = Refit(development, split, n_components, device)
+        self.controls = Controls(development, split, n_components, make_bank, metrics, device)
 
     def publish(
         self,
-        spec: TrialSpec,
-        validation_r: float,
+        record: TrialRecord,
         run_id: str,
         bank: Features,
         tracker: Tracker,
@@ -84,10 +98,8 @@ class Publisher:
 
         Parameters
         ----------
-        spec : TrialSpec
+        record : TrialRecord
             The trial.
-        validation_r : float
-            Its median r on the validation rows.
         run_id : str
             Its run.
         bank : Features
@@ -103,16 +115,21 @@ class Publisher:
         """
         registry = Registry(tracker.store)
         present = next((item for item in registry.versions(self._dataset.name) if item.run_id == run_id), None)
-        registered = present or self._register(spec, validation_r, run_id, bank, tracker, registry, best_layers)
+        registered = present or self._register(record, run_id, bank, tracker, registry, best_layers)
+        tracked = find_trial(tracker.store, run_id)
         with tracker.store.lock:
-            is_champion, reason = self._crown(registered, registry)
-        tracker.tag(run_id, {REGISTERED: f"{registered.name} v{registered.version}"})
-        return Published(registered, is_champion, registered.score("confirmation"), reason)
+            is_champion, reason = self._crown(registered, tracked, tracker, registry)
+        confirmation = tracked.confirmation if tracked else None
+        return Published(registered, is_champion, confirmation, reason)
 
-    def model(self, spec: TrialSpec, regressor: Regressor, bank: Features, scores: dict[str, float]) -> EncodingModel:
+    def model(
+        self, record: TrialRecord, regressor: Regressor, bank: Features, confirmation: ConfirmationRecord | None
+    ) -> EncodingModel:
         """Assemble the model that maps images to responses."""
+        spec = record.spec
         network, tensors = bank.export(spec.layer)
         axes = bank.axes(spec.layer, self._split.development, self._n_components).leading(spec.n_components)
+        scores = {"validation": record.score, "confirmation": _confirmed_score(confirmation)}
         about = {
             "dataset": self._dataset.name,
             "dataset_digest": self._dataset.digest,
@@ -121,129 +138,131 @@ class Publisher:
             "subject": self._dataset.subject,
             "n_voxels": self._dataset.n_voxels,
             "n_images": len(self._split.development),
+            "objective": record.objective,
             "scores": {name: None if math.isnan(value) else value for name, value in scores.items()},
+            "plugins": {plugin.name: plugin.digest for plugin in record.plugins},
         }
         return EncodingModel(spec, network, tensors, axes, regressor, about, bank.precision)
 
     def _register(
         self,
-        spec: TrialSpec,
-        validation_r: float,
+        record: TrialRecord,
         run_id: str,
         bank: Features,
         tracker: Tracker,
         registry: Registry,
         best_layers: Callable[[], BestLayers | None],
     ) -> Registered:
-        regressor, predictions = self.refit(spec, bank)
-        scores = {"validation_median_r": validation_r, "confirmation_median_r": math.nan}
-        tags = {
-            "img2brain.rows": tracker.study.rows_digest,
-            "trained": str(bank.facts["trained"]),
-            "trial": spec.label,
-        }
+        regressor, predictions = self.refit(record.spec, bank)
+        confirmation: ConfirmationRecord | None = None
         if len(predictions):
-            confirmation = Confirmation(self._dataset, self._split)
-            report = confirmation.report(predictions, validation_r, self.controls.of(spec, bank), best_layers())
-            scores["confirmation_median_r"] = report.summary["median_r"]
-            before = registry.confirmations(confirmation.digest, run_id)
-            tracker.log_confirmation(run_id, report, before + 1)
-            tags[CONFIRMATION] = confirmation.digest
-        tags |= {name: repr(value) for name, value in scores.items()}
+            confirmation = self._confirm(record, run_id, predictions, bank, tracker, registry, best_layers())
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
             folder.mkdir()
-            model = self.model(spec, regressor, bank, scores)
+            model = self.model(record, regressor, bank, confirmation)
             model.save(folder)
             n_features = len(model.axes.axes) if model.takes_features else None
+            tags = _tags(record, confirmation)
             return registry.register(
                 self._dataset.name, folder, run_id, self._dataset.n_voxels, tags, n_features=n_features
             )
 
-    def _crown(self, registered: Registered, registry: Registry) -> tuple[bool, str]:
+    def _confirm(
+        self,
+        record: TrialRecord,
+        run_id: str,
+        predictions: Any,
+        bank: Features,
+        tracker: Tracker,
+        registry: Registry,
+        best_layers: BestLayers | None,
+    ) -> ConfirmationRecord:
+        """Score predictions of the confirmation rows beside the controls, once, and log what they say."""
+        rows = confirmation_rows(self._dataset, self._split, self._metrics)
+        looks = 1 + _looks(registry, tracker, rows.digest, run_id)
+        report = rows.report(predictions, self.controls.of(record.spec, bank), best_layers, looks)
+        layers = best_layers.layers if best_layers else ()
+        confirmation = confirmation_record(record, CONFIRMATION, report, layers)
+        tracker.log_confirmation(run_id, confirmation, report.arrays)
+        return confirmation
+
+    def _crown(
+        self, registered: Registered, tracked: TrackedTrial | None, tracker: Tracker, registry: Registry
+    ) -> tuple[bool, str]:
         """Compare with the present champion, on the same rows or not at all."""
         champion = registry.champion(registered.name)
-        if champion is None or champion.version == registered.version:
-            if champion is None:
-                registry.crown(registered)
-            return True, "the first champion" if champion is None else "the champion already"
-        if champion.rows_digest != registered.rows_digest:
+        if champion is None:
+            registry.crown(registered)
+            return True, "the first champion"
+        if champion.version == registered.version:
+            return True, "the champion already"
+        other = find_trial(tracker.store, champion.run_id)
+        if tracked is None or other is None or not _are_comparable(tracked.record, other.record):
             return False, f"version {champion.version}, the champion, was scored on other rows or data: not compared"
-        part = "validation" if math.isnan(registered.score("confirmation")) else "confirmation"
-        ours, theirs = registered.score(part), champion.score(part)
-        said = f"{part} median r {ours:.4f} against {theirs:.4f} of version {champion.version}"
+        part, ours, theirs = _scores_of(tracked, other)
+        said = f"{part} {_what(tracked.record)} {ours:.4f} against {theirs:.4f} of version {champion.version}"
         if ours > theirs:
             registry.crown(registered)
             return True, f"beats the champion: {said}"
         return False, f"does not beat the champion: {said}"
 
 
-def load_model(reference: str, home: Home | Path | str = "mlruns") -> EncodingModel:
-    """Load a registered model.
-
-    Parameters
-    ----------
-    reference : str
-        ``"NAME@champion"``, ``"NAME/VERSION"`` or ``"NAME"`` (its champion), or the folder of a saved model.
-    home : Home, Path or str
-        The home folder.
-
-    Returns
-    -------
-    EncodingModel
-        Predicts responses to images.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model, or its files were changed.
-    """
-    if (Path(reference) / "model.json").is_file():
-        return EncodingModel.load(Path(reference))
-    registry = Registry(TrackingStore(Home.of(home)))
-    with registry.files(registry.find(reference)) as folder:
-        return EncodingModel.load(folder)
+def confirmation_record(
+    record: TrialRecord, part: str, report: Report, best_layers: tuple[str, ...] = ()
+) -> ConfirmationRecord:
+    """Make a record of what a part of the rows says of a trial."""
+    metric = record.metrics[record.objective]
+    return ConfirmationRecord(
+        study=record.study,
+        number=record.number,
+        objective=record.objective,
+        label=metric.label,
+        summary=metric.summary,
+        validation=record.score,
+        parts={part: report.part},
+        best_layers=best_layers,
+    )
 
 
-def predict_to_file(
-    model: EncodingModel, images: Sequence[Path], out: Path, *, device: str = "auto"
-) -> tuple[int, int]:
-    """Predict the responses to images and write them as ``.npy``.
+def _tags(record: TrialRecord, confirmation: ConfirmationRecord | None) -> dict[str, str]:
+    """Tell the pages of the registry what a version is; nothing reads these tags back."""
+    tags = {
+        "trial": record.spec.label,
+        "trained": record.network.trained,
+        "objective": record.objective,
+        "validation": f"{record.score:.6g}",
+    }
+    if confirmation is not None:
+        tags["confirmation"] = f"{_confirmed_score(confirmation):.6g}"
+    return tags
 
-    Parameters
-    ----------
-    model : EncodingModel
-        See `load_model`.
-    images : sequence of Path
-        Files, or folders that stand for their images in the order of their names; for a model of features that came
-        with the data, ``.npy`` files of them.
-    out : Path
-        The file to write; it is there whole or not at all.
-    device : str
-        Where the network runs.
 
-    Returns
-    -------
-    n_images, n_voxels : int
+def _looks(registry: Registry, tracker: Tracker, rows: str, run_id: str) -> int:
+    """Count the models, of any name, that were scored on these confirmation rows, but for that of one run."""
+    runs = {item.run_id for item in registry.versions()} - {run_id}
+    found = [find_trial(tracker.store, other) for other in runs]
+    confirmed = (item.confirmation.confirmed for item in found if item is not None and item.confirmation is not None)
+    return sum(part is not None and part.rows == rows for part in confirmed)
 
-    Raises
-    ------
-    DataError
-        If a file is absent or does not decode, or a folder holds no image.
-    """
-    if out.suffix != ".npy":
-        raise DataError(f"The file to write must end in .npy. Got {out}.")
-    if not out.parent.is_dir():
-        raise DataError(f"The folder of the file to write must exist. Got {out}.")
-    if model.takes_features:
-        predictions = np.concatenate([model.predict(path) for path in images])
-    else:
-        paths = [path for image in images for path in (find_images(image) if image.is_dir() else [image])]
-        predictions = model.predict(paths, device=device)
-    unfinished = out.with_name(f".{out.name}.unfinished.npy")
-    try:
-        np.save(unfinished, predictions)
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return len(predictions), predictions.shape[1]
+
+def _are_comparable(one: TrialRecord, other: TrialRecord) -> bool:
+    return (one.rows.digest, one.objective) == (other.rows.digest, other.objective)
+
+
+def _scores_of(one: TrackedTrial, other: TrackedTrial) -> tuple[str, float, float]:
+    """Return the part of the rows that two trials compare on, and their scores there."""
+    confirmed = _confirmed_score(one.confirmation)
+    if math.isnan(confirmed):
+        return "validation", one.record.score, other.record.score
+    return CONFIRMATION, confirmed, _confirmed_score(other.confirmation)
+
+
+def _confirmed_score(confirmation: ConfirmationRecord | None) -> float:
+    part = confirmation.confirmed if confirmation else None
+    return part.whole.score.estimate if part else math.nan
+
+
+def _what(record: TrialRecord) -> str:
+    metric = record.metrics[record.objective]
+    return f"{metric.summary} {metric.label}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,7 @@ from img2brain.catalog import REGRESSORS
 from img2brain.datasets.base import Development, Rows, Split
 from img2brain.features.features import Features
 from img2brain.moments import Moments
-from img2brain.regressors._folds import FoldedRegressor
-from img2brain.regressors.base import LinearRegressor, Regressor, folds_of
+from img2brain.regressors.base import Regressor, folds_of
 from img2brain.spec import TrialSpec
 
 F64 = NDArray[np.float64]
@@ -30,12 +30,15 @@ class Refit:
         The rows.
     n_components : int
         The size that the components are stored at.
+    device : str
+        Where moments are taken and linear regressors fitted.
     """
 
-    def __init__(self, development: Development, split: Split, n_components: int) -> None:
+    def __init__(self, development: Development, split: Split, n_components: int, device: str = "cpu") -> None:
         self._development = development
         self._split = split
         self._n_components = n_components
+        self._device = device
 
     def __call__(self, spec: TrialSpec, bank: Features, shuffle: int | None = None) -> tuple[Regressor, F64]:
         """Fit a trial's regressor, and predict.
@@ -58,28 +61,43 @@ class Refit:
         rows = self._split.development
         scores = bank.components(spec.layer, rows, self._n_components).leading(spec.n_components).scores
         answered = rows if shuffle is None else np.random.RandomState(shuffle).permutation(rows)
-        regressor: Regressor = REGRESSORS[spec.regressor](**spec.parameters)
-        if isinstance(regressor, LinearRegressor):
-            self._fit_moments(regressor, scores, answered)
-        else:
-            regressor.fit(scores[rows], self._development.responses(answered))
+        regressor = self._fitted(spec, scores, rows, answered)
         seen = scores[self._split.confirmation]
         return regressor, regressor.predict(seen) if len(seen) else np.empty((0, self._development.n_voxels))
 
-    def _fit_moments(self, regressor: LinearRegressor, scores: Floats, answered: Rows) -> None:
-        rows, n_folds = self._split.development, getattr(regressor, "cv", 1)
-        folds = [
-            Moments.from_blocks(self._blocks(scores, rows[part], answered[part]))
-            for part in folds_of(len(rows), n_folds)
-        ]
-        if isinstance(regressor, FoldedRegressor):
-            regressor.fit_folds(folds)
-        else:
-            regressor.fit_moments(folds[0])
+    def _fitted(self, spec: TrialSpec, scores: Floats, rows: Rows, answered: Rows) -> Any:
+        regressor = REGRESSORS[spec.regressor](**spec.parameters)
+        if not hasattr(regressor, "fit_folds"):
+            return regressor.fit(scores[rows], self._development.responses(answered))
+        parts = folds_of(len(rows), n_folds_of(regressor))
+        folds = [moments_of(self._development, scores, rows[part], answered[part], self._device) for part in parts]
+        return regressor.fit_folds(folds)
 
-    def _blocks(self, scores: Floats, rows: Rows, answered: Rows) -> Iterator[tuple[Floats, Floats]]:
-        """Yield features and responses block by block; the i-th of `rows` goes with the i-th of `answered`."""
-        start = 0
-        for part, responses in self._development.blocks(answered):
-            yield scores[rows[start : start + len(part)]], responses
-            start += len(part)
+
+def n_folds_of(regressor: Any) -> int:
+    """Return how many runs of rows a regressor wants its moments in: 1, unless it says otherwise."""
+    return int(getattr(regressor, "n_folds", 1))
+
+
+def moments_of(development: Development, scores: Floats, rows: Rows, answered: Rows, device: str = "cpu") -> Moments:
+    """Take the moments of rows without their responses ever being in memory as a whole.
+
+    Parameters
+    ----------
+    development : Development
+        Reads the responses.
+    scores : ndarray (n_images, n_components)
+        Principal component scores of all images.
+    rows, answered : ndarray of int, shape (n,)
+        The i-th of `rows` goes with the response to the i-th of `answered`.
+    device : str
+        Where the moments are kept.
+    """
+    return Moments.from_blocks(_blocks(development, scores, rows, answered), device=device)
+
+
+def _blocks(development: Development, scores: Floats, rows: Rows, answered: Rows) -> Iterator[tuple[Floats, Floats]]:
+    start = 0
+    for part, responses in development.blocks(answered):
+        yield scores[rows[start : start + len(part)]], responses
+        start += len(part)

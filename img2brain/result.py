@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,34 @@ WHOLE = ""  # the name that stands for all voxels; no region of interest has it
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q75": 0.75, "q95": 0.95}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a trial scored by one metric.
+
+    Attributes
+    ----------
+    label : str
+        What pages call the metric.
+    summary : {"median", "mean"}
+        Which number stands for all voxels.
+    accuracy : ndarray (n_voxels,)
+        Score of each voxel; NaN where it is undefined.
+    summaries : mapping of str to mapping
+        Numbers over the voxels of each region, all of them under the name `WHOLE`; see `summary_of`.
+    """
+
+    label: str
+    summary: Literal["median", "mean"]
+    accuracy: F64
+    summaries: Mapping[str, Mapping[str, float]]
+
+    @property
+    def score(self) -> float:
+        """The number that stands for all voxels."""
+        return self.summaries[WHOLE][self.summary]
+
+
+@dataclass(frozen=True, eq=False)
 class TrialResult:
     """What a trial found.
 
@@ -24,52 +52,76 @@ class TrialResult:
     ----------
     spec : TrialSpec
         What was tried, alpha as an absolute number.
-    scores : ndarray (n_voxels,)
-        Pearson r per voxel on the validation rows; NaN where it is undefined.
-    n_silent : int
-        Voxels whose responses do not vary over the validation rows: no model could be scored on them.
+    metrics : mapping of str to Scored
+        By metric, the objective first.
     estimator : object
         The fitted regressor.
     timings : mapping of str to float
         Seconds by stage, such as ``fit_s``.
-    region_medians : mapping of str to float
-        Median r over the voxels of each region of interest.
     """
 
     spec: TrialSpec
-    scores: F64
-    n_silent: int
+    metrics: Mapping[str, Scored]
     estimator: Any
     timings: Mapping[str, float]
-    region_medians: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def summary(self) -> dict[str, float]:
-        """Summary over voxels (see `summarise`), and how many fits of an iterative regressor did not converge."""
+    def objective(self) -> Scored:
+        """What the search ranks trials by."""
+        return next(iter(self.metrics.values()))
+
+    @property
+    def score(self) -> float:
+        """The objective as one number."""
+        return self.objective.score
+
+    @property
+    def accuracy(self) -> F64:
+        """The objective of each voxel."""
+        return self.objective.accuracy
+
+    @property
+    def n_unconverged(self) -> int:
+        """How many fits of an iterative regressor did not converge."""
         converged = getattr(self.estimator, "converged_", None)
-        n_unconverged = 0 if converged is None else int((~np.asarray(converged)).sum())
-        return summarise(self.scores, self.n_silent) | {"n_unconverged": float(n_unconverged)}
-
-    @property
-    def median_r(self) -> float:
-        """The objective of the search."""
-        return self.summary["median_r"]
+        return 0 if converged is None else int((~np.asarray(converged)).sum())
 
 
-def summarise(scores: F64, n_silent: int = 0) -> dict[str, float]:
-    """Summarise per-voxel correlations.
+def summaries_of(
+    accuracy: F64, regions: Mapping[str, NDArray[np.intp]], silent: NDArray[np.bool_]
+) -> dict[str, dict[str, float]]:
+    """Summarise the scores of voxels by region, all voxels under the name `WHOLE`.
+
+    Parameters
+    ----------
+    accuracy : ndarray (n_voxels,)
+        Score of each voxel.
+    regions : mapping of str to ndarray of int
+        Voxels by region.
+    silent : ndarray (n_voxels,), bool
+        Voxels that no model could be scored on, since their responses do not vary.
+    """
+    parts: dict[str, Any] = {WHOLE: slice(None), **regions}
+    return {
+        name: summary_of(accuracy[part], int((silent[part] & np.isnan(accuracy[part])).sum()))
+        for name, part in parts.items()
+    }
+
+
+def summary_of(scores: F64, n_silent: int = 0) -> dict[str, float]:
+    """Summarise scores over voxels.
 
     Parameters
     ----------
     scores : ndarray (n_voxels,)
-        Pearson r, NaN where undefined.
+        NaN where undefined.
     n_silent : int
         Undefined voxels that no model could be scored on, because their responses do not vary. They are left out.
 
     Returns
     -------
     dict
-        ``median_r``, ``q05_r`` ... ``q95_r``, ``mean_r``, ``max_r``, ``n_voxels``, ``n_undefined``, ``n_silent``.
+        ``median``, ``q05`` ... ``q95``, ``mean``, ``max``, ``n_voxels``, ``n_undefined``, ``n_silent``.
 
     Notes
     -----
@@ -80,17 +132,17 @@ def summarise(scores: F64, n_silent: int = 0) -> dict[str, float]:
     Examples
     --------
     >>> scores = np.array([0.1, 0.2, np.nan])
-    >>> summarise(scores)["median_r"], summarise(scores, n_silent=1)["median_r"]
+    >>> summary_of(scores)["median"], summary_of(scores, n_silent=1)["median"]
     (0.1, 0.15...)
     """
     defined = scores[np.isfinite(scores)]
     n_unpredicted = len(scores) - len(defined) - n_silent
     ranked = np.sort(np.concatenate([np.full(n_unpredicted, -np.inf), defined]))
-    levels = {"median_r": 0.5} | {f"{name}_r": level for name, level in QUANTILES.items()}
+    levels = {"median": 0.5} | QUANTILES
     summary = {name: _quantile(ranked, level) for name, level in levels.items()}
     return summary | {
-        "mean_r": float(defined.mean()) if len(defined) else np.nan,
-        "max_r": float(defined.max()) if len(defined) else np.nan,
+        "mean": float(defined.mean()) if len(defined) else math.nan,
+        "max": float(defined.max()) if len(defined) else math.nan,
         "n_voxels": float(len(scores)),
         "n_undefined": float(len(scores) - len(defined)),
         "n_silent": float(n_silent),
@@ -100,7 +152,7 @@ def summarise(scores: F64, n_silent: int = 0) -> dict[str, float]:
 def _quantile(ranked: F64, level: float) -> float:
     """Interpolate a quantile of sorted values, NaN where it leans on an undefined one."""
     if not len(ranked):
-        return np.nan
+        return math.nan
     place = level * (len(ranked) - 1)
     low, high = ranked[int(np.floor(place))], ranked[int(np.ceil(place))]
-    return float(low + (high - low) * (place % 1)) if np.isfinite(low) else np.nan
+    return float(low + (high - low) * (place % 1)) if np.isfinite(low) else math.nan

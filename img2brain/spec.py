@@ -237,8 +237,10 @@ class StudySpec(Spec):
     ----------
     name : str
         The study's name; a digest of the search space is added where it is stored.
-    dataset, split
-        The data and its rows.
+    dataset : DatasetSpec, optional
+        The data; a study file must say which, `run_study` can be handed others.
+    split : SplitSpec
+        Its rows.
     backbones : tuple of BackboneSpec
         Networks to search.
     n_components : tuple of int
@@ -264,7 +266,7 @@ class StudySpec(Spec):
     """
 
     name: str = Field(pattern=NAME_PATTERN, max_length=64, description=_NAME)
-    dataset: DatasetSpec
+    dataset: DatasetSpec | None = None
     backbones: tuple[BackboneSpec, ...] = Field(min_length=1)
     n_components: tuple[Annotated[Whole, Field(ge=1)], ...] = Field(min_length=1)
     regressors: tuple[RegressorSpec, ...] = Field(min_length=1)
@@ -385,6 +387,8 @@ def load_study(path: Path) -> StudySpec:
         raise SpecError(f"{path}: not a TOML file: {error}.") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
+    if "dataset" not in table:
+        raise SpecError(f"{path}: the key 'dataset' is missing.")
     return parse(StudySpec, table, str(path), path.resolve().parent)
 
 

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 
 from img2brain.datasets._sample import write_sample
 from img2brain.home import Home
+from img2brain.records import TrialRecord
 from img2brain.spec import StudySpec, parse
 
 MakeSpec = Callable[..., StudySpec]
@@ -268,7 +269,7 @@ class Kept:
     """What a home keeps of a study: what was told, and what is tracked of each trial, by number."""
 
     told: list[tuple[Any, ...]]
-    tracked: dict[int, tuple[str, dict[str, str]]]
+    tracked: dict[int, tuple[str, TrialRecord]]
     n_runs: int
 
 
@@ -279,14 +280,17 @@ def kept() -> Callable[..., Kept]:
     def read(home: Path, study: str = "small") -> Kept:
         from img2brain.study.search import stored_trials
         from img2brain.tracking._store import TrackingStore
+        from img2brain.tracking.reading import read_trial
 
         (told,) = (trials for name, trials in stored_trials(Home(home)).items() if name.rpartition("-")[0] == study)
-        client = TrackingStore(Home(home)).client
-        experiments = [item.experiment_id for item in client.search_experiments()]
-        runs = client.search_runs(experiments, f"tags.`img2brain.study` LIKE '{study}-%'", max_results=1000)
+        store = TrackingStore(Home(home))
+        experiments = [item.experiment_id for item in store.client.search_experiments()]
+        runs = store.client.search_runs(experiments, f"tags.`img2brain.study` LIKE '{study}-%'", max_results=1000)
         trials = [run for run in runs if "img2brain.trial" in run.data.tags]
-        tracked = {int(run.data.tags["img2brain.trial"]): (run.info.status, run.data.params) for run in trials}
-        rounded = [(t.number, t.spec.layer, t.spec.n_components, t.spec.regressor, round(t.median_r, 6)) for t in told]
+        whole = [run for run in trials if run.info.status != "RUNNING"]
+        records = [read_trial(store, run).record for run in whole]
+        tracked = {record.number: (run.info.status, record) for run, record in zip(whole, records, strict=True)}
+        rounded = [(t.number, t.spec.layer, t.spec.n_components, t.spec.regressor, round(t.score, 6)) for t in told]
         return Kept(rounded, tracked, len(trials))
 
     return read

@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import r2_score
 
-from img2brain.confirm import ALL, Confirmation, ceiling_of
+from img2brain.catalog import METRICS
+from img2brain.confirm import ScoredRows, confirmation_rows
+from img2brain.controls import Control
 from img2brain.datasets.base import Dataset, Rows
 from img2brain.datasets.folder import FolderDataset
+from img2brain.errors import DataError
 from img2brain.home import Home
-from img2brain.metrics.pearson import pearson
-from img2brain.statistics.noise_ceiling import from_repeats
+from img2brain.metrics.pearson import Pearson, pearson
+from img2brain.spec import SplitSpec, TrialSpec
+from img2brain.statistics.noise_ceiling import from_repeats, given
 from img2brain.study.runner import Run, run_study
 from img2brain.study.setting import make_ready
 from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.tracker import run_array, tracked_trials
+from img2brain.tracking.reading import run_array, tracked_trials
 
 if TYPE_CHECKING:
     from tests.conftest import Finished, MakeSpec, NewHome
@@ -43,8 +48,7 @@ def planted(recordings: Path, tmp_path: Path) -> Path:
 def test_nothing_before_publishing_reads_what_is_planted_in_the_confirmation_rows(
     planted: Path, make_spec: MakeSpec, new_home: NewHome, finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = Home(new_home(warm=True))
-    setting = make_ready(make_spec(planted), home)
+    setting = make_ready(make_spec(planted), Home(new_home(warm=True)))
     kept = set(setting.split.confirmation.tolist())
     assert kept
     read = FolderDataset.read_responses
@@ -62,57 +66,56 @@ def test_nothing_before_publishing_reads_what_is_planted_in_the_confirmation_row
     for kind, name in ((Dataset, "confirmation"), (Dataset, "confirmation_repeats"), (FolderDataset, "read_repeats")):
         monkeypatch.setattr(kind, name, refused)
     setting.extract()
-    run = Run(setting, home)
+    run = Run(setting, setting.name)
     told = run.work_through()
     run._track_missing(told)
     # Its trials are, number for number, those of the study of the recordings themselves.
     before = {trial.number: trial for trial in finished.outcome.trials}
     for trial in told:
         assert trial.parameters == before[trial.number].parameters
-        assert trial.median_r == before[trial.number].median_r
-    with pytest.raises(AssertionError, match="the confirmation was read"):
+        assert trial.score == before[trial.number].score
+    with pytest.raises((AssertionError, DataError), match="the confirmation was read"):
         run._publish(told, run.tracker.finished())
 
 
-def test_a_confirmation_is_logged_with_all_that_is_said_of_it(finished: Finished) -> None:
+def test_a_confirmation_is_recorded_with_all_that_is_said_of_it(finished: Finished) -> None:
     store = TrackingStore(Home(finished.home))
-    (trial,) = (item for item in tracked_trials(store) if item.registered)
-    metrics, outcome = trial.metrics, finished.outcome
-    assert metrics["confirmation_low"] <= metrics["confirmation_median_r"] <= metrics["confirmation_high"]
-    assert metrics["confirmation_optimism"] == pytest.approx(
-        outcome.best.median_r - outcome.published.confirmation_median_r
-    )
-    assert metrics["confirmation_count"] == 1
-    for name in ("pixels", "shuffled"):
-        assert f"confirmation_control_{name}_median_r" in metrics
-        low, high = (metrics[f"confirmation_control_{name}_difference_{end}"] for end in ("low", "high"))
-        assert low <= metrics[f"confirmation_control_{name}_difference"] <= high
-    assert "confirmation_control_untrained_median_r" not in metrics, "an untrained network has no twin"
+    (trial,) = (item for item in tracked_trials(store) if item.confirmation)
+    record, outcome = trial.confirmation, finished.outcome
+    assert record is not None
+    assert record.confirmed is not None
+    part, whole = record.confirmed, record.confirmed.whole
+    assert whole.score.low <= whole.score.estimate <= whole.score.high
+    assert whole.score.estimate == outcome.published.score
+    assert record.optimism == pytest.approx(outcome.best.score - outcome.published.score)
+    assert (part.looks, part.n_images, whole.n_voxels) == (1, 6, 20)
+    assert set(whole.controls) == {"pixels", "shuffled"}, "an untrained network has no twin"
+    for control in whole.controls.values():
+        assert control.difference.low <= control.difference.estimate <= control.difference.high
+        assert control.difference.estimate == pytest.approx(whole.score.estimate - control.score, abs=1e-5)
     setting = make_ready(finished.spec, Home(finished.home))
-    for region in setting.dataset.rois:
-        assert metrics[f"{region}/confirmation_low"] <= metrics[f"{region}/confirmation_median_r"]
-        assert f"{region}/median_r" in metrics
+    assert set(part.regions) == set(setting.dataset.rois) == set(trial.record.metrics["pearson"].regions)
     accuracy = run_array(store, trial.run_id, "confirmation/accuracy.npy")
     predictions = run_array(store, trial.run_id, "confirmation/predictions.npy")
     assert accuracy is not None
     assert predictions is not None
     responses = setting.dataset.confirmation(setting.split)
     np.testing.assert_allclose(accuracy, pearson(responses, predictions), atol=1e-5)
-    assert run_array(store, trial.run_id, "confirmation/best_layer.npy") is not None
+    for region, voxels in setting.dataset.rois.items():
+        assert part.regions[region].score.estimate == pytest.approx(np.median(accuracy[voxels]))
+        assert part.regions[region].n_voxels == len(voxels)
+    choice = run_array(store, trial.run_id, "confirmation/best_layer.npy")
+    assert choice is not None
+    searched = {trial.spec.layer for trial in outcome.trials}
+    assert set(record.best_layers) == searched
+    assert choice.max() < len(searched)
 
 
-def test_a_second_model_on_the_same_rows_is_counted(
-    finished_copy: Path, make_spec: MakeSpec, finished: Finished
-) -> None:
-    spec = make_spec(seed=2, trials=2)
-    outcome = run_study(spec, finished_copy)
-    counts = sorted(
-        item.metrics["confirmation_count"]
-        for item in tracked_trials(TrackingStore(Home(finished_copy)))
-        if item.registered
-    )
+def test_a_second_model_on_the_same_rows_is_counted(finished_copy: Path, make_spec: MakeSpec) -> None:
+    outcome = run_study(make_spec(seed=2, trials=2), finished_copy)
     assert outcome.published is not None
-    assert counts == [1, 2]
+    found = [item.confirmation for item in tracked_trials(TrackingStore(Home(finished_copy)))]
+    assert sorted(item.confirmed.looks for item in found if item and item.confirmed) == [1, 2]
 
 
 def test_a_ceiling_comes_from_what_the_data_say(recordings: Path, tmp_path: Path, make_spec: MakeSpec) -> None:
@@ -123,7 +126,8 @@ def test_a_ceiling_comes_from_what_the_data_say(recordings: Path, tmp_path: Path
 
     def found() -> Any:
         dataset = FolderDataset.open(folder)
-        return ceiling_of(dataset, dataset.split(make_spec().split))
+        split = dataset.split(make_spec().split)
+        return confirmation_rows(dataset, split, {"pearson": Pearson()}).ceiling
 
     assert found().origin == "none"
     test = np.load(folder / "testfMRI" / "test.npy")
@@ -144,24 +148,49 @@ def test_a_ceiling_comes_from_what_the_data_say(recordings: Path, tmp_path: Path
 def test_shares_of_a_ceiling_are_not_clipped_and_count_what_they_leave_out(recordings: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     shutil.copytree(recordings, folder)
-    ceiling = np.full(20, 0.25)
-    ceiling[:3] = 0.0
-    np.save(folder / "noise_ceiling.npy", ceiling)
+    share = np.full(20, 0.25)
+    share[:3] = 0.0
+    np.save(folder / "noise_ceiling.npy", share)
     dataset = FolderDataset.open(folder)
-    split = dataset.split(run_spec(folder))
-    confirmation = Confirmation(dataset, split)
-    responses = dataset.confirmation(split)
-    report = confirmation.report(responses, 1.0)
-    assert report.summary["median_r"] == pytest.approx(1.0)
-    assert report.summary["normalised_median_r"] == pytest.approx(2.0)
-    assert report.summary["n_above_ceiling"] == 17
-    assert report.summary["n_unreliable"] == 3
-    assert report.facts["ceiling"] == "given"
-    assert set(confirmation.regions) == {*json.loads((folder / "rois.json").read_text()), ALL}
+    split = dataset.split(SplitSpec())
+    part = confirmation_rows(dataset, split, {"pearson": Pearson()}).report(dataset.confirmation(split)).part
+    assert part.whole.score.estimate == pytest.approx(1.0)
+    ceiling = part.whole.ceiling
+    assert ceiling is not None
+    assert (ceiling.score, ceiling.normalised, ceiling.explained) == pytest.approx((0.5, 2.0, 4.0))
+    assert (ceiling.n_unreliable, ceiling.n_above) == (3, 17)
+    assert part.ceiling == "given"
+    assert set(part.regions) == set(json.loads((folder / "rois.json").read_text()))
 
 
-def run_spec(folder: Path) -> Any:
-    from img2brain.spec import SplitSpec
+def test_every_number_follows_the_objective() -> None:
+    random = np.random.default_rng(0)
+    responses, noise = random.standard_normal((2, 80, 20))
+    regions = {"all": np.arange(5), "左V1": np.arange(5, 20)}
+    metrics = {
+        "r2": METRICS["r2"],
+        "pearson": METRICS["pearson"],
+        "noise_normalised_r2": METRICS["noise_normalised_r2"],
+    }
+    rows = ScoredRows(responses, regions, metrics, given(np.full(20, 0.5)))
+    report = rows.report(responses + 0.3 * noise, [shuffled_control(noise)])
+    expected = r2_score(responses, responses + 0.3 * noise, multioutput="raw_values")
+    np.testing.assert_allclose(np.asarray(report.arrays["accuracy"], np.float64), expected, atol=1e-6)
+    for region, found in {"": report.part.whole, **report.part.regions}.items():
+        voxels = regions[region] if region else np.arange(20)
+        assert found.score.estimate == pytest.approx(np.median(expected[voxels]))
+        assert found.score.low <= found.score.estimate <= found.score.high
+        assert set(found.summaries) == set(metrics)
+        worse = np.median(r2_score(responses[:, voxels], noise[:, voxels], multioutput="raw_values"))
+        assert found.controls["shuffled"].score == pytest.approx(worse, rel=1e-4)
+        assert found.controls["shuffled"].difference.low > 0
+    assert report.part.whole.ceiling is not None
+    share = report.arrays["ceiling_share"][report.arrays["ceiling_reliable"]]
+    assert report.part.whole.ceiling.score == pytest.approx(np.median(share)), "the ceiling of R2 is the share itself"
 
-    del folder
-    return SplitSpec()
+
+def shuffled_control(predictions: Any) -> Control:
+    spec = TrialSpec(
+        backbone="b", weights="w", weights_digest="d", preprocessing="p", layer="l", n_components=1, regressor="linear"
+    )
+    return Control("shuffled", spec, predictions)

@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from img2brain.errors import FitError
 from img2brain.home import Home
+from img2brain.result import WHOLE
 from img2brain.spec import TrialSpec
 from img2brain.study.runner import run_study
 from img2brain.study.setting import Setting, make_ready
@@ -52,8 +53,8 @@ def test_a_score_is_that_of_scikit_learn_and_scipy(
     predictions = reference.predict(scores[split.validation])
     expected = [pearsonr(predictions[:, i], responses[split.validation, i]).statistic for i in range(20)]
     result = evaluator.evaluate(trial)
-    np.testing.assert_allclose(result.scores, expected, atol=1e-6)
-    assert result.median_r == pytest.approx(np.median(expected), abs=1e-6)
+    np.testing.assert_allclose(result.accuracy, expected, atol=1e-6)
+    assert result.score == pytest.approx(np.median(expected), abs=1e-6)
     assert result.timings.keys() >= {"features_s", "fit_s", "score_s"}
 
 
@@ -80,10 +81,10 @@ def test_voxels_that_are_silent_in_the_validation_rows_are_counted(
     responses[rows, 3] = 0.5
     np.save(path, responses)
     result = make_ready(make_spec(folder), Home(finished.home)).evaluator().evaluate(spec)
-    assert result.n_silent == 1
-    assert np.isnan(result.scores[3])
-    assert np.isfinite(np.delete(result.scores, 3)).all()
-    assert result.median_r == pytest.approx(np.median(np.delete(result.scores, 3)))
+    assert result.objective.summaries[WHOLE]["n_silent"] == 1
+    assert np.isnan(result.accuracy[3])
+    assert np.isfinite(np.delete(result.accuracy, 3)).all()
+    assert result.score == pytest.approx(np.median(np.delete(result.accuracy, 3)))
 
 
 @pytest.mark.parametrize(
@@ -120,12 +121,12 @@ def test_folds_are_fitted_apart_and_scored_together(
     true = responses(split.scored)
     expected = [pearsonr(together[:, i], true[:, i]).statistic for i in range(20)]
     result = evaluator.evaluate(trial)
-    np.testing.assert_allclose(result.scores, expected, atol=1e-5)
+    np.testing.assert_allclose(result.accuracy, expected, atol=1e-5)
     np.testing.assert_allclose(evaluator.predict(trial)[1], together, atol=1e-4 * np.abs(together).max())
-    assert result.region_medians.keys() == setting.dataset.rois.keys()
+    assert result.objective.summaries.keys() == {WHOLE, *setting.dataset.rois}
 
 
 def test_a_study_in_folds_runs_to_its_end(make_spec: MakeSpec, finished_copy: Path) -> None:
     outcome = run_study(make_spec(split={"seed": 3, "folds": 4}, trials=4), finished_copy)
     assert outcome.published is not None
-    assert np.isfinite(outcome.published.confirmation_median_r)
+    assert np.isfinite(outcome.published.score)

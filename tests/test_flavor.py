@@ -15,7 +15,7 @@ from img2brain import flavor
 from img2brain.datasets._images import find_images, open_image
 from img2brain.errors import DataError
 from img2brain.flavor import decode
-from img2brain.publish import load_model
+from img2brain.registered import load_model
 
 if TYPE_CHECKING:
     from tests.conftest import Finished

@@ -50,7 +50,7 @@ def folder(shared: Path, tmp_path: Path) -> Path:
 
 
 def by_layer(trials: list[ToldTrial]) -> dict[str, ToldTrial]:
-    ranked = sorted(trials, key=lambda trial: trial.median_r)
+    ranked = sorted(trials, key=lambda trial: trial.score)
     return {trial.spec.layer: trial for trial in ranked}
 
 
@@ -89,4 +89,4 @@ def test_shuffled_responses_give_nothing(folder: Path, new_home: NewHome, tmp_pa
     file = tmp_path / "objects.toml"
     file.write_text(STUDY.format(data=folder, shuffle=", shuffle = 0", regressor=ONE_ALPHA.regressor))
     outcome = run_study(load_study(file), new_home())
-    assert max(trial.median_r for trial in outcome.trials) < 0.05
+    assert max(trial.score for trial in outcome.trials) < 0.05

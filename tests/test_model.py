@@ -14,7 +14,7 @@ from img2brain.backbones.torchvision import Torchvision
 from img2brain.datasets._images import find_images
 from img2brain.errors import DataError, DeviceError, ModelError
 from img2brain.model import EncodingModel
-from img2brain.publish import load_model
+from img2brain.registered import load_model
 
 if TYPE_CHECKING:
     from tests.conftest import Finished

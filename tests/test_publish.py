@@ -14,11 +14,13 @@ from scipy.stats import pearsonr
 from img2brain.errors import DataError, ModelError
 from img2brain.home import Home
 from img2brain.model import EncodingModel
-from img2brain.publish import load_model, predict_to_file
+from img2brain.records import Estimate, TrialRecord
+from img2brain.registered import load_model, predict_to_file
 from img2brain.study.runner import run_study
 from img2brain.study.setting import Setting, make_ready
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking._uri import local_folder
+from img2brain.tracking.reading import TrackedTrial, find_trial
 from img2brain.tracking.registry import Registry
 from img2brain.tracking.tracker import Tracker
 
@@ -68,16 +70,23 @@ def test_the_confirmation_score_is_that_of_the_models_own_predictions(
     responses = setting.dataset.confirmation(setting.split)
     predictions = model.predict(pictures)
     scores = [pearsonr(predictions[:, i], responses[:, i]).statistic for i in range(20)]
-    assert np.median(scores) == pytest.approx(finished.outcome.published.confirmation_median_r, abs=1e-3)
+    assert np.median(scores) == pytest.approx(finished.outcome.published.score, abs=1e-3)
 
 
-def test_every_regressor_agrees_once_published(setting: Setting, finished: Finished, pictures: list[Path]) -> None:
+def test_every_regressor_agrees_once_published(
+    setting: Setting, finished: Finished, pictures: list[Path], tracker: Tracker
+) -> None:
     publisher, best = setting.publisher(), finished.outcome.best.spec
     for regressor, parameters in {"ridge": {"alpha": 1e3}, "k_neighbors": {"n_neighbors": 3}, "linear": {}}.items():
         spec = best.model_copy(update={"regressor": regressor, "parameters": parameters, "n_components": 8})
         bank = setting.bank(spec)
         fitted, predictions = publisher.refit(spec, bank)
-        assert_close(publisher.model(spec, fitted, bank, {}).predict(pictures), predictions)
+        assert_close(
+            publisher.model(a_record(tracker, finished).model_copy(update={"spec": spec}), fitted, bank, None).predict(
+                pictures
+            ),
+            predictions,
+        )
 
 
 def test_the_refit_is_to_all_development_rows(setting: Setting, finished: Finished) -> None:
@@ -97,42 +106,63 @@ def test_the_search_never_sees_the_confirmation_responses(
     path = tmp_path / "sample" / "testfMRI" / "test.npy"
     np.save(path, 1e6 * np.random.default_rng(0).standard_normal(np.load(path).shape).astype(np.float32))
     outcome = run_study(make_spec(tmp_path / "sample"), new_home(warm=True))
-    assert [(t.parameters, t.median_r) for t in outcome.trials] == [
-        (t.parameters, t.median_r) for t in finished.outcome.trials
+    assert [(t.parameters, t.score) for t in outcome.trials] == [
+        (t.parameters, t.score) for t in finished.outcome.trials
     ]
     assert outcome.published is not None
-    assert outcome.published.confirmation_median_r != finished.outcome.published.confirmation_median_r
+    assert outcome.published.score != finished.outcome.published.score
 
 
 @pytest.fixture
 def tracker(finished_copy: Path, setting: Setting) -> Tracker:
-    return Tracker(Home(finished_copy), setting.record)
+    return Tracker(Home(finished_copy), setting.record(setting.name))
+
+
+def a_record(tracker: Tracker, finished: Finished) -> TrialRecord:
+    return tracker.records()[finished.outcome.best.number]
 
 
 def publish(setting: Setting, tracker: Tracker, finished: Finished, number: int) -> Any:
-    trial = finished.outcome.trials[number]
-    run_id = tracker.finished()[number]
-    return setting.publisher().publish(trial.spec, trial.median_r, run_id, setting.bank(trial.spec), tracker)
+    record = tracker.records()[number]
+    return setting.publisher().publish(record, tracker.finished()[number], setting.bank(record.spec), tracker)
 
 
 def test_publishing_twice_registers_once(setting: Setting, tracker: Tracker, finished: Finished) -> None:
     again = publish(setting, tracker, finished, finished.outcome.best.number)
     assert (again.registered.version, again.is_champion, again.reason) == ("1", True, "the champion already")
-    assert again.confirmation_median_r == finished.outcome.published.confirmation_median_r
+    assert again.score == finished.outcome.published.score
     other = next(t.number for t in finished.outcome.trials if t.spec.layer == "features.12")
     first, second = (publish(setting, tracker, finished, other) for _ in range(2))
     assert first.registered.version == second.registered.version == "2"
 
 
-def with_score(tracker: Tracker, version: str, value: float) -> None:
-    tracker.store.client.set_model_version_tag("sample", version, "confirmation_median_r", repr(value))
+def with_score(monkeypatch: pytest.MonkeyPatch, finished: Finished, value: float) -> None:
+    """Let the confirmation of the first champion have scored something else."""
+    best, read = finished.outcome.best.number, find_trial
+
+    def changed(store: TrackingStore, run_id: str) -> TrackedTrial | None:
+        found = read(store, run_id)
+        if found is None or found.record.number != best or found.confirmation is None:
+            return found
+        part = found.confirmation.confirmed
+        assert part is not None
+        whole = part.whole.model_copy(update={"score": Estimate(estimate=value)})
+        parts = {"confirmation": part.model_copy(update={"whole": whole})}
+        return replace(found, confirmation=found.confirmation.model_copy(update={"parts": parts}))
+
+    monkeypatch.setattr("img2brain.publish.find_trial", changed)
 
 
 @pytest.mark.parametrize(("champions", "moves"), [(-0.99, True), (0.99, False)])
 def test_the_champion_moves_only_where_it_is_beaten(
-    setting: Setting, tracker: Tracker, finished: Finished, champions: float, moves: bool
+    setting: Setting,
+    tracker: Tracker,
+    finished: Finished,
+    champions: float,
+    moves: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with_score(tracker, "1", champions)
+    with_score(monkeypatch, finished, champions)
     other = next(t.number for t in finished.outcome.trials if t.spec.layer == "features.12")
     published = publish(setting, tracker, finished, other)
     assert published.is_champion is moves
@@ -143,9 +173,19 @@ def test_the_champion_moves_only_where_it_is_beaten(
     assert champion.version == ("2" if moves else "1")
 
 
-def test_a_champion_on_other_rows_is_not_compared(setting: Setting, tracker: Tracker, finished: Finished) -> None:
-    with_score(tracker, "1", -0.99)
-    tracker.store.client.set_model_version_tag("sample", "1", "img2brain.rows", "others")
+def test_a_champion_on_other_rows_is_not_compared(
+    setting: Setting, tracker: Tracker, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, best = find_trial, tracker.finished()[finished.outcome.best.number]
+
+    def elsewhere(store: TrackingStore, run_id: str) -> TrackedTrial | None:
+        found = read(store, run_id)
+        if found is None or run_id != best:
+            return found
+        rows = found.record.rows.model_copy(update={"digest": "others"})
+        return replace(found, record=found.record.model_copy(update={"rows": rows}))
+
+    monkeypatch.setattr("img2brain.publish.find_trial", elsewhere)
     other = next(t.number for t in finished.outcome.trials if t.spec.layer == "features.12")
     published = publish(setting, tracker, finished, other)
     assert not published.is_champion
@@ -162,9 +202,9 @@ def test_without_confirmation_rows_the_validation_rows_decide(
     home, spec = new_home(), make_spec(tmp_path / "sample", trials=2, split={"confirmation": 0.0}, backbones=layers)
     published = run_study(spec, home).published
     assert published is not None
-    assert np.isnan(published.confirmation_median_r)
+    assert np.isnan(published.score)
     assert published.is_champion
-    assert load_model("sample", home).about["scores"]["confirmation_median_r"] is None
+    assert load_model("sample", home).about["scores"]["confirmation"] is None
 
 
 def test_models_are_loaded_by_name_and_by_folder(finished: Finished, model: EncodingModel, tmp_path: Path) -> None:

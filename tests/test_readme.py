@@ -98,6 +98,7 @@ def test_the_study_file_loads(tmp_path: Path) -> None:
     (text,) = blocks("toml")
     (tmp_path / "my-study.toml").write_text(text, encoding="utf-8")
     spec = load_study(tmp_path / "my-study.toml")
+    assert spec.dataset is not None
     assert spec.dataset.path == tmp_path.resolve() / "my-recordings"
 
 

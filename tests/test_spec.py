@@ -133,6 +133,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         backbones = [{name = "alexnet", weights = "w.pth"}, {name = "vgg16", weights = "random:0"}]"""
     )
     spec = load_study(path)
+    assert spec.dataset is not None
     assert spec.dataset.path is not None
     assert spec.dataset.path.resolve() == tmp_path.parent / "recordings"
     assert [item.weights for item in spec.backbones] == [str(tmp_path / "w.pth"), "random:0"]

@@ -10,9 +10,10 @@ import pytest
 
 from img2brain.home import Home
 from img2brain.spec import load_study, with_overrides
-from img2brain.study.runner import StudyOutcome, run_study
+from img2brain.study.outcome import StudyOutcome
+from img2brain.study.runner import run_study
 from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.tracker import tracked_trials
+from img2brain.tracking.reading import tracked_trials
 
 if TYPE_CHECKING:
     from tests.conftest import NewHome
@@ -34,7 +35,7 @@ layers = ["features.7", "features.12"]
 
 def confirmed(outcome: StudyOutcome) -> float:
     assert outcome.published is not None
-    return outcome.published.confirmation_median_r
+    return outcome.published.score
 
 
 def test_trained_networks_predict_v4_and_shuffled_responses_are_not_predicted(
@@ -47,7 +48,7 @@ def test_trained_networks_predict_v4_and_shuffled_responses_are_not_predicted(
         path.write_text(STUDY.format(data=shared / "data" / "v4-210224", weights=weights))
         spec = load_study(path)
         if shuffle is not None:
-            spec = with_overrides(spec, dataset={"path": spec.dataset.path, "shuffle": shuffle})
+            spec = with_overrides(spec, dataset={"path": shared / "data" / "v4-210224", "shuffle": shuffle})
         return run_study(spec, home)
 
     file = str(shared / "weights" / "squeezenet1_1.pth")
@@ -56,7 +57,7 @@ def test_trained_networks_predict_v4_and_shuffled_responses_are_not_predicted(
     assert confirmed(trained) - confirmed(untrained) >= 0.1
     assert abs(confirmed(control)) < 0.06
     assert control.best is not None
-    assert abs(control.best.median_r) < 0.06
+    assert abs(control.best.score) < 0.06
     assert control.published is not None
     assert control.published.registered.name == "v4-210224-shuffled"
     shutil.rmtree(home)
@@ -69,11 +70,15 @@ def test_a_confirmed_score_stands_beside_its_ceiling_and_its_controls(
     weights = str(shared / "weights" / "squeezenet1_1.pth")
     path.write_text(STUDY.format(data=shared / "data" / "v4-210325", weights=weights))
     run_study(load_study(path), home)
-    (published,) = (trial for trial in tracked_trials(TrackingStore(Home(home))) if trial.registered)
-    found = published.metrics
-    assert found["confirmation_ceiling_median_r"] == pytest.approx(0.87, abs=0.02), "split halves of real repeats"
-    assert 0.3 < found["confirmation_explained_share"] < 0.8
-    assert found["confirmation_low"] <= found["confirmation_median_r"] <= found["confirmation_high"]
-    assert found["confirmation_control_untrained_difference_low"] > 0, "the trained network beats its untrained twin"
-    assert abs(found["confirmation_control_shuffled_median_r"]) < 0.1
+    (found,) = (trial.confirmation for trial in tracked_trials(TrackingStore(Home(home))) if trial.confirmation)
+    assert found.confirmed is not None
+    whole = found.confirmed.whole
+    assert whole.ceiling is not None
+    assert found.confirmed.ceiling == "split halves"
+    assert whole.ceiling.score == pytest.approx(0.87, abs=0.02)
+    assert 0.3 < whole.ceiling.explained < 0.8
+    assert whole.score.low <= whole.score.estimate <= whole.score.high
+    assert found.confirmed.beats_its_twin
+    assert whole.controls["untrained"].difference.low > 0
+    assert abs(whole.controls["shuffled"].score) < 0.1
     shutil.rmtree(home)

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from img2brain import digest
+from img2brain.catalog import METRICS
 from img2brain.datasets.base import Dataset, Split
+from img2brain.evaluate import BankKey
 from img2brain.features.pca import Components
 from img2brain.home import Home
 from img2brain.spec import StudySpec, parse
@@ -44,7 +46,8 @@ def setting(folder: Path, home: Home, regressors: list[str], n_trials: int) -> S
     (item,) = spec.backbones
     bank: Any = SimulatedBank(folder, home.store)
     space = Space(spec, find_domains(spec), {item: Network("random:0", _WEIGHTS, LAYERS)})
-    return Setting(spec, dataset, split, {(item.name, _WEIGHTS, item.preprocessing): bank}, space, home)
+    banks: dict[BankKey, Any] = {(item.name, _WEIGHTS, item.preprocessing): bank}
+    return Setting(spec, dataset, split, banks, space, {"pearson": METRICS["pearson"]}, (), home, "cpu")
 
 
 class SimulatedData(Dataset):
@@ -67,7 +70,8 @@ class SimulatedBank:
     """Components as a pass over images would have left them, in place of `Features`."""
 
     def __init__(self, folder: Path, store: Store) -> None:
-        self.layers, self.facts, self.precision = LAYERS, {"trained": "untrained"}, "float32"
+        self.layers, self.precision = LAYERS, "float32"
+        self.facts = {"trained": "untrained", "network_digest": _WEIGHTS}
         self._folder, self._store = folder, store
 
     def components(self, layer: str, rows: np.ndarray, n_components: int) -> Components:

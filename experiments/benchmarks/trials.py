@@ -38,7 +38,8 @@ def _ours(folder: Path) -> dict[str, Any]:
     from img2brain.tracking.tracker import Tracker
 
     home = Home(folder / "ours")
-    run = Run(_simulated.setting(_simulated.data(folder), home, REGRESSORS, N_OURS), home)
+    setting = _simulated.setting(_simulated.data(folder), home, REGRESSORS, N_OURS)
+    run = Run(setting, setting.name)
     methods: tuple[Any, ...] = (
         Search.ask, Evaluator.alpha_scale, Evaluator.evaluate, Search.tell, Tracker.log_trial, run._trial
     )  # fmt: skip

@@ -16,10 +16,6 @@ from img2brain.cli._options import OpenHome, reads_home, writes_home
 if TYPE_CHECKING:
     from img2brain.leaderboard.rows import Row
 
-_REGION_COLUMNS = (
-    *("model", "region", "n_voxels", "median_r", "low", "high", "ceiling_median_r", "normalised_median_r"),
-    *("n_unreliable", "control_untrained_median_r", "control_pixels_median_r", "control_shuffled_median_r"),
-)
 _dataset_option = click.option("--dataset", help="One dataset's trials only, by its name.")
 
 
@@ -33,7 +29,7 @@ def leaderboard() -> None:
 @click.option("--most", default=20, show_default=True, type=click.IntRange(min=1), help="Rows of each board.")
 @reads_home
 def show_command(dataset: str | None, most: int, open_home: OpenHome) -> None:
-    """Print the ranked trials, one board for each dataset and split.
+    """Print the ranked trials, one board for each dataset, split and metric.
 
     \b
     Example:
@@ -87,15 +83,17 @@ def reference_command(out: Path | None) -> None:
       img2brain leaderboard reference
     """
     from img2brain.leaderboard import page
-    from img2brain.leaderboard.predecessor import CAVEAT, reference_rows
     from img2brain.leaderboard.table import as_text, ranked
+    from img2brain.predecessor.board import reference_rows
+    from img2brain.predecessor.entries import CAVEAT
 
     rows = reference_rows()
     click.echo(as_text(ranked(rows)))
     click.echo(f"note: {CAVEAT}")
     for row in rows:
         if row.note != CAVEAT:
-            click.echo(f"note: {row.backbone} {row.layer}: {row.note.removeprefix(CAVEAT).lstrip('; ')}")
+            spec = row.trial.spec
+            click.echo(f"note: {spec.backbone} {spec.layer}: {row.note.removeprefix(CAVEAT).lstrip('; ')}")
     if out is not None:
         for path in page.build(rows, out, title="The predecessor's results"):
             click.echo(path)
@@ -111,7 +109,8 @@ def import_command(folder: Path, open_home: OpenHome) -> None:
     Example:
       img2brain leaderboard import-predecessor published
     """
-    from img2brain.leaderboard.predecessor import DATASET, import_predecessor
+    from img2brain.predecessor.board import import_predecessor
+    from img2brain.predecessor.entries import DATASET
 
     published = import_predecessor(folder, open_home())
     for item in published:
@@ -122,7 +121,7 @@ def import_command(folder: Path, open_home: OpenHome) -> None:
 
 def _confirmed(board: list[Row]) -> Iterator[str]:
     """Tell what the confirmation rows say of the published models, a block of lines each."""
-    from img2brain.leaderboard.confirmed import confirmed_rows, heading, region_table, summary_table
+    from img2brain.leaderboard.published import confirmed_rows, heading, region_summary, score_heading, summary_table
     from img2brain.leaderboard.rows import printable
 
     rows = confirmed_rows(board)
@@ -131,10 +130,9 @@ def _confirmed(board: list[Row]) -> Iterator[str]:
     yield f"Published models, on {heading(rows)}"
     for line in summary_table(rows).to_dict("records"):
         place = f"{line.pop('rank')}. ".lstrip(". ")
-        yield printable(f"  {place}{line.pop('model')}: " + line.pop("confirmation r [95 %]"))
+        yield printable(f"  {place}{line.pop('model')}: " + line.pop(score_heading(rows[0])))
         yield from (printable(f"     {name}: {text}") for name, text in line.items() if text)
-    regions = region_table(rows)
+    regions = region_summary(rows)
     if len(regions):
-        shown = [name for name in _REGION_COLUMNS if name in regions]
-        yield from (printable(f"  {line}") for line in regions[shown].round(4).to_string(index=False).splitlines())
+        yield from (printable(f"  {line}") for line in regions.round(4).to_string(index=False).splitlines())
     yield ""

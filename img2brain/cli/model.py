@@ -10,7 +10,9 @@ import click
 from img2brain.cli._options import OpenHome, reads_home
 
 if TYPE_CHECKING:
-    from img2brain.tracking.registry import Registered, Registry
+    from img2brain.tracking._store import TrackingStore
+    from img2brain.tracking.reading import TrackedTrial
+    from img2brain.tracking.registry import Registry
 
 
 @click.group()
@@ -27,9 +29,12 @@ def list_command(open_home: OpenHome) -> None:
     Example:
       img2brain model list
     """
-    for item in _registry(open_home).versions():
+    from img2brain.tracking.reading import find_trial
+
+    registry, store = _registry(open_home)
+    for item in registry.versions():
         aliases = f" ({', '.join(item.aliases)})" if item.aliases else ""
-        click.echo(f"{item.name} version {item.version}{aliases}: {item.tags.get('trial', '')}, {_scores(item)}")
+        click.echo(f"{item.name} version {item.version}{aliases}: {_summary(find_trial(store, item.run_id))}")
 
 
 @model.command("show")
@@ -42,7 +47,7 @@ def show_command(name: str, open_home: OpenHome) -> None:
     Example:
       img2brain model show v4-210224@champion
     """
-    item = _registry(open_home).find(name)
+    item = _registry(open_home)[0].find(name)
     click.echo(f"{item.name} version {item.version} {' '.join(item.aliases)}".rstrip())
     for key, value in sorted(item.tags.items()):
         click.echo(f"  {key}: {value}")
@@ -53,8 +58,11 @@ def show_command(name: str, open_home: OpenHome) -> None:
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write, .npy.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE.py:NAME", help="A component of others that it needs.")
 @reads_home
-def predict_command(name: str, images: tuple[Path, ...], out: Path, device: str, open_home: OpenHome) -> None:
+def predict_command(
+    name: str, images: tuple[Path, ...], out: Path, device: str, plugins: tuple[str, ...], open_home: OpenHome
+) -> None:
     """Predict the responses to images, one row each; a folder stands for its images in the order of their names.
 
     \b
@@ -62,19 +70,26 @@ def predict_command(name: str, images: tuple[Path, ...], out: Path, device: str,
       img2brain model predict v4-210224@champion pictures/*.jpg --out predictions.npy
     """
     from img2brain._heap import keep_freed_memory
-    from img2brain.publish import load_model, predict_to_file
+    from img2brain.registered import load_model, predict_to_file
 
     keep_freed_memory()
-    n_images, n_voxels = predict_to_file(load_model(name, open_home()), images, out, device=device)
+    n_images, n_voxels = predict_to_file(load_model(name, open_home(), plugins), images, out, device=device)
     click.echo(f"{out}: {n_images} images, {n_voxels} voxels")
 
 
-def _registry(open_home: OpenHome) -> Registry:
+def _registry(open_home: OpenHome) -> tuple[Registry, TrackingStore]:
     from img2brain.tracking._store import TrackingStore
     from img2brain.tracking.registry import Registry
 
-    return Registry(TrackingStore(open_home()))
+    store = TrackingStore(open_home())
+    return Registry(store), store
 
 
-def _scores(item: Registered) -> str:
-    return f"validation r {item.score('validation'):.4f}, confirmation r {item.score('confirmation'):.4f}"
+def _summary(trial: TrackedTrial | None) -> str:
+    """Say on one line what a version is, and what it scored."""
+    if trial is None:
+        return "its run is not there any more"
+    record, confirmed = trial.record, trial.confirmation.confirmed if trial.confirmation else None
+    metric = record.metrics[record.objective]
+    score = f"{confirmed.whole.score.estimate:.4f}" if confirmed else "none"
+    return f"{record.spec.label}, {metric.label}: validation {record.score:.4f}, confirmation {score}"

@@ -13,7 +13,7 @@ from img2brain.cli._options import OpenHome, reads_home, writes_home
 if TYPE_CHECKING:
     from img2brain.home import Home
     from img2brain.spec import StudySpec
-    from img2brain.study.runner import StudyOutcome
+    from img2brain.study.outcome import StudyOutcome
 
 
 @click.group()
@@ -52,7 +52,7 @@ def run_command(experiment: Path, open_home: OpenHome, **changes: Any) -> None:
     keep_freed_memory()
     outcome = run_study(spec, home)
     rows = collect(home, outcome.published.registered.name if outcome.published else None)
-    for board in boards(row for row in rows if row.study == outcome.name):
+    for board in boards(row for row in rows if (row.study, row.home) == (outcome.name, home.id)):
         click.echo(as_text(ranked(board).head(10)))
     click.echo(_closing(outcome, home))
 
@@ -69,7 +69,7 @@ def list_command(open_home: OpenHome) -> None:
     from img2brain.study.search import stored_trials
 
     for name, trials in stored_trials(open_home()).items():
-        scores = [trial.median_r for trial in trials if trial.succeeded]
+        scores = [trial.score for trial in trials if trial.succeeded]
         best = f"best {max(scores):.4f}" if scores else "no score"
         click.echo(f"{name}: {len(trials)} trials, {len(trials) - len(scores)} failed, {best}")
 
@@ -94,7 +94,7 @@ def show_command(name: str, open_home: OpenHome) -> None:
     for full, trials in found.items():
         click.echo(full)
         for trial in trials:
-            click.echo(f"{trial.number:5d}  {trial.failure or format(trial.median_r, '.4f')}  {trial.spec.label}")
+            click.echo(f"{trial.number:5d}  {trial.failure or format(trial.score, '.4f')}  {trial.spec.label}")
 
 
 def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:
@@ -109,7 +109,8 @@ def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:
     if "dataset" in given:
         fields["dataset"] = {"path": given["dataset"].resolve()}
     if "shuffle" in given:
-        fields["dataset"] = {**spec.dataset.model_dump(exclude_none=True), **fields.get("dataset", {})}
+        named = spec.dataset.model_dump(exclude_none=True) if spec.dataset else {}
+        fields["dataset"] = {**named, **fields.get("dataset", {})}
         fields["dataset"]["shuffle"] = given["shuffle"]
     return with_overrides(spec, **fields) if fields else spec
 
@@ -119,14 +120,14 @@ def _closing(outcome: StudyOutcome, home: Home) -> str:
     assert item is not None, "a study that ends has published its best trial"
     assert best is not None, "a study that ends has a best trial"
     name = item.registered.name
-    confirmed = item.confirmation_median_r
+    confirmed = item.score
     unseen = "none: no rows were kept from the search"
     score = unseen if math.isnan(confirmed) else f"{confirmed:.4f} (rows that the search never saw)"
     lines = [
         "",
         f"best trial     #{best.number} {best.spec.label}",
-        f"validation r   {best.median_r:.4f} (median over voxels, the rows that chose it)",
-        f"confirmation r {score}",
+        f"validation     {best.score:.4f} ({outcome.objective}, on the rows that chose it)",
+        f"confirmation   {score}",
         f"registered     {name} version {item.registered.version}: {item.reason}",
         f"leaderboard    {home.leaderboards / name / 'index.html'}",
     ]

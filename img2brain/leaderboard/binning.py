@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 BIN_WIDTH = 0.02
+MOST_BINS = 500
 MOST_COLUMNS = 16
 
 
@@ -37,8 +38,14 @@ def layer_table(best: pd.Series[float], order: Sequence[str], columns: list[str]
 
 
 def bin_edges(values: list[NDArray[np.floating]]) -> NDArray[np.float64]:
-    """Give the edges of bins that hold all values, at whole multiples of the width."""
+    """Give the edges of bins that hold all values, at whole multiples of the width.
+
+    The width is doubled until there are few enough of them: scores that have no lower bound may lie far off.
+    """
     low = min((float(each.min()) for each in values if len(each)), default=0.0)
     high = max((float(each.max()) for each in values if len(each)), default=0.0)
-    first, last = np.floor(low / BIN_WIDTH), np.floor(high / BIN_WIDTH) + 1
-    return np.arange(first, last + 1) * BIN_WIDTH
+    width = BIN_WIDTH
+    while (high - low) / width > MOST_BINS:
+        width *= 2
+    first, last = np.floor(low / width), np.floor(high / width) + 1
+    return np.arange(first, last + 1) * width

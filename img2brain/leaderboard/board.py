@@ -10,16 +10,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from img2brain import digest
-from img2brain.leaderboard.confirmed import confirmed_rows, heading, region_table, summary_table
-from img2brain.leaderboard.rows import Row, parameters_text, placed, printable
-
-_REGIONS = {
-    "model": "model", "region": "region", "n_voxels": "voxels", "median_r": "confirmation r", "low": "from",
-    "high": "to", "ceiling_median_r": "ceiling r", "normalised_median_r": "share of ceiling",
-    "n_unreliable": "voxels left out of it",
-    "control_untrained_median_r": "untrained twin", "control_pixels_median_r": "pixels",
-    "control_shuffled_median_r": "shuffled",
-}  # fmt: skip
+from img2brain.leaderboard.published import confirmed_rows, heading, region_summary, summary_table
+from img2brain.leaderboard.rows import Row, placed, printable
 
 
 class _Column(NamedTuple):
@@ -38,7 +30,7 @@ def section(rows: list[Row]) -> str:
     Parameters
     ----------
     rows : list of Row
-        Of one dataset and one split, at least one.
+        Of one dataset, one split and one objective, at least one.
 
     Returns
     -------
@@ -46,10 +38,17 @@ def section(rows: list[Row]) -> str:
         A `section` element; all text of the rows is escaped.
     """
     top = _top(rows)
-    heads = tag("tr", tag("th", "Rank", scope="col", class_="number", aria_sort="ascending"), *map(_head, _COLUMNS))
+    heads = tag(
+        "tr",
+        tag("th", "Rank", scope="col", class_="number", aria_sort="ascending"),
+        *(_head(column, rows[0]) for column in _COLUMNS),
+    )
     lines = (_line(rank, row, top) for rank, row in placed(rows))
     table = tag("table", tag("thead", heads), "\n", tag("tbody", "\n", *lines))
-    title = tag("h2", escape(rows[0].dataset)), tag("p", _facts(rows), f" · bars from 0 to {top:.1f}", class_="facts")
+    title = (
+        tag("h2", escape(rows[0].trial.dataset.name)),
+        tag("p", _facts(rows), f" · bars from 0 to {top:.1f}", class_="facts"),
+    )
     published = _published(rows)
     heading_of_trials = tag("h3", "Trials") if published else ""
     return tag("section", *title, "\n", published, heading_of_trials, tag("div", table, class_="scroll"))
@@ -60,15 +59,12 @@ def _published(rows: list[Row]) -> str:
     published = confirmed_rows(rows)
     if not published:
         return ""
-    regions = region_table(published)
-    shown = (
-        regions[[name for name in _REGIONS if name in regions]].rename(columns=_REGIONS) if len(regions) else regions
-    )
+    regions = region_summary(published)
     parts = [
         tag("h3", "Published models"),
         tag("p", escape(heading(published)), class_="facts"),
         _plain_table(summary_table(published)),
-        tag("h3", "By region of interest") + _plain_table(shown) if len(shown) else "",
+        tag("h3", "By region of interest") + _plain_table(regions) if len(regions) else "",
     ]
     return tag("div", *parts, class_="published") + "\n"
 
@@ -115,33 +111,34 @@ def tag(name: str, *content: str, **attributes: object) -> str:
 
 
 def _facts(rows: list[Row]) -> str:
-    first = rows[0]
-    counts = {"training": first.n_train, "validation": first.n_validation, "confirmation": first.n_confirmation}
-    images = ", ".join(f"{count:,} {part}" for part, count in counts.items() if count is not None)
+    dataset, split = rows[0].trial.dataset, rows[0].trial.rows
+    counts = {"training": split.n_train, "validation": split.n_validation, "confirmation": split.n_confirmation}
     facts = (
+        escape(rows[0].measure.over_voxels),
         f"{len(rows):,} trial{'s' * (len(rows) != 1)}",
-        f"{first.n_voxels:,} voxels" + (f" ({escape(first.unit)})" if first.unit else ""),
-        f"images: {images}" if images else "",
-        "data " + tag("span", escape(first.dataset_digest[: digest.SHORT]), title=first.dataset_digest),
-        "split " + tag("span", escape(first.split_digest[: digest.SHORT]), title=first.split_digest),
+        f"{dataset.n_voxels:,} voxels" + (f" ({escape(dataset.unit)})" if dataset.unit else ""),
+        "images: " + ", ".join(f"{count:,} {part}" for part, count in counts.items()),
+        "data " + tag("span", escape(dataset.digest[: digest.SHORT]), title=dataset.digest),
+        "split " + tag("span", escape(split.split[: digest.SHORT]), title=split.split),
     )
     return " · ".join(filter(None, facts))
 
 
 def _top(rows: list[Row]) -> float:
     """Find where the bars end: the best score, rounded up to a tenth."""
-    scores = (score for row in rows for score in (row.validation_median_r, row.confirmation_median_r))
-    best = max((score for score in map(_known, scores) if score is not None), default=1.0)
-    return min(1.0, max(0.1, math.ceil(10 * best) / 10))
+    scores = (_known(score) for row in rows for score in (row.trial.score, row.confirmed_score))
+    best = max((score for score in scores if score is not None), default=1.0)
+    return max(0.1, math.ceil(round(10 * best, 6)) / 10)
 
 
 def _known(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _head(column: _Column) -> str:
+def _head(column: _Column, row: Row) -> str:
     first = column.first if column.first == "descending" else None
-    return tag("th", column.name, scope="col", class_="number" if column.key else None, data_first=first)
+    measure = _small(row.measure.short) if "score" in column.look else ""
+    return tag("th", column.name, measure, scope="col", class_="number" if column.key else None, data_first=first)
 
 
 def _line(rank: int | None, row: Row, top: float) -> str:
@@ -169,7 +166,8 @@ def _badge(text: str, kind: str = "") -> str:
 
 
 def _weights(row: Row) -> str:
-    return f"{escape(row.weights)} {_badge(row.trained, 'untrained' if row.trained.startswith('untrained') else '')}"
+    trained = row.trial.network.trained
+    return f"{escape(row.trial.spec.weights)} {_badge(trained, 'untrained' if trained.startswith('untrained') else '')}"
 
 
 def _alpha(row: Row) -> str:
@@ -187,8 +185,8 @@ def _score(score: float | None, top: float) -> str:
 
 def _trial(row: Row) -> str:
     names = [_badge("champion", "champion")] if row.champion else []
-    where = tag("span", escape(f"{row.study} #{row.trial}"), title=f"run {row.run_id}")
-    return " ".join([where, *names]) + _small(row.registered or "") + _small(row.note)
+    where = tag("span", escape(row.name), title=f"run {row.run_id}")
+    return " ".join([where, *names]) + _small(row.registered) + _small(row.note)
 
 
 def _undefined(row: Row) -> str:
@@ -196,23 +194,31 @@ def _undefined(row: Row) -> str:
 
 
 _COLUMNS = (
-    _Column("Backbone", lambda row, _: escape(row.backbone) + _small(row.preprocessing), look="two"),
+    _Column(
+        "Backbone", lambda row, _: escape(row.trial.spec.backbone) + _small(row.trial.spec.preprocessing), look="two"
+    ),
     _Column("Weights", lambda row, _: _weights(row)),
-    _Column("Layer", lambda row, _: escape(row.layer), look="four"),
-    _Column("Components", lambda row, _: str(row.n_components), lambda row: row.n_components, "two", "descending"),
-    _Column("Regressor", lambda row, _: escape(row.regressor) + _small(parameters_text(row.parameters)), look="four"),
+    _Column("Layer", lambda row, _: escape(row.trial.spec.layer), look="four"),
+    _Column(
+        "Components",
+        lambda row, _: str(row.trial.spec.n_components),
+        lambda row: row.trial.spec.n_components,
+        "two",
+        "descending",
+    ),
+    _Column("Regressor", lambda row, _: escape(row.trial.spec.regressor) + _small(row.other_parameters), look="four"),
     _Column("Alpha", lambda row, _: _alpha(row), lambda row: row.alpha, "two"),
     _Column(
-        "Validation r",
-        lambda row, top: _score(row.validation_median_r, top) + _undefined(row),
-        lambda row: row.validation_median_r,
+        "Validation",
+        lambda row, top: _score(row.trial.score, top) + _undefined(row),
+        lambda row: row.trial.score,
         "score",
         "descending",
     ),
     _Column(
-        "Confirmation r",
-        lambda row, top: _score(row.confirmation_median_r, top),
-        lambda row: row.confirmation_median_r,
+        "Confirmation",
+        lambda row, top: _score(row.confirmed_score, top),
+        lambda row: row.confirmed_score,
         "score confirmation",
         "descending",
     ),

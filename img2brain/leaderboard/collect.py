@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from img2brain.errors import SpecError, did_you_mean
 from img2brain.home import Home
-from img2brain.leaderboard.confirmed import Confirmed, from_metrics, with_places
+from img2brain.leaderboard.published import with_places
 from img2brain.leaderboard.rows import Row, boards
-from img2brain.statistics.bootstrap import Summaries
-from img2brain.statistics.ties import VOXEL_RULE, place_by_voxels
+from img2brain.result import WHOLE
+from img2brain.statistics.bootstrap import How, Summaries
+from img2brain.statistics.ties import place_by_voxels
 from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.records import TrackedTrial
-from img2brain.tracking.registry import Registry
-from img2brain.tracking.tracker import experiments, run_array, tracked_trials
+from img2brain.tracking.reading import TrackedTrial, experiments, run_array, tracked_trials
+from img2brain.tracking.registry import CHAMPION, Registered, Registry
 
-_KNOWN = frozenset(
-    (
-        *("backbone", "weights", "trained", "weights_digest", "preprocessing", "layer", "n_components", "regressor"),
-        *("alpha", "study", "sampler", "seed", "split", "dataset_digest", "split_digest", "precision", "folds"),
-        *("n_train", "n_validation", "n_confirmation"),
-    )
-)
+_ARRAYS = ("regions", "estimate", "resampled")
+_OLD_WHOLE = "all"  # what the first format called all voxels, after the regions
 
 
 def collect(home: Home, dataset: str | None = None) -> list[Row]:
@@ -50,82 +46,80 @@ def collect(home: Home, dataset: str | None = None) -> list[Row]:
     known = experiments(store)
     if dataset is not None and dataset not in known:
         raise SpecError(f"No trials of the dataset {dataset!r} are tracked. {did_you_mean(dataset, known)}")
-    champions = {item.run_id for item in Registry(store).versions() if "champion" in item.aliases}
-    rows = list(_rows(tracked_trials(store, dataset), champions, store))
-    return [row for board in boards(rows) for row in _tied(with_places(board), store)]
+    models = registered_by_run(store)
+    trials = [item for item in tracked_trials(store, dataset) if item.record.metrics]
+    rows = [_row(item, models.get(item.run_id), home, store) for item in trials]
+    return [row for board in boards(_told_apart(rows)) for row in _tied(with_places(board), store)]
+
+
+def registered_by_run(store: TrackingStore) -> dict[str, Registered]:
+    """Return the registered models by the run of the trial that each comes from."""
+    return {item.run_id: item for item in Registry(store).versions()}
+
+
+def model_name(item: Registered | None) -> str:
+    """Name a registered model with its version; nothing where there is none."""
+    return f"{item.name} v{item.version}" if item else ""
+
+
+def owner(home: Home, made_by: str) -> str:
+    """Return the id of the home that made a run.
+
+    All runs of its own database are the home's own, those of the first format too, which do not say who made them, and
+    those of the home that it is a copy of.
+    """
+    is_own = made_by in home.own_ids or (not made_by and home.tracking_uri is None)
+    return home.id if is_own else made_by
+
+
+def stored_summaries(store: TrackingStore, run_id: str, how: How, part: str = "confirmation") -> Summaries | None:
+    """Read the resamples of a score on a part of the rows; None of one that was logged without."""
+    for kind in ("summaries", "medians"):  # the second is the first format's
+        arrays = {name: run_array(store, run_id, f"{part}/{kind}_{name}.npy") for name in _ARRAYS}
+        found = {name: array for name, array in arrays.items() if array is not None}
+        if len(found) == len(_ARRAYS):
+            summaries = Summaries.from_arrays(**found, how=how)
+            return _whole_first(summaries) if kind == "medians" else summaries
+    return None
+
+
+def _whole_first(old: Summaries) -> Summaries:
+    """Return the resamples of the first format as they are now."""
+    whole = old.regions.index(_OLD_WHOLE)
+    order = [whole, *(place for place in range(len(old.regions)) if place != whole)]
+    names = (WHOLE, *(name for name in old.regions if name != _OLD_WHOLE))
+    return Summaries(names, old.estimate[order], old.resampled[:, order], old.how)
+
+
+def _told_apart(rows: Sequence[Row]) -> list[Row]:
+    """Mark the rows whose study several homes have."""
+    homes = defaultdict[str, set[str]](set)
+    for row in rows:
+        homes[row.study].add(row.home)
+    return [replace(row, has_namesake=len(homes[row.study]) > 1) for row in rows]
+
+
+def _row(item: TrackedTrial, model: Registered | None, home: Home, store: TrackingStore) -> Row:
+    how = item.record.metrics[item.record.objective].summary
+    confirmed = item.confirmation is not None and item.confirmation.confirmed is not None
+    return Row(
+        run_id=item.run_id,
+        trial=item.record,
+        confirmation=item.confirmation,
+        registered=model_name(model),
+        home=owner(home, item.record.home),
+        champion=model is not None and CHAMPION in model.aliases,
+        summaries=stored_summaries(store, item.run_id, how) if confirmed else None,
+    )
 
 
 def _tied(board: list[Row], store: TrackingStore) -> list[Row]:
     """Share ranks among results of others, by the scores of their voxels: nothing else is known of them."""
-    if not all(row.note for row in board):
+    if not all(row.trial.note for row in board):
         return board
     (ordered,) = boards(board)
-    accuracies = [run_array(store, row.run_id, "accuracy.npy") for row in ordered]
-    if any(array is None for array in accuracies):
+    accuracies = [run_array(store, row.run_id, row.metric.file) for row in ordered]
+    known = [np.asarray(array) for array in accuracies if array is not None]
+    if len(known) < len(ordered):
         return board
-    places = place_by_voxels([array for array in accuracies if array is not None])
-    return [
-        replace(row, tie=found, note=f"{row.note}; {VOXEL_RULE}") for row, found in zip(ordered, places, strict=True)
-    ]
-
-
-def _rows(trials: Iterable[TrackedTrial], champions: set[str], store: TrackingStore) -> Iterable[Row]:
-    for trial in trials:
-        values, metrics = trial.parameters, trial.metrics
-        yield Row(
-            dataset=trial.dataset.get("name", ""),
-            backbone=values["backbone"],
-            weights=values["weights"],
-            trained=values["trained"],
-            layer=values["layer"],
-            n_components=int(values["n_components"]),
-            regressor=values["regressor"],
-            alpha=float(values["alpha"]) if "alpha" in values else None,
-            parameters=_others(values),
-            preprocessing=values["preprocessing"],
-            validation_median_r=metrics["median_r"],
-            confirmation_median_r=metrics.get("confirmation_median_r"),
-            n_voxels=int(metrics["n_voxels"]),
-            n_undefined=int(metrics["n_undefined"]),
-            study=trial.study,
-            trial=trial.number,
-            run_id=trial.run_id,
-            champion=trial.run_id in champions,
-            registered=trial.registered or None,
-            dataset_digest=values["dataset_digest"],
-            split_digest=values["split_digest"],
-            unit=trial.dataset.get("unit") or None,
-            n_train=int(values["n_train"]),
-            n_validation=int(values["n_validation"]),
-            n_confirmation=int(values["n_confirmation"]),
-            confirmed=_confirmed(trial, store),
-            note=trial.note,
-        )
-
-
-def _confirmed(trial: TrackedTrial, store: TrackingStore) -> Confirmed | None:
-    if not trial.registered or "confirmation_median_r" not in trial.metrics:
-        return None
-    return from_metrics(trial.metrics, trial.confirmation, trial.ceiling, stored_medians(trial, store))
-
-
-def stored_medians(trial: TrackedTrial, store: TrackingStore, part: str = "confirmation") -> Summaries | None:
-    """Read the resamples of a score on a part of the rows; None of one that was logged without."""
-    names = ("regions", "estimate", "resampled")
-    arrays = [run_array(store, trial.run_id, f"{part}/medians_{name}.npy") for name in names]
-    if any(array is None for array in arrays):
-        return None
-    regions, estimate, resampled = (np.asarray(array) for array in arrays)
-    return Summaries(tuple(map(str, regions)), estimate, resampled)
-
-
-def _others(values: Mapping[str, str]) -> dict[str, float | str]:
-    """Return the regressor's own parameters other than alpha."""
-    return {name: _number_or_text(value) for name, value in values.items() if name not in _KNOWN}
-
-
-def _number_or_text(value: str) -> float | str:
-    try:
-        return float(value)
-    except ValueError:
-        return value
+    return [replace(row, tie=found) for row, found in zip(ordered, place_by_voxels(known), strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from img2brain.errors import DataError
-from img2brain.leaderboard.confirmed import ALL
+from img2brain.leaderboard.measure import Measure
 from img2brain.metrics.pearson import pearson
-from img2brain.result import summarise
+from img2brain.result import WHOLE, summary_of
 from img2brain.statistics.bootstrap import Interval, Summaries
 from img2brain.statistics.significance import benjamini_hochberg, p_of_difference
 from img2brain.statistics.ties import wins
@@ -25,7 +25,9 @@ Voxels = NDArray[np.intp]
 FALSE_DISCOVERIES = 0.05
 BY_IMAGES = "paired bootstrap over images"
 BY_VOXELS = "only scores of voxels are known, and voxels are no sample of images: no interval"
-_KEYS = ("backbone", "weights", "layer", "components", "regressor", "preprocessing")
+ALL = "all"  # what tables call all voxels
+_KEYS = ("backbone", "weights", "layer", "components", "regressor", "preprocessing", "objective")
+_OLD_SCORE, _OLD_OBJECTIVE = "validation_r", "pearson"  # of boards of the first format
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +42,15 @@ class Subject:
         Its dataset, and the name of the rows that it was scored on.
     part : {"confirmation", "validation"}
         Which part they are.
+    measure : Measure
+        What its scores are.
     accuracy : ndarray (n_voxels,)
-        r of each voxel.
+        Score of each voxel.
     regions : mapping of str to ndarray of int
         Voxels by region of interest.
     predictions : ndarray (n_images, n_voxels), optional
         Of the confirmation images.
-    medians : Summaries, optional
+    summaries : Summaries, optional
         Their resamples.
     """
 
@@ -54,10 +58,11 @@ class Subject:
     dataset: str
     rows: str
     part: str
+    measure: Measure
     accuracy: F64
     regions: Mapping[str, Voxels] = field(default_factory=dict)
     predictions: NDArray[np.floating] | None = None
-    medians: Summaries | None = None
+    summaries: Summaries | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +74,11 @@ class Comparison:
     first, second : Subject
         The two.
     table : pandas.DataFrame
-        A line for all voxels and one per region: region, voxels, the two median r, difference, low, high, and the share
+        A line for all voxels and one per region: region, voxels, the two scores, difference, low, high, and the share
         of voxels in which the first is higher.
     n_first, n_second : int, optional
         Voxels in which the first, and the second, is better at a false discovery rate of 5 %; None where the
-        predictions are not stored.
+        predictions are not stored, or the score is not Pearson's r.
     rule : str
         Where the intervals come from, or why there are none.
     """
@@ -99,12 +104,16 @@ def compare(first: Subject, second: Subject) -> Comparison:
             f"Two scores compare on the same rows only. Got {first.label} on {first.part} rows of {first.dataset} "
             f"({first.rows[:8]}) and {second.label} on {second.part} rows of {second.dataset} ({second.rows[:8]})."
         )
-    paired = first.medians is not None and second.medians is not None
-    difference = first.medians - second.medians if first.medians and second.medians else None
-    regions = {ALL: np.arange(len(first.accuracy)), **first.regions}
+    if first.measure != second.measure:
+        raise DataError(
+            f"Two scores compare by the same metric only. Got {first.label} by {first.measure.over_voxels} and "
+            f"{second.label} by {second.measure.over_voxels}."
+        )
+    difference = _difference(first, second)
+    regions = {WHOLE: np.arange(len(first.accuracy)), **first.regions}
     lines = [_line(name, voxels, first, second, difference) for name, voxels in regions.items()]
     better = _better_voxels(first, second)
-    return Comparison(first, second, pd.DataFrame(lines), *better, BY_IMAGES if paired else BY_VOXELS)
+    return Comparison(first, second, pd.DataFrame(lines), *better, BY_VOXELS if difference is None else BY_IMAGES)
 
 
 def compare_boards(first: Path, second: Path) -> pd.DataFrame:
@@ -118,8 +127,8 @@ def compare_boards(first: Path, second: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A line for each pipeline (network, weights, layer, components, regressor) that both boards hold: its best
-        validation r on each, and the difference; datasets are named in the columns.
+        A line for each pipeline (network, weights, layer, components, regressor, objective) that both boards hold: its
+        best validation score on each, and the difference; datasets are named in the columns.
 
     Raises
     ------
@@ -130,14 +139,15 @@ def compare_boards(first: Path, second: Path) -> pd.DataFrame:
     found = one.merge(other, on=list(_KEYS), suffixes=(" (first)", " (second)"))
     if found.empty:
         raise DataError(f"The boards {first} and {second} share no pipeline: nothing compares.")
-    found["difference"] = found["validation_r (first)"] - found["validation_r (second)"]
+    found["difference"] = found["validation (first)"] - found["validation (second)"]
     return found.sort_values("difference", ascending=False, ignore_index=True)
 
 
 def as_text(found: Comparison) -> str:
     """Print a comparison for a terminal."""
     first, second = found.first, found.second
-    lines = [f"A  {first.label}", f"B  {second.label}", f"on the {first.part} rows of {first.dataset}; {found.rule}"]
+    lines = [f"A  {first.label}", f"B  {second.label}", f"on the {first.part} rows of {first.dataset}"]
+    lines += [f"{first.measure.over_voxels}; {found.rule}"]
     shown = found.table.dropna(axis=1, how="all")
     lines += ["", shown.to_string(index=False, float_format=lambda value: f"{value:.4f}")]
     if found.n_first is not None:
@@ -153,12 +163,12 @@ def _line(
     name: str, voxels: Voxels, first: Subject, second: Subject, difference: Summaries | None
 ) -> dict[str, str | float | int]:
     one, other = first.accuracy[voxels], second.accuracy[voxels]
-    scores = [summarise(values)["median_r"] for values in (one, other)]
+    scores = [summary_of(values)[first.measure.summary] for values in (one, other)]
     interval = Interval(scores[0] - scores[1], math.nan, math.nan)
     if difference is not None and name in difference.regions:
         interval = difference.interval(name)
     return {
-        "region": name,
+        "region": name or ALL,
         "voxels": len(voxels),
         "A": scores[0],
         "B": scores[1],
@@ -169,8 +179,27 @@ def _line(
     }
 
 
+def _difference(first: Subject, second: Subject) -> Summaries | None:
+    """Pair the resamples of two subjects, over all voxels and the regions that hold the same voxels in both."""
+    one, other = first.summaries, second.summaries
+    if one is None or other is None or len(one.resampled) != len(other.resampled):
+        return None
+    alike = {
+        name for name, voxels in first.regions.items() if np.array_equal(voxels, second.regions.get(name, np.empty(0)))
+    }
+    names = [name for name in one.regions if name in {WHOLE, *alike} and name in other.regions]
+    return _only(one, names) - _only(other, names)
+
+
+def _only(summaries: Summaries, names: Sequence[str]) -> Summaries:
+    where = [summaries.regions.index(name) for name in names]
+    return Summaries(tuple(names), summaries.estimate[where], summaries.resampled[:, where], summaries.how)
+
+
 def _better_voxels(first: Subject, second: Subject) -> tuple[int | None, int | None]:
-    if first.predictions is None or second.predictions is None or len(first.predictions) < 4:
+    """Count the voxels that are told apart by Williams' test, which is one of correlations alone."""
+    few = first.predictions is None or second.predictions is None or len(first.predictions) < 4
+    if first.predictions is None or second.predictions is None or few or first.measure.metric != "pearson":
         return None, None
     between = pearson(first.predictions, second.predictions)
     p = p_of_difference(first.accuracy, second.accuracy, between, len(first.predictions))
@@ -182,10 +211,17 @@ def _better_voxels(first: Subject, second: Subject) -> tuple[int | None, int | N
 def _read_board(path: Path) -> pd.DataFrame:
     file = path / "leaderboard.csv" if path.is_dir() else path
     try:
-        table = pd.read_csv(file)
-        best = table.sort_values("validation_r", ascending=False).drop_duplicates(list(_KEYS))
-        kept: pd.DataFrame = best[[*_KEYS, "dataset", "validation_r"]]
+        table = _renamed(pd.read_csv(file))
+        best = table.sort_values("validation", ascending=False).drop_duplicates(list(_KEYS))
+        kept: pd.DataFrame = best[[*_KEYS, "dataset", "validation"]]
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"The board {str(file)!r} must be a leaderboard.csv. Got: {reason}.") from error
     return kept
+
+
+def _renamed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a board with the names that columns have now."""
+    if "objective" in table:
+        return table
+    return table.rename(columns={_OLD_SCORE: "validation"}).assign(objective=_OLD_OBJECTIVE)

@@ -19,38 +19,37 @@ from plotly.subplots import make_subplots
 
 from img2brain.errors import DataError
 from img2brain.leaderboard._write import write_text
-from img2brain.leaderboard.binning import BIN_WIDTH, bin_edges, layer_table, size_columns
+from img2brain.leaderboard.binning import bin_edges, layer_table, size_columns
+from img2brain.leaderboard.measure import Measure
 from img2brain.leaderboard.rows import printable
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-MEDIAN_R = "Pearson r, median over voxels"
-VOXEL_R = "Pearson r of a voxel"
 MOST_NUMBERED = 8  # columns whose numbers still fit into the cells
 _DONE, _WAITING = {"COMPLETE", "FINISHED"}, {"RUNNING", "WAITING", "SCHEDULED"}
 
 
-def optimisation_history(values_by_trial: pd.DataFrame) -> go.Figure:
+def optimisation_history(values_by_trial: pd.DataFrame, measure: Measure) -> go.Figure:
     """Draw the score of every trial and the best so far.
 
     Parameters
     ----------
     values_by_trial : pandas.DataFrame
-        Columns `trial`, `median_r` and `state` (Optuna's or MLflow's word). A trial that ended without a score is drawn
+        Columns `trial`, `score` and `state` (Optuna's or MLflow's word). A trial that ended without a score is drawn
         as a cross on the lower edge; one that is still running is not drawn.
+    measure : Measure
+        What the scores are.
 
     Returns
     -------
     plotly.graph_objects.Figure
         Traces: the trials, the best so far and, where there are any, the failed ones.
     """
-    trials = _frame("values_by_trial", values_by_trial, "trial", "median_r", "state").sort_values(
-        "trial", kind="stable"
-    )
-    states, scores = trials["state"].str.upper(), trials["median_r"].to_numpy(float, na_value=np.nan)
+    trials = _frame("values_by_trial", values_by_trial, "trial", "score", "state").sort_values("trial", kind="stable")
+    states, scores = trials["state"].str.upper(), trials["score"].to_numpy(float, na_value=np.nan)
     done = states.isin(_DONE).to_numpy() & np.isfinite(scores)
     failed = ~done & ~states.isin(_WAITING).to_numpy()
     x, size = trials["trial"].to_numpy(), 7 if done.sum() < 500 else 4
-    figure = go.Figure(layout=layout("Search history", "Trial", MEDIAN_R))
+    figure = go.Figure(layout=layout("Search history", "Trial", measure.over_voxels))
     points = {"color": COLOURS[5], "size": size, "opacity": 0.7}
     figure.add_scatter(x=x[done], y=scores[done], mode="markers", name="trial", marker=points)
     best = np.maximum.accumulate(scores[done])
@@ -85,13 +84,17 @@ def parameter_importances(importances: Mapping[str, float]) -> go.Figure:
     return figure if pairs else _say(figure, "Too few trials to tell.")
 
 
-def layer_by_components(trials: pd.DataFrame, layers: Mapping[str, Sequence[str]] | None = None) -> go.Figure:
+def layer_by_components(
+    trials: pd.DataFrame, measure: Measure, layers: Mapping[str, Sequence[str]] | None = None
+) -> go.Figure:
     """Draw the best score of each layer and number of components, one panel per backbone.
 
     Parameters
     ----------
     trials : pandas.DataFrame
-        Columns `backbone`, `layer`, `n_components` and `median_r`; NaN where a trial failed.
+        Columns `backbone`, `layer`, `n_components` and `score`; NaN where a trial failed.
+    measure : Measure
+        What the scores are.
     layers : mapping of str to sequence of str, optional
         The layers of each backbone in the order of the network. Others follow by name, numbers by value.
 
@@ -101,49 +104,51 @@ def layer_by_components(trials: pd.DataFrame, layers: Mapping[str, Sequence[str]
         One heat map per backbone, blank where nothing was tried. More than 16 sizes are gathered into ranges, evenly
         spaced on a logarithmic scale.
     """
-    trials = _frame("trials", trials, "backbone", "layer", "n_components", "median_r")
+    trials = _frame("trials", trials, "backbone", "layer", "n_components", "score")
     backbones = sorted(trials["backbone"].unique())
     if not backbones:
         return _say(
             go.Figure(layout=layout("Layers and components", "Principal components", "Layer")), "No trials yet."
         )
     columns, place = size_columns(trials["n_components"].to_numpy(int))
-    best = trials.assign(column=place).groupby(["backbone", "layer", "column"])["median_r"].max()
+    best = trials.assign(column=place).groupby(["backbone", "layer", "column"])["score"].max()
     tables = [layer_table(best.xs(name), (layers or {}).get(name, ()), columns) for name in backbones]
-    figure = _panels([label_of(name) for name in backbones], [len(table) for table in tables])
+    figure = _panels([label_of(name) for name in backbones], [len(table) for table in tables], measure)
     for number, table in enumerate(tables, start=1):
-        figure.add_trace(_heat_map(table), row=number, col=1)
+        figure.add_trace(_heat_map(table, measure), row=number, col=1)
     return figure
 
 
-def accuracy_histogram(scores: Mapping[str, NDArray[np.floating]]) -> go.Figure:
+def accuracy_histogram(scores: Mapping[str, NDArray[np.floating]], measure: Measure) -> go.Figure:
     """Draw how the score is distributed over voxels, overlaid for several models.
 
     Parameters
     ----------
     scores : mapping of str to array of float, shape (n_voxels,)
-        Pearson r of each voxel under the name of its model; NaN where it is undefined.
+        Score of each voxel under the name of its model; NaN where it is undefined.
+    measure : Measure
+        What the scores are.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        Two traces for each name: bars of the counts (bins of 0.02) and a line at the median, which the legend gives
-        with the number of undefined voxels.
+        Two traces for each name: bars of the counts (bins of 0.02, wider ones where a few voxels lie far off) and a
+        line at the median or mean, which the legend gives with the number of undefined voxels.
     """
     finite = {name: values[np.isfinite(values)] for name, values in scores.items()}
     edges = bin_edges(list(finite.values()))
     counts = {name: np.histogram(values, edges)[0] for name, values in finite.items()}
     top = max((int(count.max()) for count in counts.values()), default=1)
-    figure = go.Figure(layout=layout("Accuracy of the voxels", VOXEL_R, "Voxels"))
+    figure = go.Figure(layout=layout("Accuracy of the voxels", measure.of_a_voxel, "Voxels"))
     figure.update_layout(barmode="overlay", bargap=0)
     for number, (name, values) in enumerate(finite.items()):
-        colour, label = COLOURS[number % len(COLOURS)], _summary(name, values, len(scores[name]) - len(values))
+        colour, label = COLOURS[number % len(COLOURS)], _summary(name, values, measure, len(scores[name]) - len(values))
         group = {"legendgroup": str(number), "name": label}
         x = np.round((edges[:-1] + edges[1:]) / 2, 6)
-        figure.add_bar(x=x, y=counts[name], width=BIN_WIDTH, marker_color=colour, opacity=0.5, **group)
+        figure.add_bar(x=x, y=counts[name], width=edges[1] - edges[0], marker_color=colour, opacity=0.5, **group)
         if len(values):
             line = {"color": colour, "dash": "dash", "width": 2}
-            ends = {"x": [float(np.median(values))] * 2, "y": [0, top]}
+            ends = {"x": [_middle(values, measure)] * 2, "y": [0, top]}
             figure.add_scatter(**ends, mode="lines", line=line, showlegend=False, hoverinfo="skip", **group)
     return figure if any(map(len, finite.values())) else _say(figure, "No voxel has a score.")
 
@@ -190,8 +195,8 @@ def layout(title: str, x: str, y: str | None) -> go.Layout:
     """Lay a figure out as all are."""
     return go.Layout(
         title=title,
-        xaxis_title=x,
-        yaxis_title=y,
+        xaxis_title=label_of(x),
+        yaxis_title=None if y is None else label_of(y),
         template="plotly_white",
         colorway=COLOURS,
         font={"family": "system-ui, sans-serif", "size": 14},
@@ -218,7 +223,7 @@ def _crosses(figure: go.Figure, failed: NDArray[np.int64]) -> None:
     figure.update_layout(yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True})
 
 
-def _panels(titles: list[str], n_layers: list[int]) -> go.Figure:
+def _panels(titles: list[str], n_layers: list[int], measure: Measure) -> go.Figure:
     height, gap = 28 * sum(n_layers) + 70 * len(titles), 70
     figure = make_subplots(
         rows=len(titles),
@@ -230,15 +235,15 @@ def _panels(titles: list[str], n_layers: list[int]) -> go.Figure:
     )
     figure.update_layout(layout("Layers and components", "", None), height=max(height, 240) + 200)
     place = {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "thickness": 14}
-    bar = {"title": {"text": "Median r over voxels", "side": "bottom"}, **place}
+    bar = {"title": {"text": label_of(measure.over_voxels), "side": "bottom"}, **place}
     figure.update_layout(coloraxis={"colorscale": "Cividis", "colorbar": bar}, plot_bgcolor="#eee")
     figure.update_xaxes(type="category", showgrid=False, title_text="")
     figure.update_xaxes(title_text="Principal components", row=len(titles), col=1)
     return figure.update_yaxes(type="category", autorange="reversed", showgrid=False, automargin=True)
 
 
-def _heat_map(table: pd.DataFrame) -> go.Heatmap:
-    hover = f"%{{y}}, %{{x}} components<br>{MEDIAN_R}: %{{z:.4f}}<extra></extra>"
+def _heat_map(table: pd.DataFrame, measure: Measure) -> go.Heatmap:
+    hover = f"%{{y}}, %{{x}} components<br>{_in_hover(measure)}: %{{z:.4f}}<extra></extra>"
     text = {"texttemplate": "%{z:.3f}" if len(table.columns) <= MOST_NUMBERED else None, "textfont": {"size": 11}}
     return go.Heatmap(
         x=list(table.columns),
@@ -253,6 +258,15 @@ def _heat_map(table: pd.DataFrame) -> go.Heatmap:
     )
 
 
-def _summary(name: str, values: NDArray[np.floating], n_undefined: int) -> str:
-    median = f"median {np.median(values):.4f}" if len(values) else "no median"
-    return f"{label_of(name)}: {median}" + (f", {n_undefined:,} undefined" if n_undefined else "")
+def _summary(name: str, values: NDArray[np.floating], measure: Measure, n_undefined: int) -> str:
+    middle = f"{measure.summary} {_middle(values, measure):.4f}" if len(values) else f"no {measure.summary}"
+    return f"{label_of(name)}: {middle}" + (f", {n_undefined:,} undefined" if n_undefined else "")
+
+
+def _middle(values: NDArray[np.floating], measure: Measure) -> float:
+    return float(np.mean(values) if measure.summary == "mean" else np.median(values))
+
+
+def _in_hover(measure: Measure) -> str:
+    """Show the label of a metric of others in a template, in which braces would be its own."""
+    return label_of(measure.over_voxels).replace("{", "(").replace("}", ")")

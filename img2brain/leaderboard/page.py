@@ -14,13 +14,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from string import Template
 
-import pandas as pd
-
 from img2brain.leaderboard._write import write_text
 from img2brain.leaderboard.board import escape, section
-from img2brain.leaderboard.confirmed import confirmed_rows, region_table
+from img2brain.leaderboard.published import confirmed_rows, region_table
 from img2brain.leaderboard.rows import Row, boards
-from img2brain.leaderboard.table import as_csv, inert_csv, ranked
+from img2brain.leaderboard.table import as_csv, inert_csv, ranked_boards
 
 
 def build(rows: Iterable[Row], folder: Path, *, built: str | None = None, title: str = "Leaderboard") -> list[Path]:
@@ -29,7 +27,7 @@ def build(rows: Iterable[Row], folder: Path, *, built: str | None = None, title:
     Parameters
     ----------
     rows : iterable of Row
-        Of any datasets and splits: each pair has a table of its own.
+        Of any datasets, splits and objectives: each board has a table of its own.
     folder : Path
         Made where it is missing; each file is replaced at once.
     built : str, optional
@@ -52,10 +50,9 @@ def build(rows: Iterable[Row], folder: Path, *, built: str | None = None, title:
     About 1 kB per trial.
     """
     groups = boards(rows)
-    table = pd.concat([ranked(group) for group in groups] or [ranked([])], ignore_index=True)
     regions = region_table([row for group in groups for row in confirmed_rows(group)])
     link = ', <a href="regions.csv">regions.csv</a>' if len(regions) else ""
-    files = {"leaderboard.csv": as_csv(table), "index.html": _page(groups, built, title, link)}
+    files = {"leaderboard.csv": as_csv(ranked_boards(groups)), "index.html": _page(groups, built, title, link)}
     if len(regions):
         files["regions.csv"] = inert_csv(regions)
     return [write_text(folder / name, text) for name, text in files.items()]

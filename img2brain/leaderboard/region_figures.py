@@ -7,49 +7,51 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from img2brain.leaderboard.compare import Comparison
-from img2brain.leaderboard.figures import COLOURS, MEDIAN_R, VOXEL_R, label_of, layout
-
-_SERIES = {
-    "median_r": "model",
-    "ceiling_median_r": "noise ceiling",
-    "control_untrained_median_r": "untrained twin",
-    "control_pixels_median_r": "pixels",
-    "control_shuffled_median_r": "shuffled",
-}
+from img2brain.leaderboard.figures import COLOURS, label_of, layout
+from img2brain.leaderboard.record_numbers import statistics_of
+from img2brain.leaderboard.rows import Row
+from img2brain.records import RegionRecord
 
 _DRAWN_AS_SHAPES = 20_000  # points; more need WebGL, which not every browser has
 
 
-def regions(summary: pd.DataFrame) -> go.Figure:
+def regions(row: Row) -> go.Figure:
     """Draw the score of one published model by region, with intervals, beside its controls and ceiling.
 
     Parameters
     ----------
-    summary : pandas.DataFrame
-        Lines of `confirmed.region_table`: columns region, median_r, low, high, and those of controls and ceiling.
+    row : Row
+        One that was published, with regions.
 
     Returns
     -------
     plotly.graph_objects.Figure
         A group of bars per region; the model's have error bars.
     """
-    figure = go.Figure(layout=layout("Regions of interest", "Region", MEDIAN_R))
-    names = [label_of(str(name)) for name in summary["region"]]
-    for number, (column, name) in enumerate(_SERIES.items()):
-        if column not in summary or not summary[column].notna().any():
-            continue
-        error = None
-        if column == "median_r":
-            above, below = summary["high"] - summary["median_r"], summary["median_r"] - summary["low"]
-            error = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
-        figure.add_bar(x=names, y=summary[column], name=name, marker_color=COLOURS[number], error_y=error)
+    figure = go.Figure(layout=layout("Regions of interest", "Region", row.measure.over_voxels))
+    found = row.confirmed.regions if row.confirmed else {}
+    names = [label_of(name) for name in found]
+    scores = pd.DataFrame([_scores(region) for region in found.values()])
+    above = [region.score.high - region.score.estimate for region in found.values()]
+    below = [region.score.estimate - region.score.low for region in found.values()]
+    whiskers = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+    for number, name in enumerate(scores):
+        error = whiskers if number == 0 else None
+        colour = COLOURS[number % len(COLOURS)]
+        figure.add_bar(x=names, y=scores[name], name=label_of(str(name)), marker_color=colour, error_y=error)
     return figure.update_layout(barmode="group").update_xaxes(type="category")
+
+
+def _scores(region: RegionRecord) -> dict[str, float]:
+    """Return the scores of a region, that of the model first, by what people call what was scored."""
+    others = {item.heading: item.value for item in statistics_of(region) if item.name.endswith("_score")}
+    return {"model": region.score.estimate, **others}
 
 
 def comparison(found: Comparison) -> go.Figure:
     """Draw two models against each other, a point per voxel, coloured by region."""
     first, second = found.first, found.second
-    figure = go.Figure(layout=layout("A against B", f"A: {VOXEL_R}", f"B: {VOXEL_R}"))
+    figure = go.Figure(layout=layout("A against B", f"A: {first.measure.of_a_voxel}", f"B: {first.measure.of_a_voxel}"))
     inside = np.zeros(len(first.accuracy), dtype=bool)
     parts = dict(first.regions)
     for voxels in parts.values():
@@ -72,8 +74,8 @@ def comparison(found: Comparison) -> go.Figure:
 
 def board_difference(table: pd.DataFrame) -> go.Figure:
     """Draw the scores of two boards against each other, a point per pipeline that both tried."""
-    names = [str(column) for column in table if str(column).startswith("validation_r")]
-    figure = go.Figure(layout=layout("Two boards", f"first: {MEDIAN_R}", f"second: {MEDIAN_R}"))
+    names = [str(column) for column in table if str(column).startswith("validation")]
+    figure = go.Figure(layout=layout("Two boards", "first: validation score", "second: validation score"))
     texts = [label_of(f"{line.layer} {line.components} {line.regressor}") for line in table.itertuples()]
     figure.add_scatter(x=table[names[0]], y=table[names[1]], mode="markers", name="pipeline", text=texts)
     ends = [float(table[names].min().min()), float(table[names].max().max())]

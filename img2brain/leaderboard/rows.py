@@ -1,98 +1,138 @@
-"""The rows of leaderboards and their ranks, as plain data.
+"""The rows of leaderboards and their ranks: each is made of the records of a trial.
 
-Scores are comparable within a *board* only: the same data (`dataset_digest`) and the same rows (`split_digest`).
+Scores are comparable within a *board* only: the same data, the same rows and the same objective.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from img2brain import digest
 from img2brain.errors import DataError
-from img2brain.leaderboard.confirmed import Confirmed
-from img2brain.statistics.ties import Place
+from img2brain.leaderboard.measure import Measure
+from img2brain.records import ConfirmationRecord, MetricRecord, PartRecord, TrialRecord
+from img2brain.statistics.bootstrap import Summaries
+from img2brain.statistics.ties import VOXEL_RULE, Place
+
+_HOME_LENGTH = 8
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Row:
-    """One finished trial, as plain data.
+    """One finished trial.
 
     Attributes
     ----------
-    dataset : str
-        The dataset's name.
-    backbone, weights, trained, layer, preprocessing : str
-        Where the features come from. `trained` is ``"trained"``, ``"untrained"`` or ``"trained (file)"``.
-    n_components : int
-        Principal components that the regressor saw.
-    regressor : str
-        Its name in the catalog.
-    alpha : float, optional
-        Absent where the regressor has none.
-    parameters : mapping of str to float or str
-        The regressor's other parameters, such as ``l1_ratio``; as text where they are no numbers.
-    validation_median_r, confirmation_median_r : float
-        Pearson r, median over voxels; NaN where no voxel has one, None where the rows were not scored.
-    n_voxels, n_undefined : int
-        Voxels scored, and those among them whose validation r is undefined.
-    study, run_id : str
-    trial : int
-        Where the trial is found again.
+    run_id : str
+        Its run.
+    trial : TrialRecord
+        What was tried and found.
+    confirmation : ConfirmationRecord, optional
+        What rows say that the search never saw.
+    registered : str
+        The registered model of this trial and its version, such as ``"v4 v3"``; empty where there is none.
     champion : bool
-        Whether the registered model with the alias ``champion`` comes from this trial.
-    registered : str, optional
-        The registered model of this trial and its version, such as ``"v4 v3"``.
-    dataset_digest, split_digest : str
-        The data and the rows that were scored.
-    unit : str, optional
-        The unit of the responses.
-    n_train, n_validation, n_confirmation : int, optional
-        Images in each part of the split.
-    confirmed : Confirmed, optional
-        What the confirmation rows say of it, where it was published.
+        Whether that model has the alias ``champion``.
+    home : str
+        Id of the home that made it; empty where it is not known.
+    has_namesake : bool
+        Whether another home has a study of the same name.
+    summaries : Summaries, optional
+        Resamples of its score on the confirmation rows.
+    place : Place, optional
+        Where it stands among the models that were scored on the same confirmation rows.
     tie : Place, optional
         Where it stands among results of others, of which only the scores of voxels are known.
-    note : str
-        What has to be known of it.
     """
 
-    dataset: str
-    backbone: str
-    weights: str
-    trained: str
-    layer: str
-    n_components: int
-    regressor: str
-    alpha: float | None = None
-    parameters: Mapping[str, float | str] = field(default_factory=dict)
-    preprocessing: str = ""
-    validation_median_r: float
-    confirmation_median_r: float | None = None
-    n_voxels: int
-    n_undefined: int = 0
-    study: str
-    trial: int
     run_id: str
+    trial: TrialRecord
+    confirmation: ConfirmationRecord | None = None
+    registered: str = ""
     champion: bool = False
-    registered: str | None = None
-    dataset_digest: str
-    split_digest: str
-    unit: str | None = None
-    n_train: int | None = None
-    n_validation: int | None = None
-    n_confirmation: int | None = None
-    confirmed: Confirmed | None = None
+    home: str = ""
+    has_namesake: bool = False
+    summaries: Summaries | None = None
+    place: Place | None = None
     tie: Place | None = None
-    note: str = ""
+
+    @property
+    def metric(self) -> MetricRecord:
+        """What it scored by the objective."""
+        return self.trial.metrics[self.trial.objective]
+
+    @property
+    def measure(self) -> Measure:
+        """What its scores are."""
+        return Measure(self.metric.label, self.metric.summary, self.trial.objective)
+
+    @property
+    def confirmed(self) -> PartRecord | None:
+        """What the confirmation rows say."""
+        return self.confirmation.confirmed if self.confirmation else None
+
+    @property
+    def confirmed_score(self) -> float:
+        """The score on the confirmation rows; NaN where it has none."""
+        return self.confirmed.whole.score.estimate if self.confirmed else math.nan
+
+    @property
+    def alpha(self) -> float | None:
+        """The regressor's penalty; None where it has none."""
+        found = self.trial.spec.parameters.get("alpha")
+        return None if found is None or isinstance(found, tuple) else float(found)
+
+    @property
+    def other_parameters(self) -> str:
+        """The regressor's other parameters, for people."""
+        return parameters_text({name: value for name, value in self.trial.spec.parameters.items() if name != "alpha"})
+
+    @property
+    def n_undefined(self) -> int:
+        """Voxels whose validation score is undefined."""
+        return int(self.metric.whole.get("n_undefined", 0))
+
+    @property
+    def study(self) -> str:
+        """The full name of its study."""
+        return self.trial.study
+
+    @property
+    def name(self) -> str:
+        """What the trial is called, so that it is found again."""
+        of_home = f" of home {home_name(self.home)}" if self.has_namesake else ""
+        return f"{self.study} #{self.trial.number}{of_home}"
+
+    @property
+    def model(self) -> str:
+        """What its model is called: as it is registered, or by its trial."""
+        return self.registered or self.name
+
+    @property
+    def note(self) -> str:
+        """What has to be known of it."""
+        return "; ".join(filter(None, [self.trial.note, VOXEL_RULE if self.tie else ""]))
 
     @property
     def board(self) -> str:
         """The name of the board that this row belongs to, with both digests shortened."""
-        data, split = self.dataset_digest[: digest.SHORT], self.split_digest[: digest.SHORT]
-        return f"{self.dataset} (data {data}, split {split})"
+        dataset, split = self.trial.dataset, self.trial.rows.split
+        where = f"data {dataset.digest[: digest.SHORT]}, split {split[: digest.SHORT]}"
+        return f"{dataset.name} ({where}; {self.measure.over_voxels})"
+
+
+def home_name(home: str) -> str:
+    """Name a home for people, by the start of its id; runs of the first format do not say which home made them.
+
+    Examples
+    --------
+    >>> home_name("0123456789abcdef0123456789abcdef")
+    '01234567'
+    """
+    return home[:_HOME_LENGTH] or "unknown"
 
 
 def boards(rows: Iterable[Row]) -> list[list[Row]]:
@@ -105,13 +145,13 @@ def boards(rows: Iterable[Row]) -> list[list[Row]]:
     Returns
     -------
     list of list of Row
-        One list for each pair of dataset digest and split digest, best row first.
+        One list for each dataset, split and objective, best row first.
     """
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.dataset_digest, row.split_digest), []).append(row)
+        groups.setdefault(_board(row), []).append(row)
     ordered = [sorted(group, key=_order) for group in groups.values()]
-    return sorted(ordered, key=lambda group: (min(row.dataset for row in group), *_board(group[0])))
+    return sorted(ordered, key=lambda group: (min(row.trial.dataset.name for row in group), _board(group[0])))
 
 
 def placed(rows: Iterable[Row]) -> Iterator[tuple[int | None, Row]]:
@@ -132,13 +172,13 @@ def placed(rows: Iterable[Row]) -> Iterator[tuple[int | None, Row]]:
     Raises
     ------
     DataError
-        If the rows are not all of one dataset and one split.
+        If the rows are not all of one dataset, one split and one objective.
     """
     ordered = sorted(rows, key=_order)
     _check_one_board(ordered)
     rank, last = 0, math.nan
     for place, row in enumerate(ordered, start=1):
-        score = row.validation_median_r
+        score = row.trial.score
         if row.tie is not None:
             rank, last = row.tie.rank, score
         else:
@@ -157,30 +197,39 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def parameters_text(parameters: Mapping[str, float | str]) -> str:
+def parameters_text(parameters: Mapping[str, Any]) -> str:
     """Print the parameters of a regressor, by name.
 
     Examples
     --------
-    >>> parameters_text({"n_neighbors": 5, "l1_ratio": 0.5, "alphas": "[0.1, 1.0]"})
-    'alphas=[0.1, 1.0], l1_ratio=0.5, n_neighbors=5'
+    >>> parameters_text({"n_neighbors": 5, "l1_ratio": 0.5, "per_voxel": True, "alphas": (0.1, 1.0)})
+    'alphas=[0.1, 1], l1_ratio=0.5, n_neighbors=5, per_voxel=True'
     """
-    texts = {name: value if isinstance(value, str) else f"{value:.4g}" for name, value in parameters.items()}
-    return ", ".join(f"{name}={text}" for name, text in sorted(texts.items()))
+    return ", ".join(f"{name}={_value_text(value)}" for name, value in sorted(parameters.items()))
 
 
-def _board(row: Row) -> tuple[str, str]:
-    return row.dataset_digest, row.split_digest
+def _value_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_value_text, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _board(row: Row) -> tuple[str, ...]:
+    """Return what has to be the same; of a metric of others the code, too."""
+    trial, measure = row.trial, row.measure
+    code = next((item.digest for item in trial.plugins if (item.kind, item.name) == ("metric", trial.objective)), "")
+    return trial.dataset.digest, trial.rows.split, trial.objective, measure.summary, code
 
 
 def _check_one_board(rows: list[Row]) -> None:
     if len({_board(row) for row in rows}) > 1:
         found = " and ".join(sorted({row.board for row in rows})[:2])
-        raise DataError(f"The 'rows' of a ranking must share one dataset and one split. Got {found}.")
+        raise DataError(f"The 'rows' of a ranking must share one dataset, one split and one objective. Got {found}.")
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    score, alpha = row.validation_median_r, -math.inf if row.alpha is None else row.alpha
-    where = (row.backbone, row.weights, row.preprocessing, row.layer, row.n_components)
-    how = (row.regressor, alpha, parameters_text(row.parameters))
-    return (-score if math.isfinite(score) else math.inf, *where, *how, row.study, row.trial, row.run_id)
+    score, alpha, spec = row.trial.score, row.alpha, row.trial.spec
+    where = (spec.backbone, spec.weights, spec.preprocessing, spec.layer, spec.n_components)
+    how = (spec.regressor, -math.inf if alpha is None else alpha, row.other_parameters)
+    which = (row.study, row.trial.number, row.run_id)
+    return (-score if math.isfinite(score) else math.inf, *where, *how, *which)

@@ -1,17 +1,16 @@
-"""Rank trials and print them: plain rows in, a table out."""
+"""Rank trials and print them: rows in, a table out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from img2brain.leaderboard.rows import Row, boards, parameters_text, placed, printable
+from img2brain.leaderboard.record_numbers import statistics_of
+from img2brain.leaderboard.rows import Row, home_name, placed, printable
 
-__all__ = ["Row", "as_csv", "as_text", "boards", "ranked"]
-
-_TYPES = {
+_FIRST = {
     "rank": "Int64",
     "backbone": "str",
     "weights": "str",
@@ -22,25 +21,24 @@ _TYPES = {
     "alpha": "float64",
     "parameters": "str",
     "preprocessing": "str",
-    "validation_r": "float64",
-    "confirmation_r": "float64",
+    "objective": "str",
+    "summary": "str",
+    "validation": "float64",
+    "confirmation": "float64",
     "confirmation_low": "float64",
     "confirmation_high": "float64",
     "confirmation_rank": "Int64",
-    "confirmations": "Int64",
+    "looks": "Int64",
     "optimism": "float64",
+}
+_LAST = {
     "ceiling": "str",
-    "ceiling_r": "float64",
-    "share_of_ceiling": "float64",
-    "unreliable": "Int64",
-    "untrained_r": "float64",
-    "pixels_r": "float64",
-    "shuffled_r": "float64",
     "beats_its_twin": "str",
     "voxels": "int64",
     "undefined": "int64",
     "study": "str",
     "trial": "int64",
+    "home": "str",
     "run_id": "str",
     "champion": "bool",
     "registered": "str",
@@ -50,8 +48,8 @@ _TYPES = {
     "split_digest": "str",
 }
 _ALWAYS = ("rank", "backbone", "weights", "trained", "layer", "components", "regressor", "alpha")
-_SCORES = ("validation_r", "confirmation_r")
-_EXTRAS = ("registered", "parameters", "preprocessing", "trial", "undefined", "study")  # the last makes room first
+_SCORES = ("validation", "confirmation")
+_EXTRAS = ("registered", "parameters", "preprocessing", "home", "trial", "undefined", "study")  # last makes room first
 _FORMULA = "=+-@＝＋－＠"  # what a spreadsheet takes for the start of a formula, wide forms too
 
 
@@ -61,23 +59,32 @@ def ranked(rows: Iterable[Row]) -> pd.DataFrame:
     Parameters
     ----------
     rows : iterable of Row
-        Of one dataset and one split; `boards` groups them.
+        Of one dataset, one split and one objective; `boards` groups them.
 
     Returns
     -------
     pandas.DataFrame
         One line per row, best first, with the columns rank, backbone, weights, trained, layer, components, regressor,
-        alpha, parameters, preprocessing, validation_r, confirmation_r (Pearson r, median over voxels), what the
-        confirmation rows say of a published model (its interval, rank among the published, ceiling and controls),
-        voxels, undefined, study, trial, run_id, champion, registered, note, dataset, dataset_digest and split_digest.
+        alpha, parameters, preprocessing, objective (the metric), summary (what stands for all voxels), validation,
+        confirmation (scores), what the confirmation rows say of a published model (its interval, rank among the
+        published, and all statistics of `RegionRecord` by name), other metrics as ``validation_NAME``, voxels,
+        undefined, study, trial, home, run_id, champion, registered, note, dataset, dataset_digest and split_digest.
 
     Raises
     ------
     DataError
-        If the rows are not all of one dataset and one split.
+        If the rows are not all of one dataset, one split and one objective.
     """
-    records = [_record(rank, row) for rank, row in placed(rows)]
-    return pd.DataFrame(records, columns=list(_TYPES)).astype(_TYPES)
+    return ranked_boards([list(rows)])
+
+
+def ranked_boards(boards: Sequence[Sequence[Row]]) -> pd.DataFrame:
+    """Rank the rows of several boards, each for itself, in one table; see `ranked`."""
+    records = [_record(rank, row) for board in boards for rank, row in placed(board)]
+    found = list(dict.fromkeys(name for record in records for name in record))
+    statistics = {name: _kind(records, name) for name in found if name not in _FIRST and name not in _LAST}
+    types = _FIRST | statistics | _LAST
+    return pd.DataFrame(records, columns=list(types)).astype(types)
 
 
 def as_text(table: pd.DataFrame, width: int | None = None) -> str:
@@ -131,48 +138,69 @@ def inert_csv(table: pd.DataFrame) -> str:
 
 
 def _record(rank: int | None, row: Row) -> dict[str, Any]:
-    shared = {name: getattr(row, name) for name in _TYPES if hasattr(row, name)}
-    return (
-        shared
-        | _confirmed(row)
-        | {
-            "rank": rank,
-            "components": row.n_components,
-            "parameters": parameters_text(row.parameters),
-            "validation_r": row.validation_median_r,
-            "confirmation_r": row.confirmation_median_r,
-            "voxels": row.n_voxels,
-            "undefined": row.n_undefined,
-            "registered": row.registered or "",
-        }
-    )
+    trial, spec = row.trial, row.trial.spec
+    others = {f"validation_{name}": item.score for name, item in trial.metrics.items() if name != trial.objective}
+    return others | _confirmed(row) | {
+        "rank": rank,
+        "backbone": spec.backbone,
+        "weights": spec.weights,
+        "trained": trial.network.trained,
+        "layer": spec.layer,
+        "components": spec.n_components,
+        "regressor": spec.regressor,
+        "alpha": row.alpha,
+        "parameters": row.other_parameters,
+        "preprocessing": spec.preprocessing,
+        "objective": trial.objective,
+        "summary": row.measure.summary,
+        "validation": trial.score,
+        "confirmation": row.confirmed_score,
+        "voxels": trial.dataset.n_voxels,
+        "undefined": row.n_undefined,
+        "study": row.study,
+        "trial": trial.number,
+        "home": row.home,
+        "run_id": row.run_id,
+        "champion": row.champion,
+        "registered": row.registered,
+        "note": row.note,
+        "dataset": trial.dataset.name,
+        "dataset_digest": trial.dataset.digest,
+        "split_digest": trial.rows.split,
+    }  # fmt: skip
 
 
 def _confirmed(row: Row) -> dict[str, Any]:
     """Return what the confirmation rows say; nothing of a row that was not published."""
-    item = row.confirmed
-    if item is None:
+    part = row.confirmed
+    if part is None:
         return {"ceiling": "", "beats_its_twin": ""}
-    controls = {f"{name}_r": score for name, (score, _) in item.controls.items()}
-    return controls | {
-        "confirmation_low": item.score.low,
-        "confirmation_high": item.score.high,
-        "confirmation_rank": item.place.rank if item.place else None,
-        "confirmations": item.count,
-        "optimism": item.optimism,
-        "ceiling": item.ceiling,
-        "ceiling_r": item.ceiling_r,
-        "share_of_ceiling": item.normalised_r,
-        "unreliable": item.n_unreliable,
-        "beats_its_twin": {None: "", True: "yes", False: "no"}[item.beats_its_twin],
+    statistics = {item.name: item.value for item in statistics_of(part.whole)}
+    low, high = (statistics.pop(f"score_{end}") for end in ("low", "high"))
+    del statistics["score"], statistics["n_voxels"]
+    return statistics | {
+        "confirmation_low": low,
+        "confirmation_high": high,
+        "confirmation_rank": row.place.rank if row.place else None,
+        "looks": part.looks,
+        "optimism": row.trial.score - row.confirmed_score,
+        "ceiling": part.ceiling,
+        "beats_its_twin": {None: "", True: "yes", False: "no"}[part.beats_its_twin],
     }
+
+
+def _kind(records: Sequence[Mapping[str, Any]], name: str) -> str:
+    """Tell counts from scores: a count is a whole number wherever there is one."""
+    counts = all(isinstance(record[name], int) for record in records if name in record)
+    return "Int64" if counts else "float64"
 
 
 def _telling(table: pd.DataFrame) -> list[str]:
     """Name the columns that say something here: an extra one is there when its lines differ, or hold what is rare."""
-    rare = {"registered": table["registered"].ne(""), "undefined": table["undefined"].gt(0)}
+    homes = table.groupby("study")["home"].transform("nunique")
+    rare = {"registered": table["registered"].ne(""), "undefined": table["undefined"].gt(0), "home": homes.gt(1)}
     extras = {name for name in _EXTRAS if rare.get(name, table[name].ne(table[name].iloc[0])).any()}
-    order = (*_ALWAYS, "parameters", "preprocessing", *_SCORES, "undefined", "study", "trial", "registered")
+    order = (*_ALWAYS, "parameters", "preprocessing", *_SCORES, "undefined", "study", "trial", "home", "registered")
     return [name for name in order if name in extras or name not in _EXTRAS]
 
 
@@ -181,7 +209,7 @@ def _cell(name: str, value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.3g}" if name == "alpha" else f"{value:.4f}"
-    return printable(str(value))
+    return printable(home_name(value) if name == "home" else str(value))
 
 
 def _width(cells: Mapping[str, list[str]]) -> int:
@@ -190,7 +218,8 @@ def _width(cells: Mapping[str, list[str]]) -> int:
 
 def _aligned(name: str, column: list[str]) -> list[str]:
     width = max(map(len, column))
-    return [cell.ljust(width) if _TYPES[name] == "str" else cell.rjust(width) for cell in column]
+    is_text = (_FIRST | _LAST)[name] == "str"
+    return [cell.ljust(width) if is_text else cell.rjust(width) for cell in column]
 
 
 def _inert(text: object) -> str:

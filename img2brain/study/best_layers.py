@@ -35,7 +35,7 @@ def best_layers(
     trials = [trial for trial in best_by_layer(told) if bank_key(trial.spec) == bank_key(best.spec)]
     if len(trials) < 2 or not len(setting.split.confirmation):
         return None
-    accuracy = np.stack([np.nan_to_num(evaluator.evaluate(trial.spec).scores, nan=-2.0) for trial in trials])
+    accuracy = np.stack([np.nan_to_num(evaluator.evaluate(trial.spec).accuracy, nan=-np.inf) for trial in trials])
     choice = accuracy.argmax(axis=0)
     predictions = np.empty((len(setting.split.confirmation), len(choice)))
     for place, trial in enumerate(trials):
@@ -47,7 +47,7 @@ def best_layers(
 
 def best_by_layer(told: Sequence[ToldTrial]) -> list[ToldTrial]:
     """Return the best trial of each layer of each network, the best of all first."""
-    ranked = sorted((trial for trial in told if trial.succeeded), key=lambda trial: -trial.median_r)
+    ranked = sorted((trial for trial in told if trial.succeeded), key=lambda trial: -trial.score)
     found: dict[object, ToldTrial] = {}
     for trial in ranked:
         found.setdefault((bank_key(trial.spec), trial.spec.layer), trial)

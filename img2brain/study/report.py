@@ -6,70 +6,64 @@ import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from img2brain.evaluate import Evaluator
-from img2brain.home import Home
 from img2brain.leaderboard import figures, page
 from img2brain.leaderboard.collect import collect
-from img2brain.leaderboard.confirmed import region_table
+from img2brain.leaderboard.measure import Measure
 from img2brain.leaderboard.region_figures import regions
 from img2brain.leaderboard.rows import Row
+from img2brain.study.outcome import StudyOutcome
 from img2brain.study.search import Search, ToldTrial
 from img2brain.study.setting import Setting
 from img2brain.tracking.tracker import Tracker
-
-if TYPE_CHECKING:
-    from img2brain.study.runner import StudyOutcome
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 5
 
 
-def report(
-    setting: Setting, search: Search, evaluator: Evaluator, tracker: Tracker, home: Home, outcome: StudyOutcome
-) -> None:
+def report(setting: Setting, search: Search, evaluator: Evaluator, tracker: Tracker, outcome: StudyOutcome) -> None:
     """Write the pages and the note of a finished study, and build the leaderboard of its dataset."""
-    best = sorted((trial for trial in outcome.trials if trial.succeeded), key=lambda trial: -trial.median_r)
+    best = sorted((trial for trial in outcome.trials if trial.succeeded), key=lambda trial: -trial.score)
     with tempfile.TemporaryDirectory() as folder:
         pages = _pages(Path(folder), setting, search, evaluator, outcome.trials, best)
-        metrics = {"best_median_r": best[0].median_r, "features_s": outcome.features_s}
+        metrics = {"best": best[0].score, "features_s": outcome.features_s}
         metrics["n_trials"] = len(outcome.trials)
         metrics["n_failed"] = sum(not trial.succeeded for trial in outcome.trials)
         if outcome.published is not None:
-            metrics["confirmation_median_r"] = outcome.published.confirmation_median_r
-        rows = collect(home, setting.dataset.name)
+            metrics["confirmation"] = outcome.published.score
+        rows = collect(setting.home, setting.dataset.name)
         pages |= _region_page(Path(folder), rows, outcome)
         tracker.log_pages(pages, metrics, note(setting, outcome, best))
     tracker.close()
-    page.build(rows, home.leaderboards / setting.dataset.name)
+    page.build(rows, setting.home.leaderboards / setting.dataset.name)
 
 
 def _region_page(folder: Path, rows: Sequence[Row], outcome: StudyOutcome) -> dict[str, Path]:
     """Draw the published model of this study by region, where there are any."""
     item = outcome.published
     name = f"{item.registered.name} v{item.registered.version}" if item else ""
-    table = region_table([row for row in rows if row.registered == name])
-    if table.empty:
+    row = next((row for row in rows if name and row.registered == name), None)
+    if row is None or row.confirmed is None or not row.confirmed.regions:
         return {}
-    return {"pages/regions.html": figures.write_page(regions(table), folder / "regions.html")}
+    return {"pages/regions.html": figures.write_page(regions(row), folder / "regions.html")}
 
 
 def note(setting: Setting, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> str:
     """Write the note of a study in Markdown."""
     lines = [f"**{outcome.name}** on **{setting.dataset.name}**", ""]
-    lines += ["| trial | backbone | weights | layer | components | regressor | validation r |", "|" + "---|" * 7]
+    lines += ["| trial | backbone | weights | layer | components | regressor | validation |", "|" + "---|" * 7]
     for trial in best[:_SHOWN]:
         spec = trial.spec
         cells = (trial.number, spec.backbone, spec.weights, spec.layer, spec.n_components, spec.regressor)
-        lines.append("| " + " | ".join(map(str, cells)) + f" | {trial.median_r:.4f} |")
+        lines.append("| " + " | ".join(map(str, cells)) + f" | {trial.score:.4f} |")
     if outcome.published is not None:
         item = outcome.published
         lines += ["", f"Registered as `{item.registered.name}` version {item.registered.version}: {item.reason}."]
-        lines.append(f"Confirmation median r: {item.confirmation_median_r:.4f}, on rows that the search never saw.")
+        lines.append(f"Confirmation: {item.score:.4f}, on rows that the search never saw.")
         lines += ["", f'`img2brain.load_model("{item.registered.name}/{item.registered.version}").predict(images)`']
     lines += [f"- {text}" for text in outcome.notes]
     return "\n".join(lines)
@@ -83,23 +77,29 @@ def _pages(
     trials: Sequence[ToldTrial],
     best: Sequence[ToldTrial],
 ) -> dict[str, Path]:
-    table = _table(trials)
+    table, measure = _table(trials), _measure(setting)
     drawn = {
-        "optimisation_history": figures.optimisation_history(table),
+        "optimisation_history": figures.optimisation_history(table, measure),
         "parameter_importances": figures.parameter_importances(_named(search.importances())),
-        "layer_by_components": figures.layer_by_components(table, _layers(setting)),
+        "layer_by_components": figures.layer_by_components(table, measure, _layers(setting)),
         "accuracy_histograms": figures.accuracy_histogram(
-            {f"#{trial.number} {trial.spec.label}": evaluator.evaluate(trial.spec).scores for trial in best[:_SHOWN]}
+            {f"#{trial.number} {trial.spec.label}": evaluator.evaluate(trial.spec).accuracy for trial in best[:_SHOWN]},
+            measure,
         ),
     }
     return {f"pages/{name}.html": figures.write_page(figure, folder / f"{name}.html") for name, figure in drawn.items()}
+
+
+def _measure(setting: Setting) -> Measure:
+    name, metric = next(iter(setting.metrics.items()))
+    return Measure(metric.label, metric.summary, name)
 
 
 def _table(trials: Sequence[ToldTrial]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "trial": trial.number,
-            "median_r": trial.median_r,
+            "score": trial.score,
             "state": "COMPLETE" if trial.succeeded else "FAIL",
             "backbone": trial.spec.backbone,
             "layer": trial.spec.layer,

@@ -7,24 +7,27 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from img2brain.confirm import BestLayers, validated
+from img2brain.confirm import BestLayers, ScoredRows
+from img2brain.datasets.base import Dataset
 from img2brain.errors import FeatureError, FitError, TrackingError
 from img2brain.evaluate import Evaluator
-from img2brain.features.features import Features
 from img2brain.home import Home
-from img2brain.publish import Published
-from img2brain.result import TrialResult
+from img2brain.publish import confirmation_record
+from img2brain.records import TrialRecord
+from img2brain.records.confirmation import VALIDATION
+from img2brain.result import WHOLE, TrialResult
 from img2brain.spec import StudySpec, TrialSpec
+from img2brain.statistics import noise_ceiling
 from img2brain.study._bar import Bar
 from img2brain.study.best_layers import best_by_layer, best_layers
+from img2brain.study.outcome import StudyOutcome
 from img2brain.study.report import report
 from img2brain.study.search import Search, ToldTrial, best_trial, stored_studies
 from img2brain.study.setting import Setting, make_ready
-from img2brain.study.space import Request
-from img2brain.tracking.records import TrialRecord
+from img2brain.study.space import Parameters, Request
+from img2brain.tracking.reading import find_trial
 from img2brain.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -32,35 +35,7 @@ log = logging.getLogger(__name__)
 _MOST_INTERVALS = 5
 
 
-@dataclass(frozen=True)
-class StudyOutcome:
-    """What became of a study.
-
-    Attributes
-    ----------
-    name : str
-        Its full name.
-    trials : list of ToldTrial
-        All trials, in the order they were asked.
-    best : ToldTrial, optional
-        The trial with the highest median r on the validation rows; None where all failed.
-    published : Published, optional
-        What became of the best trial.
-    notes : tuple of str
-        What a reader must know, such as a best trial at the edge of its range.
-    features_s : float
-        Seconds that this run took to extract features; next to none where they were cached.
-    """
-
-    name: str
-    trials: list[ToldTrial]
-    best: ToldTrial | None
-    published: Published | None
-    notes: tuple[str, ...]
-    features_s: float
-
-
-def run_study(spec: StudySpec, home: Home | Path | str = "mlruns") -> StudyOutcome:
+def run_study(spec: StudySpec, home: Home | Path | str = "mlruns", dataset: Dataset | None = None) -> StudyOutcome:
     """Run a study to its end, or go on with it where it was left.
 
     Parameters
@@ -68,7 +43,9 @@ def run_study(spec: StudySpec, home: Home | Path | str = "mlruns") -> StudyOutco
     spec : StudySpec
         What to search.
     home : Home, Path or str
-        The home folder.
+        The home, or its folder.
+    dataset : Dataset, optional
+        The data, in place of what the study names: of any class that extends `img2brain.Dataset`.
 
     Returns
     -------
@@ -84,12 +61,15 @@ def run_study(spec: StudySpec, home: Home | Path | str = "mlruns") -> StudyOutco
         If the tracking store does not answer. No trial is lost: the same call tracks what is missing.
     """
     place = Home.of(home)
-    setting = make_ready(spec, place)
-    with place.only_here(setting.name, f"The study {setting.name!r}"):
-        _tell_what_changed(setting, stored_studies(place))
+    setting = make_ready(spec, place, dataset)
+    stored = stored_studies(place)
+    name = setting.first_name if setting.first_name in stored else setting.name
+    assert name is not None, "a study has a name"
+    with place.only_here(name, f"The study {name!r}"):
+        _tell_what_changed(setting, name, stored)
         start = time.perf_counter()
         setting.extract()
-        return Run(setting, place, features_s=time.perf_counter() - start).to_the_end()
+        return Run(setting, name, features_s=time.perf_counter() - start).to_the_end()
 
 
 class Run:
@@ -99,31 +79,34 @@ class Run:
     ----------
     setting : Setting
         The study made ready, its features extracted.
-    home : Home
-        Where it is kept.
+    name : str
+        Its full name.
     features_s : float
         Seconds that the features took.
     """
 
-    def __init__(self, setting: Setting, home: Home, features_s: float = 0.0) -> None:
+    def __init__(self, setting: Setting, name: str, features_s: float = 0.0) -> None:
         self.setting = setting
+        self.name = name
         self.features_s = features_s
-        self.home = home
         self.evaluator: Evaluator = setting.evaluator()
         spec = setting.spec
-        self.search = Search(home, setting.name, setting.space, spec.sampler, spec.seed, setting.description)
-        self.tracker = Tracker(home, setting.record)
+        self.record = setting.record(name)
+        self.search = Search(setting.home, name, setting.space, spec.sampler, spec.seed, setting.description)
+        self.tracker = Tracker(setting.home, self.record)
+        self._restore_search()
         self.n_trials = self._count()
 
     def to_the_end(self) -> StudyOutcome:
         """Work through the trials, track what is missing, publish the best and show it."""
         status = "KILLED"
         try:
+            self.setting.keep_plugins()
             told = self.work_through()
             run_ids = self._track_missing(told)
             outcome = self._publish(told, run_ids)
             self._give_intervals(told, run_ids)
-            report(self.setting, self.search, self.evaluator, self.tracker, self.home, outcome)
+            report(self.setting, self.search, self.evaluator, self.tracker, outcome)
             status = ""
             return outcome
         finally:
@@ -135,7 +118,7 @@ class Run:
         """Ask, evaluate, tell and track the trials that are left, and return all."""
         told = self.search.told()
         if told:
-            log.info("%s: %d of %d trials are done already", self.setting.name, len(told), self.n_trials)
+            log.info("%s: %d of %d trials are done already", self.name, len(told), self.n_trials)
         with Bar(self.n_trials, told) as bar:
             for number in range(len(told), self.n_trials):
                 bar.show(self._trial(number))
@@ -146,10 +129,10 @@ class Run:
         start = time.perf_counter()
         asked, request = self.search.ask(number)
         spec, found = self._evaluate(request)
-        outcome = found if isinstance(found, str) else found.median_r
+        outcome = found if isinstance(found, str) else found.score
         self.search.tell(asked, spec, outcome)
         with suppress(TrackingError):
-            self.tracker.log_trial(self._record(number, spec, found, time.perf_counter() - start))
+            self._track(number, spec, asked.params, found, time.perf_counter() - start)
         if isinstance(outcome, str):
             return ToldTrial(number, spec, asked.params, math.nan, outcome)
         return ToldTrial(number, spec, asked.params, outcome, "")
@@ -162,10 +145,17 @@ class Run:
             result = self.evaluator.evaluate(spec)
         except (FitError, FeatureError, ArithmeticError, ValueError, MemoryError) as error:
             return spec, f"{type(error).__name__}: {error}"
-        if math.isnan(result.median_r):
-            n_undefined = int(result.summary["n_undefined"])
-            return spec, f"FitError: the prediction is constant for {n_undefined} of {len(result.scores)} voxels."
+        if math.isnan(result.score):
+            n_undefined = int(result.objective.summaries[WHOLE]["n_undefined"])
+            return spec, f"FitError: the prediction is constant for {n_undefined} of {len(result.accuracy)} voxels."
         return spec, result
+
+    def _restore_search(self) -> None:
+        """Write a search log again that was lost, from what is tracked."""
+        n_told, tracked = len(self.search.told()), self.tracker.finished()
+        if n_told in tracked:
+            n_restored = self.search.restore(self.tracker.records())
+            log.warning("%s: %d trials that the search log lacked are back from their records", self.name, n_restored)
 
     def _track_missing(self, told: list[ToldTrial]) -> dict[int, str]:
         """Track what a kill or a failing store left out, evaluated anew, and return all run ids by number."""
@@ -175,41 +165,54 @@ class Run:
             log.info("tracking %d trials that the tracking store lacks", len(missing))
         for trial in missing:
             found = trial.failure or self.evaluator.evaluate(trial.spec)
-            tracked[trial.number] = self.tracker.log_trial(self._record(trial.number, trial.spec, found, 0.0))
+            tracked[trial.number] = self._track(trial.number, trial.spec, trial.parameters, found, 0.0)
         return tracked
 
-    def _record(self, number: int, spec: TrialSpec, found: TrialResult | str, wall_s: float) -> TrialRecord:
-        bank = self.setting.bank(spec)
-        trained = str(bank.facts["trained"])
+    def _track(self, number: int, spec: TrialSpec, asked: Parameters, found: TrialResult | str, wall_s: float) -> str:
+        record = self.setting.trial_record(self.record, number, spec, asked, found, wall_s)
         if isinstance(found, str):
-            return TrialRecord(number, spec, trained, failure=found, wall_s=wall_s)
+            return self.tracker.log_trial(record)
+        bank = self.setting.bank(spec)
         file = bank.scores_file(spec.layer, self.setting.split.train, self.setting.n_components, spec.n_components)
-        return TrialRecord(number, spec, trained, found, features_file=file, wall_s=wall_s)
+        return self.tracker.log_trial(record, found, file)
 
     def _publish(self, told: list[ToldTrial], run_ids: Mapping[int, str]) -> StudyOutcome:
         best = best_trial(told)
-        name = self.setting.name
         if best is None:
             reason = told[-1].failure if told else "there are no trials"
-            raise FitError(f"All {len(told)} trials of {name} failed, the last one: {reason}")
-        bank: Features = self.setting.bank(best.spec)
+            raise FitError(f"All {len(told)} trials of {self.name} failed, the last one: {reason}")
         run_id = run_ids[best.number]
         publisher = self.setting.publisher()
 
         def chosen() -> BestLayers | None:
             return best_layers(best, told, self.setting, self.evaluator, publisher.refit)
 
-        published = publisher.publish(best.spec, best.median_r, run_id, bank, self.tracker, chosen)
+        record = self._record_of(run_id)
+        published = publisher.publish(record, run_id, self.setting.bank(best.spec), self.tracker, chosen)
         notes = tuple(self.setting.space.edges(best.parameters))
-        return StudyOutcome(name, told, best, published, notes, self.features_s)
+        scored = record.metrics[record.objective]
+        objective = f"{scored.label}, {scored.summary} over voxels"
+        return StudyOutcome(self.name, told, best, published, notes, self.features_s, objective)
+
+    def _record_of(self, run_id: str) -> TrialRecord:
+        found = find_trial(self.tracker.store, run_id)
+        assert found is not None, "a trial that is tracked has a run"
+        return found.record
 
     def _give_intervals(self, told: list[ToldTrial], run_ids: Mapping[int, str]) -> None:
-        """Give the best trials of the best layers an interval, where no rows were kept to confirm one of them."""
+        """Give the best trials of the best layers an interval, where no rows were kept to confirm one of them.
+
+        Resamples tell how much other images would have changed the score, not how much choosing by it flatters it.
+        """
         if len(self.setting.split.confirmation):
             return
+        unknown = noise_ceiling.unknown(self.setting.dataset.n_voxels)
         for trial in best_by_layer(told)[:_MOST_INTERVALS]:
-            found = validated(*self.evaluator.predict(trial.spec), self.setting.dataset.rois)
-            self.tracker.log_validation(run_ids[trial.number], found)
+            responses, predictions = self.evaluator.predict(trial.spec)
+            rows = ScoredRows(responses, self.setting.dataset.rois, self.setting.metrics, unknown)
+            found = rows.report(predictions)
+            record = confirmation_record(self._record_of(run_ids[trial.number]), VALIDATION, found)
+            self.tracker.log_validation(run_ids[trial.number], record, found.arrays)
 
     def _count(self) -> int:
         """Count the trials that there will be: as many as asked for, and never fewer than there are."""
@@ -231,14 +234,14 @@ def _absolute(request: Request, evaluator: Evaluator) -> TrialSpec:
     return request.spec.model_copy(update={"parameters": values})
 
 
-def _tell_what_changed(setting: Setting, stored: Mapping[str, Mapping[str, object]]) -> None:
+def _tell_what_changed(setting: Setting, name: str, stored: Mapping[str, Mapping[str, object]]) -> None:
     """Say why a study of the same name is not gone on with."""
-    others = {name: found for name, found in stored.items() if name.rpartition("-")[0] == setting.spec.name}
-    if not others or setting.name in others:
+    others = {other: found for other, found in stored.items() if other.rpartition("-")[0] == setting.spec.name}
+    if not others or name in others:
         return
-    name, found = list(others.items())[-1]
+    other, found = list(others.items())[-1]
     changed = [key for key, value in setting.description.items() if found.get(key) != value]
     log.warning(
         "%s differs from the stored study %s in %s: starting the new study %s",
-        setting.spec.name, name, ", ".join(changed) or "its seed", setting.name,
+        setting.spec.name, other, ", ".join(changed) or "its seed", name,
     )  # fmt: skip

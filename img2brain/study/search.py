@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from img2brain import digest
 from img2brain.home import Home
+from img2brain.records import TrialRecord
 from img2brain.spec import TrialSpec
 from img2brain.study._journal import QUIET, open_journal
 from img2brain.study._samplers import BoundedTPE, Listed
@@ -25,6 +27,11 @@ from img2brain.study.space import Parameters, Request, Space
 
 SPEC, FAILURE, STUDY, POINT = "spec", "failure", "study", "point"
 
+_DISTRIBUTIONS: Mapping[str, Callable[..., BaseDistribution]] = {
+    "float": FloatDistribution,
+    "int": IntDistribution,
+    "categorical": CategoricalDistribution,
+}
 _ATTEMPTS = 10  # at a point that was not tried yet; a small space may have none left
 _N_TREES = 16  # of the forest that tells importances; each takes 0.05 s where there are 500 trials
 
@@ -41,7 +48,7 @@ class ToldTrial:
         What was tried.
     parameters : mapping
         What was asked for.
-    median_r : float
+    score : float
         The objective; NaN where the trial failed.
     failure : str
         Why it failed.
@@ -50,7 +57,7 @@ class ToldTrial:
     number: int
     spec: TrialSpec
     parameters: Parameters
-    median_r: float
+    score: float
     failure: str
 
     @property
@@ -125,6 +132,33 @@ class Search:
         else:
             self.study.tell(trial, outcome)
 
+    def restore(self, records: Mapping[int, TrialRecord]) -> int:
+        """Log trials again that a lost log lacks, from what is tracked of them, and return how many.
+
+        Parameters
+        ----------
+        records : mapping of int to TrialRecord
+            By number. Those after the last one that is logged are taken, as long as none is missing between them.
+        """
+        first = number = len(self.told())
+        while number in records and records[number].asked:
+            self._log_again(records[number])
+            number += 1
+        return number - first
+
+    def _log_again(self, record: TrialRecord) -> None:
+        request, asked = self._space.replay(record.asked)
+        attributes: dict[str, Any] = {POINT: request.digest, SPEC: record.spec.model_dump(mode="json")}
+        self.study.add_trial(
+            optuna.create_trial(
+                state=TrialState.COMPLETE if record.succeeded else TrialState.PRUNED,
+                value=record.score if record.succeeded else None,
+                params=dict(record.asked),
+                distributions={name: _DISTRIBUTIONS[kind](**domain) for name, (kind, domain) in asked.items()},
+                user_attrs=attributes | ({} if record.succeeded else {FAILURE: record.failure}),
+            )
+        )
+
     def importances(self) -> dict[str, float]:
         """Return the importance of each parameter that all trials share, or nothing where there are too few to say.
 
@@ -162,7 +196,7 @@ class Search:
 
 def best_trial(trials: list[ToldTrial]) -> ToldTrial | None:
     """Return the trial with the highest objective, the first among equals; None where all failed."""
-    return max((trial for trial in trials if trial.succeeded), key=lambda trial: trial.median_r, default=None)
+    return max((trial for trial in trials if trial.succeeded), key=lambda trial: trial.score, default=None)
 
 
 def stored_studies(home: Home) -> dict[str, Mapping[str, Any]]:
@@ -203,6 +237,6 @@ def _as_told(number: int, trial: FrozenTrial) -> ToldTrial:
         number=number,
         spec=TrialSpec.model_validate(trial.user_attrs[SPEC]),
         parameters=trial.params,
-        median_r=trial.value if trial.value is not None else math.nan,
+        score=trial.value if trial.value is not None else math.nan,
         failure=trial.user_attrs.get(FAILURE, ""),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 from img2brain import datasets, digest
 from img2brain.backbones import check_request
+from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Plugin
+from img2brain.confirm import ceiling_of, with_ceiling
 from img2brain.datasets._sample import write_sample
-from img2brain.datasets.base import Dataset, Split, require_finite, shuffled
+from img2brain.datasets.base import Dataset, Development, Split, require_finite, shuffled
 from img2brain.errors import DataError, SpecError, did_you_mean
 from img2brain.evaluate import BankKey, Evaluator, bank_key
 from img2brain.features.extract import find_device
@@ -20,10 +23,22 @@ from img2brain.features.given import GIVEN, GivenFeatures
 from img2brain.features.network import UNTRAINED_BY_ITS_ACTIVATIONS, NetworkFeatures
 from img2brain.features.pass_ import Budget
 from img2brain.home import Home
+from img2brain.metrics.base import Metric, NeedsCeiling
 from img2brain.publish import Publisher
+from img2brain.records import (
+    DatasetRecord,
+    MetricRecord,
+    NetworkRecord,
+    PluginRecord,
+    RowsRecord,
+    StudyRecord,
+    TrialRecord,
+)
+from img2brain.records.code import this_code
+from img2brain.result import WHOLE, Scored, TrialResult
 from img2brain.spec import BackboneSpec, DatasetSpec, StudySpec, TrialSpec
-from img2brain.study.space import Network, Space, find_domains
-from img2brain.tracking.records import StudyRecord
+from img2brain.study.space import Network, Parameters, Space, find_domains
+from img2brain.tracking.names import component_name
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +57,14 @@ class Setting:
         Features by network.
     space : Space
         What is searched.
+    metrics : mapping of str to Metric
+        What is scored, the objective first.
+    plugins : tuple of Plugin
+        The components that are not ours.
     home : Home
         Where it is kept.
+    device : str
+        Where moments are taken and linear regressors fitted.
     """
 
     spec: StudySpec
@@ -51,7 +72,10 @@ class Setting:
     split: Split
     banks: Mapping[BankKey, Features]
     space: Space
+    metrics: Mapping[str, Metric]
+    plugins: tuple[Plugin, ...]
     home: Home
+    device: str
 
     @property
     def n_components(self) -> int:
@@ -61,6 +85,15 @@ class Setting:
     @property
     def description(self) -> dict[str, Any]:
         """All that the search depends on, as plain data: studies of the same description are the same study."""
+        return self._first_description | {
+            "networks": [[*key, bank.precision, bank.facts["network_digest"]] for key, bank in self.banks.items()],
+            "metrics": list(self.metrics),
+            "plugins": {plugin.name: plugin.digest for plugin in self.plugins},
+        }
+
+    @property
+    def _first_description(self) -> dict[str, Any]:
+        """What a study of the first format was described by, and named after."""
         return {
             "dataset": self.dataset.digest,
             "split": self.split.digest,
@@ -76,33 +109,64 @@ class Setting:
         return f"{self.spec.name}-{digest.of_value(self.description)[:8]}"
 
     @property
-    def record(self) -> StudyRecord:
-        """What the tracking store is told of the study."""
-        dataset = self.dataset
-        facts = {
-            "name": dataset.name,
-            "digest": dataset.digest,
-            "source": dataset.source,
-            "unit": dataset.unit,
-            "n_images": str(dataset.n_images),
-            "n_voxels": str(dataset.n_voxels),
-        }
-        parameters = {
-            "study": self.name,
-            "sampler": self.spec.sampler,
-            "seed": str(self.spec.seed),
-            "split": self.spec.split.preset or f"seed {self.spec.split.seed}",
-            "folds": str(len(self.split.folds)),
-            "dataset_digest": dataset.digest,
-            "split_digest": self.split.digest,
-            "n_train": str(len(self.split.train)),
-            "n_validation": str(len(self.split.scored)),
-            "n_confirmation": str(len(self.split.confirmation)),
-            "precision": ", ".join(sorted({bank.precision for bank in self.banks.values()})),
-        }
-        rows = digest.of_digests([dataset.digest, self.split.digest])
-        regions = {name: voxels.tolist() for name, voxels in dataset.rois.items()}
-        return StudyRecord(self.name, dataset.name, facts, parameters, rows, regions)
+    def first_name(self) -> str | None:
+        """What the first format called this study; None where it could not have been run then."""
+        if self.plugins or tuple(self.metrics) != ("pearson",):
+            return None
+        return f"{self.spec.name}-{digest.of_value(self._first_description)[:8]}"
+
+    def record(self, name: str) -> StudyRecord:
+        """Return what is known of the study before its first trial, under its full name."""
+        return StudyRecord(
+            name=name,
+            home=self.home.id,
+            description=self.description,
+            dataset=self._dataset_record,
+            rows=self._rows_record,
+            code=this_code(),
+            plugins=self._plugin_records,
+            sampler=self.spec.sampler,
+            seed=self.spec.seed,
+            precision=", ".join(sorted({bank.precision for bank in self.banks.values()})),
+            metrics=tuple(self.metrics),
+            regions={region: tuple(voxels.tolist()) for region, voxels in self.dataset.rois.items()},
+        )
+
+    def trial_record(
+        self,
+        study: StudyRecord,
+        number: int,
+        spec: TrialSpec,
+        asked: Parameters,
+        found: TrialResult | str,
+        wall_s: float = 0.0,
+    ) -> TrialRecord:
+        """Return all that is known of a trial: what was found, or why nothing was."""
+        bank = self.bank(spec)
+        result = found if isinstance(found, TrialResult) else None
+        network = NetworkRecord(
+            digest=bank.facts["network_digest"],
+            library=str(bank.facts.get("library", "")),
+            trained=str(bank.facts["trained"]),
+            precision=bank.precision,
+        )
+        return TrialRecord(
+            study=study.name,
+            home=study.home,
+            number=number,
+            spec=spec,
+            asked=dict(asked),
+            dataset=study.dataset,
+            rows=study.rows,
+            network=network,
+            code=study.code,
+            plugins=study.plugins,
+            objective=study.objective,
+            metrics=_metric_records(result.metrics) if result else {},
+            n_unconverged=result.n_unconverged if result else 0,
+            timings={**(result.timings if result else {}), "wall_s": wall_s},
+            failure=found if isinstance(found, str) else "",
+        )
 
     def bank(self, spec: TrialSpec) -> Features:
         """Return the features of a trial's network."""
@@ -113,22 +177,72 @@ class Setting:
         for bank in self.banks.values():
             bank.extract()
 
+    def keep_plugins(self) -> None:
+        """Keep the files of the components that are not ours, so that a model of this home finds them again."""
+        for plugin in self.plugins:
+            folder = self.home.plugins / plugin.digest
+            if not (folder / plugin.path.name).exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                unfinished = folder / f".{plugin.path.name}.unfinished"
+                shutil.copyfile(plugin.path, unfinished)
+                unfinished.replace(folder / plugin.path.name)
+
     def evaluator(self) -> Evaluator:
         """Return what evaluates trials; it sees the development rows only."""
         rows = self.dataset.development(self.split)
-        return Evaluator(rows, self.split, self.banks, self.n_components, str(find_device(self.spec.device)))
+        return Evaluator(rows, self.split, self.banks, self.n_components, self.metrics, self.device)
 
     def publisher(self) -> Publisher:
         """Return what publishes trials."""
-        return Publisher(self.dataset, self.split, self.n_components, self.make_bank)
+        metrics = {name: METRICS[name] for name in self.metrics}
+        return Publisher(self.dataset, self.split, self.n_components, self.make_bank, metrics, self.device)
 
     def make_bank(self, network: BackboneSpec) -> Features:
         """Return the features of any network for the images of this study, the cached ones where there are any."""
         return make_bank(network, self.dataset, self.split, self.home, self.spec)
 
+    @property
+    def _dataset_record(self) -> DatasetRecord:
+        dataset = self.dataset
+        return DatasetRecord(
+            name=dataset.name,
+            digest=dataset.digest,
+            source=dataset.source,
+            unit=dataset.unit,
+            subject=dataset.subject,
+            n_images=dataset.n_images,
+            n_voxels=dataset.n_voxels,
+        )
 
-def make_ready(spec: StudySpec, home: Home) -> Setting:
+    @property
+    def _rows_record(self) -> RowsRecord:
+        split = self.split
+        return RowsRecord(
+            digest=digest.of_digests([self.dataset.digest, split.digest]),
+            split=split.digest,
+            text=self.spec.split.preset or f"seed {self.spec.split.seed}",
+            folds=len(split.folds),
+            n_train=len(split.train),
+            n_validation=len(split.scored),
+            n_confirmation=len(split.confirmation),
+        )
+
+    @property
+    def _plugin_records(self) -> tuple[PluginRecord, ...]:
+        return tuple(PluginRecord(kind=item.kind, name=item.name, digest=item.digest) for item in self.plugins)
+
+
+def make_ready(spec: StudySpec, home: Home, dataset: Dataset | None = None) -> Setting:
     """Check everything that a study names, and open its data.
+
+    Parameters
+    ----------
+    spec : StudySpec
+        The study.
+    home : Home
+        Where it is kept.
+    dataset : Dataset, optional
+        In place of the one that the study names.
 
     Raises
     ------
@@ -140,34 +254,32 @@ def make_ready(spec: StudySpec, home: Home) -> Setting:
         If the weights are not there.
     """
     for item in spec.backbones:
-        if item.name == GIVEN:
-            continue
-        check_request(item.name, item.weights, item.layers or (), item.preprocessing)
+        if item.name != GIVEN:
+            check_request(item.name, item.weights, item.layers or (), item.preprocessing)
     domains = find_domains(spec)
-    find_device(spec.device)
-    dataset = open_dataset(spec.dataset, home)
+    device = str(find_device(spec.device))
+    dataset = open_dataset(spec.dataset, home) if dataset is None else dataset
     require_finite(dataset)
     split = dataset.split(spec.split)
     _require_rows(spec, split)
     log.info("%s: %d images, %d voxels; %s", dataset.name, dataset.n_images, dataset.n_voxels, _rows_text(split))
+    metrics = find_metrics(spec, dataset.development(split), split)
     for item in spec.backbones:
         _require_input(item, dataset)
     banks = {item: make_bank(item, dataset, split, home, spec) for item in spec.backbones}
     for bank in banks.values():
-        if bank.facts["trained"] == UNTRAINED_BY_ITS_ACTIVATIONS:
-            log.warning(
-                "the weights %s of %s see pictures as a fresh initialisation does: they are not trained",
-                bank.facts["label"], bank.spec.name,
-            )  # fmt: skip
+        _warn_of_untrained(bank)
     space = Space(spec, domains, {item: _network(bank) for item, bank in banks.items()})
     by_key: dict[BankKey, Features] = {
         (item.name, bank.facts["weights_digest"], item.preprocessing): bank for item, bank in banks.items()
     }
-    return Setting(spec, dataset, split, by_key, space, home)
+    return Setting(spec, dataset, split, by_key, space, metrics, find_plugins(spec), home, device)
 
 
-def open_dataset(spec: DatasetSpec, home: Home) -> Dataset:
+def open_dataset(spec: DatasetSpec | None, home: Home) -> Dataset:
     """Open the dataset that a study names, writing sample data where it asks for it."""
+    if spec is None:
+        raise SpecError("A study must name its dataset, or be handed one. Got none.")
     layout = "folder" if spec.sample else spec.layout
     dataset = datasets.open_dataset(spec.path or _sample(spec, home), layout)
     return dataset if spec.shuffle is None else shuffled(dataset, spec.shuffle)
@@ -182,6 +294,61 @@ def make_bank(item: BackboneSpec, dataset: Dataset, split: Split, home: Home, sp
         item, dataset.images, dataset.image_digests, home.store, rows, n_components,
         device=spec.device, precision=spec.precision, budget=Budget(spec.scratch_gb),
     )  # fmt: skip
+
+
+def find_metrics(spec: StudySpec, development: Development, split: Split) -> dict[str, Metric]:
+    """Return the metrics of a study, those that depend on it knowing the noise ceiling of the rows that are scored.
+
+    Raises
+    ------
+    SpecError
+        If a metric needs a noise ceiling, and there is none.
+    """
+    metrics: dict[str, Metric] = {name: METRICS[name] for name in spec.metrics}
+    asking = [name for name, metric in metrics.items() if isinstance(metric, NeedsCeiling)]
+    if not asking:
+        return metrics
+    rows = split.scored
+    ceiling = ceiling_of(development, lambda: development.counts(rows), lambda: development.repeats(rows))
+    if ceiling.origin == "none":
+        raise SpecError(
+            f"The metric {asking[0]!r} needs a noise ceiling of the validation rows: noise_ceiling, ncsnr with counts "
+            "of repeats, or single repeats. The dataset has none of these."
+        )
+    return with_ceiling(metrics, ceiling)
+
+
+def find_plugins(spec: StudySpec) -> tuple[Plugin, ...]:
+    """Return the regressors, metrics, layout and libraries of networks of a study that are not ours."""
+    asked = [(REGRESSORS, item.name) for item in spec.regressors]
+    asked += [(METRICS, name) for name in spec.metrics]
+    asked += [(LAYOUTS, spec.dataset.layout)] if spec.dataset and spec.dataset.layout else []
+    asked += [(LIBRARIES, item.name.rpartition(":")[0]) for item in spec.backbones if ":" in item.name]
+    found = {(catalog.kind, name): catalog.plugin(name) for catalog, name in asked}
+    return tuple(plugin for plugin in found.values() if plugin is not None)
+
+
+def _metric_records(metrics: Mapping[str, Scored]) -> dict[str, MetricRecord]:
+    """Record what was scored; the objective's array is ``accuracy.npy``."""
+    first = next(iter(metrics))
+    return {
+        name: MetricRecord(
+            label=scored.label,
+            summary=scored.summary,
+            whole=scored.summaries[WHOLE],
+            regions={region: summary for region, summary in scored.summaries.items() if region != WHOLE},
+            file="accuracy.npy" if name == first else f"accuracy_{component_name(name)}.npy",
+        )
+        for name, scored in metrics.items()
+    }
+
+
+def _warn_of_untrained(bank: FeatureBank) -> None:
+    if bank.facts["trained"] == UNTRAINED_BY_ITS_ACTIVATIONS:
+        log.warning(
+            "the weights %s of %s see pictures as a fresh initialisation does: they are not trained",
+            bank.facts["label"], bank.spec.name,
+        )  # fmt: skip
 
 
 def _require_input(item: BackboneSpec, dataset: Dataset) -> None:

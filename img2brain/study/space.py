@@ -40,6 +40,27 @@ class Asker(Protocol):
         """Ask for one of several values."""
 
 
+class _Replay:
+    """Answers as was answered before, and notes what was asked."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+        self.asked: dict[str, Any] = {}
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return float(self._answer(name, "float", {"low": low, "high": high, "log": log}))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return int(self._answer(name, "int", {"low": low, "high": high, "log": log}))
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return self._answer(name, "categorical", {"choices": choices})
+
+    def _answer(self, name: str, kind: str, domain: dict[str, Any]) -> Any:
+        self.asked[name] = (kind, domain)
+        return self._parameters[name]
+
+
 @dataclass(frozen=True)
 class Range(Hyperparameter):
     """An interval of one hyperparameter, a relative one in units of the scale at the layer and size at hand."""
@@ -156,6 +177,18 @@ class Space:
         asked = {name: domain.ask(trial, f"{regressor}.{name}") for name, domain in domains.items()}
         values = {name: domains[name].within(value, n_components) for name, value in asked.items()}
         return self._request(label, depth, n_components, regressor, values)
+
+    def replay(self, parameters: Parameters) -> tuple[Request, dict[str, Any]]:
+        """Return the point that these parameters were asked for, and how each of them was asked for.
+
+        Returns
+        -------
+        request : Request
+        asked : dict of str to (str, dict)
+            By name: ``"float"``, ``"int"`` or ``"categorical"``, and the domain, in the order of asking.
+        """
+        asker = _Replay(parameters)
+        return self.ask(asker), asker.asked
 
     def grid(self) -> Iterator[Parameters]:
         """Yield every cell of the grid, as the parameters that `ask` asks for."""

@@ -17,8 +17,7 @@ from img2brain.errors import ModelError, did_you_mean
 from img2brain.tracking._store import TrackingStore, answering
 
 CHAMPION = "champion"
-CONFIRMATION = "img2brain.confirmation"
-_RUN, _ROWS = "img2brain.run", "img2brain.rows"
+_RUN = "img2brain.run"
 _REQUIREMENTS = ("img2brain", "mlflow", "torch", "torchvision", "scikit-learn", "numpy", "pillow", "safetensors")
 
 
@@ -34,28 +33,17 @@ class Registered:
         Of the model.
     aliases : tuple of str
         Such as ``("champion",)``.
+    run_id : str
+        The run of the trial that it comes from: what is known of it is in the records of that run.
     tags : mapping of str to str
-        Its scores, run and rows.
+        What MLflow's pages show of it.
     """
 
     name: str
     version: str
     aliases: tuple[str, ...]
+    run_id: str
     tags: Mapping[str, str]
-
-    @property
-    def run_id(self) -> str:
-        """The run of the trial that it comes from."""
-        return self.tags.get(_RUN, "")
-
-    @property
-    def rows_digest(self) -> str:
-        """Names the rows that it was scored on."""
-        return self.tags.get(_ROWS, "")
-
-    def score(self, part: str) -> float:
-        """Return the median r on a part, NaN where there is none."""
-        return float(self.tags.get(f"{part}_median_r", "nan"))
 
 
 class Registry:
@@ -105,10 +93,6 @@ class Registry:
         raise ModelError(
             f"The model {name!r} has no {wanted}. It has version {', '.join(v.version for v in versions)}."
         )
-
-    def confirmations(self, rows: str, but: str = "") -> int:
-        """Count the models, of any name, that were scored on these confirmation rows, but for that of one run."""
-        return sum(item.tags.get(CONFIRMATION) == rows and item.run_id != but for item in self.versions())
 
     @contextmanager
     def files(self, item: Registered) -> Iterator[Path]:
@@ -209,4 +193,6 @@ def _save(whole: Path, folder: Path, made: Any, signature: Any) -> None:
 def _as_registered(item: Any, model: Any) -> Registered:
     aliases = getattr(model, "aliases", {}) or {}
     own = tuple(alias for alias, number in aliases.items() if str(number) == str(item.version))
-    return Registered(item.name, str(item.version), own or tuple(item.aliases or ()), dict(item.tags or {}))
+    tags = dict(item.tags or {})
+    run_id = item.run_id or tags.get(_RUN, "")
+    return Registered(item.name, str(item.version), own or tuple(item.aliases or ()), run_id, tags)

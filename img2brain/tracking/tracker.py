@@ -1,41 +1,32 @@
-"""Studies and trials as MLflow runs: one parent run per study, one child run per trial."""
+"""Records -> runs: one parent run per study, one child run per trial."""
 
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from img2brain import digest
 from img2brain.home import Home
+from img2brain.records import ConfirmationRecord, Record, StudyRecord, TrialRecord
+from img2brain.records.code import this_code
 from img2brain.result import TrialResult
+from img2brain.tracking import names, reading
 from img2brain.tracking._store import TrackingStore, answering
-from img2brain.tracking.records import StudyRecord, TrackedTrial, TrialRecord
 
-if TYPE_CHECKING:
-    from img2brain.confirm import Report
-
-_PAGE = 1000
-_PARAMETER_LENGTH = 6000
-_PARENT, _REGIONS = "mlflow.parentRunId", "regions.json"
-KIND, STUDY, TRIAL, ROWS = "img2brain.kind", "img2brain.study", "img2brain.trial", "img2brain.rows"
-FAILURE, REGISTERED, DATASET = "img2brain.failure", "img2brain.registered", "img2brain.dataset"
-CONFIRMATION, CEILING, NOTE = "img2brain.confirmation", "img2brain.ceiling", "img2brain.note"
+Arrays = Mapping[str, NDArray[np.generic]]
 
 
 class Tracker:
-    """Tracks one study, and finds what is tracked.
+    """Tracks one study of one home.
+
+    Runs belong to the home that made them, whose id they carry: on a shared server the runs of others, of a study of
+    the same name too, are neither taken for one's own nor touched.
 
     Parameters
     ----------
@@ -48,31 +39,42 @@ class Tracker:
     def __init__(self, home: Home, study: StudyRecord) -> None:
         self.store = TrackingStore(home)
         self.study = study
-        self._experiment = self.store.experiment(study.experiment)
+        self._home = home
+        self._experiment = self.store.experiment(study.dataset.name)
         with answering(self.store.uri):
             self.run = self._parent()
 
     def finished(self) -> dict[int, str]:
-        """Return the run ids of the trials that are tracked whole, by number, and drop the half-tracked ones."""
+        """Return the run ids of the trials that are tracked whole, by number.
+
+        Runs that a dead process of this home left half-tracked are dropped; nothing else ever is.
+        """
         found: dict[int, str] = {}
         with answering(self.store.uri):
-            for run in _search(self.store, [self._experiment], f"tags.`{STUDY}` = '{self.study.name}'"):
-                number = run.data.tags.get(TRIAL)
-                if number is None:
-                    continue
-                if run.info.status == "RUNNING" or int(number) in found:
+            for run in self._own_trials():
+                if run.info.status == "RUNNING":  # of a dead process: who tracks holds the lock of the study
                     self.store.client.delete_run(run.info.run_id)
                 else:
-                    found[int(number)] = run.info.run_id
+                    found.setdefault(int(run.data.tags[names.TRIAL]), run.info.run_id)
         return found
 
-    def log_trial(self, trial: TrialRecord) -> str:
+    def records(self) -> dict[int, TrialRecord]:
+        """Return the records of the trials that are tracked whole, by number."""
+        with answering(self.store.uri):
+            runs = {number: self.store.client.get_run(run_id) for number, run_id in self.finished().items()}
+            return {number: reading.read_trial(self.store, run).record for number, run in runs.items()}
+
+    def log_trial(self, record: TrialRecord, result: TrialResult | None = None, features: Path | None = None) -> str:
         """Track a trial, failed or not, as a child run.
 
         Parameters
         ----------
-        trial : TrialRecord
+        record : TrialRecord
             What was tried and found.
+        result : TrialResult, optional
+            Its arrays and the fitted regressor; None where it failed.
+        features : Path, optional
+            The reduced features, ``.npy``, stored once for all trials that share them.
 
         Returns
         -------
@@ -85,49 +87,36 @@ class Tracker:
             If the store does not answer. The trial is not lost: it can be tracked again from the search log.
         """
         with answering(self.store.uri):
-            run = self._create_run(f"{trial.number:04d} {trial.spec.label}"[:250], self._trial_tags(trial))
-            self._log_batch(run, self._trial_parameters(trial), _trial_metrics(trial))
+            tags = {names.KIND: "trial", names.TRIAL: str(record.number), names.PARENT: self.run.info.run_id}
+            run = self._create_run(f"{record.number:04d} {record.spec.label}"[:250], tags)
+            self._log_batch(run, names.trial_parameters(record), names.trial_metrics(record))
             self._log_dataset(run)
-            if trial.result is not None:
-                self._log_arrays(run, trial, trial.result)
-            self.store.client.set_terminated(run.info.run_id, "FAILED" if trial.failure else "FINISHED")
+            with self.store.artifacts(run) as folder:
+                _write_record(folder, names.RECORD, record)
+                if result is not None:
+                    _write_result(folder, record, result)
+            if features is not None:
+                self.store.attach(run, features, "features.npy")
+            self.store.client.set_terminated(run.info.run_id, "FAILED" if record.failure else "FINISHED")
         return str(run.info.run_id)
 
-    def log_confirmation(self, run_id: str, report: Report, count: int) -> None:
+    def log_confirmation(self, run_id: str, record: ConfirmationRecord, arrays: Arrays) -> None:
         """Add what the confirmation rows say to the run of the trial that was published.
 
         Parameters
         ----------
         run_id : str
             The run.
-        report : Report
-            Metrics become ``confirmation_NAME`` and ``REGION/confirmation_NAME``, arrays ``confirmation/NAME.npy``.
-        count : int
-            How many models were scored on these rows, with this one.
+        record : ConfirmationRecord
+            Becomes ``confirmation.json``.
+        arrays : mapping of str to ndarray
+            Become ``confirmation/NAME.npy``.
         """
-        metrics = {_confirmation_name(name): value for name, value in report.summary.items()}
-        self._log_report(run_id, metrics | {"confirmation_count": count}, report, "confirmation")
+        self._log_rows(run_id, record, arrays, names.CONFIRMATION)
 
-    def log_validation(self, run_id: str, report: Report) -> None:
-        """Add intervals of a trial's own score: ``low``, ``high``, ``REGION/low`` ..., and ``validation/NAME.npy``."""
-        metrics = {_region_name(name): value for name, value in report.summary.items()}
-        self._log_report(run_id, metrics, report, "validation")
-
-    def _log_report(self, run_id: str, metrics: Mapping[str, float], report: Report, part: str) -> None:
-        with answering(self.store.uri):
-            run = self.store.client.get_run(run_id)
-            self._log_batch(run, {}, metrics)
-            with self.store.artifacts(run) as folder:
-                (folder / part).mkdir(exist_ok=True)
-                for name, array in report.arrays.items():
-                    np.save(folder / part / f"{name}.npy", array)
-            self.tag(run_id, {f"img2brain.{name}": text for name, text in report.facts.items()})
-
-    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set tags of a run."""
-        with answering(self.store.uri):
-            for name, value in tags.items():
-                self.store.client.set_tag(run_id, name, value)
+    def log_validation(self, run_id: str, record: ConfirmationRecord, arrays: Arrays) -> None:
+        """Add intervals of a trial's own score: ``validation.json`` and ``validation/NAME.npy``."""
+        self._log_rows(run_id, record, arrays, names.VALIDATION)
 
     def log_pages(self, pages: Mapping[str, Path], metrics: Mapping[str, float], note: str) -> None:
         """Add pages, summary metrics and a note in Markdown to the parent run."""
@@ -135,7 +124,7 @@ class Tracker:
             for name, path in pages.items():
                 self.store.attach(self.run, path, name)
             self._log_batch(self.run, {}, metrics)
-            self.tag(self.run.info.run_id, {"mlflow.note.content": note})
+            self.store.client.set_tag(self.run.info.run_id, "mlflow.note.content", note)
 
     def close(self, status: str = "FINISHED") -> None:
         """Close the parent run."""
@@ -143,210 +132,119 @@ class Tracker:
             self.store.client.set_terminated(self.run.info.run_id, status)
 
     def _parent(self) -> Any:
-        tags = {KIND: "study", STUDY: self.study.name, ROWS: self.study.rows_digest} | _versions()
-        query = f"tags.`{STUDY}` = '{self.study.name}' and tags.`{KIND}` = 'study'"
-        run = next(_search(self.store, [self._experiment], query), None)
-        if run is None:
-            run = self._create_run(self.study.name, tags, parent=False)
-            self._log_batch(run, self.study.parameters, {})
-            self._log_dataset(run)
-            if self.study.regions:
-                with self.store.artifacts(run) as folder:
-                    (folder / _REGIONS).write_text(json.dumps(self.study.regions), encoding="utf-8")
-        else:
+        """Return the parent run of this home's study, made where it is not there."""
+        query = f"tags.`{names.STUDY}` = '{self.study.name}' and tags.`{names.KIND}` = 'study'"
+        run = next(filter(self._is_own, reading.search(self.store, [self._experiment], query)), None)
+        if run is not None:
             self.store.client.update_run(run.info.run_id, status="RUNNING")
+            return run
+        run = self._create_run(self.study.name, {names.KIND: "study"})
+        self._log_batch(run, names.study_parameters(self.study), {})
+        self._log_dataset(run)
+        with self.store.artifacts(run) as folder:
+            _write_record(folder, names.RECORD, self.study)
         return run
 
-    def _trial_tags(self, trial: TrialRecord) -> dict[str, str]:
-        tags = {KIND: "trial", STUDY: self.study.name, TRIAL: str(trial.number), ROWS: self.study.rows_digest}
-        tags[DATASET] = json.dumps(dict(self.study.dataset))
-        return tags | ({FAILURE: trial.failure} if trial.failure else {}) | _versions()
+    def _own_trials(self) -> list[Any]:
+        query = f"tags.`{names.STUDY}` = '{self.study.name}' and tags.`{names.KIND}` = 'trial'"
+        return list(filter(self._is_own, reading.search(self.store, [self._experiment], query)))
 
-    def _trial_parameters(self, trial: TrialRecord) -> dict[str, str]:
-        spec = trial.spec.model_dump(mode="json")
-        values = {**spec.pop("parameters"), **spec, "trained": trial.trained, **self.study.parameters}
-        return {name: str(value) for name, value in values.items()}
+    def _is_own(self, run: Any) -> bool:
+        """Tell whether this home made a run; those of the first format do not say, and are in its own store."""
+        made_by = run.data.tags.get(names.HOME)
+        return self._home.tracking_uri is None if made_by is None else made_by in self._home.own_ids
 
-    def _create_run(self, name: str, tags: Mapping[str, str], *, parent: bool = True) -> Any:
-        if parent:
-            tags = {**tags, _PARENT: self.run.info.run_id}
-        return self.store.client.create_run(self._experiment, start_time=_now_ms(), tags=dict(tags), run_name=name)
+    def _create_run(self, name: str, tags: Mapping[str, str]) -> Any:
+        code = this_code()
+        tags = {**tags, names.STUDY: self.study.name, names.HOME: self._home.id}
+        tags |= {"mlflow.source.name": "img2brain", "mlflow.source.type": "LOCAL"}
+        tags |= {"mlflow.source.git.commit": code.commit} if code.commit else {}
+        return self.store.client.create_run(self._experiment, start_time=_now_ms(), tags=tags, run_name=name)
 
     def _log_batch(self, run: Any, parameters: Mapping[str, str], metrics: Mapping[str, float]) -> None:
-        from mlflow.entities import Metric, Param
-
-        now = _now_ms()
-        self.store.client.log_batch(
-            run.info.run_id,
-            metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
-            params=[Param(name, value[:_PARAMETER_LENGTH]) for name, value in parameters.items()],
-        )
+        log_batch(self.store, run, parameters, metrics)
 
     def _log_dataset(self, run: Any) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         facts = self.study.dataset
-        profile = json.dumps({name: value for name, value in facts.items() if name.startswith("n_")})
-        dataset = Dataset(facts["name"], facts["digest"][:32], "local", facts["source"], None, profile)
+        profile = json.dumps({"n_images": facts.n_images, "n_voxels": facts.n_voxels})
+        dataset = Dataset(facts.name, facts.digest[:32], "local", facts.source, None, profile)
         tags = [InputTag("mlflow.data.context", "search")]
         self.store.client.log_inputs(run.info.run_id, [DatasetInput(dataset, tags)])
 
-    def _log_arrays(self, run: Any, trial: TrialRecord, result: TrialResult) -> None:
-        with self.store.artifacts(run) as folder:
-            _write_arrays(folder, result)
-        if trial.features_file is not None:
-            self.store.attach(run, trial.features_file, "features.npy")
+    def _log_rows(self, run_id: str, record: ConfirmationRecord, arrays: Arrays, name: str) -> None:
+        with answering(self.store.uri):
+            run = self.store.client.get_run(run_id)
+            self._log_batch(run, {}, names.confirmation_metrics(record))
+            with self.store.artifacts(run) as folder:
+                part = folder / Path(name).stem
+                part.mkdir(exist_ok=True)
+                for key, array in arrays.items():
+                    np.save(part / f"{names.component_name(key)}.npy", array)
+                _write_record(folder, name, record)
 
 
-def experiments(store: TrackingStore) -> list[str]:
-    """Name the experiments of the store, one for each dataset."""
-    with answering(store.uri):
-        names = (item.name for item in store.client.search_experiments())
-        return sorted(name for name in names if name != "Default")
+def log_references(store: TrackingStore, home: str, records: Mapping[int, tuple[TrialRecord, Arrays]]) -> None:
+    """Track results of others; those that are there already are left as they are.
 
-
-def tracked_trials(store: TrackingStore, experiment: str | None = None) -> list[TrackedTrial]:
-    """Find the finished trials in the store, of one experiment or of all."""
-    with answering(store.uri):
-        experiments = [item for item in store.client.search_experiments() if experiment in (None, item.name)]
-        ids = [item.experiment_id for item in experiments]
-        query = f"tags.`{KIND}` = 'trial' and attributes.status = 'FINISHED'"
-        return [_as_tracked(run) for run in _search(store, ids, query)] if ids else []
-
-
-def _as_tracked(run: Any) -> TrackedTrial:
-    tags = run.data.tags
-    return TrackedTrial(
-        run_id=run.info.run_id,
-        study=tags[STUDY],
-        number=int(tags[TRIAL]),
-        rows_digest=tags[ROWS],
-        parameters=dict(run.data.params),
-        metrics=dict(run.data.metrics),
-        dataset=json.loads(tags.get(DATASET, "{}")),
-        registered=tags.get(REGISTERED, ""),
-        confirmation=tags.get(CONFIRMATION, ""),
-        ceiling=tags.get(CEILING, ""),
-        note=tags.get(NOTE, ""),
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """A result of others, to be tracked as it was published.
-
-    Attributes
+    Parameters
     ----------
-    number : int
-        Its place in the list.
-    parameters, metrics : mapping
-        As those of a trial.
-    accuracy : ndarray (n_voxels,)
-        Pearson r of each voxel.
-    note : str
-        What has to be known of it.
-    rows_digest : str
-        Names the rows that it was scored on.
-    dataset : mapping of str to str
-        Name and digest of the data.
+    store : TrackingStore
+        Where to.
+    home : str
+        Id of the home that reads them.
+    records : mapping of int to (TrialRecord, arrays)
+        By number, of one study.
     """
-
-    number: int
-    parameters: Mapping[str, str]
-    metrics: Mapping[str, float]
-    accuracy: np.ndarray[Any, Any]
-    note: str
-    rows_digest: str
-    dataset: Mapping[str, str]
-
-
-def log_references(store: TrackingStore, experiment: str, study: str, references: Iterable[Reference]) -> None:
-    """Track results of others; those that are there already are left as they are."""
-    where = store.experiment(experiment)
+    first = next(record for record, _ in records.values())
+    where = store.experiment(first.dataset.name)
     with answering(store.uri):
-        known = {run.data.tags.get(TRIAL) for run in _search(store, [where], f"tags.`{STUDY}` = '{study}'")}
-        for item in references:
-            if str(item.number) not in known:
-                _log_reference(store, where, study, item)
+        query = f"tags.`{names.STUDY}` = '{first.study}'"
+        known = {run.data.tags.get(names.TRIAL) for run in reading.search(store, [where], query)}
+        for number, (record, arrays) in records.items():
+            if str(number) not in known:
+                _log_reference(store, where, home, record, arrays)
 
 
-def _log_reference(store: TrackingStore, experiment: str, study: str, item: Reference) -> None:
-    from mlflow.entities import Metric, Param
-
-    tags = {KIND: "trial", STUDY: study, TRIAL: str(item.number), ROWS: item.rows_digest, NOTE: item.note}
-    tags[DATASET] = json.dumps(dict(item.dataset))
-    name = f"{item.parameters['backbone']} {item.parameters['layer']} {item.parameters['regressor']}"
-    run = store.client.create_run(experiment, start_time=_now_ms(), tags=tags, run_name=name)
-    now = _now_ms()
-    store.client.log_batch(
-        run.info.run_id,
-        metrics=[Metric(key, float(value), now, 0) for key, value in item.metrics.items()],
-        params=[Param(key, value) for key, value in item.parameters.items()],
-    )
+def _log_reference(store: TrackingStore, experiment: str, home: str, record: TrialRecord, arrays: Arrays) -> None:
+    tags = {names.KIND: "trial", names.STUDY: record.study, names.TRIAL: str(record.number), names.HOME: home}
+    run = store.client.create_run(experiment, start_time=_now_ms(), tags=tags, run_name=record.spec.label[:250])
+    log_batch(store, run, names.trial_parameters(record), names.trial_metrics(record))
     with store.artifacts(run) as folder:
-        np.save(folder / "accuracy.npy", item.accuracy)
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+        _write_record(folder, names.RECORD, record)
     store.client.set_terminated(run.info.run_id, "FINISHED")
 
 
-def run_array(store: TrackingStore, run_id: str, name: str) -> np.ndarray[Any, Any] | None:
-    """Read an array that is an artifact of a run, or None where it has none of this name."""
-    with answering(store.uri):
-        return store.array(store.client.get_run(run_id), name)
+def log_batch(store: TrackingStore, run: Any, parameters: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+    """Log parameters and metrics at once: a call for each would take ten times as long."""
+    from mlflow.entities import Metric, Param
+
+    now = _now_ms()
+    store.client.log_batch(
+        run.info.run_id,
+        metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
+        params=[Param(name, value) for name, value in parameters.items()],
+    )
 
 
-def study_regions(store: TrackingStore, run_id: str) -> dict[str, list[int]]:
-    """Read the regions of interest of the study that a trial belongs to: voxels by name."""
-    with answering(store.uri):
-        parent = store.client.get_run(run_id).data.tags.get(_PARENT)
-        text = store.text(store.client.get_run(parent), _REGIONS) if parent else None
-    regions: dict[str, list[int]] = json.loads(text) if text else {}
-    return regions
+def _write_record(folder: Path, name: str, record: Record) -> None:
+    """Write a record so that it is there whole or not at all."""
+    unfinished = folder / f".{name}.unfinished"
+    unfinished.write_text(record.to_json(), encoding="utf-8")
+    unfinished.replace(folder / name)
 
 
-def _search(store: TrackingStore, experiments: list[str], query: str) -> Iterator[Any]:
-    token = None
-    while True:
-        page = store.client.search_runs(experiments, query, max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _confirmation_name(name: str) -> str:
-    return _region_name(name, "confirmation_")
-
-
-def _region_name(name: str, prefix: str = "") -> str:
-    region, slash, own = name.rpartition("/")
-    return f"{metric_name(region)}{slash}{prefix}{own}"
-
-
-def metric_name(text: str) -> str:
-    """Make a name of others one that MLflow takes: what it does not allow becomes an underscore.
-
-    Examples
-    --------
-    >>> metric_name("V1 (left)/peri")
-    'V1 _left__peri'
-    """
-    return re.sub(r"[^\w\-. ]", "_", text, flags=re.ASCII)
-
-
-def _trial_metrics(trial: TrialRecord) -> dict[str, float]:
-    if trial.result is None:
-        return {"wall_s": trial.wall_s}
-    regions = {f"{metric_name(name)}/median_r": value for name, value in trial.result.region_medians.items()}
-    return {**trial.result.summary, **regions, **trial.result.timings, "wall_s": trial.wall_s}
-
-
-def _write_arrays(folder: Path, result: TrialResult) -> None:
+def _write_result(folder: Path, record: TrialRecord, result: TrialResult) -> None:
     """Write accuracies and the fitted model; of one that keeps rows its settings alone: the features are logged.
 
     Coefficients are written as float32, as features and responses are: they give the accuracies within 1e-6, and they
     are nearly all that a trial takes of the disk.
     """
-    np.save(folder / "accuracy.npy", result.scores)
+    for name, scored in result.metrics.items():
+        np.save(folder / record.metrics[name].file, scored.accuracy)
     described = {
         "regressor": result.spec.regressor,
         "parameters": dict(result.spec.parameters),
@@ -360,28 +258,8 @@ def _write_arrays(folder: Path, result: TrialResult) -> None:
         save_file(arrays, model / "regressor.safetensors")
 
 
-def _float32(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _float32(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array, np.float32 if array.dtype == np.float64 else None)
-
-
-@cache
-def _versions() -> dict[str, str]:
-    """Name the code: its version, the digest of its files, and its commit where it runs from a checkout."""
-    package = Path(__file__).parents[1]
-    code = digest.of_digests(digest.of_file(path) for path in sorted(package.rglob("*.py")))
-    tags = {"img2brain.version": version("img2brain"), "img2brain.code_digest": code}
-    tags |= {"mlflow.source.name": "img2brain", "mlflow.source.type": "LOCAL"}
-    return tags | _commit(package.parent)
-
-
-def _commit(folder: Path) -> dict[str, str]:
-    if not (folder / ".git").exists():
-        return {}
-    asked = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    with suppress(OSError, subprocess.SubprocessError):
-        found = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-        return {"mlflow.source.git.commit": found}
-    return {}
 
 
 def _now_ms() -> int:

@@ -59,7 +59,7 @@ def refused(img2brain: Launcher, home: Path) -> Iterator[Callable[..., str]]:
         ('"random:0"', '"IMAGENET1K_V7"', "IMAGENET1K_V7"),
         ('"random:0"', '"absent.pth"', "absent.pth"),
         ('"lasso"', '"laso"', "Unknown regressor 'laso'. Did you mean 'lasso' or 'lasso_cv'?"),
-        ("trials = 9", "trails = 9", "unknown key 'trails'. Did you mean 'trials'?"),
+        ("trials = 9", "trails = 9", "unknown key 'trails'. Did you mean 'trials' or 'metrics'?"),
         ("trials = 9", "trials = 0", "'trials' must be >= 1. Got 0."),
         ("trials = 9", 'trials = "9"', "'trials' must be a whole number. Got '9'."),
         (LAYERS, f"{LAYERS}\nlayer = 3", "unknown key 'backbones[0].layer'. Did you mean 'layers'?"),

@@ -34,10 +34,10 @@ def test_the_board_is_ranked_by_the_validation_score(finished: Finished) -> None
     assert "9 trials" in lines
     best = finished.outcome.best
     assert rows[0].split()[:6] == ["1", "squeezenet1_1", "random:0", "untrained", best.spec.layer, "16"]
-    assert f"{best.median_r:.4f}" in rows[0]
-    assert f"{finished.outcome.published.confirmation_median_r:.4f}" in rows[0]
+    assert f"{best.score:.4f}" in rows[0]
+    assert f"{finished.outcome.published.score:.4f}" in rows[0]
     assert rows[0].endswith("sample v1 (champion)")
-    scores = sorted((f"{trial.median_r:.4f}" for trial in finished.outcome.trials), reverse=True)
+    scores = sorted((f"{trial.score:.4f}" for trial in finished.outcome.trials), reverse=True)
     assert [score for row, score in zip(rows, scores, strict=True) if score in row] == scores
 
 
@@ -113,14 +113,16 @@ def test_the_ui_shows_the_runs_and_compares_two(ui: tuple[Process, str], finishe
 
     client = TrackingStore(Home(finished.home)).client
     experiment = client.get_experiment_by_name("sample").experiment_id
-    runs = client.search_runs([experiment], "tags.`img2brain.kind` = 'trial'", order_by=["metrics.median_r DESC"])
+    runs = client.search_runs(
+        [experiment], "tags.`img2brain.kind` = 'trial'", order_by=["metrics.`pearson/median` DESC"]
+    )
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
     page.set_default_timeout(60_000)
     page.goto(f"{ui[1]}/#/experiments/{experiment}/runs")
     page.get_by_text(finished.outcome.name).first.wait_for()
     ids = ",".join(f'"{run.info.run_id}"' for run in runs[:2])
     page.goto(f'{ui[1]}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]')
-    for text in ("median_r", "n_components", "regressor", runs[0].info.run_name, runs[1].info.run_name):
+    for text in ("confirmation/pearson", "n_components", "regressor", runs[0].info.run_name, runs[1].info.run_name):
         page.get_by_text(text).first.wait_for(state="attached")
     page.close()
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from img2brain.cli import main
 from img2brain.datasets._images import find_images
-from img2brain.publish import load_model
+from img2brain.registered import load_model
 
 if TYPE_CHECKING:
     from tests.conftest import Finished
@@ -20,10 +20,10 @@ def invoke(*args: object) -> Result:
 
 
 def test_models_are_listed_and_shown(finished: Finished) -> None:
-    best, confirmed = finished.outcome.best, finished.outcome.published.confirmation_median_r
+    best, confirmed = finished.outcome.best, finished.outcome.published.score
     expected = (
-        f"sample version 1 (champion): {best.spec.label}, validation r {best.median_r:.4f}, "
-        f"confirmation r {confirmed:.4f}\n"
+        f"sample version 1 (champion): {best.spec.label}, Pearson r: validation {best.score:.4f}, "
+        f"confirmation {confirmed:.4f}\n"
     )
     assert invoke("model", "list", "--home", finished.home).stdout == expected
     for name in ("sample", "sample@champion", "sample/1"):

@@ -23,12 +23,12 @@ def run(*args: object) -> str:
 
 def test_studies_are_listed_and_shown(finished: Finished) -> None:
     name, best = finished.outcome.name, finished.outcome.best
-    assert run("study", "list", "--home", finished.home) == f"{name}: 9 trials, 0 failed, best {best.median_r:.4f}\n"
+    assert run("study", "list", "--home", finished.home) == f"{name}: 9 trials, 0 failed, best {best.score:.4f}\n"
     for asked in (name, "small"):
         lines = run("study", "show", asked, "--home", finished.home).splitlines()
         assert lines[0] == name
         assert [int(line.split()[0]) for line in lines[1:]] == list(range(9))
-        assert lines[1 + best.number] == f"{best.number:5d}  {best.median_r:.4f}  {best.spec.label}"
+        assert lines[1 + best.number] == f"{best.number:5d}  {best.score:.4f}  {best.spec.label}"
 
 
 def test_a_home_without_studies_lists_none(new_home: NewHome) -> None:
@@ -42,7 +42,7 @@ def test_a_run_prints_its_board_and_its_champion(
     process = img2brain.run("study", "run", study_file(tmp_path), "--home", home)
     assert process.code == 0, process.stderr
     assert len([line for line in process.stdout.splitlines() if "squeezenet1_1  random:0  untrained" in line]) == 9
-    assert "confirmation r " in process.stdout
+    assert "Pearson r, median over voxels, on the rows that chose it" in process.stdout
     assert "registered     sample version 1: the first champion" in process.stdout
     assert (home / "leaderboards" / "sample" / "index.html").is_file()
     assert "trial 9/9" in process.stderr

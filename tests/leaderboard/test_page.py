@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
+import io
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from img2brain.errors import StoreError
 from img2brain.leaderboard.page import build
-from img2brain.leaderboard.table import Row
-
-MakeRow = Callable[..., Row]
+from img2brain.leaderboard.rows import Row
+from tests.leaderboard.conftest import MakeRow, against, confirmation_of, region_record, trial_record
 
 
 def _page(rows: list[Row], folder: Path, **options: str) -> str:
@@ -25,9 +25,15 @@ def _page(rows: list[Row], folder: Path, **options: str) -> str:
 
 def test_page_says_what_was_scored(make_row: MakeRow, tmp_path: Path) -> None:
     counts = {"n_train": 7086, "n_validation": 1771, "n_confirmation": 984}
-    champion = make_row(champion=True, registered="my model v3", confirmation_median_r=0.2, **counts, unit="beta")
+    champion = make_row(champion=True, registered="my model v3", confirmed=0.2, rows=counts, dataset={"unit": "beta"})
     page = _page([champion], tmp_path, built="today by hand")
-    for text in ("7,086 training, 1,771 validation, 984 confirmation", "100 voxels (beta)", "my model v3", "0.2000"):
+    for text in (
+        "7,086 training, 1,771 validation, 984 confirmation",
+        "100 voxels (beta)",
+        "my model v3",
+        "0.2000",
+        "Pearson r, median",
+    ):
         assert text in page
     assert "Built today by hand." in page
     assert "img2brain model predict &#x27;my model&#x27;" in page
@@ -35,14 +41,14 @@ def test_page_says_what_was_scored(make_row: MakeRow, tmp_path: Path) -> None:
 
 
 def test_each_split_has_a_table_and_one_csv_holds_all(make_row: MakeRow, tmp_path: Path) -> None:
-    page = _page([make_row(), make_row(split_digest="6" * 64), make_row(trial=1)], tmp_path)
+    page = _page([make_row(), make_row(rows={"split": "6" * 64}), make_row(number=1)], tmp_path)
     assert page.count("<table>") == 2
     lines = (tmp_path / "leaderboard.csv").read_text(encoding="utf-8").splitlines()
     assert [line.split(",")[0] for line in lines] == ["rank", "1", "1", "1"]
 
 
 def test_same_rows_give_the_same_page(make_row: MakeRow, tmp_path: Path) -> None:
-    rows = [make_row(trial=i, validation_median_r=i % 3 / 10) for i in range(7)]
+    rows = [make_row(number=i, score=i % 3 / 10) for i in range(7)]
     assert _page(rows, tmp_path / "a") == _page(rows[::-1], tmp_path / "b")
 
 
@@ -59,18 +65,19 @@ def test_policy_names_the_style_and_the_script_that_are_there(make_row: MakeRow,
 
 def test_hostile_names_are_escaped_everywhere(make_row: MakeRow, tmp_path: Path) -> None:
     evil = "\"'><script>alert(1)</script>\x1b\u202e$style"
-    texts = ("dataset", "backbone", "weights", "trained", "layer", "regressor", "study", "run_id", "preprocessing")
-    rest = {"unit": evil, "registered": f"{evil} v1", "champion": True, "parameters": {evil: 1.0}}
-    page = _page([make_row(**dict.fromkeys(texts, evil), **rest, dataset_digest=evil, split_digest=evil)], tmp_path)
+    texts = ("backbone", "weights", "trained", "layer", "regressor", "study", "run_id", "preprocessing")
+    where = {"dataset": {"name": evil, "unit": evil, "digest": evil}, "rows": {"split": evil}}
+    rest = {"registered": f"{evil} v1", "champion": True, "parameters": {evil: 1.0}, "metric": {"label": evil}}
+    page = _page([make_row(**dict.fromkeys(texts, evil), **where, **rest)], tmp_path)
     assert page.count("<script") == 1
     assert "\x1b" not in page
     assert "\u202e" not in page
-    assert page.count("&lt;script&gt;alert(1)") >= len(texts) + len(rest) - 1
+    assert page.count("&lt;script&gt;alert(1)") >= len(texts) + 3 + len(rest)
 
 
 @pytest.mark.parametrize(("score", "width"), [(0.25, "83.33"), (-0.2, "0"), (float("nan"), None)])
 def test_bars_run_from_zero_to_the_best(make_row: MakeRow, tmp_path: Path, score: float, width: str | None) -> None:
-    page = _page([make_row(validation_median_r=score)], tmp_path)
+    page = _page([make_row(score=score)], tmp_path)
     assert re.findall(r'<rect width="([^"]*)"', page) == ([width] if width else [])
 
 
@@ -93,3 +100,24 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(
             build([make_row(layer="new")], tmp_path)
     assert (tmp_path / "index.html").read_text(encoding="utf-8") == old
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "leaderboard.csv"]
+
+
+def test_a_page_follows_the_metric_of_its_study(make_row: MakeRow, tmp_path: Path) -> None:
+    metric = {"label": "R2", "summary": "mean"}
+    page = _page([make_row(objective="r2", metric=metric, score=-3.5, confirmed=12.25)], tmp_path)
+    assert page.count("R2, mean") >= 3
+    assert "Pearson" not in page
+    assert "bars from 0 to 12.3" in page
+
+
+def test_published_models_show_every_statistic_by_region(tmp_path: Path) -> None:
+    trial = trial_record()
+    controls = {"a new one": against(0.125, 0.2)}
+    regions = {name: region_record(0.3, 50, controls=controls) for name in ("左V1", "右V1", "=1+1")}
+    confirmation = confirmation_of(trial, region_record(0.25, controls=controls), regions)
+    files = build([Row(run_id="0" * 32, trial=trial, confirmation=confirmation)], tmp_path)
+    page, table = (file.read_text(encoding="utf-8") for file in files[1:])
+    assert page.count("a new one") == 2 + 1 + 3, "the heads of two tables, and the cells of a model and three regions"
+    lines = list(csv.DictReader(io.StringIO(table)))
+    assert [line["region"] for line in lines] == ["左V1", "右V1", "'=1+1"]
+    assert {line["control_a new one_score"] for line in lines} == {"0.125"}

@@ -11,12 +11,13 @@ import pytest
 
 from img2brain.leaderboard import figures
 from img2brain.leaderboard.page import build
-from img2brain.leaderboard.table import Row
+from img2brain.leaderboard.rows import Row
+from tests.leaderboard.conftest import MakeRow
+from tests.leaderboard.test_figures import R
 
 if TYPE_CHECKING:
     from tests.conftest import Finished
 
-MakeRow = Callable[..., Row]
 EVIL = '"><img src=x onerror="document.title=1"><script>document.title=2</script><b id=evil>'
 
 
@@ -49,9 +50,9 @@ def _is_outside(url: str, path: Path) -> bool:
 
 def _rows(make_row: MakeRow) -> list[Row]:
     return [
-        make_row(trial=0, validation_median_r=0.3, layer="features.12", alpha=None, regressor="linear"),
-        make_row(trial=1, validation_median_r=0.2, layer="features.9", alpha=1e6, champion=True, registered="m v1"),
-        make_row(trial=2, validation_median_r=-0.1, layer=EVIL, weights=EVIL, study=EVIL, dataset=EVIL, alpha=20.0),
+        make_row(number=0, score=0.3, layer="features.12", alpha=None, regressor="linear"),
+        make_row(number=1, score=0.2, layer="features.9", alpha=1e6, champion=True, registered="m v1"),
+        make_row(number=2, score=-0.1, layer=EVIL, weights=EVIL, study=EVIL, dataset={"name": EVIL}, alpha=20.0),
     ]
 
 
@@ -70,7 +71,7 @@ def site(make_row: MakeRow, tmp_path: Path) -> Path:
 def test_sorting(site: Path, visit: Callable[..., Any]) -> None:
     page = visit(site)
     for name, orders in {
-        "Validation r": [[0, 1, 2], [2, 1, 0]],
+        "Validation Pearson r, median": [[0, 1, 2], [2, 1, 0]],
         "Alpha": [[2, 1, 0], [1, 2, 0]],  # the one without a number is last either way
         "Rank": [[0, 1, 2], [2, 1, 0]],
         "Trial": [[2, 0, 1], [1, 0, 2]],
@@ -128,7 +129,7 @@ def test_phone_needs_no_sideways_scrolling(site: Path, visit: Callable[..., Any]
 
 
 def test_figures_draw_without_a_network(tmp_path: Path, visit: Callable[..., Any]) -> None:
-    figure = figures.accuracy_histogram({EVIL: np.linspace(-0.2, 0.6, 50)})
+    figure = figures.accuracy_histogram({EVIL: np.linspace(-0.2, 0.6, 50)}, R)
     page = visit(figures.write_page(figure, tmp_path / "figure.html"))
     page.wait_for_selector(".bars path")
     assert page.locator(".bars path").count() == 41

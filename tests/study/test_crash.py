@@ -37,13 +37,14 @@ def assert_like_the_undisturbed(home: Path, finished: Finished, kept: Read, publ
     assert found.told == expected.told
     assert (sorted(found.tracked), found.n_runs) == (list(range(9)), 9)
     assert {status for status, _ in found.tracked.values()} == {"FINISHED"}
-    for number, (_, parameters) in found.tracked.items():
-        assert float(parameters.get("alpha", 0)) == pytest.approx(
-            float(expected.tracked[number][1].get("alpha", 0)), rel=1e-6
-        )
+    for number, (_, record) in found.tracked.items():
+        other = expected.tracked[number][1]
+        assert record.spec.parameters == pytest.approx(other.spec.parameters, rel=1e-6)
+        assert record.asked == other.asked
+        assert record.score == pytest.approx(other.score, abs=1e-6)
     best = finished.outcome.best
     assert f"best trial     #{best.number} {best.spec.label}" in published
-    assert f"confirmation r {finished.outcome.published.confirmation_median_r:.4f}" in published
+    assert f"confirmation   {finished.outcome.published.score:.4f}" in published
     assert "sample version 1: the" in published, "registered once"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -11,9 +12,13 @@ import numpy as np
 import pytest
 
 from img2brain.errors import FitError, SpecError, TrackingError
+from img2brain.home import Home
+from img2brain.records import TrialRecord
 from img2brain.spec import StudySpec, parse
 from img2brain.study.runner import run_study
 from img2brain.study.search import stored_trials
+from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.reading import read_trial
 from img2brain.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -25,10 +30,10 @@ if TYPE_CHECKING:
 def test_a_study_ends_with_a_champion(finished: Finished) -> None:
     outcome = finished.outcome
     assert [trial.number for trial in outcome.trials] == list(range(9))
-    assert outcome.best.median_r == max(trial.median_r for trial in outcome.trials)
+    assert outcome.best.score == max(trial.score for trial in outcome.trials)
     assert outcome.published.is_champion
     assert outcome.published.registered.name == "sample"
-    assert -1 < outcome.published.confirmation_median_r < 1
+    assert -1 < outcome.published.score < 1
 
 
 def test_a_study_goes_on_where_it_was_left(
@@ -46,9 +51,7 @@ def test_a_study_goes_on_where_it_was_left(
     assert whole.best is not None
     assert whole.best.spec.layer == finished.outcome.best.spec.layer
     assert whole.published is not None
-    assert whole.published.confirmation_median_r == pytest.approx(
-        finished.outcome.published.confirmation_median_r, abs=1e-6
-    )
+    assert whole.published.score == pytest.approx(finished.outcome.published.score, abs=1e-6)
     assert len(run_study(make_spec(trials=4), home).trials) == 9, "never fewer than there are"
     assert kept(home).n_runs == 9
 
@@ -72,8 +75,6 @@ def test_a_changed_space_is_a_new_study_and_is_told_why(
         caplog.clear()
         run_study(make_spec(seed=2, trials=1), finished_copy)
         assert "in space, seed: starting the new study" in caplog.text, "of the last one"
-    from img2brain.home import Home
-
     stored = stored_trials(Home(finished_copy))
     assert len(stored) == 3
     assert stored[finished.outcome.name] == finished.outcome.trials
@@ -95,9 +96,6 @@ def repetitive(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(
     repetitive: Path, new_home: NewHome, make_spec: MakeSpec
 ) -> None:
-    from img2brain.home import Home
-    from img2brain.tracking._store import TrackingStore
-
     home = new_home()
     grid = {"sampler": "grid", "trials": None, "n_components": [5, 30], "regressors": ["linear"]}
     layers = [{"name": "squeezenet1_1", "weights": "random:0", "layers": ["features.12"]}]
@@ -105,12 +103,12 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(
     good, bad = outcome.trials
     assert good.succeeded
     assert bad.failure.startswith("FitError: squeezenet1_1 features.12 spans 11 components over the training rows.")
-    client = TrackingStore(Home(home)).client
-    experiment = client.get_experiment_by_name(outcome.published.registered.name if outcome.published else "")
-    runs = client.search_runs([experiment.experiment_id], "attributes.status = 'FAILED'")
-    assert [(run.data.tags["img2brain.trial"], run.data.tags["img2brain.failure"]) for run in runs] == [
-        ("1", bad.failure)
-    ]
+    store = TrackingStore(Home(home))
+    experiment = store.client.get_experiment_by_name(outcome.published.registered.name if outcome.published else "")
+    runs = store.client.search_runs([experiment.experiment_id], "attributes.status = 'FAILED'")
+    records = [read_trial(store, run).record for run in runs]
+    assert [(record.number, record.failure, record.succeeded) for record in records] == [(1, bad.failure, False)]
+    assert math.isnan(records[0].score)
     with pytest.raises(FitError, match=r"All 1 trials of small-\w+ failed, the last one: FitError: squeezenet1_1"):
         run_study(make_spec(repetitive, backbones=layers, **grid | {"n_components": [30]}), home)
 
@@ -125,11 +123,11 @@ def test_what_was_not_tracked_is_tracked_at_the_end(
 ) -> None:
     log_trial, failed = Tracker.log_trial, set()
 
-    def unsteady(self: Tracker, trial: Any) -> str:
-        if trial.number in (0, 2) and trial.number not in failed:
-            failed.add(trial.number)
+    def unsteady(self: Tracker, record: TrialRecord, *others: Any) -> str:
+        if record.number in (0, 2) and record.number not in failed:
+            failed.add(record.number)
             raise TrackingError("no answer")
-        return log_trial(self, trial)
+        return log_trial(self, record, *others)
 
     monkeypatch.setattr(Tracker, "log_trial", unsteady)
     home = new_home(warm=True)

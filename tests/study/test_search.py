@@ -80,7 +80,7 @@ def test_a_grid_knows_its_size(tmp_path: Path) -> None:
 
 
 def test_tpe_finds_more_than_chance(tmp_path: Path) -> None:
-    best = {sampler: max(t.median_r for t in work(make(tmp_path / sampler, sampler), 40)) for sampler in SAMPLERS[:2]}
+    best = {sampler: max(t.score for t in work(make(tmp_path / sampler, sampler), 40)) for sampler in SAMPLERS[:2]}
     assert best["tpe"] >= best["random"]
     assert best["tpe"] > -0.5
 
@@ -92,7 +92,7 @@ def test_a_failed_trial_keeps_its_reason_and_its_number(tmp_path: Path) -> None:
     told = work(search, 3)
     assert [(item.number, item.succeeded) for item in told] == [(0, False), (1, True), (2, True)]
     assert told[0].failure == "FitError: too few rows."
-    assert math.isnan(told[0].median_r)
+    assert math.isnan(told[0].score)
     assert told[0].spec == request.spec
 
 

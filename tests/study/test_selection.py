@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 
 from img2brain.home import Home
 from img2brain.metrics.pearson import pearson
-from img2brain.publish import load_model
+from img2brain.registered import load_model
 from img2brain.spec import load_study
 from img2brain.study.runner import run_study
 from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.tracker import tracked_trials
+from img2brain.tracking.reading import tracked_trials
 
 Array = NDArray[np.float32]
 
@@ -92,16 +91,18 @@ def search(seed: int, folder: Path) -> Score:
     file.write_text(STUDY.format(data=world.write(folder / "data"), trials=N_TRIALS))
     outcome = run_study(load_study(file), home)
     assert len(outcome.trials) == N_TRIALS
-    (published,) = (trial for trial in tracked_trials(TrackingStore(Home(home))) if trial.registered)
-    found: dict[str, Any] = dict(published.metrics)
+    (published,) = (trial for trial in tracked_trials(TrackingStore(Home(home))) if trial.confirmation)
+    assert published.confirmation is not None
+    assert published.confirmation.confirmed is not None
+    found = published.confirmation.confirmed.whole.score
     layers, responses = world.draw(N_TRUTH)
     model = load_model("data", home)
-    truth = float(np.median(pearson(responses, model.predict(layers[published.parameters["layer"]]))))
+    truth = float(np.median(pearson(responses, model.predict(layers[published.record.spec.layer]))))
     return Score(
-        found["median_r"],
-        found["confirmation_median_r"],
-        (found["confirmation_high"] - found["confirmation_low"]) / (2 * 1.96),
-        found["confirmation_optimism"],
+        published.record.score,
+        found.estimate,
+        (found.high - found.low) / (2 * 1.96),
+        published.confirmation.optimism,
         truth,
     )
 

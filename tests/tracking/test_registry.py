@@ -7,6 +7,7 @@ import pytest
 from img2brain.errors import ModelError
 from img2brain.home import Home
 from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.reading import find_trial
 from img2brain.tracking.registry import Registry
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ def registry(finished: Finished) -> Registry:
 def test_the_first_model_is_the_champion(registry: Registry, finished: Finished) -> None:
     (found,) = registry.versions()
     assert (found.name, found.version, found.aliases) == ("sample", "1", ("champion",))
-    assert found.score("validation") == finished.outcome.best.median_r
-    assert found.score("confirmation") == finished.outcome.published.confirmation_median_r
+    trial = find_trial(TrackingStore(Home(finished.home)), found.run_id)
+    assert trial is not None
+    assert trial.record.number == finished.outcome.best.number
+    assert trial.confirmation == finished.outcome.published.confirmation
     assert registry.champion("sample") == found
     assert registry.champion("another") is None
 

@@ -9,7 +9,7 @@ import pytest
 
 from img2brain.errors import StoreError
 from img2brain.home import Home
-from img2brain.publish import load_model
+from img2brain.registered import load_model
 from img2brain.spec import load_study, with_overrides
 from img2brain.study.runner import run_study
 from img2brain.tracking import _relocation

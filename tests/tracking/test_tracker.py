@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,10 +20,15 @@ from img2brain.catalog import REGRESSORS
 from img2brain.errors import TrackingError
 from img2brain.home import Home
 from img2brain.metrics.pearson import pearson
+from img2brain.records import TrialRecord
+from img2brain.result import TrialResult
+from img2brain.spec import TrialSpec
 from img2brain.study.setting import Setting, make_ready
+from img2brain.tracking import names
+from img2brain.tracking import tracker as tracker_module
 from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.records import TrialRecord
-from img2brain.tracking.tracker import Tracker, tracked_trials
+from img2brain.tracking.reading import read_study, read_trial, tracked_trials
+from img2brain.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from tests.conftest import Finished, NewHome
@@ -70,26 +74,41 @@ def test_parameters_say_all_that_a_score_depends_on(runs: dict[int, Any], finish
     for trial in finished.outcome.trials:
         found = runs[trial.number].data.params
         spec = trial.spec.model_dump(mode="json")
-        expected = {key: str(value) for key, value in (spec | spec.pop("parameters")).items() if key != "parameters"}
-        assert expected.items() <= found.items()
-        assert found["trained"] == "untrained"
-        assert found["dataset_digest"] == setting.dataset.digest
-        assert found["split_digest"] == setting.split.digest
-        assert (found["n_train"], found["n_validation"], found["n_confirmation"]) == ("43", "11", "6")
-        assert (found["sampler"], found["seed"], found["study"]) == ("tpe", "1", finished.outcome.name)
+        own = {f"{trial.spec.regressor}.{name}": str(value) for name, value in spec.pop("parameters").items()}
+        assert ({key: str(value) for key, value in spec.items()} | own).items() <= found.items()
+        assert (found["trained"], found["study"]) == ("untrained", finished.outcome.name)
+        assert found["data.digest"] == setting.dataset.digest
+    parent = runs[-1].data.params
+    assert (parent["rows.n_train"], parent["rows.n_validation"], parent["rows.n_confirmation"]) == ("43", "11", "6")
+    assert (parent["sampler"], parent["seed"], parent["study"]) == ("tpe", "1", finished.outcome.name)
+
+
+def test_records_hold_what_was_tried_and_found(
+    store: TrackingStore, runs: dict[int, Any], finished: Finished, setting: Setting
+) -> None:
+    study = read_study(store, runs[-1])
+    assert study == setting.record(setting.name)
+    for trial in finished.outcome.trials:
+        record = read_trial(store, runs[trial.number]).record
+        assert (record.number, record.study, record.home) == (trial.number, study.name, study.home)
+        assert (record.spec, record.asked, record.score) == (trial.spec, trial.parameters, trial.score)
+        assert (record.dataset, record.rows, record.code) == (study.dataset, study.rows, study.code)
+        assert (record.dataset.digest, record.rows.split) == (setting.dataset.digest, setting.split.digest)
+        assert set(record.metrics["pearson"].regions) == set(setting.dataset.rois)
+        assert record.timings.keys() >= {"features_s", "fit_s", "score_s", "wall_s"}
 
 
 def test_metrics_are_the_summary_and_the_time_of_each_stage(runs: dict[int, Any], finished: Finished) -> None:
     for trial in finished.outcome.trials:
         found = runs[trial.number].data.metrics
-        assert found["median_r"] == trial.median_r
-        assert found.keys() >= {"mean_r", "q05_r", "q25_r", "q75_r", "q95_r", "n_undefined", "n_voxels", "wall_s"}
-        assert found.keys() >= {"features_s", "fit_s", "score_s"}
-        assert found["wall_s"] >= found["fit_s"] >= 0
+        assert found["pearson/median"] == trial.score
+        assert found.keys() >= {f"pearson/{name}" for name in ("mean", "q05", "q25", "q75", "q95", "n_undefined")}
+        assert found.keys() >= {"pearson/V1/median", "time/features_s", "time/fit_s", "time/score_s"}
+        assert found["time/wall_s"] >= found["time/fit_s"] >= 0
         accuracy = np.load(artifacts(runs[trial.number]) / "accuracy.npy", allow_pickle=False)
         assert accuracy.shape == (20,)
-        assert np.median(accuracy) == pytest.approx(trial.median_r)
-        assert found["q75_r"] == pytest.approx(np.percentile(accuracy, 75))
+        assert np.median(accuracy) == pytest.approx(trial.score)
+        assert found["pearson/q75"] == pytest.approx(np.percentile(accuracy, 75))
 
 
 def test_the_tracked_model_gives_the_tracked_scores_from_the_tracked_features(
@@ -130,8 +149,7 @@ def test_the_dataset_is_an_input_and_the_code_a_tag(runs: dict[int, Any], settin
         (item,) = run.inputs.dataset_inputs
         assert item.dataset.name == "sample"
         assert setting.dataset.digest.startswith(item.dataset.digest)
-        assert json.loads(item.dataset.profile) == {"n_images": "60", "n_voxels": "20"}
-        assert run.data.tags["img2brain.version"] == version("img2brain")
+        assert json.loads(item.dataset.profile) == {"n_images": 60, "n_voxels": 20}
 
 
 def test_the_parent_has_pages_and_a_note(runs: dict[int, Any], finished: Finished) -> None:
@@ -143,16 +161,19 @@ def test_the_parent_has_pages_and_a_note(runs: dict[int, Any], finished: Finishe
     assert f"**{finished.outcome.name}** on **sample**" in note
     assert "Registered as `sample` version 1: the first champion." in note
     assert runs[-1].data.metrics["n_trials"] == 9
-    assert runs[-1].data.metrics["best_median_r"] == finished.outcome.best.median_r
+    assert runs[-1].data.metrics["best"] == finished.outcome.best.score
 
 
-def test_the_confirmation_is_with_the_published_trial_alone(runs: dict[int, Any], finished: Finished) -> None:
+def test_the_confirmation_is_with_the_published_trial_alone(
+    store: TrackingStore, runs: dict[int, Any], finished: Finished
+) -> None:
     best = finished.outcome.best.number
-    confirmed = [number for number, run in runs.items() if "confirmation_q05_r" in run.data.metrics]
-    assert confirmed == [best]
+    records = {number: read_trial(store, run).confirmation for number, run in runs.items() if number >= 0}
+    assert [number for number, record in records.items() if record] == [best]
+    mirrored = [number for number, run in runs.items() if "confirmation/pearson/low" in run.data.metrics]
+    assert mirrored == [best]
     accuracy = np.load(artifacts(runs[best]) / "confirmation" / "accuracy.npy")
-    assert np.median(accuracy) == pytest.approx(finished.outcome.published.confirmation_median_r)
-    assert runs[best].data.tags["img2brain.registered"] == "sample v1"
+    assert np.median(accuracy) == pytest.approx(finished.outcome.published.score)
 
 
 def test_nothing_tracked_is_a_pickle(finished: Finished) -> None:
@@ -160,50 +181,86 @@ def test_nothing_tracked_is_a_pickle(finished: Finished) -> None:
     assert not {name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth", ".joblib", ".cloudpickle"))}
 
 
-def record(finished: Finished, setting: Setting, number: int) -> TrialRecord:
-    spec = finished.outcome.trials[number].spec
-    return TrialRecord(number, spec, "untrained", setting.evaluator().evaluate(spec))
+@pytest.fixture
+def result(finished: Finished, setting: Setting) -> TrialResult:
+    return setting.evaluator().evaluate(finished.outcome.trials[0].spec)
+
+
+def opened(home: Home, setting: Setting) -> Tracker:
+    """The tracker of the study in a home."""
+    return Tracker(home, setting.record(setting.name).model_copy(update={"home": home.id}))
+
+
+def record(tracker: Tracker, setting: Setting, found: TrialResult | str, spec: TrialSpec) -> TrialRecord:
+    return setting.trial_record(tracker.study, 0, spec, {"depth": 0.5}, found)
 
 
 def test_tracking_again_what_was_half_tracked_leaves_one_run(
-    finished: Finished, setting: Setting, new_home: NewHome, monkeypatch: pytest.MonkeyPatch
+    result: TrialResult, setting: Setting, new_home: NewHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracker = Tracker(Home(new_home()), setting.record)
-    trial = record(finished, setting, 0)
+    tracker = opened(Home(new_home()), setting)
+    trial = record(tracker, setting, result, result.spec)
 
     def fail(*args: Any) -> None:
         raise OSError("cut off")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tracker, "_log_arrays", fail)
+        patch.setattr(tracker_module, "_write_result", fail)
         with pytest.raises(TrackingError, match="cut off"):
-            tracker.log_trial(trial)
+            tracker.log_trial(trial, result)
     assert tracker.finished() == {}, "a half-tracked trial is not tracked"
-    run_id = tracker.log_trial(trial)
+    run_id = tracker.log_trial(trial, result)
     assert tracker.finished() == {0: run_id}
-    twice = tracker.log_trial(trial)
-    assert len(tracker.finished()) == 1
-    assert next(iter(tracker.finished().values())) in (run_id, twice)
-    (found,) = tracked_trials(tracker.store)
-    assert found.number == 0
-    assert found.metrics["median_r"] == trial.result.median_r if trial.result else False
+    tracker.log_trial(trial, result)
+    assert tracker.finished() == {0: run_id}, "the first one counts, and the second is not deleted"
+    assert [item.record for item in tracked_trials(tracker.store)] == [trial], "and is not on a board twice"
+    assert tracker.records() == {0: trial}
 
 
-def test_a_failed_trial_is_tracked_with_its_reason(finished: Finished, setting: Setting, new_home: NewHome) -> None:
-    tracker = Tracker(Home(new_home()), setting.record)
-    trial = replace(record(finished, setting, 0), result=None, failure="FitError: too few rows.")
+def test_a_failed_trial_is_tracked_with_its_reason(result: TrialResult, setting: Setting, new_home: NewHome) -> None:
+    tracker = opened(Home(new_home()), setting)
+    trial = record(tracker, setting, "FitError: too few rows.", result.spec)
     run = tracker.store.client.get_run(tracker.log_trial(trial))
     assert run.info.status == "FAILED"
-    assert run.data.tags["img2brain.failure"] == "FitError: too few rows."
+    assert read_trial(tracker.store, run).record == trial
     assert tracked_trials(tracker.store) == []
     assert tracker.finished() == {0: run.info.run_id}
+
+
+def test_runs_of_other_homes_are_neither_ours_nor_touched(
+    result: TrialResult, setting: Setting, new_home: NewHome
+) -> None:
+    ours, theirs = Home(new_home("ours")), Home(new_home("theirs"))
+    first = opened(ours, setting)
+    trial = record(first, setting, result, result.spec)
+    second = opened(theirs, setting)
+    second.store = first.store  # one server for both
+    second._experiment = first._experiment
+    second.run = second._parent()
+    run_id = first.log_trial(trial, result)
+    half = first._create_run("half", {names.KIND: "trial", names.TRIAL: "1"}).info.run_id
+    assert second.run.info.run_id != first.run.info.run_id, "two homes, two studies"
+    assert second.finished() == {}
+    assert first.store.client.get_run(half).info.lifecycle_stage == "active", "another's trial may be at work"
+    assert first.finished() == {0: run_id}
+    assert first.store.client.get_run(half).info.lifecycle_stage == "deleted"
+    other = second.log_trial(trial.model_copy(update={"home": theirs.id}), result)
+    assert (first.finished(), second.finished()) == ({0: run_id}, {0: other})
+    assert {item.record.home for item in tracked_trials(first.store)} == {ours.id, theirs.id}
+
+
+def test_regions_whose_names_mlflow_does_not_take_stay_apart() -> None:
+    regions = ["左V1", "右V1", "V1 (left)", "V1 _left_", "V1.left", "a/b", "a.2f.b", "all", "V1"]
+    mirrored = [names.region_name(name) for name in regions]
+    assert len(set(mirrored)) == len(regions)
+    assert all(re.fullmatch(r"[\w\-. ]+", name, flags=re.ASCII) for name in mirrored)
 
 
 def test_a_study_has_one_parent_however_often_it_is_opened(
     finished: Finished, setting: Setting, new_home: NewHome
 ) -> None:
     home = Home(new_home())
-    first, second = Tracker(home, setting.record), Tracker(home, setting.record)
+    first, second = opened(home, setting), opened(home, setting)
     assert first.run.info.run_id == second.run.info.run_id
 
 

@@ -12,15 +12,11 @@ import pytest
 from img2brain.errors import DataError
 from img2brain.home import Home
 from img2brain.leaderboard.collect import collect
-from img2brain.leaderboard.predecessor import (
-    CAVEAT,
-    DATASET,
-    ENTRIES,
-    import_predecessor,
-    read_published,
-    reference_rows,
-)
 from img2brain.leaderboard.rows import placed
+from img2brain.predecessor.board import import_predecessor, reference_rows
+from img2brain.predecessor.entries import CAVEAT, DATASET, ENTRIES
+from img2brain.predecessor.layers import LAYERS
+from img2brain.predecessor.published import read_published
 
 if TYPE_CHECKING:
     from tests.conftest import Launcher, NewHome
@@ -37,9 +33,14 @@ def published(shared: Path) -> Path:
 def test_the_shipped_table_has_its_caveats_on_every_row() -> None:
     rows = reference_rows()
     assert len(rows) == len(ENTRIES) == 29
-    assert all(CAVEAT in row.note and row.trained == "untrained" for row in rows)
+    assert all(CAVEAT in row.note and row.trial.network.trained == "untrained" for row in rows)
     best = next(placed(rows))[1]
-    assert (best.regressor, best.validation_median_r) == ("multi_task_lasso", 0.2417)
+    assert (best.trial.spec.regressor, best.trial.score) == ("multi_task_lasso", 0.2417)
+
+
+def test_the_layers_are_those_that_were_published() -> None:
+    found = {(entry.backbone, entry.layer) for entry in ENTRIES}
+    assert found == {(name, layer) for name, layers in LAYERS.items() for layer in layers}
 
 
 def test_medians_are_those_of_the_published_voxels(published: Path) -> None:
@@ -59,7 +60,8 @@ def test_the_top_four_are_a_tie_by_voxels(published: Path, new_home: NewHome) ->
     import_predecessor(published, home)
     ranked = list(placed(collect(home, DATASET)))
     assert len(ranked) == 29
-    regressors = [(rank, row.regressor) for rank, row in ranked if row.n_components == 100]
+    specs = [(rank, row.trial.spec) for rank, row in ranked]
+    regressors = [(rank, spec.regressor) for rank, spec in specs if spec.n_components == 100]
     assert regressors == [
         (1, "multi_task_lasso"), (1, "multi_task_elastic_net"), (1, "ridge"), (1, "linear"),
         (regressors[4][0], "k_neighbors"), (regressors[5][0], "decision_tree"),

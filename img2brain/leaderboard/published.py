@@ -1,0 +1,146 @@
+"""What the confirmation rows say of the published models of a board: their order, ties, controls and regions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from img2brain.leaderboard.record_numbers import Statistic, interval_text, statistics_of, summaries_of, texts_of
+from img2brain.leaderboard.rows import Row
+from img2brain.records import PartRecord, RegionRecord
+from img2brain.result import WHOLE
+from img2brain.statistics.bootstrap import Summaries
+from img2brain.statistics.ties import Place, place
+
+BOOTSTRAP_RULE = "paired bootstrap over images, Holm correction over all pairs"
+
+
+def with_places(rows: Iterable[Row]) -> list[Row]:
+    """Place the published models of a board that were scored on the same rows, ties as ties."""
+    found: list[Row] = []
+    groups: dict[tuple[str, tuple[int, ...]], list[Row]] = {}
+    for row in rows:
+        if row.confirmed is None or row.summaries is None or not math.isfinite(row.confirmed_score):
+            found.append(row)
+        else:
+            groups.setdefault((row.confirmed.rows, row.summaries.resampled.shape[:1]), []).append(row)
+    return found + [row for group in groups.values() for row in _placed(group)]
+
+
+def confirmed_rows(board: Iterable[Row]) -> list[Row]:
+    """Return the published rows of a board, best confirmation score first."""
+
+    def order(row: Row) -> tuple[float, str, int, str]:
+        score = row.confirmed_score
+        return (-score if math.isfinite(score) else math.inf, row.study, row.trial.number, row.run_id)
+
+    return sorted((row for row in board if row.confirmed is not None), key=order)
+
+
+def summary_table(rows: Sequence[Row]) -> pd.DataFrame:
+    """Tell what the confirmation rows say, one line per published model, as texts for people.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        From `confirmed_rows`.
+    """
+    return pd.DataFrame([_line(row, row.confirmed) for row in rows if row.confirmed is not None]).fillna("")
+
+
+def region_table(rows: Sequence[Row]) -> pd.DataFrame:
+    """Tell the same by region of interest in full, one line per model and region, as numbers.
+
+    Columns are named by the fields of `RegionRecord`; the scores are those of the `objective`.
+    """
+    return pd.DataFrame([_region_line(*found) for found in _regions(rows)])
+
+
+def region_summary(rows: Sequence[Row]) -> pd.DataFrame:
+    """Tell the same for people: without details, under the headings that pages have."""
+    lines = [
+        {"model": row.model, "region": name}
+        | {_heading(row, item): item.value for item in statistics_of(region) if item.heading}
+        for row, name, region in _regions(rows)
+    ]
+    return pd.DataFrame(lines)
+
+
+def heading(rows: Sequence[Row]) -> str:
+    """Say in one line what the scores of these rows are."""
+    parts = [row.confirmed for row in rows if row.confirmed is not None]
+    n_images = parts[0].n_images
+    images = f"{n_images:,} images" if n_images else "images"
+    looks = max(part.looks for part in parts)
+    said = f"{images} that the search never saw; confirmed {looks} time{'s' * (looks != 1)} on these rows"
+    tested = any(row.place is not None and row.place.difference is not None for row in rows)
+    return said + (f". Ties: {BOOTSTRAP_RULE}" if tested else "")
+
+
+def score_heading(row: Row) -> str:
+    """Name the confirmation score of a board, for `summary_table`."""
+    return f"confirmation {row.measure.short} [95 %]"
+
+
+def _heading(row: Row, item: Statistic) -> str:
+    return row.measure.short if item.name == "score" else item.heading
+
+
+def _placed(group: list[Row]) -> Iterator[Row]:
+    ordered = confirmed_rows(group)
+    wholes = [_whole(row.summaries) for row in ordered if row.summaries is not None]
+    for row, found in zip(ordered, place(wholes, WHOLE), strict=True):
+        yield replace(row, place=found)
+
+
+def _whole(summaries: Summaries) -> Summaries:
+    """Keep what is of all voxels: two datasets of the same responses may have other regions."""
+    where = [summaries.regions.index(WHOLE)]
+    return Summaries((WHOLE,), summaries.estimate[where], summaries.resampled[:, where], summaries.how)
+
+
+def _regions(rows: Sequence[Row]) -> Iterator[tuple[Row, str, RegionRecord]]:
+    for row in rows:
+        if row.confirmed is not None:
+            for name, region in row.confirmed.regions.items():
+                yield row, name, region
+
+
+def _region_line(row: Row, name: str, region: RegionRecord) -> dict[str, str | float]:
+    line: dict[str, str | float] = {"model": row.model, "region": name, "objective": row.measure.metric}
+    line |= {item.name: item.value for item in statistics_of(region)}
+    return line | dict(summaries_of(region))
+
+
+def _line(row: Row, part: PartRecord) -> dict[str, str]:
+    spec, trained = row.trial.spec, row.trial.network.trained
+    line = {
+        "rank": "" if row.place is None else str(row.place.rank),
+        "model": row.model,
+        "backbone": spec.backbone,
+        "weights": f"{spec.weights} ({trained})" if trained else spec.weights,
+        "layer": spec.layer,
+        "regressor": spec.regressor,
+        score_heading(row): interval_text(part.whole.score, 4),
+        "below the row above by": _difference(row.place),
+        "search score minus it": _signed(row.trial.score - part.whole.score.estimate),
+    }
+    if part.ceiling != "none":
+        line["noise ceiling from"] = part.ceiling
+    if part.beats_its_twin is False:
+        line["flag"] = "does not beat its untrained twin"
+    return line | texts_of(part.whole)
+
+
+def _difference(found: Place | None) -> str:
+    if found is None or found.difference is None:
+        return ""
+    p = f"p = {found.p_value:.2g}" if math.isfinite(found.p_value) else "no p"
+    return f"{interval_text(found.difference)}, {p}"
+
+
+def _signed(value: float) -> str:
+    return format(value, "+.4f") if math.isfinite(value) else ""

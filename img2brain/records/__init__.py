@@ -1,0 +1,31 @@
+"""Records: what is known of a study, a trial and a confirmation, as frozen data that JSON holds.
+
+A record is written as a file of the run that it belongs to, and read back as the same object: leaderboards,
+comparisons, the registry and a study that goes on read records and nothing else.
+"""
+
+from __future__ import annotations
+
+from img2brain.records.base import CodeRecord, DatasetRecord, Estimate, PluginRecord, Record, RowsRecord, Summary
+from img2brain.records.confirmation import Against, CeilingRecord, ConfirmationRecord, PartRecord, RegionRecord
+from img2brain.records.study import StudyRecord
+from img2brain.records.trial import MetricRecord, NetworkRecord, TrialRecord
+
+__all__ = [
+    "Against",
+    "CeilingRecord",
+    "CodeRecord",
+    "ConfirmationRecord",
+    "DatasetRecord",
+    "Estimate",
+    "MetricRecord",
+    "NetworkRecord",
+    "PartRecord",
+    "PluginRecord",
+    "Record",
+    "RegionRecord",
+    "RowsRecord",
+    "StudyRecord",
+    "Summary",
+    "TrialRecord",
+]

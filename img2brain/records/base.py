@@ -1,0 +1,184 @@
+"""What all records share: how they are written and read, and the parts that several of them have."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from img2brain.errors import DataError
+from img2brain.faults import describe
+
+
+def _nan_for_none(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+Number = Annotated[float, BeforeValidator(_nan_for_none)]  # JSON has no NaN: it is written as null
+Summary = Mapping[str, Number]
+
+
+class Part(BaseModel):
+    """Base of what a record holds: frozen, and an unknown key is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Record(Part):
+    """Base of all records.
+
+    Attributes
+    ----------
+    format : int
+        Of the file: raised where its keys change. Files of every format are read.
+    """
+
+    newest: ClassVar[int] = 1
+    kind: ClassVar[str]
+
+    format: int = 1
+
+    def to_json(self) -> str:
+        """Write the record; NaN becomes null."""
+        return self.model_dump_json(indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "the record") -> Self:
+        """Read a record.
+
+        Parameters
+        ----------
+        text : str
+            What `to_json` wrote.
+        where : str
+            Where it comes from, for messages.
+
+        Raises
+        ------
+        DataError
+            If it is no such record, or one of a newer version.
+        """
+        try:
+            table = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where} must be a {cls.kind} record in JSON. Got: {error}.") from None
+        found = table.get("format") if isinstance(table, dict) else None
+        if type(found) is not int or not 1 <= found <= cls.newest:
+            raise DataError(
+                f"The 'format' of {where}, a {cls.kind} record, must be a whole number from 1 to {cls.newest}. "
+                f"Got {found!r}; a larger one is of a newer version of img2brain."
+            )
+        try:
+            return cls.model_validate(table)
+        except ValidationError as error:
+            raise DataError(f"{where}: {describe(cls, error)}") from None
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a record from a file."""
+        return cls.from_json(path.read_text(encoding="utf-8"), str(path))
+
+
+class Estimate(Part):
+    """A number with the interval of 95 % that holds it; NaN where nothing is known.
+
+    Attributes
+    ----------
+    estimate, low, high : float
+        In the unit of the metric.
+    """
+
+    estimate: Number
+    low: Number = math.nan
+    high: Number = math.nan
+
+
+class DatasetRecord(Part):
+    """What is known of a dataset.
+
+    Attributes
+    ----------
+    name, unit, subject : str
+        What it is called, the unit of the responses, and whose they are.
+    digest : str
+        Of all that a score depends on.
+    source : str
+        Name of the folder, or the like, that it was read from.
+    layout : str
+        The layout it was read in.
+    n_images, n_voxels : int
+        How many images have responses, and of how many voxels.
+    """
+
+    name: str
+    digest: str
+    source: str = ""
+    layout: str = ""
+    unit: str = ""
+    subject: str = ""
+    n_images: int
+    n_voxels: int
+
+
+class RowsRecord(Part):
+    """Which rows trained, validated and confirmed.
+
+    Attributes
+    ----------
+    digest : str
+        Names the dataset and its split: scores with the same one are of the same rows.
+    split : str
+        Digest of the split alone.
+    text : str
+        How the split was made, for people.
+    folds : int
+        How many parts took turns to validate; 1 where one part did.
+    n_train, n_validation, n_confirmation : int
+        Images of each part.
+    """
+
+    digest: str
+    split: str
+    text: str = ""
+    folds: int = 1
+    n_train: int
+    n_validation: int
+    n_confirmation: int
+
+
+class CodeRecord(Part):
+    """The code that computed something.
+
+    Attributes
+    ----------
+    version : str
+        Of img2brain.
+    digest : str
+        Of its source files.
+    commit : str
+        Of the checkout that it ran from; empty where it was installed.
+    """
+
+    version: str
+    digest: str
+    commit: str = ""
+
+
+class PluginRecord(Part):
+    """A component of others.
+
+    Attributes
+    ----------
+    kind, name : str
+        Such as ``"regressor"`` and ``"mine.py:MyRidge"``.
+    digest : str
+        Of its file.
+    """
+
+    kind: str
+    name: str
+    digest: str

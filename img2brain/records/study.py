@@ -1,0 +1,50 @@
+"""The record of a study: what all of its trials share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from img2brain.records.base import CodeRecord, DatasetRecord, PluginRecord, Record, RowsRecord
+
+
+class StudyRecord(Record):
+    """What all trials of a study share.
+
+    Attributes
+    ----------
+    name : str
+        Its full name, the digest of its search space included.
+    home : str
+        Id of the home that made it.
+    description : mapping
+        All that the search depends on, as plain data: studies of the same description are the same study.
+    dataset, rows, code, plugins
+        What its trials are computed from, and by.
+    sampler, seed, precision : str, int, str
+        How it searches, and what networks compute in.
+    metrics : tuple of str
+        What is scored, the objective first.
+    regions : mapping of str to tuple of int
+        Voxels by region of interest.
+    """
+
+    kind: ClassVar[str] = "study"
+
+    name: str
+    home: str = ""
+    description: Mapping[str, Any] = {}
+    dataset: DatasetRecord
+    rows: RowsRecord
+    code: CodeRecord
+    plugins: tuple[PluginRecord, ...] = ()
+    sampler: str
+    seed: int
+    precision: str = ""
+    metrics: tuple[str, ...] = ("pearson",)
+    regions: Mapping[str, tuple[int, ...]] = {}
+
+    @property
+    def objective(self) -> str:
+        """The metric that ranks the trials."""
+        return self.metrics[0]

@@ -1,0 +1,106 @@
+"""Registered models, loaded and used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from img2brain.catalog import LIBRARIES, REGRESSORS
+from img2brain.datasets._images import find_images
+from img2brain.errors import DataError, SpecError
+from img2brain.home import Home
+from img2brain.model import EncodingModel
+from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.registry import Registry
+
+
+def load_model(reference: str, home: Home | Path | str = "mlruns", plugins: Sequence[str] = ()) -> EncodingModel:
+    """Load a registered model.
+
+    Parameters
+    ----------
+    reference : str
+        ``"NAME@champion"``, ``"NAME/VERSION"`` or ``"NAME"`` (its champion), or the folder of a saved model.
+    home : Home, Path or str
+        The home, or its folder.
+    plugins : sequence of str
+        Components of others that the model needs, ``PATH.py:NAME`` each. Those that it was fitted with are found in its
+        home.
+
+    Returns
+    -------
+    EncodingModel
+        Predicts responses to images.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its files were changed.
+    """
+    for plugin in plugins:
+        _load_plugin(plugin)
+    if (Path(reference) / "model.json").is_file():
+        return EncodingModel.load(Path(reference))
+    place = Home.of(home)
+    registry = Registry(TrackingStore(place))
+    with registry.files(registry.find(reference)) as folder:
+        return EncodingModel.load(folder, place.plugins)
+
+
+def _load_plugin(name: str) -> None:
+    """Load a component into the catalog of its kind: a regressor or a library of networks."""
+    reasons = []
+    for catalog in (REGRESSORS, LIBRARIES):
+        try:
+            catalog.load(name)
+        except SpecError as error:
+            reasons.append(error)
+        else:
+            return
+    raise reasons[0]
+
+
+def predict_to_file(
+    model: EncodingModel, images: Sequence[Path], out: Path, *, device: str = "auto"
+) -> tuple[int, int]:
+    """Predict the responses to images and write them as ``.npy``.
+
+    Parameters
+    ----------
+    model : EncodingModel
+        See `load_model`.
+    images : sequence of Path
+        Files, or folders that stand for their images in the order of their names; for a model of features that came
+        with the data, ``.npy`` files of them.
+    out : Path
+        The file to write; it is there whole or not at all.
+    device : str
+        Where the network runs.
+
+    Returns
+    -------
+    n_images, n_voxels : int
+
+    Raises
+    ------
+    DataError
+        If a file is absent or does not decode, or a folder holds no image.
+    """
+    if out.suffix != ".npy":
+        raise DataError(f"The file to write must end in .npy. Got {out}.")
+    if not out.parent.is_dir():
+        raise DataError(f"The folder of the file to write must exist. Got {out}.")
+    if model.takes_features:
+        predictions = np.concatenate([model.predict(path) for path in images])
+    else:
+        paths = [path for image in images for path in (find_images(image) if image.is_dir() else [image])]
+        predictions = model.predict(paths, device=device)
+    unfinished = out.with_name(f".{out.name}.unfinished.npy")
+    try:
+        np.save(unfinished, predictions)
+        unfinished.replace(out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return len(predictions), predictions.shape[1]

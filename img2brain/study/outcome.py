@@ -1,0 +1,39 @@
+"""What became of a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from img2brain.publish import Published
+from img2brain.study.search import ToldTrial
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """What became of a study.
+
+    Attributes
+    ----------
+    name : str
+        Its full name.
+    trials : list of ToldTrial
+        All trials, in the order they were asked.
+    best : ToldTrial, optional
+        The trial with the highest objective on the validation rows; None where all failed.
+    published : Published, optional
+        What became of the best trial.
+    notes : tuple of str
+        What a reader must know, such as a best trial at the edge of its range.
+    features_s : float
+        Seconds that this run took to extract features; next to none where they were cached.
+    objective : str
+        What was maximised, for people: the metric, and what stands for all voxels.
+    """
+
+    name: str
+    trials: list[ToldTrial]
+    best: ToldTrial | None
+    published: Published | None
+    notes: tuple[str, ...]
+    features_s: float
+    objective: str

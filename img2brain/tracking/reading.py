@@ -1,0 +1,141 @@
+"""Runs -> records: what the tracking store holds, read back as it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from img2brain.records import ConfirmationRecord, StudyRecord, TrialRecord
+from img2brain.tracking import old
+from img2brain.tracking._store import TrackingStore, answering
+from img2brain.tracking.names import CONFIRMATION, KIND, PARENT, RECORD, STUDY, VALIDATION
+
+_PAGE = 1000
+_READERS = 8  # at once, of a store that answers over a network
+
+
+@dataclass(frozen=True)
+class TrackedTrial:
+    """A trial as it is found in the tracking store.
+
+    Attributes
+    ----------
+    run_id : str
+        Its run.
+    record : TrialRecord
+        What was tried and found.
+    confirmation : ConfirmationRecord, optional
+        What rows say that the search never saw, where it was published.
+    validation : ConfirmationRecord, optional
+        Its own score with intervals, where it was given them.
+    """
+
+    run_id: str
+    record: TrialRecord
+    confirmation: ConfirmationRecord | None = None
+    validation: ConfirmationRecord | None = None
+
+
+def experiments(store: TrackingStore) -> list[str]:
+    """Name the experiments of the store, one for each dataset."""
+    with answering(store.uri):
+        names = (item.name for item in store.client.search_experiments())
+        return sorted(name for name in names if name != "Default")
+
+
+def tracked_trials(store: TrackingStore, experiment: str | None = None) -> list[TrackedTrial]:
+    """Read the finished trials of the store, of one experiment or of all."""
+    runs = finished_runs(store, experiment)
+    with answering(store.uri), ThreadPoolExecutor(_READERS) as pool:
+        return _once(pool.map(lambda run: read_trial(store, run), runs))
+
+
+def finished_runs(store: TrackingStore, experiment: str | None = None) -> list[Any]:
+    """Find the runs of finished trials, of one experiment or of all, the newest first."""
+    with answering(store.uri):
+        found = [item for item in store.client.search_experiments() if experiment in (None, item.name)]
+        ids = [item.experiment_id for item in found]
+        query = f"tags.`{KIND}` = 'trial' and attributes.status = 'FINISHED'"
+        return list(search(store, ids, query)) if ids else []
+
+
+def _once(trials: Iterable[TrackedTrial]) -> list[TrackedTrial]:
+    """Leave out what a home tracked a second time, since the answer of the store was lost the first time."""
+    found: dict[tuple[str, ...], TrackedTrial] = {}
+    for trial in trials:
+        record = trial.record
+        found.setdefault((record.home or trial.run_id, record.study, str(record.number)), trial)
+    return list(found.values())
+
+
+def read_trial(store: TrackingStore, run: Any) -> TrackedTrial:
+    """Read the records of one run."""
+    text = store.text(run, RECORD)
+    if text is None:
+        return TrackedTrial(run.info.run_id, *old.records_of(store, run))
+    confirmation, validation = (store.text(run, name) for name in (CONFIRMATION, VALIDATION))
+    where = f"run {run.info.run_id}"
+    return TrackedTrial(
+        run.info.run_id,
+        TrialRecord.from_json(text, where),
+        ConfirmationRecord.from_json(confirmation, where) if confirmation else None,
+        ConfirmationRecord.from_json(validation, where) if validation else None,
+    )
+
+
+def find_trial(store: TrackingStore, run_id: str) -> TrackedTrial | None:
+    """Read the trial of a run; None where there is no such run, or it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    with answering(store.uri):
+        try:
+            run = store.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        return read_trial(store, run) if run.info.lifecycle_stage == "active" else None
+
+
+def study_records(store: TrackingStore, name: str) -> dict[str, StudyRecord]:
+    """Read the studies of a full name, by the run of each: on a shared server several homes may have made one."""
+    with answering(store.uri):
+        ids = [item.experiment_id for item in store.client.search_experiments()]
+        query = f"tags.`{STUDY}` = '{name}' and tags.`{KIND}` = 'study'"
+        return {run.info.run_id: read_study(store, run) for run in search(store, ids, query)}
+
+
+def study_of(store: TrackingStore, run_id: str) -> StudyRecord | None:
+    """Read the study that a trial belongs to, by the trial's run; None where it belongs to none."""
+    with answering(store.uri):
+        parent = store.client.get_run(run_id).data.tags.get(PARENT)
+        return read_study(store, store.client.get_run(parent)) if parent else None
+
+
+def read_study(store: TrackingStore, run: Any) -> StudyRecord:
+    """Read the record of a parent run."""
+    text = store.text(run, RECORD)
+    return StudyRecord.from_json(text, f"run {run.info.run_id}") if text else old.study_of(store, run)
+
+
+def run_array(store: TrackingStore, run_id: str, name: str) -> np.ndarray[Any, Any] | None:
+    """Read an array that is an artifact of a run, or None where it has none of this name."""
+    with answering(store.uri):
+        return store.array(store.client.get_run(run_id), name)
+
+
+def search(store: TrackingStore, experiment_ids: Sequence[str], query: str) -> Iterator[Any]:
+    """Yield the runs that a query finds, the first ones first, page by page."""
+    token = None
+    while True:
+        page = store.client.search_runs(
+            list(experiment_ids), query, max_results=_PAGE, page_token=token, order_by=["attributes.start_time ASC"]
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -1,0 +1,75 @@
+"""A search log that is lost, whole or in part, is written again from the records of the runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from img2brain.home import Home
+from img2brain.study.runner import run_study
+from img2brain.study.search import stored_trials
+
+if TYPE_CHECKING:
+    from tests.conftest import Finished, MakeSpec, NewHome
+
+
+def lose_all(log: Path) -> None:
+    log.unlink()
+
+
+def lose_the_end(log: Path) -> None:
+    """Cut the log where the fifth trial had just been told."""
+    lines = log.read_bytes().splitlines(keepends=True)
+    ends = [place for place, line in enumerate(lines) if b'"state":1' in line.replace(b" ", b"")]
+    log.write_bytes(b"".join(lines[: ends[4] + 1]))
+
+
+@pytest.mark.parametrize("lose", [lose_all, lose_the_end])
+def test_a_study_goes_on_exactly_without_its_search_log(
+    finished: Finished,
+    new_home: NewHome,
+    make_spec: MakeSpec,
+    tmp_path: Path,
+    lose: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    undisturbed = run_study(make_spec(trials=12), new_home("undisturbed", warm=True))
+    home = tmp_path / "lost"
+    shutil.copytree(finished.home, home, ignore=shutil.ignore_patterns("*.lock", "locks"))
+    lose(home / "optuna.log")
+    outcome = run_study(make_spec(trials=12), home)
+    assert "that the search log lacked are back from their records" in caplog.text
+    assert outcome.trials == undisturbed.trials
+    assert stored_trials(Home(home)) == {outcome.name: outcome.trials}
+    assert outcome.trials[:9] == finished.outcome.trials
+
+
+def test_failed_trials_come_back_with_their_reasons(
+    finished: Finished, new_home: NewHome, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from img2brain.errors import FitError
+    from img2brain.evaluate import Evaluator
+    from img2brain.result import TrialResult
+    from img2brain.spec import TrialSpec
+
+    evaluate = Evaluator.evaluate
+
+    def unsteady(self: Evaluator, spec: TrialSpec) -> TrialResult:
+        if spec.layer == "features.5":
+            raise FitError("no fit at this layer.")
+        return evaluate(self, spec)
+
+    monkeypatch.setattr(Evaluator, "evaluate", unsteady)
+    home = new_home(warm=True)
+    before = run_study(make_spec(), home).trials
+    assert {trial.failure for trial in before} == {"", "FitError: no fit at this layer."}
+    (home / "optuna.log").unlink()
+    after = run_study(make_spec(), home).trials
+    assert [(t.number, t.spec, t.parameters, t.failure) for t in after] == [
+        (t.number, t.spec, t.parameters, t.failure) for t in before
+    ]
+    assert [t.score for t in after if t.succeeded] == [t.score for t in before if t.succeeded]
