@@ -26,6 +26,7 @@ from safetensors import torch as safe_torch
 
 from img2brain import digest
 from img2brain.backbones import RestoredBackbone, accelerated, restore, sketch
+from img2brain.backbones._source import Source
 from img2brain.catalog import LIBRARIES, REGRESSORS
 from img2brain.datasets._responses import open_array
 from img2brain.errors import DataError, ModelError, ShapeError, SpecError
@@ -64,6 +65,8 @@ class EncodingModel:
         What the network computes in, as when the model was fitted.
     probe : tuple of float, optional
         What the network made of a picture when the model was saved (see `img2brain.backbones.sketch`).
+    source : Source, optional
+        Where the network comes from; by default it is found by its name.
     """
 
     spec: TrialSpec
@@ -74,6 +77,7 @@ class EncodingModel:
     about: Mapping[str, Any]
     precision: Precision = "float32"
     probe: tuple[float, ...] | None = None
+    source: Source | None = None
 
     def predict(
         self, images: ImageSource | Sequence[ImageSource], *, batch_size: int | None = None, device: str = "auto"
@@ -174,7 +178,12 @@ class EncodingModel:
             of others.
         """
         described = _read_description(folder)
-        _require_plugins(folder, described.get("plugins", {}))
+        try:
+            kind, source = _regressor_kind(described, kept), _source(described, kept)
+        except SpecError as error:
+            raise ModelError(f"{folder}: {error}") from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{folder} holds no whole model: {error!r}.") from None
         try:
             spec = parse(TrialSpec, described["spec"], "model.json")
             pca = safe_numpy.load_file(folder / _FILES[1])
@@ -184,10 +193,11 @@ class EncodingModel:
                 network=described["network"],
                 tensors=safe_torch.load_file(folder / _FILES[0]),
                 axes=Axes(pca["axes"], pca["shift"]),
-                regressor=_restored(spec, described, arrays, kept),
+                regressor=_restored_regressor(kind, spec, arrays),
                 about=described["about"],
                 precision=_PRECISIONS[described["precision"]],
                 probe=tuple(described["probe"]) if described.get("probe") else None,
+                source=source,
             )
         except (KeyError, ValueError, TypeError, SafetensorError) as error:
             raise ModelError(f"{folder} holds no whole model: {str(error).rstrip('.')}.") from None
@@ -195,7 +205,7 @@ class EncodingModel:
     @cached_property
     def _restored(self) -> RestoredBackbone:
         """The network, rebuilt by its library's code and compared with what it was."""
-        found = restore(self.network, self.tensors)
+        found = restore(self.network, self.tensors, self.source)
         if self.probe is not None and not found.resembles(self.probe):
             raise ModelError(
                 f"The network {self.network['backbone']!r} is not what this model was saved with: its code makes "
@@ -222,18 +232,40 @@ class EncodingModel:
         return network, axes, shift
 
 
-def _restored(
-    spec: TrialSpec, described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], kept: Path | None
-) -> Regressor:
-    """Rebuild the regressor; one that is linear needs no code of others to predict."""
+def _regressor_kind(described: Mapping[str, Any], kept: Path | None) -> Any:
+    """Find the regressor's class, by its code where it is one of others; a linear one predicts without that."""
+    name = described["spec"]["regressor"]
     try:
-        kind = REGRESSORS.exactly(spec.regressor, described["about"].get("plugins", {}).get(spec.regressor, ""), kept)
+        return REGRESSORS.exactly(name, described.get("plugins", {}).get("regressor", {}).get("digest", ""), kept)
     except SpecError:
         if not described.get("linear"):
             raise
-        kind = REGRESSORS["linear"]
-        return cast(Regressor, kind.from_arrays({}, {name: arrays[name] for name in ("coef_", "intercept_")}))
+        return None
+
+
+def _restored_regressor(kind: Any, spec: TrialSpec, arrays: Mapping[str, NDArray[Any]]) -> Regressor:
+    if kind is None:
+        linear = {name: arrays[name] for name in ("coef_", "intercept_")}
+        return cast(Regressor, REGRESSORS["linear"].from_arrays({}, linear))
     return cast(Regressor, kind.from_arrays(spec.parameters, arrays))
+
+
+def _source(described: Mapping[str, Any], kept: Path | None) -> Source | None:
+    """Find the network's library where it is one of others: by its code, else by its name.
+
+    Whether another code computes the same is seen when the network is rebuilt.
+    """
+    plugin = described.get("plugins", {}).get("library")
+    if plugin is None:
+        return None
+    name = str(plugin["name"])
+    try:
+        library = LIBRARIES.exactly(name, plugin["digest"], kept)
+    except SpecError:
+        if name not in LIBRARIES.names:
+            raise
+        library = LIBRARIES[name]
+    return Source(library, name, str(described["network"]["backbone"]).rpartition(":")[2], dict(plugin))
 
 
 def _as_list(images: Any) -> list[Any]:
@@ -245,18 +277,6 @@ def _as_list(images: Any) -> list[Any]:
             f"Images must be a path, a PIL image, an array or a sequence of them. Got {type(images).__name__}."
         )
     return list(images)
-
-
-def _require_plugins(folder: Path, plugins: Mapping[str, Mapping[str, str]]) -> None:
-    """Refuse a model whose components of others are not known here, and say how to make them known."""
-    for catalog in (LIBRARIES, REGRESSORS):
-        kind = "library" if catalog is LIBRARIES else "regressor"
-        name = plugins.get(kind, {}).get("name", "")
-        if name and name not in catalog.names:
-            raise ModelError(
-                f"{folder} needs the {catalog.kind} {name!r}, which is not known here. Load its file first, with "
-                f"img2brain.catalog.{'LIBRARIES' if kind == 'library' else 'REGRESSORS'}.load('FOLDER/{name}')."
-            )
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

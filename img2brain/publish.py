@@ -140,7 +140,6 @@ class Publisher:
             "n_images": len(self._split.development),
             "objective": record.objective,
             "scores": {name: None if math.isnan(value) else value for name, value in scores.items()},
-            "plugins": {plugin.name: plugin.digest for plugin in record.plugins},
         }
         return EncodingModel(spec, network, tensors, axes, regressor, about, bank.precision)
 

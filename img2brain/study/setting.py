@@ -97,7 +97,7 @@ class Setting:
         return {
             "dataset": self.dataset.digest,
             "split": self.split.digest,
-            "networks": [[*key, bank.precision, *_code(bank)] for key, bank in self.banks.items()],
+            "networks": [[*key, bank.precision] for key, bank in self.banks.items()],
             "space": self.space.describe(),
             "sampler": self.spec.sampler,
             "seed": self.spec.seed,
@@ -343,7 +343,7 @@ def _metric_records(metrics: Mapping[str, Scored]) -> dict[str, MetricRecord]:
     }
 
 
-def _warn_of_untrained(bank: FeatureBank) -> None:
+def _warn_of_untrained(bank: Features) -> None:
     if bank.facts["trained"] == UNTRAINED_BY_ITS_ACTIVATIONS:
         log.warning(
             "the weights %s of %s see pictures as a fresh initialisation does: they are not trained",
@@ -362,11 +362,6 @@ def _require_input(item: BackboneSpec, dataset: Dataset) -> None:
             raise SpecError(f"{dataset.name!r} brings no features {name!r}. {did_you_mean(name, dataset.features)}")
     if not dataset.features:
         raise DataError(f"{dataset.name!r} brings no features of its own: trainingFeatures/ is empty or absent.")
-
-
-def _code(features: Features) -> tuple[str, ...]:
-    """Digest the network of a library that is not ours: edited code is another study. That of ours has a version."""
-    return (features.facts["network_digest"],) if features.facts.get("plugin") else ()
 
 
 def _network(bank: Features) -> Network:
