@@ -29,7 +29,7 @@ from img2brain.backbones import RestoredBackbone, accelerated, restore, sketch
 from img2brain.backbones._source import Source
 from img2brain.catalog import LIBRARIES, REGRESSORS
 from img2brain.datasets._responses import open_array
-from img2brain.errors import DataError, ModelError, ShapeError, SpecError
+from img2brain.errors import DataError, ModelError, ShapeError, SpecError, UnknownComponentError
 from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
 from img2brain.features.given import GIVEN
 from img2brain.features.pca import Axes
@@ -180,10 +180,10 @@ class EncodingModel:
         described = _read_description(folder)
         try:
             kind, source = _regressor_kind(described, kept), _source(described, kept)
+        except (UnknownComponentError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{folder} holds no whole model: {str(error).rstrip('.')}.") from None
         except SpecError as error:
-            raise ModelError(f"{folder}: {error}") from None
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{folder} holds no whole model: {error!r}.") from None
+            raise ModelError(f"{folder} cannot be loaded: {error}") from None
         try:
             spec = parse(TrialSpec, described["spec"], "model.json")
             pca = safe_numpy.load_file(folder / _FILES[1])
@@ -234,9 +234,11 @@ class EncodingModel:
 
 def _regressor_kind(described: Mapping[str, Any], kept: Path | None) -> Any:
     """Find the regressor's class, by its code where it is one of others; a linear one predicts without that."""
-    name = described["spec"]["regressor"]
+    plugin = described.get("plugins", {}).get("regressor")
+    if plugin is None:
+        return REGRESSORS[described["spec"]["regressor"]]
     try:
-        return REGRESSORS.exactly(name, described.get("plugins", {}).get("regressor", {}).get("digest", ""), kept)
+        return REGRESSORS.exactly(plugin["name"], plugin["digest"], kept)
     except SpecError:
         if not described.get("linear"):
             raise
