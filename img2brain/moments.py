@@ -1,8 +1,8 @@
 """Moments: all that a linear regressor, or the score of one, needs to know of images and voxels.
 
 An image becomes a rank-one term of a Gram matrix, a voxel a column of the cross-products. What is kept is centred and
-in float64: Pearson r from float32 sums is off by 2e-5, from these by 3e-14, or where the rows themselves are float32 by
-less than their own rounding.
+in float64: Pearson r from float32 sums is off by 2e-5, from these by 3e-14, or where the rows themselves are float32
+within 1e-6.
 """
 
 from __future__ import annotations
