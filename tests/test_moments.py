@@ -115,8 +115,8 @@ def test_float32_rows_lose_little(unit: float) -> None:
     found, exact = Moments.from_rows(X, Y), plainly(X, Y)
     norms = np.sqrt(exact.xx.diagonal()[:, None] * exact.yy)
     np.testing.assert_allclose(found.xx, exact.xx, rtol=1e-12, atol=1e-12 * float(np.abs(exact.xx).min()))
-    # Products of a block of 1024 rows are added up in float32, in an order that depends on the processor: their roundings
-    # of 6e-8 add up as a walk at random does, to 1e-7 .. 3e-7 where seen, and to no more than 32 of them.
+    # Products of a block of 1024 rows are added up in float32, in an order that depends on the processor: roundings of
+    # 6e-8 add up as a walk at random does, to 1e-7 .. 3e-7 where seen.
     np.testing.assert_allclose(
         found.xy / np.where(norms > 0, norms, 1.0), exact.xy / np.where(norms > 0, norms, 1.0), rtol=0, atol=1e-6
     )

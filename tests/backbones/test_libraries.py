@@ -190,7 +190,7 @@ def test_code_that_fails_is_said_on_one_line(nets: Path, change: tuple[str, str]
 def test_a_network_of_ones_own_from_a_study_to_a_model(
     nets: Path, tmp_path: Path, make_spec: MakeSpec, new_home: NewHome, img2brain: Launcher, images: tuple[Path, ...]
 ) -> None:
-    from img2brain.publish import load_model
+    from img2brain.registered import load_model
 
     home = new_home()
     chosen: Any = [{"name": f"{nets}:Nets:tiny", "weights": "random:0"}]
