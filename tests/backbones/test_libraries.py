@@ -216,7 +216,7 @@ def test_a_network_of_ones_own_from_a_study_to_a_model(
         "model", "predict", tmp_path / "saved", images[0], "--out", tmp_path / "p.npy", "--home", home
     )
     assert elsewhere.wait() == 2
-    assert "needs the library of networks 'nets.py:Nets', which is not known here" in elsewhere.error
+    assert "'nets.py:Nets' is needed, from the file 'nets.py' with the digest" in elsewhere.error
 
 
 def _made(folder: Path) -> Path:
