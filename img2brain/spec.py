@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from img2brain import digest
-from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS
+from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Catalog
 from img2brain.errors import SpecError
 from img2brain.faults import describe
 
@@ -122,7 +122,7 @@ class DatasetSpec(Spec):
     @field_validator("layout")
     @classmethod
     def _known(cls, layout: str | None, info: ValidationInfo) -> str | None:
-        return None if layout is None else LAYOUTS.load(layout, _folder_of(info))
+        return None if layout is None else _loaded(LAYOUTS, layout, info)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -158,7 +158,7 @@ class BackboneSpec(Spec):
     def _library_is_known(cls, name: str, info: ValidationInfo) -> str:
         """Load the library that stands before the network's name."""
         library, colon, network = name.rpartition(":")
-        return f"{LIBRARIES.load(library, _folder_of(info))}:{network}" if colon else name
+        return f"{_loaded(LIBRARIES, library, info)}:{network}" if colon else name
 
     @field_validator("weights")
     @classmethod
@@ -227,7 +227,7 @@ class RegressorSpec(Spec):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str, info: ValidationInfo) -> str:
-        return REGRESSORS.load(name, _folder_of(info))
+        return _loaded(REGRESSORS, name, info)
 
 
 class StudySpec(Spec):
@@ -291,12 +291,12 @@ class StudySpec(Spec):
     @field_validator("metrics")
     @classmethod
     def _each_metric_once(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        return _each_once([METRICS.load(name, _folder_of(info)) for name in names])
+        return _each_once([_loaded(METRICS, name, info) for name in names])
 
     @field_validator("objective")
     @classmethod
     def _objective_is_known(cls, name: str, info: ValidationInfo) -> str:
-        return METRICS.load(name, _folder_of(info)) if name else ""
+        return _loaded(METRICS, name, info) if name else ""
 
     @field_validator("n_components")
     @classmethod
@@ -387,9 +387,10 @@ def load_study(path: Path) -> StudySpec:
         raise SpecError(f"{path}: not a TOML file: {error}.") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
-    if "dataset" not in table:
+    spec = parse(StudySpec, table, str(path), path.resolve().parent)
+    if spec.dataset is None:
         raise SpecError(f"{path}: the key 'dataset' is missing.")
-    return parse(StudySpec, table, str(path), path.resolve().parent)
+    return spec
 
 
 def parse(kind: type[S], table: Mapping[str, Any], where: str, folder: Path | None = None) -> S:
@@ -412,7 +413,7 @@ def parse(kind: type[S], table: Mapping[str, Any], where: str, folder: Path | No
         Naming the file or option, the key, what was found and what is allowed.
     """
     try:
-        return kind.model_validate(table, context={"folder": folder})
+        return kind.model_validate(table, context={"folder": folder, "files": {}})
     except ValidationError as error:
         raise SpecError(f"{where}: {describe(kind, error)}") from None
 
@@ -427,6 +428,16 @@ def _folder_of(info: ValidationInfo) -> Path | None:
     """Return the folder that relative paths start from, where one was given."""
     folder: Path | None = (info.context or {}).get("folder")
     return folder
+
+
+def _loaded(catalog: Catalog, name: str, info: ValidationInfo) -> str:
+    """Make a component known, unless another file of the same name is in use in the same study."""
+    label = catalog.load(name, _folder_of(info))
+    plugin, files = catalog.plugin(label), (info.context or {}).get("files", {})
+    first = files.setdefault((catalog.kind, label), plugin.path) if plugin else None
+    if plugin and first != plugin.path:
+        raise ValueError(f"two files have the {catalog.kind} {label!r}: {str(first)!r} and {str(plugin.path)!r}")
+    return label
 
 
 def absolute_weights(weights: str, folder: Path) -> str:

@@ -11,6 +11,7 @@ import pytest
 from img2brain import catalog as catalogs
 from img2brain.catalog import METRICS, REGRESSORS, Catalog
 from img2brain.errors import SpecError, UnknownComponentError
+from img2brain.spec import StudySpec, parse
 
 METRIC = """
 from img2brain.metrics.base import Metric
@@ -143,6 +144,19 @@ def test_code_that_fails_is_told_on_one_line(metrics: Catalog, tmp_path: Path, c
 def test_a_file_that_is_absent_is_refused(metrics: Catalog, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"The file of the metric 'gone\.py:Mine' must exist\. '.*' does not\."):
         metrics.load("gone.py:Mine", tmp_path)
+
+
+def test_two_files_of_one_name_are_refused_in_one_study(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(METRIC.format(factor=1 if folder == "a" else 2))
+    table = {
+        "name": "s", "trials": 1, "n_components": [2], "regressors": ["ridge"], "dataset": {"path": "d"},
+        "backbones": [{"name": "alexnet", "weights": "random:0"}], "metrics": ["a/mine.py:Mine"],
+    }  # fmt: skip
+    parse(StudySpec, table | {"objective": "a/mine.py:Mine"}, "s.toml", tmp_path)
+    with pytest.raises(SpecError, match=r"two files have the metric 'mine\.py:Mine': '.*a/mine\.py' and '.*b/mine"):
+        parse(StudySpec, table | {"objective": "b/mine.py:Mine"}, "s.toml", tmp_path)
 
 
 def test_installed_packages_bring_components(metrics: Catalog, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
