@@ -23,11 +23,13 @@ PACKAGE = ROOT / "img2brain"
 UV = os.environ.get("UV") or shutil.which("uv") or "uv"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 HEAVY = ("torch", "torchvision", "mlflow", "optuna", "plotly", "sklearn", "scipy", "pandas")
-ASSETS = ("page.html", "page.css", "page.js", "figure.html")
+ASSETS = ("index.html", "board.html", "figure.html", "page.css", "page.js")
 LIBRARIES = {  # each library from outside, and the places that may import it
     "PIL": ("backbones", "datasets", "features", "flavor", "model", "testing"),
     "click": ("cli",),
     "filelock": ("home", "store", "study"),
+    "jinja2": ("leaderboard._templates",),
+    "markupsafe": ("leaderboard._templates",),
     "mlflow": ("flavor", "tracking"),
     "numpy": ("",),  # everywhere
     "optuna": ("study",),
@@ -195,7 +197,7 @@ def test_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
     run(UV, "build", "--wheel", "--out-dir", str(tmp_path))
     (wheel,) = tmp_path.glob("*.whl")
     carried = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"img2brain/leaderboard/{name}" for name in ASSETS} <= carried
+    assert {f"img2brain/leaderboard/site/{name}" for name in ASSETS} <= carried
     assert {name.split("/")[0].partition("-")[0] for name in carried} == {"img2brain"}
 
 

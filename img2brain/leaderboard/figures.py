@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from img2brain.errors import DataError
+from img2brain.leaderboard._templates import render
 from img2brain.leaderboard._write import write_text
 from img2brain.leaderboard.binning import bin_edges, layer_table, size_columns
 from img2brain.leaderboard.measure import Measure
@@ -174,9 +174,8 @@ def write_page(figure: go.Figure, path: Path) -> Path:
     """
     config = {"displaylogo": False, "responsive": True}
     drawing = figure.to_html(config=config, include_plotlyjs=True, full_html=False, div_id="figure")
-    title = html.escape(html.unescape(figure.layout.title.text or "Figure"))
-    shell = Template(Path(__file__).with_name("figure.html").read_text(encoding="utf-8"))
-    return write_text(path, shell.substitute(title=title, drawing=drawing))
+    title = html.unescape(figure.layout.title.text or "Figure")
+    return write_text(path, render("figure.html", title=title, drawing=drawing))
 
 
 def _frame(name: str, frame: pd.DataFrame, *columns: str) -> pd.DataFrame:

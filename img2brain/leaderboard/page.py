@@ -7,15 +7,13 @@ spelled out.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from string import Template
 
+from img2brain.leaderboard._templates import asset, render
 from img2brain.leaderboard._write import write_text
-from img2brain.leaderboard.board import escape, section
+from img2brain.leaderboard.board import board_of
 from img2brain.leaderboard.published import confirmed_rows, region_table
 from img2brain.leaderboard.rows import Row, boards
 from img2brain.leaderboard.table import as_csv, inert_csv, ranked_boards
@@ -51,38 +49,24 @@ def build(rows: Iterable[Row], folder: Path, *, built: str | None = None, title:
     """
     groups = boards(rows)
     regions = region_table([row for group in groups for row in confirmed_rows(group)])
-    link = ', <a href="regions.csv">regions.csv</a>' if len(regions) else ""
-    files = {"leaderboard.csv": as_csv(ranked_boards(groups)), "index.html": _page(groups, built, title, link)}
+    files = {
+        "leaderboard.csv": as_csv(ranked_boards(groups)),
+        "index.html": _page(groups, title=title, built=built, has_regions=len(regions) > 0),
+    }
     if len(regions):
         files["regions.csv"] = inert_csv(regions)
     return [write_text(folder / name, text) for name, text in files.items()]
 
 
-def _page(groups: list[list[Row]], built: str | None, title: str, regions: str) -> str:
-    style, script = _asset("page.css"), _asset("page.js")
-    return Template(_asset("page.html")).substitute(
-        policy=_policy(style, script),
-        title=escape(title),
-        style=style,
-        script=script,
-        boards="\n".join(map(section, groups)) or "<p>No finished trials yet.</p>",
-        commands="\n".join(map(escape, _commands(groups))),
-        regions=regions,
-        built=f" Built {escape(built)}." if built else "",
+def _page(groups: list[list[Row]], **facts: object) -> str:
+    return render(
+        "index.html",
+        style=asset("page.css"),
+        script=asset("page.js"),
+        boards=[board_of(group) for group in groups],
+        commands=_commands(groups),
+        **facts,
     )
-
-
-def _asset(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, script: str) -> str:
-    allowed = f"style-src {_source(style)}; script-src {_source(script)}; img-src data:"
-    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
-
-
-def _source(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _commands(groups: list[list[Row]]) -> list[str]:

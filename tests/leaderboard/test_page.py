@@ -36,7 +36,7 @@ def test_page_says_what_was_scored(make_row: MakeRow, tmp_path: Path) -> None:
     ):
         assert text in page
     assert "Built today by hand." in page
-    assert "img2brain model predict &#x27;my model&#x27;" in page
+    assert "img2brain model predict &#39;my model&#39;" in page
     assert '<tr class="champion">' in page
 
 
