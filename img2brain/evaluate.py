@@ -168,11 +168,11 @@ class Evaluator:
                 return regressor.fit_folds([fold.leading(spec.n_components) for fold in train])
         rows = self._training_rows(turn)
         with _timed(timings, "fit_s"):
-            return regressor.fit(self._components(spec, rows).scores[rows], self._responses(rows))
+            return regressor.fit(self._components(spec, rows).coordinates[rows], self._responses(rows))
 
     def _predicted(self, spec: TrialSpec, regressor: Any, turn: int) -> F64:
         fold = self._split.folds[turn]
-        found: F64 = regressor.predict(self._components(spec, fold.train).scores[fold.validation])
+        found: F64 = regressor.predict(self._components(spec, fold.train).coordinates[fold.validation])
         return found
 
     def _scored(self, accuracies: Mapping[str, F64]) -> dict[str, Scored]:
@@ -204,15 +204,15 @@ class Evaluator:
         rows = self._training_rows(turn)
         if turn is None and not self._split.held_out:
             return self._training_moments(key, layer, n_folds, 0)
-        scores = self._banks[key].components(layer, rows, self._n_components).scores
+        coordinates = self._banks[key].components(layer, rows, self._n_components).coordinates
         parts = (rows[part] for part in folds_of(len(rows), n_folds))
-        return [moments_of(self._development, scores, part, part, self._device) for part in parts]
+        return [moments_of(self._development, coordinates, part, part, self._device) for part in parts]
 
     def _compute_validation_moments(self, key: BankKey, layer: str, turn: int) -> Moments:
         """Return the moments of the rows that validate in a turn."""
         fold = self._split.folds[turn]
-        scores = self._banks[key].components(layer, fold.train, self._n_components).scores
-        return moments_of(self._development, scores, fold.validation, fold.validation, self._device)
+        coordinates = self._banks[key].components(layer, fold.train, self._n_components).coordinates
+        return moments_of(self._development, coordinates, fold.validation, fold.validation, self._device)
 
     def _read_responses(self, rows: bytes) -> NDArray[np.floating]:
         return self._development.responses(np.frombuffer(rows, np.intp))

@@ -105,20 +105,20 @@ class EncodingModel:
             If an image does not decode.
         """
         if self.takes_features:
-            return np.asarray(self.regressor.predict(self._scores_of(images)), dtype=np.float32)
+            return np.asarray(self.regressor.predict(self._coordinates_of(images)), dtype=np.float32)
         sources = _as_list(images)
         if not sources:
             return np.empty((0, int(self.about["n_voxels"])), np.float32)
-        scores = np.concatenate(list(self._scores(sources, batch_size, device)))
-        return np.asarray(self.regressor.predict(scores), dtype=np.float32)
+        coordinates = np.concatenate(list(self._coordinates(sources, batch_size, device)))
+        return np.asarray(self.regressor.predict(coordinates), dtype=np.float32)
 
     @property
     def takes_features(self) -> bool:
         """Whether it predicts from features that came with the data, in place of images."""
         return self.spec.backbone == GIVEN
 
-    def _scores_of(self, features: Any) -> NDArray[np.float32]:
-        """Return the principal component scores of given features."""
+    def _coordinates_of(self, features: Any) -> NDArray[np.float32]:
+        """Return the coordinates of given features along the principal axes."""
         n_features = len(self.axes.axes)
         found = np.asarray(features) if not isinstance(features, str | Path) else open_array(Path(features), _MATRIX)
         if found.ndim != 2 or found.shape[1] != n_features or found.dtype.kind not in "fiu":
@@ -218,8 +218,8 @@ class EncodingModel:
         """Network and axes on a device, kept between calls."""
         return lru_cache(maxsize=1)(self._on)
 
-    def _scores(self, sources: Sequence[ImageSource], batch_size: int | None, device_name: str) -> Any:
-        """Yield the principal component scores, batch by batch."""
+    def _coordinates(self, sources: Sequence[ImageSource], batch_size: int | None, device_name: str) -> Any:
+        """Yield the coordinates along the principal axes, batch by batch."""
         device = find_device(device_name)
         dtype = find_precision(self.precision, device)
         network, axes, shift = self._ready(device, dtype)

@@ -59,18 +59,18 @@ class Refit:
         predictions : ndarray (n_confirmation, n_voxels)
         """
         rows = self._split.development
-        scores = bank.components(spec.layer, rows, self._n_components).leading(spec.n_components).scores
+        coordinates = bank.components(spec.layer, rows, self._n_components).leading(spec.n_components).coordinates
         answered = rows if shuffle is None else np.random.RandomState(shuffle).permutation(rows)
-        regressor = self._fitted(spec, scores, rows, answered)
-        seen = scores[self._split.confirmation]
+        regressor = self._fitted(spec, coordinates, rows, answered)
+        seen = coordinates[self._split.confirmation]
         return regressor, regressor.predict(seen) if len(seen) else np.empty((0, self._development.n_voxels))
 
-    def _fitted(self, spec: TrialSpec, scores: Floats, rows: Rows, answered: Rows) -> Any:
+    def _fitted(self, spec: TrialSpec, coordinates: Floats, rows: Rows, answered: Rows) -> Any:
         regressor = REGRESSORS[spec.regressor](**spec.parameters)
         if not hasattr(regressor, "fit_folds"):
-            return regressor.fit(scores[rows], self._development.responses(answered))
+            return regressor.fit(coordinates[rows], self._development.responses(answered))
         parts = folds_of(len(rows), n_folds_of(regressor))
-        folds = [moments_of(self._development, scores, rows[part], answered[part], self._device) for part in parts]
+        folds = [moments_of(self._development, coordinates, rows[part], answered[part], self._device) for part in parts]
         return regressor.fit_folds(folds)
 
 
@@ -79,25 +79,29 @@ def n_folds_of(regressor: Any) -> int:
     return int(getattr(regressor, "n_folds", 1))
 
 
-def moments_of(development: Development, scores: Floats, rows: Rows, answered: Rows, device: str = "cpu") -> Moments:
+def moments_of(
+    development: Development, coordinates: Floats, rows: Rows, answered: Rows, device: str = "cpu"
+) -> Moments:
     """Take the moments of rows without their responses ever being in memory as a whole.
 
     Parameters
     ----------
     development : Development
         Reads the responses.
-    scores : ndarray (n_images, n_components)
-        Principal component scores of all images.
+    coordinates : ndarray (n_images, n_components)
+        Coordinates of all images along their principal axes.
     rows, answered : ndarray of int, shape (n,)
         The i-th of `rows` goes with the response to the i-th of `answered`.
     device : str
         Where the moments are kept.
     """
-    return Moments.from_blocks(_blocks(development, scores, rows, answered), device=device)
+    return Moments.from_blocks(_blocks(development, coordinates, rows, answered), device=device)
 
 
-def _blocks(development: Development, scores: Floats, rows: Rows, answered: Rows) -> Iterator[tuple[Floats, Floats]]:
+def _blocks(
+    development: Development, coordinates: Floats, rows: Rows, answered: Rows
+) -> Iterator[tuple[Floats, Floats]]:
     start = 0
     for part, responses in development.blocks(answered):
-        yield scores[rows[start : start + len(part)]], responses
+        yield coordinates[rows[start : start + len(part)]], responses
         start += len(part)

@@ -47,10 +47,10 @@ def test_a_score_is_that_of_scikit_learn_and_scipy(
 ) -> None:
     trial = spec.model_copy(update={"regressor": regressor, "parameters": parameters})
     evaluator, split = setting.evaluator(), setting.split
-    scores = evaluator.components(trial).scores.astype(np.float64)
+    coordinates = evaluator.components(trial).coordinates.astype(np.float64)
     responses = setting.dataset.read_responses(np.arange(len(setting.dataset.images))).astype(np.float64)
-    reference.fit(scores[split.train], responses[split.train])
-    predictions = reference.predict(scores[split.validation])
+    reference.fit(coordinates[split.train], responses[split.train])
+    predictions = reference.predict(coordinates[split.validation])
     expected = [pearsonr(predictions[:, i], responses[split.validation, i]).statistic for i in range(20)]
     result = evaluator.evaluate(trial)
     np.testing.assert_allclose(result.accuracy, expected, atol=1e-6)
@@ -113,7 +113,7 @@ def test_folds_are_fitted_apart_and_scored_together(
     bank, predictions = setting.bank(trial), []
     for fold in split.folds:
         assert not set(fold.train) & set(fold.validation)
-        found = bank.components(trial.layer, fold.train, setting.n_components).leading(8).scores.astype(np.float64)
+        found = bank.components(trial.layer, fold.train, setting.n_components).leading(8).coordinates.astype(np.float64)
         np.testing.assert_allclose(found[fold.train].mean(axis=0), 0, atol=1e-4 * np.abs(found).max())
         reference.fit(found[fold.train], responses(fold.train).astype(np.float64))
         predictions.append(reference.predict(found[fold.validation]))

@@ -93,10 +93,12 @@ def test_the_refit_is_to_all_development_rows(setting: Setting, finished: Finish
     spec = finished.outcome.best.spec.model_copy(update={"regressor": "linear", "parameters": {}})
     regressor, _ = setting.publisher().refit(spec, setting.bank(spec))
     bank, rows = setting.bank(spec), setting.split.development
-    scores = bank.components(spec.layer, rows, 16).scores[rows]
+    coordinates = bank.components(spec.layer, rows, 16).coordinates[rows]
     responses = setting.dataset.development(setting.split).responses(rows)
-    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-3 * scores.std())
-    np.testing.assert_allclose(np.asarray(regressor.predict(scores)).mean(axis=0), responses.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(coordinates.mean(axis=0), 0, atol=1e-3 * coordinates.std())
+    np.testing.assert_allclose(
+        np.asarray(regressor.predict(coordinates)).mean(axis=0), responses.mean(axis=0), atol=1e-5
+    )
 
 
 def test_the_search_never_sees_the_confirmation_responses(

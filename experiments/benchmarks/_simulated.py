@@ -78,11 +78,11 @@ class SimulatedBank:
         """Return the components of a layer, kept in memory."""
         return _components(self._folder / f"{layer}.npy").leading(n_components)
 
-    def scores_file(self, layer: str, rows: np.ndarray, n_components: int, n_leading: int) -> Path:
+    def coordinates_file(self, layer: str, rows: np.ndarray, n_components: int, n_leading: int) -> Path:
         """Return the file of the first components, one for all who ask."""
 
         def write(folder: Path) -> None:
-            np.save(folder / "features.npy", self.components(layer, rows, n_leading).scores)
+            np.save(folder / "features.npy", self.components(layer, rows, n_leading).coordinates)
 
         key = {"layer": layer, "rows": digest.of_array(rows.astype(np.int64)), "n_leading": n_leading}
         return self._store.get_or_compute("features", key, write) / "features.npy"
@@ -90,8 +90,8 @@ class SimulatedBank:
 
 @cache
 def _components(path: Path) -> Components:
-    scores = np.load(path)
-    return Components(scores, np.square(scores[:N_TRAIN], dtype=np.float64).sum(axis=0))
+    coordinates = np.load(path)
+    return Components(coordinates, np.square(coordinates[:N_TRAIN], dtype=np.float64).sum(axis=0))
 
 
 def _simulate(folder: Path) -> None:
@@ -102,16 +102,16 @@ def _simulate(folder: Path) -> None:
     shared = _normal(random, n, N_COMPONENTS)
     signal = np.zeros((n, N_VOXELS), np.float32)
     for depth, layer in enumerate(LAYERS):
-        scores = _scores((shared + _normal(random, n, N_COMPONENTS)) * rank**-0.5 * 10.0 ** (depth / 2))
-        np.save(folder / f"{layer}.npy", scores)
+        coordinates = _coordinates((shared + _normal(random, n, N_COMPONENTS)) * rank**-0.5 * 10.0 ** (depth / 2))
+        np.save(folder / f"{layer}.npy", coordinates)
         weight = np.float32(np.exp(-((depth - 3) ** 2) / 4)) * rank[:, None] ** -0.7
-        signal += scores / scores[:N_TRAIN].std(axis=0) @ (weight * _normal(random, N_COMPONENTS, N_VOXELS))
+        signal += coordinates / coordinates[:N_TRAIN].std(axis=0) @ (weight * _normal(random, N_COMPONENTS, N_VOXELS))
     signal *= random.uniform(0.3, 0.8, N_VOXELS).astype(np.float32) / signal.std(axis=0)
     noise = np.sqrt(1 - signal.var(axis=0))
     np.save(folder / "responses.npy", signal + noise * _normal(random, n, N_VOXELS))
 
 
-def _scores(activations: np.ndarray) -> np.ndarray:
+def _coordinates(activations: np.ndarray) -> np.ndarray:
     """Rotate onto the principal axes of the training rows."""
     train = activations[:N_TRAIN].astype(np.float64)
     _, vectors = np.linalg.eigh(np.cov(train.T))

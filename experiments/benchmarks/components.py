@@ -3,7 +3,7 @@
 Activations are those of AlexNet features.9 (43,264 features) for 3000 generated pictures, in bfloat16, which float32
 holds exactly. Each contender fits 100 components to four fifths of the images and applies them to all. *Short* is the
 share of the full PCA's captured variance that a contender's components miss, over the fitted images; *in common* the
-mean squared cosine between the subspaces of scores. Run it with
+mean squared cosine between the subspaces of coordinates. Run it with
 
     uv run python experiments/benchmarks/components.py
 """
@@ -68,10 +68,10 @@ def ours(folder: Path) -> Figures:
     with torch.inference_mode():
         start = time.perf_counter()
         compressed = pca.compress(held, ROWS, max(SIZES))
-        found = pca.fit(compressed.coordinates, ROWS, max(SIZES))
+        found = pca.fit(compressed.projected, ROWS, max(SIZES))
         pca.axes(compressed, held, found, ROWS)
         duration = time.perf_counter() - start
-    np.save(folder / "ours.npy", found.scores)
+    np.save(folder / "ours.npy", found.coordinates)
     return {"seconds": duration}
 
 
@@ -82,9 +82,9 @@ def scikit_learn(name: str, make: Callable[[], Any]) -> Callable[[Path], Figures
         values, peer = _activations(folder), make()
         start = time.perf_counter()
         peer.fit(values[ROWS])
-        scores = np.concatenate([peer.transform(values[i : i + BATCH]) for i in range(0, N_IMAGES, BATCH)])
+        coordinates = np.concatenate([peer.transform(values[i : i + BATCH]) for i in range(0, N_IMAGES, BATCH)])
         duration = time.perf_counter() - start
-        np.save(folder / f"{name}.npy", scores)
+        np.save(folder / f"{name}.npy", coordinates)
         return {"seconds": duration}
 
     return measure
@@ -111,9 +111,9 @@ def _incremental() -> Any:
 PEERS = {"full": _full, "randomized": _randomized, "incremental": _incremental}
 
 
-def _nearness(scores: Array, exact: Array, size: int) -> tuple[str, str]:
+def _nearness(coordinates: Array, exact: Array, size: int) -> tuple[str, str]:
     """Return the share of variance that is missed, and what the subspaces have in common."""
-    one, other = (item[ROWS, :size].astype(np.float64) for item in (scores, exact))
+    one, other = (item[ROWS, :size].astype(np.float64) for item in (coordinates, exact))
     one, other = one - one.mean(axis=0), other - other.mean(axis=0)
     cosines = np.linalg.svd(np.linalg.qr(one)[0].T @ np.linalg.qr(other)[0], compute_uv=False)
     return f"{1 - (one**2).sum() / (other**2).sum():.1e}", f"{(cosines**2).mean():.5f}"

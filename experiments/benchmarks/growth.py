@@ -88,7 +88,7 @@ def pca_times(images: int, features: int, components: int) -> Times:
     compressed = compress(activations, rows, components)
     return {
         "compress": best(lambda: compress(activations, rows, components)),
-        "fit": best(lambda: fit(compressed.coordinates, rows, components)),
+        "fit": best(lambda: fit(compressed.projected, rows, components)),
     }
 
 

@@ -89,7 +89,7 @@ def _scores(cache: Path, images: tuple[Path, ...], Y: Any, network: str, precisi
         spec, images, digests, Store(cache), train, max(SIZES), device="cpu", precision=precision
     )
     for layer, size in product(layers, SIZES):
-        Z = features.components(layer, train, max(SIZES)).leading(size).scores
+        Z = features.components(layer, train, max(SIZES)).leading(size).coordinates
         moments = Moments.from_rows(Z[train], Y[train])
         for name, shares in FITS.items():
             for share in shares:

@@ -1,4 +1,4 @@
-"""What is kept of layers: coordinates for any choice of rows, and the components and axes of some."""
+"""What is kept of layers: projections for any choice of rows, and the components and axes of some."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from img2brain.features.activations import Activations, Rows
 from img2brain.features.pca import Axes, Components
 from img2brain.store import Store
 
-VERSION = 7  # of the numbers: raised where a change of code changes them
+VERSION = 8  # of numbers and files: raised where a change of code changes them
 
 
 class Cache:
@@ -28,9 +28,9 @@ class Cache:
     about : mapping of str to mapping
         By layer: what its activations depend on.
     n_images : int
-        How many rows there are. The coordinates of many depend on the rows and the size that they serve as well.
+        How many rows there are. The projections of many depend on the rows and the size that they serve as well.
     rows : ndarray of int
-        The rows that a published model will be fitted to; no others have a say in the coordinates.
+        The rows that a published model will be fitted to; no others have a say in the projections.
     n_components : int
         The largest size that will be asked for.
     """
@@ -44,7 +44,7 @@ class Cache:
         self._keys = {layer: {**item, **serves, "version": VERSION} for layer, item in about.items()}
 
     def has(self, layer: str) -> bool:
-        """Tell whether the coordinates of a layer are there."""
+        """Tell whether the projections of a layer are there."""
         return self._layer(layer) is not None
 
     def record(self, layer: str, values: Activations, rows: Rows, n_components: int) -> FitError | None:
@@ -55,7 +55,7 @@ class Cache:
         """
         compressed, failure = pca.compress(values, rows, n_components), None
         try:
-            components = pca.fit(compressed.coordinates, rows, n_components)
+            components = pca.fit(compressed.projected, rows, n_components)
         except FitError as error:
             failure = error
         else:
@@ -65,23 +65,23 @@ class Cache:
             self._store.put("components", key, lambda folder: _save_components(folder, components))
 
         def write(folder: Path) -> None:
-            _save(folder, coordinates=compressed.coordinates)
+            _save(folder, projected=compressed.projected)
             (folder / "method.txt").write_text(compressed.kind, encoding="utf-8")
 
         self._store.put("layers", self._keys[layer], write)
         return failure
 
     def components(self, layer: str, rows: Rows, n_components: int) -> Components | None:
-        """Return the components of a layer, fitted where that was not done yet; None where it has no coordinates."""
+        """Return the components of a layer, fitted where that was not done yet; None where it has no projections."""
         key = self._pca_key(layer, rows, n_components)
         entry = self._store.find("components", key)
         if entry is None:
             folder = self._layer(layer)
             if folder is None:
                 return None
-            found = pca.fit(np.load(folder / "coordinates.npy"), rows, n_components)
+            found = pca.fit(np.load(folder / "projected.npy"), rows, n_components)
             entry = self._store.get_or_compute("components", key, lambda folder: _save_components(folder, found))
-        return Components(np.load(entry / "scores.npy"), np.load(entry / "variances.npy"))
+        return Components(np.load(entry / "coordinates.npy"), np.load(entry / "variances.npy"))
 
     def axes(self, layer: str, rows: Rows, n_components: int) -> Axes | None:
         """Return the axes of a layer, where they are there at this size or a larger one."""
@@ -90,10 +90,10 @@ class Cache:
             return None
         return Axes(np.load(entry / "axes.npy", mmap_mode="r"), np.load(entry / "shift.npy")).leading(n_components)
 
-    def scores_file(self, layer: str, rows: Rows, found: Components, n_components: int, n_leading: int) -> Path:
+    def coordinates_file(self, layer: str, rows: Rows, found: Components, n_components: int, n_leading: int) -> Path:
         """Return the file (``.npy``) of the first `n_leading` of the components that were found."""
         key = self._pca_key(layer, rows, n_components) | {"n_leading": n_leading}
-        write = lambda folder: _save(folder, features=found.leading(n_leading).scores)  # noqa: E731
+        write = lambda folder: _save(folder, features=found.leading(n_leading).coordinates)  # noqa: E731
         return self._store.get_or_compute("features", key, write) / "features.npy"
 
     def _layer(self, layer: str) -> Path | None:
@@ -117,7 +117,7 @@ def _of_rows(rows: Rows) -> str:
 
 
 def _save_components(folder: Path, found: Components) -> None:
-    _save(folder, scores=found.scores, variances=found.variances)
+    _save(folder, coordinates=found.coordinates, variances=found.variances)
 
 
 def _save(folder: Path, **arrays: np.ndarray[Any, Any]) -> None:

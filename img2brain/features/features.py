@@ -104,7 +104,7 @@ class Features(ABC):
         Returns
         -------
         Components
-            Scores (n_images, n_components); fewer components where the rows span fewer dimensions.
+            Coordinates (n_images, n_components); fewer components where the rows span fewer dimensions.
 
         Raises
         ------
@@ -113,10 +113,10 @@ class Features(ABC):
         """
         return self._components(layer, rows.astype(np.int64).tobytes(), n_components)
 
-    def scores_file(self, layer: str, rows: Rows, n_components: int, n_leading: int) -> Path:
+    def coordinates_file(self, layer: str, rows: Rows, n_components: int, n_leading: int) -> Path:
         """Return the file (``.npy``) of the first `n_leading` of `n_components` components, one for all who ask."""
         found = self.components(layer, rows, n_components)
-        return self._cache.scores_file(layer, rows, found, n_components, n_leading)
+        return self._cache.coordinates_file(layer, rows, found, n_components, n_leading)
 
     def axes(self, layer: str, rows: Rows, n_components: int) -> Axes:
         """Return the principal axes of a layer, fitted to `rows`; stored ones of a larger size serve."""

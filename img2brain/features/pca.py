@@ -1,6 +1,6 @@
-"""Activations -> coordinates -> principal components, for any choice of rows, without touching an image again.
+"""Activations -> projections -> principal components, for any choice of rows, without touching an image again.
 
-What PCA needs of a layer is small: the coordinates of the images in a basis that holds what varies between them.
+What PCA needs of a layer is small: the images, projected on a basis that holds what varies between them.
 `compress` finds them by the method that the shape asks for; from them `fit` gives the components of any rows at any
 size, and `axes` the directions in feature space, which a model needs that meets new images.
 """
@@ -38,16 +38,16 @@ class Compressed:
     ----------
     kind : {"features", "kernel", "sketch", "constant"}
         How it was found: exactly, from few features or few images; or nearly, see `compress`; or that nothing varies.
-    coordinates : ndarray (n_images, n_dimensions), float32
-        Of all images; without a column where they do not vary.
+    projected : ndarray (n_images, n_dimensions), float32
+        All images, projected on a basis; without a column where they do not vary.
     basis : torch.Tensor (n_features, n_dimensions), optional
         The orthonormal basis of a sketch. That of few features is the features; that of few images is left implicit.
     origin : ndarray (n_dimensions,), optional
-        Coordinates, in the basis of a sketch, of the point that `coordinates` are counted from.
+        The point, projected on the basis of a sketch, that `projected` is counted from.
     """
 
     kind: Kind
-    coordinates: F32
+    projected: F32
     basis: torch.Tensor | None = None
     origin: F32 | None = None
 
@@ -58,23 +58,23 @@ class Components:
 
     Attributes
     ----------
-    scores : ndarray (n_images, n_components), float32
-        Of all images, fitted rows or not; a smaller size is a prefix.
+    coordinates : ndarray (n_images, n_components), float32
+        Of all images along the principal axes, fitted rows or not; a smaller size is a prefix.
     variances : ndarray (n_components,)
         Sum of squares of each component over the fitted rows.
     """
 
-    scores: F32
+    coordinates: F32
     variances: F64
 
     def leading(self, n_components: int) -> Components:
         """Return the first components; they are those of the smaller size."""
-        return Components(self.scores[:, :n_components], self.variances[:n_components])
+        return Components(self.coordinates[:, :n_components], self.variances[:n_components])
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Principal axes in feature space: ``scores = activations @ axes - shift``.
+    """Principal axes in feature space: ``coordinates = activations @ axes - shift``.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ def compress(activations: Activations, rows: Rows, n_components: int) -> Compres
       and two readings of the activations (Halko, Martinsson and Tropp, 2011, algorithm 4.4). It starts not from random
       directions but from the principal axes of 1024 images (or three times m), so that one iteration is enough.
 
-    From activations in bfloat16 the search for the basis goes on in bfloat16; coordinates are added up in float32.
+    From activations in bfloat16 the search for the basis goes on in bfloat16; projections are added up in float32.
     """
     n_images, n_features = activations.n_images, activations.n_features
     size = sketch_size(n_components)
@@ -145,7 +145,7 @@ def compress(activations: Activations, rows: Rows, n_components: int) -> Compres
         return Compressed("features", whole.float().cpu().numpy())
     try:
         if n_images <= EXACT_IMAGES:
-            return Compressed("kernel", _kernel_coordinates(activations))
+            return Compressed("kernel", _projected_by_kernel(activations))
         return _sketch(activations, rows, size)
     except FitError:  # said by `fit`, to those who ask for components
         return Compressed("constant", np.zeros((n_images, 0), np.float32))
@@ -155,17 +155,17 @@ def _sketch(activations: Activations, rows: Rows, size: int) -> Compressed:
     sample = np.sort(np.random.default_rng(0).permutation(rows)[: max(EXACT_IMAGES, 3 * size)])
     first, centre = _first_axes(activations, sample, size)
     basis = _refined(activations, rows, first, centre)
-    coordinates, origin = _coordinates(activations, basis, centre)
-    return Compressed("sketch", coordinates.cpu().numpy(), basis, origin.cpu().numpy())
+    projected, origin = _projected(activations, basis, centre)
+    return Compressed("sketch", projected.cpu().numpy(), basis, origin.cpu().numpy())
 
 
-def fit(coordinates: F32, rows: Rows, n_components: int) -> Components:
-    """Fit PCA to some rows, and give the scores of all.
+def fit(projected: F32, rows: Rows, n_components: int) -> Components:
+    """Fit PCA to some rows, and give the coordinates of all.
 
     Parameters
     ----------
-    coordinates : ndarray (n_images, n_dimensions)
-        Of all images, in any orthonormal basis.
+    projected : ndarray (n_images, n_dimensions)
+        All images, projected on any orthonormal basis.
     rows : ndarray of int
         The rows that are fitted, and no others: neither mean nor axes depend on the rest.
     n_components : int
@@ -174,26 +174,26 @@ def fit(coordinates: F32, rows: Rows, n_components: int) -> Components:
     Returns
     -------
     Components
-        Signs are such that the largest score of each component over the fitted rows is positive.
+        Signs are such that the largest coordinate of each component over the fitted rows is positive.
 
     Raises
     ------
     FitError
         If the activations do not vary over the fitted rows.
     """
-    if not coordinates.shape[1]:
+    if not projected.shape[1]:
         raise FitError(_CONSTANT)
-    centred = coordinates - coordinates[rows].mean(axis=0, dtype=np.float64)
+    centred = projected - projected[rows].mean(axis=0, dtype=np.float64)
     fitted = centred[rows]
     if len(rows) < fitted.shape[1]:
         variances, vectors = _leading_eigenpairs(fitted @ fitted.T, n_components)
         rotation = fitted.T @ (vectors / np.sqrt(variances))
     else:
         variances, rotation = _leading_eigenpairs(fitted.T @ fitted, n_components)
-    scores = centred @ rotation
-    largest = np.abs(scores[rows]).argmax(axis=0)
-    scores *= np.where(scores[rows][largest, np.arange(scores.shape[1])] < 0, -1.0, 1.0)
-    return Components(scores.astype(np.float32), variances)
+    coordinates = centred @ rotation
+    largest = np.abs(coordinates[rows]).argmax(axis=0)
+    coordinates *= np.where(coordinates[rows][largest, np.arange(coordinates.shape[1])] < 0, -1.0, 1.0)
+    return Components(coordinates.astype(np.float32), variances)
 
 
 def axes(compressed: Compressed, activations: Activations, components: Components, rows: Rows) -> Axes:
@@ -216,14 +216,14 @@ def axes(compressed: Compressed, activations: Activations, components: Component
 
     Notes
     -----
-    With centred activations A = U S V' of the fitted rows and scores Z = U S, the axes are V = A' Z S^-2. The columns
-    of Z sum to zero, so that activations that are not centred serve as well. The same holds of coordinates.
+    With centred activations A = U S V' of the fitted rows and coordinates Z = U S, the axes are V = A' Z S^-2. The
+    columns of Z sum to zero, so that activations that are not centred serve as well. The same holds of projections.
     """
-    weights = components.scores[rows] / components.variances
+    weights = components.coordinates[rows] / components.variances
     if compressed.kind == "kernel":
         found, mean = _weighted_sums(activations, rows, weights)
         return Axes(found, mean @ found)
-    fitted = compressed.coordinates[rows].astype(np.float64)
+    fitted = compressed.projected[rows].astype(np.float64)
     rotation, mean = fitted.T @ weights, fitted.mean(axis=0)
     if compressed.basis is None:
         return Axes(rotation.astype(np.float32), (mean @ rotation).astype(np.float32))
@@ -246,7 +246,7 @@ def _weighted_sums(activations: Activations, rows: Rows, weights: F64) -> tuple[
     return np.ascontiguousarray(found[:, :-1]), found[:, -1].copy()
 
 
-def _kernel_coordinates(activations: Activations) -> F32:
+def _projected_by_kernel(activations: Activations) -> F32:
     """Return U S of the centred activations.
 
     Notes
@@ -283,7 +283,7 @@ def _first_axes(activations: Activations, sample: Rows, size: int) -> tuple[torc
 def _leading_directions(kernel: torch.Tensor, size: int) -> torch.Tensor:
     """Return what turns rows into axes, for nearly the largest eigenvalues of their kernel.
 
-    Such that scores along the axes are of order 1, whatever the unit of the activations: their squares stay finite.
+    Such that projections on the axes are of order 1, whatever the unit of the activations: their squares stay finite.
     """
     start = torch.Generator().manual_seed(0)
     block = torch.randn((len(kernel), size), generator=start).to(kernel.device)
@@ -309,9 +309,9 @@ def _refined(activations: Activations, rows: Rows, first: torch.Tensor, centre: 
     total = torch.zeros(size, device=first.device)
     offset = -(centre @ first)
     for part, block in activations.blocks():
-        scores = torch.addmm(offset, block, first) * fitted[part]
-        total += scores.sum(dim=0, dtype=torch.float32)
-        columns = torch.cat([scores, fitted[part]], dim=1)
+        projected = torch.addmm(offset, block, first) * fitted[part]
+        total += projected.sum(dim=0, dtype=torch.float32)
+        columns = torch.cat([projected, fitted[part]], dim=1)
         for features in _parts(n_features):
             sums[features] += block[:, features].T @ columns
     return _orthonormal(sums[:, :-1].addr_(sums[:, -1], total, alpha=-1 / len(rows))).to(first.dtype)
@@ -331,15 +331,15 @@ def _orthonormal(columns: torch.Tensor) -> torch.Tensor:
     return basis
 
 
-def _coordinates(
+def _projected(
     activations: Activations, basis: torch.Tensor, centre: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (A - centre) @ basis in float32, and the coordinates of that centre.
+    """Return (A - centre) @ basis in float32, and the projection of that centre.
 
     Notes
     -----
     Products of a range of features round to the type of the basis, their sum does not. Taking the centre off before
-    that leaves, in bfloat16, errors of about a thousandth of each coordinate.
+    that leaves, in bfloat16, errors of about a thousandth of each projection.
     """
     parts = list(_parts(activations.n_features))
     offsets = [-(centre[features] @ basis[features]) for features in parts]

@@ -173,7 +173,7 @@ class Run:
         if isinstance(found, str):
             return self.tracker.log_trial(record)
         bank = self.setting.bank(spec)
-        file = bank.scores_file(spec.layer, self.setting.split.train, self.setting.n_components, spec.n_components)
+        file = bank.coordinates_file(spec.layer, self.setting.split.train, self.setting.n_components, spec.n_components)
         return self.tracker.log_trial(record, found, file)
 
     def _publish(self, told: list[ToldTrial], run_ids: Mapping[int, str]) -> StudyOutcome:

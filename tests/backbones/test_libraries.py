@@ -98,8 +98,8 @@ def features(file: Path, store: Path, images: tuple[Path, ...], name: str = "tin
     return NetworkFeatures(spec, images, ["made"] * len(images), Store(store), rows, 4, device="cpu")
 
 
-def scores(found: NetworkFeatures) -> np.ndarray[Any, Any]:
-    return found.components("head", np.arange(found._n_images), 4).scores
+def coordinates(found: NetworkFeatures) -> np.ndarray[Any, Any]:
+    return found.components("head", np.arange(found._n_images), 4).coordinates
 
 
 @pytest.fixture(scope="module")
@@ -111,16 +111,16 @@ def images(recordings: Path) -> tuple[Path, ...]:
 def test_an_edited_network_has_new_features(nets: Path, tmp_path: Path, images: tuple[Path, ...], edit: str) -> None:
     store = tmp_path / "cache"
     before = features(nets, store, images)
-    first = scores(before)
+    first = coordinates(before)
     write(nets, EDITS[edit])
     after = features(nets, store, images)
-    expected = scores(features(nets, tmp_path / "another", images))
-    np.testing.assert_array_equal(scores(after), expected)
+    expected = coordinates(features(nets, tmp_path / "another", images))
+    np.testing.assert_array_equal(coordinates(after), expected)
     assert not np.allclose(first, expected, rtol=1e-3)
     assert after.facts["network_digest"] != before.facts["network_digest"]
     write(nets)
     again = features(nets, store, images)
-    np.testing.assert_array_equal(scores(again), first)
+    np.testing.assert_array_equal(coordinates(again), first)
     assert "backbone" in vars(again)
     assert again.facts == before.facts
 
@@ -142,7 +142,7 @@ def test_two_libraries_of_one_name_have_features_of_their_own(
     one, two = (features(file, tmp_path / "cache", images) for file in (nets, other))
     assert one.facts["weights_digest"] == two.facts["weights_digest"]
     assert one.facts["network_digest"] != two.facts["network_digest"]
-    assert not np.allclose(scores(one), scores(two), rtol=1e-3)
+    assert not np.allclose(coordinates(one), coordinates(two), rtol=1e-3)
     assert (one.facts["library"], two.facts["library"]) == ("nets.py:Nets", "others.py:Nets")
     assert one.facts["plugin"]["name"] == "nets.py:Nets"
 

@@ -110,11 +110,11 @@ def test_components_are_the_pca_of_the_activations(
     make_bank: MakeBank, full: Path, reference: dict[str, np.ndarray[Any, Any]], layer: str
 ) -> None:
     expected = PCA(N_COMPONENTS, svd_solver="full").fit(reference[layer][ROWS])
-    scores = expected.transform(reference[layer])
+    coordinates = expected.transform(reference[layer])
     bank = make_bank(full)
-    found = bank.components(layer, ROWS, N_COMPONENTS).scores
-    signs = np.sign((found * scores).sum(axis=0))
-    np.testing.assert_allclose(found * signs, scores, atol=1e-3 * np.abs(scores).max())
+    found = bank.components(layer, ROWS, N_COMPONENTS).coordinates
+    signs = np.sign((found * coordinates).sum(axis=0))
+    np.testing.assert_allclose(found * signs, coordinates, atol=1e-3 * np.abs(coordinates).max())
     axes = bank.axes(layer, ROWS, N_COMPONENTS)
     np.testing.assert_allclose(reference[layer] @ axes.axes - axes.shift, found, atol=1e-3 * np.abs(found).max())
 
@@ -131,7 +131,7 @@ def test_a_second_bank_touches_no_image_and_no_network(
     monkeypatch.setattr(network, "load_backbone", forbid)
     bank.extract()
     for layer in LAYERS:
-        assert bank.components(layer, ROWS[:9], 4).scores.shape == (N_IMAGES, 4)
+        assert bank.components(layer, ROWS[:9], 4).coordinates.shape == (N_IMAGES, 4)
         bank.axes(layer, ROWS, N_COMPONENTS)
     assert bank.facts["trained"] == "untrained"
 
@@ -143,7 +143,7 @@ def test_more_layers_cost_one_pass_for_those_that_are_missing(
     bank = make_bank(tmp_path / "cache", SPEC.model_copy(update={"layers": (*LAYERS, "features.5", "features.8")}))
     bank.extract()
     assert (counts.n_opened, counts.n_passed) == (N_IMAGES, N_IMAGES)
-    assert bank.components("features.5", ROWS, 3).scores.shape == (N_IMAGES, 3)
+    assert bank.components("features.5", ROWS, 3).coordinates.shape == (N_IMAGES, 3)
 
 
 def test_images_that_changed_are_computed_anew(
@@ -158,8 +158,8 @@ def test_images_that_changed_are_computed_anew(
     bank = make_bank(tmp_path / "cache", pictures=copies)
     bank.extract()
     assert counts.n_opened == N_IMAGES
-    scores = bank.components("features.2", ROWS, N_COMPONENTS).scores
-    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4, atol=1e-2)
+    coordinates = bank.components("features.2", ROWS, N_COMPONENTS).coordinates
+    np.testing.assert_allclose(coordinates[0], coordinates[1], rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize("change", [{"weights": "random:1"}, {"preprocessing": "resize224"}])
@@ -208,7 +208,7 @@ def test_layers_that_exceed_the_scratch_budget_together_take_another_pass(
     bank.extract()
     assert (counts.n_opened, counts.n_passed) == (2 * N_IMAGES, 2 * N_IMAGES)
     for layer in LAYERS:
-        found, expected = (item.components(layer, ROWS, N_COMPONENTS).scores for item in (bank, make_bank(full)))
+        found, expected = (item.components(layer, ROWS, N_COMPONENTS).coordinates for item in (bank, make_bank(full)))
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
@@ -226,7 +226,7 @@ def test_bfloat16_and_float32_are_told_apart_and_agree(make_bank: MakeBank, full
     assert bank._described["classifier"] != exact._described["classifier"]
     bank.extract()
     for layer in LAYERS:
-        found, expected = (item.components(layer, ROWS, N_COMPONENTS).scores for item in (bank, exact))
+        found, expected = (item.components(layer, ROWS, N_COMPONENTS).coordinates for item in (bank, exact))
         assert np.corrcoef(found[:, 0], expected[:, 0])[0, 1] > 0.99
 
 
@@ -275,7 +275,7 @@ def test_layers_stay_in_memory_as_far_as_it_goes(
     bank.extract()
     assert written == [f"{sizes['features.2']}"]
     for layer in LAYERS:
-        found, expected = (item.components(layer, ROWS, N_COMPONENTS).scores for item in (bank, make_bank(full)))
+        found, expected = (item.components(layer, ROWS, N_COMPONENTS).coordinates for item in (bank, make_bank(full)))
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
@@ -288,8 +288,8 @@ def test_many_images_are_sketched_for_the_rows_and_size_at_hand(
     assert (next((tmp_path / "layers").rglob("method.txt")).read_text(encoding="utf-8")) == "sketch"
     make_bank(tmp_path, n_components=10).extract()
     assert counts.n_opened == N_IMAGES, "a larger sketch serves"
-    scores = bank.components("classifier", ROWS, N_COMPONENTS).scores
-    assert scores.shape == (N_IMAGES, N_COMPONENTS)
+    coordinates = bank.components("classifier", ROWS, N_COMPONENTS).coordinates
+    assert coordinates.shape == (N_IMAGES, N_COMPONENTS)
     make_bank(tmp_path, rows=ROWS[:-1], n_components=10).extract()
     assert counts.n_opened == 2 * N_IMAGES, "other rows are another sketch"
 
@@ -300,15 +300,15 @@ def test_the_pass_leaves_nothing_but_the_entries(full: Path) -> None:
     ]  # fmt: skip
     assert list((full / "unfinished").iterdir()) == []
     kept = {path.name for path in (full / "layers").rglob("*") if path.is_file()}
-    assert kept == {"coordinates.npy", "method.txt", "key.json", "digests.json"}, "activations are not kept"
+    assert kept == {"projected.npy", "method.txt", "key.json", "digests.json"}, "activations are not kept"
 
 
 def test_features_are_one_file_for_all_who_ask(make_bank: MakeBank, full: Path, tmp_path: Path) -> None:
     shutil.copytree(full, tmp_path / "cache")
     bank = make_bank(tmp_path / "cache")
-    path = bank.scores_file("classifier", ROWS, N_COMPONENTS, 4)
-    assert make_bank(tmp_path / "cache").scores_file("classifier", ROWS, N_COMPONENTS, 4) == path
-    np.testing.assert_array_equal(np.load(path), bank.components("classifier", ROWS, N_COMPONENTS).scores[:, :4])
+    path = bank.coordinates_file("classifier", ROWS, N_COMPONENTS, 4)
+    assert make_bank(tmp_path / "cache").coordinates_file("classifier", ROWS, N_COMPONENTS, 4) == path
+    np.testing.assert_array_equal(np.load(path), bank.components("classifier", ROWS, N_COMPONENTS).coordinates[:, :4])
 
 
 def test_what_is_missing_is_computed_when_it_is_asked_for(
@@ -316,8 +316,8 @@ def test_what_is_missing_is_computed_when_it_is_asked_for(
 ) -> None:
     features, expected = make_bank(tmp_path), make_bank(full)
     for layer in LAYERS:
-        found = features.components(layer, ROWS, N_COMPONENTS).scores
-        np.testing.assert_array_equal(found, expected.components(layer, ROWS, N_COMPONENTS).scores)
+        found = features.components(layer, ROWS, N_COMPONENTS).coordinates
+        np.testing.assert_array_equal(found, expected.components(layer, ROWS, N_COMPONENTS).coordinates)
         np.testing.assert_array_equal(
             features.axes(layer, ROWS, N_COMPONENTS).axes, expected.axes(layer, ROWS, N_COMPONENTS).axes
         )
@@ -337,8 +337,8 @@ def test_damaged_features_are_said_and_computed_anew(
 ) -> None:
     def numbers(features: NetworkFeatures) -> list[Any]:
         features.extract()
-        file = features.scores_file("classifier", ROWS, N_COMPONENTS, 2)
-        layers = [features.components(layer, ROWS[:9], 4).scores for layer in LAYERS]
+        file = features.coordinates_file("classifier", ROWS, N_COMPONENTS, 2)
+        layers = [features.components(layer, ROWS[:9], 4).coordinates for layer in LAYERS]
         return [np.load(file), *layers, *(features.axes(layer, ROWS, N_COMPONENTS).axes for layer in LAYERS)]
 
     shutil.copytree(full, tmp_path / "cache")

@@ -71,9 +71,9 @@ def test_it_is_scikit_learns(kind: str) -> None:
     wide = wide_as(kind, activations)
     reference = PCA(n_components=12, svd_solver="full").fit(wide[rows].astype(np.float64))
     compressed = compressed_as(kind, activations, rows)
-    found = pca.fit(compressed.coordinates, rows, 12)
-    assert found.scores.shape == (50, 12)
-    assert_same_up_to_sign(found.scores, reference.transform(wide.astype(np.float64)), 1e-4)
+    found = pca.fit(compressed.projected, rows, 12)
+    assert found.coordinates.shape == (50, 12)
+    assert_same_up_to_sign(found.coordinates, reference.transform(wide.astype(np.float64)), 1e-4)
     np.testing.assert_allclose(found.variances / (len(rows) - 1), reference.explained_variance_, rtol=1e-4)
     axes = pca.axes(compressed, held(wide), found, rows)
     assert_same_up_to_sign(axes.axes, reference.components_.T, 1e-3)
@@ -93,14 +93,14 @@ def test_a_sketch_captures_what_the_full_pca_does(dtype: torch.dtype, subset: fl
     assert compressed.kind == "sketch"
     rows = np.sort(random.permutation(3000)[: int(subset * 3000)])
     reference = PCA(n_components=30, svd_solver="full").fit(whole[rows])
-    found = pca.fit(compressed.coordinates, rows, 30)
+    found = pca.fit(compressed.projected, rows, 30)
     captured = found.variances.sum() / (len(rows) - 1) / reference.explained_variance_.sum()
     assert 0.997 < captured < 1 + 1e-3
     exact = reference.transform(whole)[rows]
-    cosines = np.linalg.svd(np.linalg.qr(exact)[0].T @ np.linalg.qr(found.scores[rows])[0])[1]
+    cosines = np.linalg.svd(np.linalg.qr(exact)[0].T @ np.linalg.qr(found.coordinates[rows])[0])[1]
     assert (cosines**2).mean() > 0.99
     axes = pca.axes(compressed, kept, found, rows)
-    error = (whole @ axes.axes - axes.shift - found.scores).std(axis=0) / found.scores.std(axis=0)
+    error = (whole @ axes.axes - axes.shift - found.coordinates).std(axis=0) / found.coordinates.std(axis=0)
     assert error.max() < (3e-3 if dtype == torch.bfloat16 else 1e-4)
 
 
@@ -111,7 +111,7 @@ def test_a_sketch_sees_the_fitted_rows_only(dtype: torch.dtype) -> None:
     changed[1::2] = 100 * make(650, 400, seed=9)
     found, other = (pca.compress(held(item, dtype), rows, 5) for item in (activations, changed))
     assert found.kind == "sketch"
-    np.testing.assert_allclose(found.coordinates[rows], other.coordinates[rows], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.projected[rows], other.projected[rows], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -119,7 +119,7 @@ def test_a_sketch_sees_the_fitted_rows_only(dtype: torch.dtype) -> None:
 def test_the_unit_of_the_activations_does_not_matter(unit: float, dtype: torch.dtype) -> None:
     activations, rows = make(1300, 400, rank=200), np.arange(1100)
     plain, scaled = (pca.compress(held(activations * np.float32(scale), dtype), rows, 5) for scale in (1, unit))
-    found, expected = (pca.fit(item.coordinates, rows, 5) for item in (scaled, plain))
+    found, expected = (pca.fit(item.projected, rows, 5) for item in (scaled, plain))
     np.testing.assert_allclose(found.variances, expected.variances * unit**2, rtol=0.02)
 
 
@@ -127,20 +127,20 @@ def test_the_unit_of_the_activations_does_not_matter(unit: float, dtype: torch.d
 def test_there_are_no_components_of_what_does_not_vary(shape: tuple[int, int]) -> None:
     rows = np.arange(shape[0])
     compressed = pca.compress(held(np.ones(shape, np.float32)), rows, 5)
-    assert len(compressed.coordinates) == shape[0]
+    assert len(compressed.projected) == shape[0]
     with pytest.raises(FitError, match="do not vary over the training rows"):
-        pca.fit(compressed.coordinates, rows, 5)
+        pca.fit(compressed.projected, rows, 5)
 
 
 def test_a_sketch_of_few_dimensions_has_no_more() -> None:
     activations = make(1300, 400, rank=4)
     compressed = pca.compress(held(activations), np.arange(1000), 5)
-    assert pca.fit(compressed.coordinates, np.arange(1000), 5).scores.shape == (1300, 4)
+    assert pca.fit(compressed.projected, np.arange(1000), 5).coordinates.shape == (1300, 4)
 
 
 @settings(max_examples=40)
 @given(st.sampled_from(KINDS), st.integers(4, 40), st.integers(2, 60), st.integers(1, 60), st.integers(0, 5), st.data())
-def test_axes_are_orthonormal_and_give_the_scores(
+def test_axes_are_orthonormal_and_give_the_coordinates(
     kind: str, n_images: int, n_features: int, n_components: int, seed: int, data: st.DataObject
 ) -> None:
     if kind == "features":
@@ -150,23 +150,23 @@ def test_axes_are_orthonormal_and_give_the_scores(
     activations = make(n_images, n_features, seed)
     rows = np.sort(np.random.default_rng(seed).permutation(n_images)[: data.draw(st.integers(3, n_images))])
     compressed = compressed_as(kind, activations, rows)
-    found = pca.fit(compressed.coordinates, rows, n_components)
-    n_found = found.scores.shape[1]
+    found = pca.fit(compressed.projected, rows, n_components)
+    n_found = found.coordinates.shape[1]
     assert n_found == len(found.variances) <= min(n_components, len(rows) - 1, n_features)
     assert (np.diff(found.variances) <= 0).all()
     wide = wide_as(kind, activations)
     axes = pca.axes(compressed, held(wide), found, rows)
-    scores = wide.astype(np.float64) @ axes.axes - axes.shift
-    np.testing.assert_allclose(scores[rows], found.scores[rows], atol=2e-3 * np.abs(found.scores).max())
+    coordinates = wide.astype(np.float64) @ axes.axes - axes.shift
+    np.testing.assert_allclose(coordinates[rows], found.coordinates[rows], atol=2e-3 * np.abs(found.coordinates).max())
     np.testing.assert_allclose(axes.axes.T @ axes.axes, np.eye(n_found), atol=5e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_smaller_size_is_a_prefix(kind: str) -> None:
     rows = np.arange(30)
-    coordinates = compressed_as(kind, make(40, 40), rows).coordinates
-    large, small = pca.fit(coordinates, rows, 20), pca.fit(coordinates, rows, 5)
-    np.testing.assert_allclose(large.leading(5).scores, small.scores, rtol=1e-5, atol=1e-5)
+    projected = compressed_as(kind, make(40, 40), rows).projected
+    large, small = pca.fit(projected, rows, 20), pca.fit(projected, rows, 5)
+    np.testing.assert_allclose(large.leading(5).coordinates, small.coordinates, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(large.leading(5).variances, small.variances, rtol=1e-9)
 
 
@@ -176,15 +176,17 @@ def test_rows_that_are_not_fitted_do_not_matter(kind: str) -> None:
     changed = activations.copy()
     changed[1::2] = 3 * make(20, 30, seed=9)
     found, other = (compressed_as(kind, item, rows) for item in (activations, changed))
-    ours, theirs = (pca.fit(item.coordinates, rows, 6) for item in (found, other))
-    np.testing.assert_allclose(ours.scores[rows], theirs.scores[rows], rtol=1e-3, atol=1e-3 * ours.scores[rows].max())
+    ours, theirs = (pca.fit(item.projected, rows, 6) for item in (found, other))
+    np.testing.assert_allclose(
+        ours.coordinates[rows], theirs.coordinates[rows], rtol=1e-3, atol=1e-3 * ours.coordinates[rows].max()
+    )
     np.testing.assert_allclose(ours.variances, theirs.variances, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_more_components_than_the_rows_span(kind: str) -> None:
-    coordinates = compressed_as(kind, make(40, 40, rank=4), np.arange(30)).coordinates
-    assert pca.fit(coordinates, np.arange(30), 20).scores.shape == (40, 4)
+    projected = compressed_as(kind, make(40, 40, rank=4), np.arange(30)).projected
+    assert pca.fit(projected, np.arange(30), 20).coordinates.shape == (40, 4)
 
 
 @pytest.mark.parametrize("kind", ["features", "kernel"])
@@ -192,11 +194,11 @@ def test_activations_that_do_not_vary_are_refused(kind: str) -> None:
     activations, rows = make(20, 20), np.arange(15)
     activations[:15] = activations[0]
     with pytest.raises(FitError, match="do not vary over the training rows"):
-        pca.fit(compressed_as(kind, activations, rows).coordinates, rows, 3)
+        pca.fit(compressed_as(kind, activations, rows).projected, rows, 3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_largest_score_of_a_component_is_positive(kind: str) -> None:
+def test_the_largest_coordinate_of_a_component_is_positive(kind: str) -> None:
     rows = np.arange(30)
-    scores = pca.fit(compressed_as(kind, make(40, 40), rows).coordinates, rows, 8).scores[rows]
-    assert (scores[np.abs(scores).argmax(axis=0), np.arange(8)] > 0).all()
+    coordinates = pca.fit(compressed_as(kind, make(40, 40), rows).projected, rows, 8).coordinates[rows]
+    assert (coordinates[np.abs(coordinates).argmax(axis=0), np.arange(8)] > 0).all()
