@@ -22,7 +22,7 @@ from img2brain.metrics.pearson import pearson
 from img2brain.records import Against, CeilingRecord, Estimate, PartRecord, RegionRecord
 from img2brain.result import WHOLE, summaries_of
 from img2brain.statistics import noise_ceiling
-from img2brain.statistics.bootstrap import Bootstrap, Interval, Summaries
+from img2brain.statistics.bootstrap import Bootstrap, Summaries
 from img2brain.statistics.noise_ceiling import NoiseCeiling
 from img2brain.statistics.significance import benjamini_hochberg, p_of_r
 
@@ -33,7 +33,7 @@ FALSE_DISCOVERIES = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class PartResult:
     """What some rows say of a model.
 
     Attributes
@@ -95,7 +95,7 @@ class ScoredRows:
         self._responses = responses
         self._regions: dict[str, Voxels] = {WHOLE: np.arange(responses.shape[1]), **regions}
         self._metrics = with_ceiling(metrics, ceiling)
-        self._silent = np.ptp(responses, axis=0) == 0
+        self._constant = np.ptp(responses, axis=0) == 0
         self._bootstrap = Bootstrap(responses, self._objective)
         self.ceiling = ceiling
 
@@ -119,7 +119,7 @@ class ScoredRows:
         controls: Iterable[Control] = (),
         best_layers: BestLayers | None = None,
         looks: int = 1,
-    ) -> Report:
+    ) -> PartResult:
         """Score a model, beside its controls.
 
         Parameters
@@ -150,7 +150,7 @@ class ScoredRows:
         )
         arrays: dict[str, NDArray[np.generic]] = {"p": p, "q": q, "predictions": predictions.astype(np.float32)}
         arrays |= self._arrays(accuracies, summaries, rivals, best)
-        return Report(part, arrays | ({"best_layer": best_layers.choice} if best_layers else {}))
+        return PartResult(part, arrays | ({"best_layer": best_layers.choice} if best_layers else {}))
 
     def _rival(self, name: str, predictions: F64) -> _Rival:
         accuracy = self._objective.from_rows(self._responses, predictions)
@@ -165,7 +165,7 @@ class ScoredRows:
         q: F64,
     ) -> dict[str, RegionRecord]:
         named = {name: voxels for name, voxels in self._regions.items() if name != WHOLE}
-        numbers = {name: summaries_of(values, named, self._silent) for name, values in accuracies.items()}
+        numbers = {name: summaries_of(values, named, self._constant) for name, values in accuracies.items()}
         objective = next(iter(accuracies))
         return {
             region: RegionRecord(
@@ -185,7 +185,7 @@ class ScoredRows:
         ceiling = None if self.ceiling.origin == "none" else self._objective.ceiling(self.ceiling.share)
         if ceiling is None:
             return None
-        kept = voxels[self.ceiling.reliable[voxels] & ~self._silent[voxels]]
+        kept = voxels[self.ceiling.reliable[voxels] & ~self._constant[voxels]]
         normalised = accuracy[kept] / ceiling[kept]
         return CeilingRecord(
             score=float(np.median(ceiling[kept])) if len(kept) else math.nan,
@@ -253,16 +253,12 @@ def _against(summaries: Summaries, rival: _Rival, region: str) -> Against:
     """Compare the model with something else that was scored on the same rows."""
     difference = (summaries - rival.summaries).interval(region)
     score = float(rival.summaries.estimate[rival.summaries.regions.index(region)])
-    return Against(score=score, difference=_estimate(difference))
+    return Against(score=score, difference=difference)
 
 
-def _around(interval: Interval, score: float) -> Estimate:
+def _around(interval: Estimate, score: float) -> Estimate:
     """Return an interval that holds the score, whose last digits may differ from those of its resamples."""
     return Estimate(estimate=score, low=min(interval.low, score), high=max(interval.high, score))
-
-
-def _estimate(interval: Interval) -> Estimate:
-    return Estimate(estimate=interval.estimate, low=interval.low, high=interval.high)
 
 
 def _median(values: F64) -> float:

@@ -178,7 +178,7 @@ class Evaluator:
     def _scored(self, accuracies: Mapping[str, F64]) -> dict[str, Scored]:
         regions = self._development.rois
         return {
-            name: Scored(metric.label, metric.summary, accuracy, summaries_of(accuracy, regions, self._silent))
+            name: Scored(metric.label, metric.summary, accuracy, summaries_of(accuracy, regions, self._constant))
             for (name, metric), accuracy in zip(self._metrics.items(), accuracies.values(), strict=True)
         }
 
@@ -221,14 +221,14 @@ class Evaluator:
         return self._read(rows.astype(np.intp).tobytes())
 
     @cached_property
-    def _silent(self) -> NDArray[np.bool_]:
+    def _constant(self) -> NDArray[np.bool_]:
         """Tell which voxels' responses do not vary over the rows that are scored."""
         rows = self._split.scored
         shape = len(rows), self._development.n_voxels
         scan = Scan(lambda start, stop: self._development.responses(rows[start:stop]), shape)
-        silent = np.zeros(shape[1], dtype=bool)
-        silent[scan.constant] = True
-        return silent
+        constant = np.zeros(shape[1], dtype=bool)
+        constant[scan.constant] = True
+        return constant
 
 
 def bank_key(spec: TrialSpec) -> BankKey:

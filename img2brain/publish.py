@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from img2brain.confirm import BestLayers, Metrics, Report, confirmation_rows
+from img2brain.confirm import BestLayers, Metrics, PartResult, confirmation_rows
 from img2brain.controls import Controls, MakeBank
 from img2brain.datasets.base import Dataset, Split
 from img2brain.features.features import Features
@@ -208,7 +208,7 @@ class Publisher:
 
 
 def confirmation_record(
-    record: TrialRecord, part: str, report: Report, best_layers: tuple[str, ...] = ()
+    record: TrialRecord, part: str, report: PartResult, best_layers: tuple[str, ...] = ()
 ) -> ConfirmationRecord:
     """Make a record of what a part of the rows says of a trial."""
     metric = record.metrics[record.objective]

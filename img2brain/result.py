@@ -88,7 +88,7 @@ class TrialResult:
 
 
 def summaries_of(
-    accuracy: F64, regions: Mapping[str, NDArray[np.intp]], silent: NDArray[np.bool_]
+    accuracy: F64, regions: Mapping[str, NDArray[np.intp]], constant: NDArray[np.bool_]
 ) -> dict[str, dict[str, float]]:
     """Summarise the scores of voxels by region, all voxels under the name `WHOLE`.
 
@@ -98,30 +98,30 @@ def summaries_of(
         Score of each voxel.
     regions : mapping of str to ndarray of int
         Voxels by region.
-    silent : ndarray (n_voxels,), bool
+    constant : ndarray (n_voxels,), bool
         Voxels that no model could be scored on, since their responses do not vary.
     """
     parts: dict[str, Any] = {WHOLE: slice(None), **regions}
     return {
-        name: summary_of(accuracy[part], int((silent[part] & np.isnan(accuracy[part])).sum()))
+        name: summary_of(accuracy[part], int((constant[part] & np.isnan(accuracy[part])).sum()))
         for name, part in parts.items()
     }
 
 
-def summary_of(scores: F64, n_silent: int = 0) -> dict[str, float]:
+def summary_of(scores: F64, n_constant: int = 0) -> dict[str, float]:
     """Summarise scores over voxels.
 
     Parameters
     ----------
     scores : ndarray (n_voxels,)
         NaN where undefined.
-    n_silent : int
+    n_constant : int
         Undefined voxels that no model could be scored on, because their responses do not vary. They are left out.
 
     Returns
     -------
     dict
-        ``median``, ``q05`` ... ``q95``, ``mean``, ``max``, ``n_voxels``, ``n_undefined``, ``n_silent``.
+        ``median``, ``q05`` ... ``q95``, ``mean``, ``max``, ``n_voxels``, ``n_undefined``, ``n_constant``.
 
     Notes
     -----
@@ -132,11 +132,11 @@ def summary_of(scores: F64, n_silent: int = 0) -> dict[str, float]:
     Examples
     --------
     >>> scores = np.array([0.1, 0.2, np.nan])
-    >>> summary_of(scores)["median"], summary_of(scores, n_silent=1)["median"]
+    >>> summary_of(scores)["median"], summary_of(scores, n_constant=1)["median"]
     (0.1, 0.15...)
     """
     defined = scores[np.isfinite(scores)]
-    n_unpredicted = len(scores) - len(defined) - n_silent
+    n_unpredicted = len(scores) - len(defined) - n_constant
     ranked = np.sort(np.concatenate([np.full(n_unpredicted, -np.inf), defined]))
     levels = {"median": 0.5} | QUANTILES
     summary = {name: _quantile(ranked, level) for name, level in levels.items()}
@@ -145,7 +145,7 @@ def summary_of(scores: F64, n_silent: int = 0) -> dict[str, float]:
         "max": float(defined.max()) if len(defined) else math.nan,
         "n_voxels": float(len(scores)),
         "n_undefined": float(len(scores) - len(defined)),
-        "n_silent": float(n_silent),
+        "n_constant": float(n_constant),
     }
 
 

@@ -169,6 +169,25 @@ def test_no_ring_of_imports(modules: dict[str, ast.Module]) -> None:
     assert rings(graph) - KNOWN_RINGS == set()
 
 
+def shared_names(modules: Mapping[str, ast.Module]) -> dict[str, list[str]]:
+    """Name the public classes that stand in more than one module, and the modules."""
+    places: dict[str, list[str]] = {}
+    for module, tree in modules.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    return {name: found for name, found in places.items() if len(found) > 1}
+
+
+def test_a_name_means_one_class(modules: dict[str, ast.Module]) -> None:
+    assert shared_names(modules) == {}
+
+
+def test_classes_of_one_name_are_found() -> None:
+    one, other = ast.parse("class Report: ...\nclass _Part: ..."), ast.parse("class Report: ...\nclass _Part: ...")
+    assert shared_names({"a": one, "b": other}) == {"Report": ["a", "b"]}
+
+
 def test_rings_are_found() -> None:
     graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"e"}, "f": {"a"}}
     assert rings(graph) == {frozenset("abc"), frozenset("e")}

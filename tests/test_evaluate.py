@@ -70,7 +70,7 @@ def test_a_relative_alpha_is_in_units_of_the_spectrum(setting: Setting, spec: Tr
     assert scales[0] != pytest.approx(scales[1], rel=0.1)
 
 
-def test_voxels_that_are_silent_in_the_validation_rows_are_counted(
+def test_voxels_that_are_constant_in_the_validation_rows_are_counted(
     recordings: Path, tmp_path: Path, make_spec: MakeSpec, finished: Finished, spec: TrialSpec
 ) -> None:
     folder = tmp_path / "data"
@@ -81,7 +81,7 @@ def test_voxels_that_are_silent_in_the_validation_rows_are_counted(
     responses[rows, 3] = 0.5
     np.save(path, responses)
     result = make_ready(make_spec(folder), Home(finished.home)).evaluator().evaluate(spec)
-    assert result.objective.summaries[WHOLE]["n_silent"] == 1
+    assert result.objective.summaries[WHOLE]["n_constant"] == 1
     assert np.isnan(result.accuracy[3])
     assert np.isfinite(np.delete(result.accuracy, 3)).all()
     assert result.score == pytest.approx(np.median(np.delete(result.accuracy, 3)))

@@ -22,14 +22,14 @@ def test_of_defined_scores_it_is_numpys(scores: list[float]) -> None:
         assert found[name] == pytest.approx(np.percentile(scores, level), abs=1e-12)
     assert found["mean"] == pytest.approx(np.mean(scores), abs=1e-12)
     assert found["max"] == max(scores)
-    assert (found["n_voxels"], found["n_undefined"], found["n_silent"]) == (len(scores), 0, 0)
+    assert (found["n_voxels"], found["n_undefined"], found["n_constant"]) == (len(scores), 0, 0)
 
 
 @given(correlations, st.integers(0, 5))
-def test_silent_voxels_are_left_out(scores: list[float], n_silent: int) -> None:
-    with_silent = summary_of(np.array(scores + [np.nan] * n_silent), n_silent)
-    assert with_silent["median"] == summary_of(np.array(scores))["median"]
-    assert with_silent["n_undefined"] == with_silent["n_silent"] == n_silent
+def test_constant_voxels_are_left_out(scores: list[float], n_constant: int) -> None:
+    with_constant = summary_of(np.array(scores + [np.nan] * n_constant), n_constant)
+    assert with_constant["median"] == summary_of(np.array(scores))["median"]
+    assert with_constant["n_undefined"] == with_constant["n_constant"] == n_constant
 
 
 @given(correlations, st.integers(1, 5))
@@ -46,12 +46,12 @@ def test_a_median_that_leans_on_an_undefined_voxel_is_undefined() -> None:
     assert math.isnan(summary_of(np.array([np.nan]), 1)["median"])
 
 
-def test_regions_are_summarised_apart_and_silent_voxels_left_out_of_each() -> None:
-    accuracy, silent = np.array([0.1, np.nan, 0.3, np.nan]), np.array([False, True, False, False])
-    found = summaries_of(accuracy, {"all": np.array([0, 1]), "V1": np.array([2, 3])}, silent)
-    assert (found["all"]["median"], found["all"]["n_silent"]) == (0.1, 1)
+def test_regions_are_summarised_apart_and_constant_voxels_left_out_of_each() -> None:
+    accuracy, constant = np.array([0.1, np.nan, 0.3, np.nan]), np.array([False, True, False, False])
+    found = summaries_of(accuracy, {"all": np.array([0, 1]), "V1": np.array([2, 3])}, constant)
+    assert (found["all"]["median"], found["all"]["n_constant"]) == (0.1, 1)
     assert math.isnan(found["V1"]["median"]), "a constant prediction ranks lowest"
-    assert (found[WHOLE]["n_undefined"], found[WHOLE]["n_silent"]) == (2, 1)
+    assert (found[WHOLE]["n_undefined"], found[WHOLE]["n_constant"]) == (2, 1)
     assert (found[WHOLE]["median"], found[WHOLE]["mean"]) == (0.1, 0.2)
 
 
@@ -60,11 +60,11 @@ def test_a_result_shows_the_objective() -> None:
         backbone="b", weights="w", weights_digest="d", preprocessing="p", layer="l", n_components=1, regressor="linear"
     )
     accuracies = {"first": np.array([0.1, 0.2, 0.6]), "second": np.array([0.5, 0.5, 0.5])}
-    silent = np.zeros(3, dtype=bool)
+    constant = np.zeros(3, dtype=bool)
 
     def result(summary: Literal["median", "mean"]) -> TrialResult:
         found = {
-            name: Scored(name, summary, array, summaries_of(array, {}, silent)) for name, array in accuracies.items()
+            name: Scored(name, summary, array, summaries_of(array, {}, constant)) for name, array in accuracies.items()
         }
         return TrialResult(spec, found, None, {})
 

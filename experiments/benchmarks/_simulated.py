@@ -18,7 +18,7 @@ from img2brain.home import Home
 from img2brain.spec import StudySpec, parse
 from img2brain.store import Store
 from img2brain.study.setting import Setting
-from img2brain.study.space import Network, Space, find_domains
+from img2brain.study.space import Candidate, Space, find_domains
 
 N_TRAIN, N_VALIDATION, N_COMPONENTS, N_VOXELS = 7086, 1771, 100, 10_000
 LAYERS = tuple(f"features.{index}" for index in (1, 4, 7, 9, 11, 13))
@@ -45,7 +45,7 @@ def setting(folder: Path, home: Home, regressors: list[str], n_trials: int) -> S
     split = Split(rows[:N_TRAIN], rows[N_TRAIN:], rows[:0])
     (item,) = spec.backbones
     bank: Any = SimulatedBank(folder, home.store)
-    space = Space(spec, find_domains(spec), {item: Network("random:0", _WEIGHTS, LAYERS)})
+    space = Space(spec, find_domains(spec), {item: Candidate("random:0", _WEIGHTS, LAYERS)})
     banks: dict[BankKey, Any] = {(item.name, _WEIGHTS, item.preprocessing): bank}
     return Setting(spec, dataset, split, banks, space, {"pearson": METRICS["pearson"]}, (), home, "cpu")
 

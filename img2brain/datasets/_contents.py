@@ -23,7 +23,7 @@ _NONE = np.empty((0, 0))
 
 
 @dataclass
-class Part:
+class PartContents:
     """The training or the test part of a folder."""
 
     images: tuple[Path, ...] = ()
@@ -39,8 +39,8 @@ class Contents:
 
     root: Path
     about: About = field(default_factory=About)
-    training: Part = field(default_factory=Part)
-    test: Part = field(default_factory=Part)
+    training: PartContents = field(default_factory=PartContents)
+    test: PartContents = field(default_factory=PartContents)
     rois: Mapping[str, Rows] = field(default_factory=dict)
     ncsnr: Array | None = None
     noise_ceiling: Array | None = None
@@ -73,8 +73,8 @@ def read_contents(root: Path, guard: Guard) -> Contents:
     return contents
 
 
-def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> Part:
-    part, folder, file = Part(), image_folder(root, name), responses_file(root, name)
+def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> PartContents:
+    part, folder, file = PartContents(), image_folder(root, name), responses_file(root, name)
     given = root / f"{name}Features"
     if folder.exists() or (required and not given.exists()):
         with guard():

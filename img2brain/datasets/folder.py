@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import digest
-from img2brain.datasets._contents import Contents, Part, image_folder, joined, read_contents, responses_file
+from img2brain.datasets._contents import Contents, PartContents, image_folder, joined, read_contents, responses_file
 from img2brain.datasets._images import map_files
 from img2brain.datasets._looks import Numbers, PartName, Problems, Report, Section
 from img2brain.datasets._responses import float_type, release
@@ -168,7 +168,7 @@ class FolderDataset(Dataset):
             return found[0].counts[found[1]]
         return super().read_counts(rows)
 
-    def _part_of(self, rows: Rows) -> tuple[Part, Rows] | None:
+    def _part_of(self, rows: Rows) -> tuple[PartContents, Rows] | None:
         """Return the part that some rows are all in, and their places there."""
         if (rows < self.n_training).all():
             return self._contents.training, rows
@@ -207,7 +207,7 @@ class FolderDataset(Dataset):
 COMPONENT = FolderDataset
 
 
-def _section(root: Path, name: PartName, part: Part) -> Section:
+def _section(root: Path, name: PartName, part: PartContents) -> Section:
     repeats = None if part.repeats is None else _numbers(responses_file(root, name, "_repeats"), part.repeats)
     responses = _numbers(responses_file(root, name), part.responses) if part.responses.size else None
     return Section(name, part.images, responses, repeats)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 from img2brain.errors import DataError
 from img2brain.leaderboard.measure import Measure
 from img2brain.metrics.pearson import pearson
+from img2brain.records import Estimate
 from img2brain.result import WHOLE, summary_of
-from img2brain.statistics.bootstrap import Interval, Summaries
+from img2brain.statistics.bootstrap import Summaries
 from img2brain.statistics.significance import benjamini_hochberg, p_of_difference
 from img2brain.statistics.ties import wins
 
@@ -164,7 +164,7 @@ def _line(
 ) -> dict[str, str | float | int]:
     one, other = first.accuracy[voxels], second.accuracy[voxels]
     scores = [summary_of(values)[first.measure.summary] for values in (one, other)]
-    interval = Interval(scores[0] - scores[1], math.nan, math.nan)
+    interval = Estimate(estimate=scores[0] - scores[1])
     if difference is not None and name in difference.regions:
         interval = difference.interval(name)
     return {

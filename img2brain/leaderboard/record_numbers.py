@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from img2brain.records import Against, Estimate, RegionRecord
 from img2brain.records.base import Part
-from img2brain.statistics.bootstrap import Interval
 
 _SHORT = {"pearson": "r"}  # what the field calls a metric
 _SUMMARIES, _SCORE = "summaries", "score"
@@ -59,12 +58,12 @@ def texts_of(region: RegionRecord) -> dict[str, str]:
     return found
 
 
-def interval_text(interval: Interval | Estimate, digits: int = 3, *, sign: bool = False) -> str:
+def interval_text(interval: Estimate, digits: int = 3, *, sign: bool = False) -> str:
     """Write a number with its interval.
 
     Examples
     --------
-    >>> interval_text(Interval(0.1234, 0.1, 0.15))
+    >>> interval_text(Estimate(estimate=0.1234, low=0.1, high=0.15))
     '0.123 [0.100, 0.150]'
     """
     form = f"{'+' if sign else ''}.{digits}f"

@@ -89,12 +89,17 @@ class Estimate(Part):
     Attributes
     ----------
     estimate, low, high : float
-        In the unit of the metric.
+        In the unit of the metric; ``low <= estimate <= high``.
     """
 
     estimate: Number
     low: Number = math.nan
     high: Number = math.nan
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether 0 lies outside of the interval."""
+        return self.low > 0 or self.high < 0
 
 
 class DatasetRecord(Part):

@@ -12,7 +12,7 @@ the norms of W's rows, one problem for all voxels (`Together`). The images do no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement, pairwise
 from typing import ClassVar, Protocol
 
@@ -97,7 +97,7 @@ class Together:
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class PenalisedLeastSquares:
     """One objective, for one or many responses.
 
     Attributes
@@ -210,9 +210,9 @@ class Problem:
             objective = xp.where(better, objective_ahead, objective)
         return W, gap
 
-    def only(self, which: NDArray[np.bool_]) -> Problem:
+    def only(self, which: NDArray[np.bool_]) -> PenalisedLeastSquares:
         """Return some of the problems, where voxels are independent."""
-        return Problem(self.gram, self.cross[:, which], self.squares[which], self.l1, self.l2, self.penalty)
+        return replace(self, cross=self.cross[:, which], squares=self.squares[which])
 
     def _newton_step(self, W: Array) -> Array:
         """Return the step to the minimum for given signs, by a system of equations for each voxel's features in use."""
@@ -262,12 +262,12 @@ class Solution:
     converged: NDArray[np.bool_]
 
 
-def descend(problem: Problem, tol: float, max_iter: int, start: Array | None = None) -> Solution:
+def descend(problem: PenalisedLeastSquares, tol: float, max_iter: int, start: Array | None = None) -> Solution:
     """Minimise the objective by cyclic coordinate descent.
 
     Parameters
     ----------
-    problem : Problem
+    problem : PenalisedLeastSquares
         What to minimise.
     tol : float
         A problem is done when its duality gap is at most `tol` times its sum of squares.

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from img2brain._arrays import in_blocks, namespace, slices, to_numpy
 from img2brain.moments import Moments
-from img2brain.regressors._descent import EachVoxel, Penalty, Problem, Solution, Together, descend
+from img2brain.regressors._descent import EachVoxel, PenalisedLeastSquares, Penalty, Solution, Together, descend
 from img2brain.regressors._limits import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Limits
 from img2brain.regressors._rotation import rotated
 from img2brain.regressors.base import Array, Hyperparameter, PenalisedRegressor, Space, State
@@ -63,7 +63,7 @@ class SparseRegressor(PenalisedRegressor[State]):
 
     def _minimise(self, moments: Moments, squares: Array, start: Array | None) -> Solution:
         l1, l2 = moments.n * self.alpha * self.l1_ratio, moments.n * self.alpha * (1.0 - self.l1_ratio)
-        problem = Problem(moments.xx, moments.xy, squares, l1, l2, self.penalty)
+        problem = PenalisedLeastSquares(moments.xx, moments.xy, squares, l1, l2, self.penalty)
         return descend(problem, self.tol, self.max_iter, start)
 
     def _report(self, solutions: Sequence[Solution], n: int) -> None:

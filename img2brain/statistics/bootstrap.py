@@ -17,6 +17,7 @@ from scipy.special import ndtr, ndtri
 
 from img2brain._arrays import in_blocks, slices
 from img2brain.errors import DataError, ShapeError
+from img2brain.records import Estimate
 from img2brain.result import WHOLE
 from img2brain.sums import FromSums, Sums, centred, is_constant, rounding
 
@@ -48,26 +49,6 @@ class Score(Protocol):
     def voxels(self, which: slice) -> Score:
         """Return the metric for a range of voxels."""
         ...
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A number with the interval that holds it.
-
-    Attributes
-    ----------
-    estimate, low, high : float
-        ``low <= estimate <= high``; NaN where nothing is known.
-    """
-
-    estimate: float
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether 0 lies outside."""
-        return self.low > 0 or self.high < 0
 
 
 class Bootstrap:
@@ -212,7 +193,7 @@ class Summaries:
             )
         return Summaries(self.regions, self.estimate - other.estimate, self.resampled - other.resampled, self.how)
 
-    def interval(self, region: str = WHOLE, level: float = LEVEL) -> Interval:
+    def interval(self, region: str = WHOLE, level: float = LEVEL) -> Estimate:
         """Return the interval of a region: the estimate and, to both sides, its standard error times the normal's.
 
         Notes
@@ -224,7 +205,7 @@ class Summaries:
         place = self.regions.index(region)
         half = float(ndtri((1 + level) / 2) * self._spread(place))
         estimate = float(self.estimate[place])
-        return Interval(estimate, estimate - half, estimate + half)
+        return Estimate(estimate=estimate, low=estimate - half, high=estimate + half)
 
     def _spread(self, place: int) -> float:
         """Return the standard error, from the resamples in which the summary is defined."""
@@ -276,9 +257,9 @@ def _of_rows(metric: Score, Y: Floats, P: Floats, drawn: Any = slice(None)) -> F
     return found
 
 
-def _marked(scores: Any, silent: NDArray[np.bool_]) -> Any:
+def _marked(scores: Any, constant: NDArray[np.bool_]) -> Any:
     """Mark the scores that are undefined: NaN where the responses do not vary, -inf for any other reason."""
-    return np.where(silent, np.nan, np.where(np.isfinite(scores), scores, -np.inf))
+    return np.where(constant, np.nan, np.where(np.isfinite(scores), scores, -np.inf))
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,7 +296,7 @@ def _sums_of(counts: Any, y: _Columns, p: _Columns) -> Sums:
 
 
 def _medians(scores: Floats, regions: Iterable[Voxels]) -> F64:
-    """Return medians (n_resamples, n_regions) over the voxels that are not silent; NaN where one is undefined."""
+    """Return medians (n_resamples, n_regions) over the voxels whose responses vary; NaN where one is undefined."""
     found = np.stack([_median(_of_region(scores, voxels)) for voxels in regions], axis=1)
     found[np.isinf(found)] = np.nan
     return found

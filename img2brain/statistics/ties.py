@@ -9,7 +9,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from img2brain.statistics.bootstrap import LEVEL, Interval, Summaries
+from img2brain.records import Estimate
+from img2brain.statistics.bootstrap import LEVEL, Summaries
 from img2brain.statistics.significance import holm
 
 F64 = NDArray[np.float64]
@@ -27,7 +28,7 @@ class Place:
         Number of its tie group, from 1: the rank that its group shares is that of the group's first row.
     rank : int
         Rank of the group.
-    difference : Interval, optional
+    difference : Estimate, optional
         The row above minus this one, paired; None for the first row.
     p_value : float
         That they do not differ, corrected for all pairs of the board (Holm); NaN for the first row.
@@ -35,7 +36,7 @@ class Place:
 
     group: int
     rank: int
-    difference: Interval | None
+    difference: Estimate | None
     p_value: float
 
 

@@ -26,7 +26,7 @@ from img2brain.study.outcome import StudyOutcome
 from img2brain.study.report import report
 from img2brain.study.search import Search, ToldTrial, best_trial, stored_studies
 from img2brain.study.setting import Setting, make_ready
-from img2brain.study.space import Parameters, Request
+from img2brain.study.space import Parameters, Suggestion
 from img2brain.tracking.reading import find_trial
 from img2brain.tracking.tracker import Tracker
 
@@ -127,8 +127,8 @@ class Run:
     def _trial(self, number: int) -> ToldTrial:
         """Ask, evaluate, tell and track one trial. Once told it is safe; the tracking can be made up for."""
         start = time.perf_counter()
-        asked, request = self.search.ask(number)
-        spec, found = self._evaluate(request)
+        asked, suggestion = self.search.ask(number)
+        spec, found = self._evaluate(suggestion)
         outcome = found if isinstance(found, str) else found.score
         self.search.tell(asked, spec, outcome)
         with suppress(TrackingError):
@@ -137,11 +137,11 @@ class Run:
             return ToldTrial(number, spec, asked.params, math.nan, outcome)
         return ToldTrial(number, spec, asked.params, outcome, "")
 
-    def _evaluate(self, request: Request) -> tuple[TrialSpec, TrialResult | str]:
+    def _evaluate(self, suggestion: Suggestion) -> tuple[TrialSpec, TrialResult | str]:
         """Return the absolute spec with what was found, or with the reason why nothing was."""
-        spec = request.spec
+        spec = suggestion.spec
         try:
-            spec = _absolute(request, self.evaluator)
+            spec = _absolute(suggestion, self.evaluator)
             result = self.evaluator.evaluate(spec)
         except (FitError, FeatureError, ArithmeticError, ValueError, MemoryError) as error:
             return spec, f"{type(error).__name__}: {error}"
@@ -221,17 +221,17 @@ class Run:
         return max(wanted, len(self.search.told()))
 
 
-def _absolute(request: Request, evaluator: Evaluator) -> TrialSpec:
+def _absolute(suggestion: Suggestion, evaluator: Evaluator) -> TrialSpec:
     """Turn relative hyperparameters into absolute ones, by the scale of the components at hand."""
-    if not request.relative:
-        return request.spec
-    scale = evaluator.alpha_scale(request.spec)
-    values = dict(request.spec.parameters)
-    for name in request.relative:
+    if not suggestion.relative:
+        return suggestion.spec
+    scale = evaluator.alpha_scale(suggestion.spec)
+    values = dict(suggestion.spec.parameters)
+    for name in suggestion.relative:
         value = values[name]
         assert isinstance(value, int | float), "what is relative is a number"
         values[name] = value * scale
-    return request.spec.model_copy(update={"parameters": values})
+    return suggestion.spec.model_copy(update={"parameters": values})
 
 
 def _tell_what_changed(setting: Setting, name: str, stored: Mapping[str, Mapping[str, object]]) -> None:

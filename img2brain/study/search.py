@@ -23,7 +23,7 @@ from img2brain.records import TrialRecord
 from img2brain.spec import TrialSpec
 from img2brain.study._journal import QUIET, open_journal
 from img2brain.study._samplers import BoundedTPE, Listed
-from img2brain.study.space import Parameters, Request, Space
+from img2brain.study.space import Parameters, Space, Suggestion
 
 SPEC, FAILURE, STUDY, POINT = "spec", "failure", "study", "point"
 
@@ -108,7 +108,7 @@ class Search:
         """Return the trials that are over, in the order they were asked."""
         return _told(self.study)
 
-    def ask(self, number: int) -> tuple[optuna.Trial, Request]:
+    def ask(self, number: int) -> tuple[optuna.Trial, Suggestion]:
         """Ask for the trial of this number: a new point, as long as some tries find one."""
         trials = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
         tried = {trial.user_attrs[POINT] for trial in trials if _is_over(trial)}

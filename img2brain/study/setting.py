@@ -37,7 +37,7 @@ from img2brain.records import (
 from img2brain.records.code import this_code
 from img2brain.result import WHOLE, Scored, TrialResult
 from img2brain.spec import BackboneSpec, DatasetSpec, StudySpec, TrialSpec
-from img2brain.study.space import Network, Parameters, Space, find_domains
+from img2brain.study.space import Candidate, Parameters, Space, find_domains
 from img2brain.tracking.names import component_name
 
 log = logging.getLogger(__name__)
@@ -269,7 +269,7 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | None = None) -> S
     banks = {item: make_bank(item, dataset, split, home, spec) for item in spec.backbones}
     for bank in banks.values():
         _warn_of_untrained(bank)
-    space = Space(spec, domains, {item: _network(bank) for item, bank in banks.items()})
+    space = Space(spec, domains, {item: _candidate(bank) for item, bank in banks.items()})
     by_key: dict[BankKey, Features] = {
         (item.name, bank.facts["weights_digest"], item.preprocessing): bank for item, bank in banks.items()
     }
@@ -364,8 +364,8 @@ def _require_input(item: BackboneSpec, dataset: Dataset) -> None:
         raise DataError(f"{dataset.name!r} brings no features of its own: trainingFeatures/ is empty or absent.")
 
 
-def _network(bank: Features) -> Network:
-    return Network(bank.facts["label"], bank.facts["weights_digest"], bank.layers)
+def _candidate(bank: Features) -> Candidate:
+    return Candidate(bank.facts["label"], bank.facts["weights_digest"], bank.layers)
 
 
 def _sample(spec: DatasetSpec, home: Home) -> Path:

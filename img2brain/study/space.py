@@ -119,7 +119,7 @@ Domains = Mapping[str, Mapping[str, Range | Choice]]
 
 
 @dataclass(frozen=True)
-class Network:
+class Candidate:
     """A backbone as trials name it.
 
     Attributes
@@ -136,7 +136,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Request:
+class Suggestion:
     """A trial as the search asks for it: its spec, in which some hyperparameters are still relative."""
 
     spec: TrialSpec
@@ -144,7 +144,7 @@ class Request:
 
     @property
     def digest(self) -> str:
-        """Names the point: equal requests are the same trial."""
+        """Names the point: equal suggestions are the same trial."""
         return self.spec.digest
 
 
@@ -157,17 +157,17 @@ class Space:
         The study.
     domains : mapping of str to mapping of str to Range or Choice
         Where each hyperparameter of each regressor is searched; see `find_domains`.
-    networks : mapping of BackboneSpec to Network
+    networks : mapping of BackboneSpec to Candidate
         The backbones.
     """
 
-    def __init__(self, spec: StudySpec, domains: Domains, networks: Mapping[BackboneSpec, Network]) -> None:
+    def __init__(self, spec: StudySpec, domains: Domains, networks: Mapping[BackboneSpec, Candidate]) -> None:
         self._backbones = {_label(item, spec.backbones): item for item in spec.backbones}
         self._networks = {label: networks[item] for label, item in self._backbones.items()}
         self._sizes = spec.n_components
         self._domains = domains
 
-    def ask(self, trial: Asker) -> Request:
+    def ask(self, trial: Asker) -> Suggestion:
         """Ask for the next point."""
         label = Choice(tuple(self._backbones)).ask(trial, "backbone")
         depth = trial.suggest_float("depth", 0.0, 1.0) if self._has_depth else 0.0
@@ -178,12 +178,12 @@ class Space:
         values = {name: domains[name].within(value, n_components) for name, value in asked.items()}
         return self._request(label, depth, n_components, regressor, values)
 
-    def replay(self, parameters: Parameters) -> tuple[Request, dict[str, Any]]:
+    def replay(self, parameters: Parameters) -> tuple[Suggestion, dict[str, Any]]:
         """Return the point that these parameters were asked for, and how each of them was asked for.
 
         Returns
         -------
-        request : Request
+        suggestion : Suggestion
         asked : dict of str to (str, dict)
             By name: ``"float"``, ``"int"`` or ``"categorical"``, and the domain, in the order of asking.
         """
@@ -228,7 +228,7 @@ class Space:
 
     def _request(
         self, label: str, depth: float, n_components: int, regressor: str, values: Mapping[str, Value]
-    ) -> Request:
+    ) -> Suggestion:
         backbone, network = self._backbones[label], self._networks[label]
         layers = network.layers
         spec = TrialSpec(
@@ -242,7 +242,7 @@ class Space:
             parameters=dict(values),
         )
         relative = {name for name, domain in self._domains[regressor].items() if domain.relative}
-        return Request(spec, frozenset(relative))
+        return Suggestion(spec, frozenset(relative))
 
 
 def _points(domain: Range | Choice, n_components: int) -> list[Any]:

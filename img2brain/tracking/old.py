@@ -48,7 +48,7 @@ _CONFIRMATION, _CEILING = "img2brain.confirmation", "img2brain.ceiling"
 _REGIONS, _WHOLE, _CONFIRMED = "regions.json", "", "confirmation_"
 _OBJECTIVE, _LABEL = "pearson", "Pearson r"
 _SUMMARIES = ("median", "q05", "q25", "q75", "q95", "mean", "max")  # logged as NAME_r
-_COUNTS = ("n_voxels", "n_undefined", "n_silent")
+_COUNTS = {"n_voxels": "n_voxels", "n_undefined": "n_undefined", "n_constant": "n_silent"}  # by their names now
 _SPEC = ("backbone", "weights", "weights_digest", "preprocessing", "layer", "regressor")
 _SHARED = (  # parameters of a run that are none of its regressor
     *_SPEC,
@@ -229,7 +229,7 @@ def _ceiling(own: Numbers) -> CeilingRecord | None:
 
 def _summary(own: Numbers) -> dict[str, float]:
     found = {name: own[f"{name}_r"] for name in _SUMMARIES if f"{name}_r" in own}
-    return found | {name: own[name] for name in _COUNTS if name in own}
+    return found | {name: own[old] for name, old in _COUNTS.items() if old in own}
 
 
 def _dataset(values: Mapping[str, str], facts: Mapping[str, Any]) -> DatasetRecord:

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from img2brain.errors import FitError
 from img2brain.moments import Moments
 from img2brain.regressors import _sparse
-from img2brain.regressors._descent import EachVoxel, Problem, descend
+from img2brain.regressors._descent import EachVoxel, PenalisedLeastSquares, descend
 from img2brain.regressors.elastic_net import ElasticNet
 from img2brain.regressors.lasso import Lasso
 from img2brain.regressors.multi_task_elastic_net import MultiTaskElasticNet
@@ -205,6 +205,6 @@ def test_a_constant_feature_is_left_out(kind: Any) -> None:
 
 
 def test_moments_of_no_data_are_refused() -> None:
-    problem = Problem(np.eye(2), np.full((2, 1), np.nan), np.ones(1), 0.1, 0.0, EachVoxel())
+    problem = PenalisedLeastSquares(np.eye(2), np.full((2, 1), np.nan), np.ones(1), 0.1, 0.0, EachVoxel())
     with pytest.raises(FitError, match="belong to no data"):
         descend(problem, 1e-8, 10)

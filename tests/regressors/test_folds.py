@@ -212,7 +212,7 @@ def test_of_equally_good_alphas_the_largest_is_taken() -> None:
     assert LassoCV((1e3, 1e4)).fit(X, Y).alpha_ == 1e4
 
 
-def test_a_voxel_that_is_silent_in_a_fold_still_has_a_score() -> None:
+def test_a_voxel_that_is_constant_in_a_fold_still_has_a_score() -> None:
     X, Y = some_rows(*SIZES[0])
     Y[:40, 1] = 0.5
     fitted = RidgeCV(per_voxel=True).fit(X, Y)

@@ -95,9 +95,9 @@ def test_directions_end_where_nothing_is_left_to_tell() -> None:
     fitted = PLS(n_components=5, scale=False).fit(X, Y)
     assert len(fitted.converged_) < 5
     np.testing.assert_allclose(fitted.predict(X), Y, atol=1e-12)
-    silent = PLS(n_components=3).fit(X, np.full((40, 2), 0.1))
-    assert not silent.coef_.any()
-    np.testing.assert_allclose(silent.intercept_, 0.1)
+    constant = PLS(n_components=3).fit(X, np.full((40, 2), 0.1))
+    assert not constant.coef_.any()
+    np.testing.assert_allclose(constant.intercept_, 0.1)
 
 
 def test_constant_features_and_voxels_have_no_part() -> None:

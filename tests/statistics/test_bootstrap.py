@@ -16,9 +16,10 @@ from img2brain.metrics.base import Metric, NeedsCeiling
 from img2brain.metrics.pearson import Pearson, pearson
 from img2brain.metrics.r2 import R2
 from img2brain.metrics.spearman import Spearman
+from img2brain.records import Estimate
 from img2brain.result import WHOLE
 from img2brain.statistics import bootstrap
-from img2brain.statistics.bootstrap import Bootstrap, Interval, Summaries, resamples
+from img2brain.statistics.bootstrap import Bootstrap, Summaries, resamples
 
 F64 = NDArray[np.float64]
 N_DATASETS = 500
@@ -86,7 +87,7 @@ def test_a_metric_that_needs_rows_meets_fewer_resamples_of_many_rows() -> None:
 def test_undefined_scores_of_a_metric_that_is_defined_for_constant_predictions() -> None:
     Y, P, _ = simulated(np.random.default_rng(0), 40, 5)
     Y[:, 0], P[:, 1] = 3.0, 100.0
-    found = Bootstrap(Y, R2(), 10).summaries(P, {"silent": np.array([0]), "constant": np.array([1])})
+    found = Bootstrap(Y, R2(), 10).summaries(P, {"constant": np.array([0]), "given up": np.array([1])})
     assert np.isnan(found.estimate).tolist() == [False, True, False]
     assert np.isnan(found.resampled).any(axis=0).tolist() == [False, True, False]
     assert found.estimate[2] == pytest.approx(R2().from_rows(Y, P)[1])
@@ -117,14 +118,14 @@ def test_arrays_hold_summaries(regions: dict[str, NDArray[np.intp]]) -> None:
         Summaries.from_arrays(arrays["regions"], arrays["estimate"], arrays["resampled"][:, :0])
 
 
-def test_silent_voxels_are_left_out_and_given_up_ones_rank_lowest() -> None:
+def test_constant_voxels_are_left_out_and_given_up_ones_rank_lowest() -> None:
     Y, P, _ = simulated(np.random.default_rng(0), 40, 5)
     Y[:, 0], P[:, 1] = 3.0, -1.0
-    found = Bootstrap(Y, Pearson(), 10).summaries(P, {"silent": np.array([0]), "given up": np.array([1])})
+    found = Bootstrap(Y, Pearson(), 10).summaries(P, {"constant": np.array([0]), "given up": np.array([1])})
     r = np.sort(pearson(Y, P)[2:])
     assert found.estimate[0] == pytest.approx((r[0] + r[1]) / 2, abs=1e-7)
     assert np.isnan(found.estimate[1:]).all()
-    assert np.isnan(found.interval("silent").low)
+    assert np.isnan(found.interval("constant").low)
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
@@ -150,7 +151,7 @@ def test_a_difference_to_itself_is_zero() -> None:
     Y, P, _ = simulated(np.random.default_rng(0))
     medians = Bootstrap(Y, Pearson(), 100).summaries(P, {})
     difference = medians - medians
-    assert difference.interval() == Interval(0.0, 0.0, 0.0)
+    assert difference.interval() == Estimate(estimate=0.0, low=0.0, high=0.0)
     assert difference.p_value() == 1.0
 
 
@@ -172,7 +173,7 @@ def covered(make: Any) -> float:
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    def one(random: np.random.Generator) -> tuple[Interval, float]:
+    def one(random: np.random.Generator) -> tuple[Estimate, float]:
         Y, P, truth = simulated(random)
         return Bootstrap(Y, Pearson(), 400).summaries(P, {}).interval(), float(np.median(truth))
 
@@ -180,7 +181,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
 
 
 def test_paired_differences_cover_the_truth_as_often_as_they_say() -> None:
-    def one(random: np.random.Generator) -> tuple[Interval, float]:
+    def one(random: np.random.Generator) -> tuple[Estimate, float]:
         Y, P, truth = simulated(random)
         worse = P + 0.5 * random.standard_normal(P.shape)
         images = Bootstrap(Y, Pearson(), 400)
@@ -191,7 +192,7 @@ def test_paired_differences_cover_the_truth_as_often_as_they_say() -> None:
 
 
 def test_intervals_of_the_coefficient_of_determination_cover_the_truth() -> None:
-    def one(random: np.random.Generator) -> tuple[Interval, float]:
+    def one(random: np.random.Generator) -> tuple[Estimate, float]:
         Y, P, truth = simulated(random, n_images=300, n_voxels=20)
         return Bootstrap(Y, R2(), 100).summaries(truth * P, {}).interval(), float(np.median(truth**2))
 

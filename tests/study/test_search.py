@@ -11,7 +11,7 @@ from img2brain.errors import StoreError
 from img2brain.home import Home
 from img2brain.spec import StudySpec, TrialSpec, parse
 from img2brain.study.search import Search, ToldTrial, stored_studies, stored_trials
-from img2brain.study.space import Network, Space, find_domains
+from img2brain.study.space import Candidate, Space, find_domains
 
 TABLE: dict[str, Any] = {
     "name": "s",
@@ -27,7 +27,7 @@ N_TRIALS = 16
 
 def make(folder: Path, sampler: str = "tpe", seed: int = 0, name: str = "s", **changes: Any) -> Search:
     spec = parse(StudySpec, TABLE | changes, "s.toml")
-    networks = {item: Network("random:0", "digest", ("a", "b", "c", "d")) for item in spec.backbones}
+    networks = {item: Candidate("random:0", "digest", ("a", "b", "c", "d")) for item in spec.backbones}
     space = Space(spec, find_domains(spec), networks)
     return Search(Home(folder), name, space, sampler, seed, {"seed": seed})
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from img2brain.errors import SpecError
 from img2brain.spec import BackboneSpec, StudySpec, load_study, parse
-from img2brain.study.space import Choice, Network, Range, Space, find_domains
+from img2brain.study.space import Candidate, Choice, Range, Space, find_domains
 
 LAYERS = {"alexnet": ("a", "b", "c"), "vgg16": ("x", "y")}
 TABLE: dict[str, Any] = {
@@ -45,7 +45,9 @@ class Answers:
 
 def make(**changes: Any) -> Space:
     spec = parse(StudySpec, TABLE | changes, "s.toml")
-    networks = {item: Network(item.weights, f"digest of {item.weights}", LAYERS[item.name]) for item in spec.backbones}
+    networks = {
+        item: Candidate(item.weights, f"digest of {item.weights}", LAYERS[item.name]) for item in spec.backbones
+    }
     return Space(spec, find_domains(spec), networks)
 
 
@@ -161,7 +163,7 @@ def test_an_option_is_one_value_even_as_a_list() -> None:
 
 def test_the_predecessors_comparison_has_six_trials() -> None:
     spec = load_study(Path(__file__).parents[2] / "experiments" / "predecessor_regressors.toml")
-    networks = {item: Network(item.weights, "digest", item.layers or ()) for item in spec.backbones}
+    networks = {item: Candidate(item.weights, "digest", item.layers or ()) for item in spec.backbones}
     space = Space(spec, find_domains(spec), networks)
     trials = [space.ask(Answers(**cell)).spec for cell in space.grid()]
     assert [trial.regressor for trial in trials] == [item.name for item in spec.regressors]

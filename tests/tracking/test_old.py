@@ -19,7 +19,7 @@ from img2brain.tracking.reading import study_of, tracked_trials
 if TYPE_CHECKING:
     from tests.conftest import OldHome
 
-METRICS = {"median_r": 0.5, "mean_r": 0.4, "n_voxels": 6.0, "n_undefined": 0.0, "fit_s": 0.1}
+METRICS = {"median_r": 0.5, "mean_r": 0.4, "n_voxels": 6.0, "n_undefined": 0.0, "n_silent": 2.0, "fit_s": 0.1}
 PARAMETERS = {
     "backbone": "alexnet",
     "weights": "random:0",
@@ -162,6 +162,7 @@ def test_a_region_of_a_name_that_was_changed_has_it_back() -> None:
     metrics = METRICS | {"_V1/median_r": 0.25, "_V1/low": 0.2, "_V1/high": 0.3, "low": 0.45, "high": 0.55}
     trial, confirmation, validation = records_of(Store('{"左V1": [0, 1], "V4": [2]}'), run(metrics=metrics))
     assert confirmation is None
+    assert trial.metrics["pearson"].whole["n_constant"] == 2
     assert dict(trial.metrics["pearson"].regions) == {"左V1": {"median": 0.25, "n_voxels": 2.0}}
     part = validation.parts["validation"]
     assert (part.whole.score.estimate, part.whole.score.low, part.whole.score.high) == (0.5, 0.45, 0.55)
