@@ -24,7 +24,7 @@ from img2brain.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
-class Published:
+class Publication:
     """What became of the best trial.
 
     Attributes
@@ -93,7 +93,7 @@ class Publisher:
         bank: Features,
         tracker: Tracker,
         best_layers: Callable[[], BestLayers | None] = lambda: None,
-    ) -> Published:
+    ) -> Publication:
         """Refit a trial, score it once on the confirmation rows, register it, and crown it where it beats the champion.
 
         Parameters
@@ -111,7 +111,7 @@ class Publisher:
 
         Returns
         -------
-        Published
+        Publication
         """
         registry = Registry(tracker.store)
         present = next((item for item in registry.versions(self._dataset.name) if item.run_id == run_id), None)
@@ -120,7 +120,7 @@ class Publisher:
         with tracker.store.lock:
             is_champion, reason = self._crown(registered, tracked, tracker, registry)
         confirmation = tracked.confirmation if tracked else None
-        return Published(registered, is_champion, confirmation, reason)
+        return Publication(registered, is_champion, confirmation, reason)
 
     def model(
         self, record: TrialRecord, regressor: Regressor, bank: Features, confirmation: ConfirmationRecord | None

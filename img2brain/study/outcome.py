@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from img2brain.publish import Published
+from img2brain.publish import Publication
 from img2brain.study.search import ToldTrial
 
 
@@ -20,7 +20,7 @@ class StudyOutcome:
         All trials, in the order they were asked.
     best : ToldTrial, optional
         The trial with the highest objective on the validation rows; None where all failed.
-    published : Published, optional
+    published : Publication, optional
         What became of the best trial.
     notes : tuple of str
         What a reader must know, such as a best trial at the edge of its range.
@@ -33,7 +33,7 @@ class StudyOutcome:
     name: str
     trials: list[ToldTrial]
     best: ToldTrial | None
-    published: Published | None
+    published: Publication | None
     notes: tuple[str, ...]
     features_s: float
     objective: str
