@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from img2brain.datasets._sample import write_sample as write_sample
     from img2brain.datasets.base import Dataset as Dataset
     from img2brain.datasets.folder import FolderDataset as FolderDataset
+    from img2brain.backbones.base import Library as Library
     from img2brain.home import Home as Home
+    from img2brain.metrics.base import Metric as Metric
+    from img2brain.regressors.base import Regressor as Regressor
     from img2brain.model import EncodingModel as EncodingModel
     from img2brain.registered import load_model as load_model
     from img2brain.spec import StudySpec as StudySpec
@@ -34,6 +37,9 @@ _PLACES = {
     "EncodingModel": "model:EncodingModel",
     "FolderDataset": "datasets.folder:FolderDataset",
     "Home": "home:Home",
+    "Library": "backbones.base:Library",
+    "Metric": "metrics.base:Metric",
+    "Regressor": "regressors.base:Regressor",
     "StudySpec": "spec:StudySpec",
     "check_dataset": "datasets._layouts:check",
     "load_model": "registered:load_model",

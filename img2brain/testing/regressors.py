@@ -232,7 +232,10 @@ def check_arrays_restore_the_fit(make: Make) -> None:
         for name, array in arrays.items():
             owed(np.asarray(array).dtype.kind in "biuf", f"The array {name!r} must hold numbers. Got {array.dtype}.")
         again = type(fitted).from_arrays(fitted.get_params(), load(save(arrays)))
-        owed(np.array_equal(again.predict(X), fitted.predict(X)), "Restored from its arrays it must predict the same.")
+        owed(
+            np.array_equal(again.predict(X), fitted.predict(X)),
+            "Restored from its arrays it must predict the same, bit for bit. They are contiguous then.",
+        )
         owed(again.n_features_in_ == N_FEATURES, "'check_arrays' must return the number of features.")
 
 

@@ -269,7 +269,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (Writes, "inputs_are_left_alone", "Y must not be written to."),
     (Sorts, "voxels_keep_their_places", "must be predicted in that order"),
     (LooksAround, "rows_are_predicted_on_their_own", "must not depend on those beside it"),
-    (Forgets, "arrays_restore_the_fit", "Restored from its arrays it must predict the same."),
+    (Forgets, "arrays_restore_the_fit", "Restored from its arrays it must predict the same, bit for bit."),
     (KeepsObjects, "arrays_restore_the_fit", "'mean_' must hold numbers. Got object."),
     (TakesNaN, "bad_rows_are_refused", "nan in X or Y of 'fit' must raise DataError. Nothing was raised."),
     (Guesses, "fits_are_repeatable", "Two fits to the same rows"),
