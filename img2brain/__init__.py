@@ -17,30 +17,38 @@ from typing import TYPE_CHECKING, Any
 from img2brain import errors as errors
 
 if TYPE_CHECKING:
+    from img2brain.backbones.base import Library as Library
     from img2brain.datasets._layouts import check as check_dataset  # noqa: F401
     from img2brain.datasets._layouts import open_dataset as open_dataset
     from img2brain.datasets._sample import write_sample as write_sample
     from img2brain.datasets.base import Dataset as Dataset
     from img2brain.datasets.folder import FolderDataset as FolderDataset
-    from img2brain.backbones.base import Library as Library
     from img2brain.home import Home as Home
     from img2brain.metrics.base import Metric as Metric
-    from img2brain.regressors.base import Regressor as Regressor
     from img2brain.model import EncodingModel as EncodingModel
+    from img2brain.records.confirmation import ConfirmationRecord as ConfirmationRecord
+    from img2brain.records.study import StudyRecord as StudyRecord
+    from img2brain.records.trial import TrialRecord as TrialRecord
     from img2brain.registered import load_model as load_model
+    from img2brain.regressors.base import MomentsRegressor as MomentsRegressor
+    from img2brain.regressors.base import Regressor as Regressor
     from img2brain.spec import StudySpec as StudySpec
     from img2brain.spec import load_study as load_study
     from img2brain.study.runner import run_study as run_study
 
 _PLACES = {
+    "ConfirmationRecord": "records.confirmation:ConfirmationRecord",
     "Dataset": "datasets.base:Dataset",
     "EncodingModel": "model:EncodingModel",
     "FolderDataset": "datasets.folder:FolderDataset",
     "Home": "home:Home",
     "Library": "backbones.base:Library",
     "Metric": "metrics.base:Metric",
+    "MomentsRegressor": "regressors.base:MomentsRegressor",
     "Regressor": "regressors.base:Regressor",
+    "StudyRecord": "records.study:StudyRecord",
     "StudySpec": "spec:StudySpec",
+    "TrialRecord": "records.trial:TrialRecord",
     "check_dataset": "datasets._layouts:check",
     "load_model": "registered:load_model",
     "load_study": "spec:load_study",
