@@ -34,7 +34,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "numpy": ("",),  # everywhere
     "optuna": ("study",),
     "pandas": ("flavor", "leaderboard", "study"),
-    "plotly": ("leaderboard.figures", "leaderboard.region_figures"),
+    "plotly": ("leaderboard.drawing", "leaderboard.figures", "leaderboard.region_figures"),
     "pydantic": ("datasets", "faults", "records", "spec", "tracking"),
     "requests": ("tracking",),
     "safetensors": ("backbones", "model", "testing", "tracking"),

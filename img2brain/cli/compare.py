@@ -47,7 +47,7 @@ def _boards(first: Path, second: Path, out: Path | None) -> None:
     table = compare_boards(first, second)
     click.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     if out is not None:
-        from img2brain.leaderboard.figures import write_page
+        from img2brain.leaderboard.drawing import write_page
         from img2brain.leaderboard.region_figures import board_difference
 
         click.echo(write_page(board_difference(table), out))
@@ -61,7 +61,7 @@ def _trials(first: str, second: str, out: Path | None, open_home: OpenHome) -> N
     comparison = found(*find_subjects(first, second, open_home()))
     click.echo(as_text(comparison))
     if out is not None:
-        from img2brain.leaderboard.figures import write_page
+        from img2brain.leaderboard.drawing import write_page
         from img2brain.leaderboard.region_figures import comparison as drawn
 
         click.echo(write_page(drawn(comparison), out))

@@ -1,14 +1,8 @@
-"""Figures of a study, as plotly figures and as pages that need no network.
-
-Names from a study are shown as they are: whatever in them looks like markup is escaped. Colours are those of Okabe and
-Ito (2008) and the map *cividis* (Nuñez, Anderton and Renslow, 2018), which readers with any colour vision tell apart.
-"""
+"""Figures of a study: its search, its parameters, its layers, its voxels."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,13 +11,10 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from img2brain.errors import DataError
-from img2brain.leaderboard._templates import render
-from img2brain.leaderboard._write import write_text
 from img2brain.leaderboard.binning import bin_edges, layer_table, size_columns
+from img2brain.leaderboard.drawing import COLOURS, label_of, layout, say
 from img2brain.leaderboard.measure import Measure
-from img2brain.leaderboard.rows import printable
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MOST_NUMBERED = 8  # columns whose numbers still fit into the cells
 _DONE, _WAITING = {"COMPLETE", "FINISHED"}, {"RUNNING", "WAITING", "SCHEDULED"}
 
@@ -57,7 +48,7 @@ def optimisation_history(values_by_trial: pd.DataFrame, measure: Measure) -> go.
     figure.update_xaxes(dtick=1 if len(trials) <= 10 else None)
     figure.add_scatter(x=x[done], y=best, mode="lines", name="best so far", line=line)
     _crosses(figure, x[failed])
-    return figure if done.any() else _say(figure, "No trial has a score yet.")
+    return figure if done.any() else say(figure, "No trial has a score yet.")
 
 
 def parameter_importances(importances: Mapping[str, float]) -> go.Figure:
@@ -81,7 +72,7 @@ def parameter_importances(importances: Mapping[str, float]) -> go.Figure:
     figure.update_xaxes(range=[0, 1.1 * max(shares, default=1) or 1])
     figure.update_yaxes(type="category")
     figure.update_layout(height=160 + 36 * max(len(pairs), 3), showlegend=False)
-    return figure if pairs else _say(figure, "Too few trials to tell.")
+    return figure if pairs else say(figure, "Too few trials to tell.")
 
 
 def layer_by_components(
@@ -107,9 +98,7 @@ def layer_by_components(
     trials = _frame("trials", trials, "backbone", "layer", "n_components", "score")
     backbones = sorted(trials["backbone"].unique())
     if not backbones:
-        return _say(
-            go.Figure(layout=layout("Layers and components", "Principal components", "Layer")), "No trials yet."
-        )
+        return say(go.Figure(layout=layout("Layers and components", "Principal components", "Layer")), "No trials yet.")
     columns, place = size_columns(trials["n_components"].to_numpy(int))
     best = trials.assign(column=place).groupby(["backbone", "layer", "column"])["score"].max()
     tables = [layer_table(best.xs(name), (layers or {}).get(name, ()), columns) for name in backbones]
@@ -150,32 +139,7 @@ def accuracy_histogram(scores: Mapping[str, NDArray[np.floating]], measure: Meas
             line = {"color": colour, "dash": "dash", "width": 2}
             ends = {"x": [_middle(values, measure)] * 2, "y": [0, top]}
             figure.add_scatter(**ends, mode="lines", line=line, showlegend=False, hoverinfo="skip", **group)
-    return figure if any(map(len, finite.values())) else _say(figure, "No voxel has a score.")
-
-
-def write_page(figure: go.Figure, path: Path) -> Path:
-    """Write a figure as one page that holds all it needs (about 5 MB) and asks nothing of the network.
-
-    Parameters
-    ----------
-    figure : plotly.graph_objects.Figure
-    path : Path
-        Where to write, atomically; missing folders are made.
-
-    Returns
-    -------
-    Path
-        `path`.
-
-    Raises
-    ------
-    StoreError
-        If the folder cannot be written or is full.
-    """
-    config = {"displaylogo": False, "responsive": True}
-    drawing = figure.to_html(config=config, include_plotlyjs=True, full_html=False, div_id="figure")
-    title = html.unescape(figure.layout.title.text or "Figure")
-    return write_text(path, render("figure.html", title=title, drawing=drawing))
+    return figure if any(map(len, finite.values())) else say(figure, "No voxel has a score.")
 
 
 def _frame(name: str, frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -183,32 +147,6 @@ def _frame(name: str, frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     if missing:
         raise DataError(f"The '{name}' of a figure must have the columns {', '.join(columns)}. Missing: {missing[0]}.")
     return frame
-
-
-def label_of(name: str) -> str:
-    """Show a name of others as it is: nothing in it acts as markup."""
-    return html.escape(printable(name), quote=False)
-
-
-def layout(title: str, x: str, y: str | None) -> go.Layout:
-    """Lay a figure out as all are."""
-    return go.Layout(
-        title=title,
-        xaxis_title=label_of(x),
-        yaxis_title=None if y is None else label_of(y),
-        template="plotly_white",
-        colorway=COLOURS,
-        font={"family": "system-ui, sans-serif", "size": 14},
-        margin={"l": 20, "r": 20, "t": 60, "b": 20},
-        xaxis_automargin=True,
-        yaxis_automargin=True,
-        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
-    )
-
-
-def _say(figure: go.Figure, text: str) -> go.Figure:
-    place = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}
-    return figure.add_annotation(text=text, showarrow=False, font={"size": 18, "color": "#666"}, **place)
 
 
 def _crosses(figure: go.Figure, failed: NDArray[np.int64]) -> None:

@@ -16,7 +16,7 @@ from img2brain.leaderboard._write import write_text
 from img2brain.leaderboard.board import board_of
 from img2brain.leaderboard.published import confirmed_rows, region_table
 from img2brain.leaderboard.rows import Row, boards
-from img2brain.leaderboard.table import as_csv, inert_csv, ranked_boards
+from img2brain.leaderboard.table import as_csv, ranked_boards
 
 
 def build(rows: Iterable[Row], folder: Path, *, built: str | None = None, title: str = "Leaderboard") -> list[Path]:
@@ -54,7 +54,7 @@ def build(rows: Iterable[Row], folder: Path, *, built: str | None = None, title:
         "index.html": _page(groups, title=title, built=built, has_regions=len(regions) > 0),
     }
     if len(regions):
-        files["regions.csv"] = inert_csv(regions)
+        files["regions.csv"] = as_csv(regions)
     return [write_text(folder / name, text) for name, text in files.items()]
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from img2brain.leaderboard.compare import Comparison
-from img2brain.leaderboard.figures import COLOURS, label_of, layout
+from img2brain.leaderboard.drawing import COLOURS, label_of, layout
 from img2brain.leaderboard.record_numbers import statistics_of
 from img2brain.leaderboard.rows import Row
 from img2brain.records import RegionRecord

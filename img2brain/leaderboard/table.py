@@ -115,23 +115,19 @@ def as_text(table: pd.DataFrame, width: int | None = None) -> str:
 
 
 def as_csv(table: pd.DataFrame) -> str:
-    """Write a table as CSV, numbers in full, with nothing that a spreadsheet would run as a formula.
+    """Write any table as CSV, numbers in full, with nothing that a spreadsheet would run as a formula.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        From `ranked`.
+        From `ranked`, or another.
 
     Returns
     -------
     str
-        A header line and one line per trial. Text that starts like a formula is preceded by an apostrophe.
+        A header line and one line per line of the table. A text or heading that starts like a formula is preceded by an
+        apostrophe.
     """
-    return inert_csv(table)
-
-
-def inert_csv(table: pd.DataFrame) -> str:
-    """Write any table as CSV, its texts and headings with nothing that a spreadsheet would run as a formula."""
     texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
     inert = table.assign(**{name: table[name].map(_inert) for name in texts}).rename(columns=_inert)
     return str(inert.to_csv(index=False, lineterminator="\n"))

@@ -12,6 +12,7 @@ import pandas as pd
 from img2brain.evaluate import Evaluator
 from img2brain.leaderboard import figures, page
 from img2brain.leaderboard.collect import collect
+from img2brain.leaderboard.drawing import write_page
 from img2brain.leaderboard.measure import Measure
 from img2brain.leaderboard.region_figures import regions
 from img2brain.leaderboard.rows import Row
@@ -49,7 +50,7 @@ def _region_page(folder: Path, rows: Sequence[Row], outcome: StudyOutcome) -> di
     row = next((row for row in rows if name and row.registered == name), None)
     if row is None or row.confirmed is None or not row.confirmed.regions:
         return {}
-    return {"pages/regions.html": figures.write_page(regions(row), folder / "regions.html")}
+    return {"pages/regions.html": write_page(regions(row), folder / "regions.html")}
 
 
 def note(setting: Setting, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> str:
@@ -87,7 +88,7 @@ def _pages(
             measure,
         ),
     }
-    return {f"pages/{name}.html": figures.write_page(figure, folder / f"{name}.html") for name, figure in drawn.items()}
+    return {f"pages/{name}.html": write_page(figure, folder / f"{name}.html") for name, figure in drawn.items()}
 
 
 def _measure(setting: Setting) -> Measure:

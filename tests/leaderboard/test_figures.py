@@ -12,6 +12,7 @@ import pytest
 from img2brain.errors import DataError, StoreError
 from img2brain.leaderboard import figures
 from img2brain.leaderboard.binning import MOST_BINS, MOST_COLUMNS, bin_edges, size_columns
+from img2brain.leaderboard.drawing import write_page
 from img2brain.leaderboard.measure import Measure
 from img2brain.leaderboard.region_figures import regions
 from img2brain.leaderboard.rows import Row
@@ -125,8 +126,8 @@ def test_missing_columns_are_named() -> None:
 
 def test_pages_are_whole_and_the_same_each_time(tmp_path: Path) -> None:
     figure = figures.parameter_importances({"layer": 1.0})
-    first = figures.write_page(figure, tmp_path / "new" / "a.html")
-    second = figures.write_page(figure, tmp_path / "b.html")
+    first = write_page(figure, tmp_path / "new" / "a.html")
+    second = write_page(figure, tmp_path / "b.html")
     text = first.read_text(encoding="utf-8")
     assert text == second.read_text(encoding="utf-8")
     assert "<title>Parameter importances</title>" in text
@@ -136,7 +137,7 @@ def test_pages_are_whole_and_the_same_each_time(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot be written: "):
-        figures.write_page(figures.parameter_importances({}), tmp_path / "file" / "a.html")
+        write_page(figures.parameter_importances({}), tmp_path / "file" / "a.html")
 
 
 def test_figures_say_what_their_scores_are() -> None:

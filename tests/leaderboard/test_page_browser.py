@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from img2brain.leaderboard import figures
+from img2brain.leaderboard.drawing import write_page
 from img2brain.leaderboard.page import build
 from img2brain.leaderboard.rows import Row
 from tests.leaderboard.conftest import MakeRow
@@ -130,7 +131,7 @@ def test_phone_needs_no_sideways_scrolling(site: Path, visit: Callable[..., Any]
 
 def test_figures_draw_without_a_network(tmp_path: Path, visit: Callable[..., Any]) -> None:
     figure = figures.accuracy_histogram({EVIL: np.linspace(-0.2, 0.6, 50)}, R)
-    page = visit(figures.write_page(figure, tmp_path / "figure.html"))
+    page = visit(write_page(figure, tmp_path / "figure.html"))
     page.wait_for_selector(".bars path")
     assert page.locator(".bars path").count() == 41
     assert page.title() == "Accuracy of the voxels"
