@@ -362,12 +362,12 @@ def _short(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:.3g}"
 
 
-def load_study(path: Path) -> StudySpec:
+def load_study(path: Path | str) -> StudySpec:
     """Read a study file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         A TOML file. Relative paths in it are taken from its own folder.
 
     Returns
@@ -379,6 +379,7 @@ def load_study(path: Path) -> StudySpec:
     SpecError
         If the file is absent, is not TOML, or holds a key or value that is not allowed.
     """
+    path = Path(path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

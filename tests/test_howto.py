@@ -85,50 +85,50 @@ def blocks(page: str) -> Iterator[tuple[str, str, str]]:
 
 
 @pytest.fixture(scope="module")
-def components(tmp_path_factory: pytest.TempPathFactory, img2brain: Any) -> Worked:
-    """The page on components, worked through."""
-    return Worked(tmp_path_factory.mktemp("components"), img2brain).through("components.md")
+def plugins(tmp_path_factory: pytest.TempPathFactory, img2brain: Any) -> Worked:
+    """The page on plug-ins, worked through."""
+    return Worked(tmp_path_factory.mktemp("plugins"), img2brain).through("plugins.md")
 
 
 @pytest.fixture(scope="module")
-def champion(components: Worked) -> Row:
+def champion(plugins: Worked) -> Row:
     """The row of the model that the page ends with."""
-    (row,) = (row for row in collect(Home(components.top / "mlruns"), "squares") if row.confirmed)
+    (row,) = (row for row in collect(Home(plugins.top / "mlruns"), "squares") if row.confirmed)
     return row
 
 
 def test_every_page_is_worked_through() -> None:
-    assert [path.name for path in PAGES.iterdir()] == ["components.md"]
+    assert [path.name for path in PAGES.iterdir()] == ["plugins.md"]
 
 
-def test_what_the_page_says_is_printed(components: Worked) -> None:
-    assert len(components.outputs) == 4
-    for says, printed in components.outputs:
+def test_what_the_page_says_is_printed(plugins: Worked) -> None:
+    assert len(plugins.outputs) == 4
+    for says, printed in plugins.outputs:
         same = doctest.OutputChecker().check_output(says, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
         assert same, printed
 
 
-def test_the_objective_has_an_interval_and_stands_on_the_page(components: Worked, champion: Row) -> None:
+def test_the_objective_has_an_interval_and_stands_on_the_page(plugins: Worked, champion: Row) -> None:
     assert champion.trial.objective == "concordance.py:Concordance"
     assert champion.trial.rows.folds == 4
     assert champion.confirmed is not None
     score = champion.confirmed.whole.score
     assert score.low < score.estimate < score.high
-    page = (components.top / "mlruns" / "leaderboards" / "squares" / "index.html").read_text(encoding="utf-8")
+    page = (plugins.top / "mlruns" / "leaderboards" / "squares" / "index.html").read_text(encoding="utf-8")
     assert "concordance" in page
     assert f"{score.estimate:.4f}" in page
 
 
-def test_files_of_others_are_named_in_the_record_and_kept(components: Worked, champion: Row) -> None:
+def test_files_of_others_are_named_in_the_record_and_kept(plugins: Worked, champion: Row) -> None:
     named = {item.name.partition(":")[0]: item.digest for item in champion.trial.plugins}
-    kept = {path.name: digest.of_file(path) for path in (components.top / "mlruns" / "plugins").glob("*/*.py")}
+    kept = {path.name: digest.of_file(path) for path in (plugins.top / "mlruns" / "plugins").glob("*/*.py")}
     assert set(kept) == FILES
     assert named == {name: kept[name] for name in named}
     assert {"table.py", "concordance.py", "networks.py"} <= set(named)
 
 
-def test_the_champion_predicts_what_was_recorded(components: Worked) -> None:
-    predicted = np.load(components.top / "elsewhere" / "after.npy")
+def test_the_champion_predicts_what_was_recorded(plugins: Worked) -> None:
+    predicted = np.load(plugins.top / "elsewhere" / "after.npy")
     assert predicted.shape == (60, 8)
     assert np.isfinite(predicted).all()
     assert predicted.std(axis=0).min() > 0
@@ -139,9 +139,9 @@ def test_the_champion_predicts_what_was_recorded(components: Worked) -> None:
     [(REGRESSORS, "kernel_smoother"), (METRICS, "concordance"), (LAYOUTS, "table"), (LIBRARIES, "small")],
 )
 def test_entry_points_are_of_groups_that_are_read(catalog: Catalog, name: str) -> None:
-    (text,) = (text for file, language, text in blocks("components.md") if language == "toml" and not file)
+    (text,) = (text for file, language, text in blocks("plugins.md") if language == "toml" and not file)
     named = tomllib.loads(text)["project"]["entry-points"][f"img2brain.{catalog.folder}"]
     assert list(named) == [name]
     module, attribute = EntryPoint(name, named[name], "").value.split(":")
-    files = {file: text for file, _, text in blocks("components.md")}
+    files = {file: text for file, _, text in blocks("plugins.md")}
     assert f"class {attribute}(" in files[f"{module.rpartition('.')[2]}.py"]

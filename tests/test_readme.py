@@ -16,7 +16,9 @@ import pytest
 
 from img2brain.catalog import REGRESSORS
 from img2brain.cli import main
+from img2brain.home import Home
 from img2brain.spec import BackboneSpec, DatasetSpec, SampleSpec, Spec, SplitSpec, StudySpec, load_study
+from img2brain.study.search import stored_trials
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,7 +26,7 @@ HEADLINES = (
     "python3 -m pip install uv && uv run img2brain study run experiments/quickstart.toml",
     "uv run pytest",
 )
-DEAR = ("quickstart", "ui ")  # commands that are tested elsewhere
+DEAR = ("quickstart", "ui ", "--tracking-uri ")  # commands that are tested elsewhere
 
 
 def blocks(language: str) -> list[str]:
@@ -41,6 +43,10 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("headline", HEADLINES)
 def test_headline_commands_stand_word_for_word(headline: str) -> None:
     assert f"{headline}\n" in blocks("sh")
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) < 300
 
 
 def test_ci_runs_the_readme_test_command() -> None:
@@ -106,21 +112,29 @@ def test_every_regressor_is_named() -> None:
     assert [name for name in REGRESSORS.names if f"`{name}`" not in README] == []
 
 
-def test_the_tree_is_that_of_the_import_rule() -> None:
-    tree = next(block for block in blocks("text") if block.startswith("img2brain/"))
-    named = [line.split()[0].removesuffix(".py").rstrip("/") for line in tree.splitlines() if line.startswith("  ")]
+def test_the_order_of_the_code_is_that_of_the_import_rule() -> None:
+    (order,) = re.findall(r"^`img2brain/` from the bottom up.*?:(.*?)^$", README, re.DOTALL | re.MULTILINE)
+    named = re.findall(r"`(\w+)`", order)
     rules = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
     layers = next(rule["layers"] for rule in rules if rule["type"] == "layers")[::-1]
     places = [next(i for i, layer in enumerate(layers) if f"img2brain.{name}" in layer.split(" | ")) for name in named]
+    assert len(places) > 10
     assert places == sorted(places)
+
+
+def test_no_word_is_explained_twice() -> None:
+    table = README.partition("## Words")[2]
+    words = [word for row in re.findall(r"^\| (\w.*?) \|", table, re.MULTILINE) for word in row.split(", ")]
+    assert len(words) > 20
+    assert len(set(words)) == len(words)
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory, img2brain: Any) -> Path:
-    """A folder in which every command of the README was run, in order, the studies with fewer trials."""
+    """A folder in which every command of the README was run, in order, the study of 2 trials."""
     folder = tmp_path_factory.mktemp("readme")
     (text,) = blocks("toml")
-    (folder / "my-study.toml").write_text(text, encoding="utf-8")
+    (folder / "my-study.toml").write_text(text.replace("trials = 60", "trials = 2"), encoding="utf-8")
     shutil.copytree(ROOT / "experiments", folder / "experiments")
     for line in commands():
         if any(word in line for word in DEAR):
@@ -132,8 +146,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, img2brain: Any) -> Path:
 
 
 def _run(img2brain: Any, folder: Path, line: str) -> None:
-    words = shlex.split(line) + (["--trials", "2"] if line.startswith("study run") else [])
-    process = img2brain.run(*words, cwd=folder)
+    process = img2brain.run(*shlex.split(line), cwd=folder)
     assert process.code == 0, f"{line}: {process.stdout}{process.stderr}"
 
 
@@ -152,6 +165,15 @@ def test_commands_run(workplace: Path) -> None:
     assert {"mlflow.db", "artifacts", "optuna.log", "cache", "leaderboards"} <= kept
 
 
+def test_the_study_goes_on_in_python(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    before = stored_trials(Home(workplace / "mlruns"))
+    names: dict[str, Any] = {}
+    exec(blocks("python")[0], names)
+    assert names["outcome"].trials == before[names["outcome"].name]
+    assert set(stored_trials(Home(workplace / "mlruns"))) == set(before)
+
+
 @pytest.mark.filterwarnings("ignore:.*Any type hint")  # of MLflow about itself, when it is first imported
 def test_both_ways_of_loading_the_model_agree(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
@@ -161,7 +183,7 @@ def test_both_ways_of_loading_the_model_agree(workplace: Path, monkeypatch: pyte
     ours: dict[str, Any] = {}
     theirs: dict[str, Any] = {}
     try:
-        for block, names in zip(blocks("python"), (ours, theirs), strict=True):
+        for block, names in zip(blocks("python")[1:], (ours, theirs), strict=True):
             exec(block, names)
     finally:
         mlflow.set_tracking_uri(before)

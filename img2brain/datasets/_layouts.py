@@ -29,12 +29,12 @@ def layouts() -> dict[str, str]:
     return {name: _first_line(kind) for name, kind in _known().items()}
 
 
-def open_dataset(path: Path, layout: str | None = None) -> Dataset:
+def open_dataset(path: Path | str, layout: str | None = None) -> Dataset:
     """Open a dataset.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         A folder, or a file where the layout is one of files.
     layout : str, optional
         The name of a layout, or ``PATH.py:NAME``. By default the one layout that recognises the folder.
@@ -50,6 +50,7 @@ def open_dataset(path: Path, layout: str | None = None) -> Dataset:
     SpecError
         If there is no such layout.
     """
+    path = Path(path)
     name = find_layout(path, layout)
     dataset = _run(name, path, lambda: LAYOUTS[name].open(path))
     if not isinstance(dataset, Dataset):
@@ -58,7 +59,7 @@ def open_dataset(path: Path, layout: str | None = None) -> Dataset:
     return dataset
 
 
-def check(path: Path, layout: str | None = None) -> Report:
+def check(path: Path | str, layout: str | None = None) -> Report:
     """Check a dataset, and report every problem at once.
 
     Parameters
@@ -81,7 +82,7 @@ def check(path: Path, layout: str | None = None) -> Report:
     -----
     Decodes every image and reads every response once.
     """
-    name = "" if layout is None else LAYOUTS.load(layout)
+    path, name = Path(path), "" if layout is None else LAYOUTS.load(layout)
     try:
         name = name or find_layout(path)
         kind: type[Dataset] = LAYOUTS[name]
