@@ -45,8 +45,8 @@ class EncodingPythonModel(PythonModel):
         return self._model.predict([decode(text, allow_paths=allow_paths) for text in _column(model_input)])
 
 
-def decode(text: str, *, allow_paths: bool = False) -> Image.Image | Path:
-    """Return the picture that base64 text holds, or, where allowed, the path that it is.
+def decode(text: str, *, allow_paths: bool = False, max_bytes: int = MAX_IMAGE_BYTES) -> Image.Image | Path:
+    """Return the picture that base64 text holds, of so many bytes at most, or, where allowed, the path that it is.
 
     Raises
     ------
@@ -61,8 +61,8 @@ def decode(text: str, *, allow_paths: bool = False) -> Image.Image | Path:
         content = b""
     if not content:
         raise DataError(f"An image must be a picture as base64 text. Got {text[:40]!r}.")
-    if len(content) > MAX_IMAGE_BYTES:
-        raise DataError(f"An image must be at most {MAX_IMAGE_BYTES} bytes. Got {len(content)}.")
+    if len(content) > max_bytes:
+        raise DataError(f"An image must be at most {max_bytes} bytes. Got {len(content)}.")
     return decode_image(content)
 
 

@@ -188,6 +188,30 @@ def test_classes_of_one_name_are_found() -> None:
     assert shared_names({"a": one, "b": other}) == {"Report": ["a", "b"]}
 
 
+def patched_constants(tree: ast.Module) -> list[str]:
+    """Name the constants that a test sets where they belong to a module of ours: they should be parameters."""
+    found: list[str] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="setattr"), args=[ast.Name("Image"), *_]):
+                continue  # Pillow's own limits
+            case ast.Call(func=ast.Attribute(attr="setattr"), args=[*_, ast.Constant(str(name)), _]):
+                found += [name] if name.rpartition(".")[2].isupper() else []
+    return found
+
+
+def test_no_test_changes_a_constant() -> None:
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("*.py")}
+    found = {path.name: patched_constants(tree) for path, tree in trees.items()}
+    assert {name: constants for name, constants in found.items() if constants} == {}
+
+
+def test_changed_constants_are_found() -> None:
+    ours = "patch.setattr(pca, '_BLOCK_BYTES', 3)\nmonkeypatch.setattr('img2brain.digest._BLOCK', 1)"
+    others = "monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 3)\nmonkeypatch.setattr(os, 'fsync', None)"
+    assert patched_constants(ast.parse(f"{ours}\n{others}")) == ["_BLOCK_BYTES", "img2brain.digest._BLOCK"]
+
+
 def test_rings_are_found() -> None:
     graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"e"}, "f": {"a"}}
     assert rings(graph) == {frozenset("abc"), frozenset("e")}

@@ -31,6 +31,8 @@ class RandomFill(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ----------
     stream : numpy.random.RandomState, optional
         None leaves the memory unfilled, for weights that are loaded next.
+    block : int
+        How many numbers are drawn at a time; they do not depend on it.
 
     Raises
     ------
@@ -38,9 +40,9 @@ class RandomFill(TorchDispatchMode):  # type: ignore[no-untyped-call]
         When the network asks torch for another kind of random number: nothing falls through to torch's generator.
     """
 
-    def __init__(self, stream: np.random.RandomState | None) -> None:
+    def __init__(self, stream: np.random.RandomState | None, block: int = _BLOCK) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.stream = stream
+        self.stream, self._block = stream, block
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -78,16 +80,16 @@ class RandomFill(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> torch.Tensor:
         if self.stream is not None:
             flat = tensor.detach().view(-1).numpy()
-            for start in range(0, flat.size, _BLOCK):
-                block = flat[start : start + _BLOCK]
+            for start in range(0, flat.size, self._block):
+                block = flat[start : start + self._block]
                 block[:] = draw(self.stream, block.size)
         return tensor
 
 
 @contextmanager
-def filled_by(stream: np.random.RandomState | None) -> Iterator[None]:
+def filled_by(stream: np.random.RandomState | None, block: int = _BLOCK) -> Iterator[None]:
     """Let networks built inside draw their weights from `stream`, and leave torch's and numpy's global state alone."""
-    with _BUILDING, RandomFill(stream) as fill, _own_trunc_normal(fill):
+    with _BUILDING, RandomFill(stream, block) as fill, _own_trunc_normal(fill):
         yield
 
 

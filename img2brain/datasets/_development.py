@@ -14,8 +14,8 @@ from img2brain.errors import DataError
 
 Array = NDArray[Any]
 
-_BLOCK_ROWS = 1024
-_BLOCK_BYTES = 1 << 28
+BLOCK_ROWS = 1024
+BLOCK_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,18 +65,22 @@ class Development:
         """
         return self._read(rows)
 
-    def blocks(self, rows: Rows) -> Iterator[tuple[Rows, Array]]:
+    def blocks(
+        self, rows: Rows, *, block_rows: int = BLOCK_ROWS, block_bytes: int = BLOCK_BYTES
+    ) -> Iterator[tuple[Rows, Array]]:
         """Read the responses of some development rows block by block, so that they need not all be in memory.
 
         Parameters
         ----------
         rows : ndarray of intp, shape (n,)
             As for `responses`.
+        block_rows, block_bytes : int
+            The most rows of a block, and bytes of float32.
 
         Yields
         ------
         rows : ndarray of intp, shape (n_block,)
-            The rows of a block, at most 1024 and some 256 MB of responses.
+            The rows of a block.
         responses : ndarray of float32 or float64, shape (n_block, n_voxels)
             What `responses` gives for them.
 
@@ -85,7 +89,7 @@ class Development:
         DataError
             If a row is not a development row.
         """
-        return ((part, self._read(part)) for part in row_blocks(rows, self.n_voxels))
+        return ((part, self._read(part)) for part in row_blocks(rows, self.n_voxels, block_rows, block_bytes))
 
     def repeats(self, rows: Rows) -> Array | None:
         """Read single repeats of some development rows.
@@ -150,7 +154,9 @@ def frozen(values: Array) -> Array:
     return np.frombuffer(values.tobytes(), dtype=values.dtype)
 
 
-def row_blocks(rows: Rows, n_values: int) -> Iterator[Rows]:
-    """Cut rows of `n_values` numbers into blocks of at most 1024 rows and some 256 MB."""
-    step = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * n_values)))
+def row_blocks(
+    rows: Rows, n_values: int, block_rows: int = BLOCK_ROWS, block_bytes: int = BLOCK_BYTES
+) -> Iterator[Rows]:
+    """Cut rows of `n_values` numbers in float32 into blocks of so many rows and bytes at most."""
+    step = max(1, min(block_rows, block_bytes // (4 * n_values)))
     return (rows[start : start + step] for start in range(0, len(rows), step))

@@ -77,9 +77,9 @@ def float_type(*arrays: Array) -> np.dtype[Any]:
     return np.result_type(np.float32, *(array.dtype for array in arrays)).newbyteorder("=")
 
 
-def steps(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Cut the rows of an array into ranges of some 16 MB of float64."""
-    step = max(1, _BLOCK_BYTES // (8 * int(np.prod(shape[1:]))))
+def steps(shape: tuple[int, ...], block_bytes: int = _BLOCK_BYTES) -> Iterator[tuple[int, int]]:
+    """Cut the rows of an array into ranges of at most so many bytes of float64, by default some 16 MB."""
+    step = max(1, block_bytes // (8 * int(np.prod(shape[1:]))))
     return ((start, min(start + step, shape[0])) for start in range(0, shape[0], step))
 
 
@@ -127,6 +127,8 @@ class Scan:
         Shape of the whole.
     is_bad : callable
         The values to count, such as those that are not finite.
+    block_bytes : int
+        The size of a block, in float64.
 
     Attributes
     ----------
@@ -143,11 +145,12 @@ class Scan:
         read: Callable[[int, int], Array],
         shape: tuple[int, ...],
         is_bad: Callable[[Array], Array] = lambda block: ~np.isfinite(block),
+        block_bytes: int = _BLOCK_BYTES,
     ) -> None:
         self.n_bad, self._is_bad = 0, is_bad
         self.first_bad: tuple[int, int] | None = None
         lowest, highest = np.full(shape[-1], np.inf), np.full(shape[-1], -np.inf)
-        for start, stop in steps(shape):
+        for start, stop in steps(shape, block_bytes):
             block = read(start, stop)
             self._count(start, block)
             rows = block.reshape(-1, shape[-1])

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from operator import index
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from img2brain import digest
-from img2brain.datasets._development import Development, Guarded, frozen, row_blocks
+from img2brain.datasets._development import BLOCK_ROWS, Development, Guarded, frozen, row_blocks
 from img2brain.datasets._facts import About, require_features, require_per_voxel, require_region, require_region_name
 from img2brain.datasets._images import map_files
 from img2brain.datasets._looks import Numbers, PartName, Problems, Report, Section, not_finite
@@ -62,6 +62,11 @@ class Dataset(ABC):
     noise_ceiling : ndarray, shape (n_voxels,), optional
         Share of the variance of the responses that can be explained, 0..1; NaN where it is not known.
 
+    Attributes
+    ----------
+    block_rows : int
+        The most rows whose responses are read at a time.
+
     Raises
     ------
     SpecError
@@ -80,6 +85,8 @@ class Dataset(ABC):
     >>> ramp.n_training, ramp.check().problems
     (5, ())
     """
+
+    block_rows: ClassVar[int] = BLOCK_ROWS
 
     def __init__(
         self,
@@ -207,7 +214,7 @@ class Dataset(ABC):
             None where that is not told.
         """
         counts = np.empty(len(rows), dtype=np.int64)
-        for block in row_blocks(np.arange(len(rows)), self.n_voxels):
+        for block in row_blocks(np.arange(len(rows)), self.n_voxels, self.block_rows):
             repeats = self._repeats(rows[block])
             if repeats is None:
                 return None
@@ -256,7 +263,7 @@ class Dataset(ABC):
     def _digest_rows(self, read: Callable[[Rows], Array | None], rows: Rows) -> str | None:
         """Digest what is read row by row, so that the size of a block does not matter; None where nothing is there."""
         digests: list[str] = []
-        for block in row_blocks(rows, self.n_voxels):
+        for block in row_blocks(rows, self.n_voxels, self.block_rows):
             values = read(block)
             digests += [""] * len(block) if values is None else map(digest.of_array, map(np.asarray, values))
         return digest.of_digests(digests) if any(digests) else None

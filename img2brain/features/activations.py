@@ -5,15 +5,32 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from img2brain._arrays import slices
+
 Rows = NDArray[np.intp]
 
-BLOCK_BYTES = 1 << 29
+
+@dataclass(frozen=True)
+class BlockSizes:
+    """How much of activations is at hand at a time; no number depends on it but by rounding.
+
+    Attributes
+    ----------
+    n_bytes : int
+        The most that a block of whole rows takes.
+    n_features : int
+        Features of those that are multiplied at a time: a block of them stays in a processor's cache.
+    """
+
+    n_bytes: int = 1 << 29
+    n_features: int = 1 << 14
 
 
 class Activations(ABC):
@@ -25,10 +42,13 @@ class Activations(ABC):
         Their shape.
     dtype : torch.dtype
         Their type.
+    sizes : BlockSizes, optional
+        The blocks that they are read in.
     """
 
-    def __init__(self, n_images: int, n_features: int, dtype: torch.dtype) -> None:
+    def __init__(self, n_images: int, n_features: int, dtype: torch.dtype, sizes: BlockSizes | None = None) -> None:
         self.n_images, self.n_features, self.dtype = n_images, n_features, dtype
+        self._sizes = sizes or BlockSizes()
 
     @property
     @abstractmethod
@@ -49,17 +69,27 @@ class Activations(ABC):
 
     def blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield all rows in blocks of bounded size."""
-        step = max(1, BLOCK_BYTES // (self.n_features * self.dtype.itemsize))
-        for start in range(0, self.n_images, step):
-            stop = min(start + step, self.n_images)
-            yield slice(start, stop), self.read(start, stop)
+        step = max(1, self._sizes.n_bytes // (self.n_features * self.dtype.itemsize))
+        for rows in slices(self.n_images, step):
+            yield rows, self.read(rows.start, rows.stop)
+
+    def ranges(self) -> Iterator[slice]:
+        """Yield ranges of the features."""
+        return slices(self.n_features, self._sizes.n_features)
 
 
 class InMemory(Activations):
     """Activations held on a device."""
 
-    def __init__(self, n_images: int, n_features: int, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__(n_images, n_features, dtype)
+    def __init__(
+        self,
+        n_images: int,
+        n_features: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        sizes: BlockSizes | None = None,
+    ) -> None:
+        super().__init__(n_images, n_features, dtype, sizes)
         self._values = torch.empty((n_images, n_features), dtype=dtype, device=device)
         self._n_written = 0
 
@@ -92,9 +122,15 @@ class OnDisk(Activations):
     """
 
     def __init__(
-        self, n_images: int, n_features: int, dtype: torch.dtype, path: Path, device: torch.device | None = None
+        self,
+        n_images: int,
+        n_features: int,
+        dtype: torch.dtype,
+        path: Path,
+        device: torch.device | None = None,
+        sizes: BlockSizes | None = None,
     ) -> None:
-        super().__init__(n_images, n_features, dtype)
+        super().__init__(n_images, n_features, dtype, sizes)
         self._path = path
         self._device = device or torch.device("cpu")
         self._row_bytes = n_features * dtype.itemsize

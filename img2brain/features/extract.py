@@ -125,6 +125,9 @@ def activations(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     batch_size: int | None = None,
+    *,
+    n_together: int = _DECODED_TOGETHER,
+    n_ahead: int | None = None,
 ) -> Iterator[Batch]:
     """Run images through a network, batch by batch, decoding the next ones meanwhile.
 
@@ -142,6 +145,10 @@ def activations(
         The type of the network.
     batch_size : int, optional
         Images per forward pass.
+    n_together : int
+        Images that are decoded together, rounded to whole batches.
+    n_ahead : int, optional
+        How many such groups are decoded while the network computes; by default what suits the device.
 
     Yields
     ------
@@ -161,9 +168,10 @@ def activations(
         return preparation.pixels(picture).permute(1, 2, 0)
 
     size = batch_size or find_batch_size(network.n_widest, dtype, device)
-    n_decoded = size * max(1, _DECODED_TOGETHER // size)
+    n_decoded = size * max(1, n_together // size)
+    n_ahead = _AHEAD[device.type] if n_ahead is None else n_ahead
     with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool, torch.inference_mode():
-        for first, pixels in _ahead(pool, work, images, n_decoded, _AHEAD[device.type]):
+        for first, pixels in _ahead(pool, work, images, n_decoded, n_ahead):
             for start in range(0, len(pixels), size):
                 part = pixels[start : start + size]
                 stacked = torch.stack(part)

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from img2brain.errors import FitError
-from img2brain.features.activations import BLOCK_BYTES, Activations, Rows
+from img2brain.features.activations import Activations, BlockSizes, Rows
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 Kind = Literal["features", "kernel", "sketch", "constant"]
 
 EXACT_IMAGES = 1024
-_COLUMNS = 1 << 14
 _CONSTANT = "The activations do not vary over the training rows: there are no components."
 _ROUNDING = 10 * float(np.finfo(np.float32).eps)  # of activations in float32
 
@@ -105,10 +104,17 @@ def work_bytes(n_features: int, dtype: torch.dtype, n_components: int) -> int:
     """Return the memory that `compress` and `axes` take beside activations of this width, or somewhat more."""
     size = sketch_size(n_components)
     n_sample = max(EXACT_IMAGES, 3 * size)
-    return n_sample * n_features * dtype.itemsize + 3 * 4 * size * n_features + BLOCK_BYTES
+    return n_sample * n_features * dtype.itemsize + 3 * 4 * size * n_features + BlockSizes().n_bytes
 
 
-def compress(activations: Activations, rows: Rows, n_components: int) -> Compressed:
+def compress(
+    activations: Activations,
+    rows: Rows,
+    n_components: int,
+    *,
+    exact_images: int = EXACT_IMAGES,
+    size: int | None = None,
+) -> Compressed:
     """Reduce the activations of a layer to what PCA needs of them.
 
     Parameters
@@ -119,6 +125,10 @@ def compress(activations: Activations, rows: Rows, n_components: int) -> Compres
         The rows that a sketch is fitted to, and no others.
     n_components : int
         The most components that will be asked for.
+    exact_images : int
+        How many images are few.
+    size : int, optional
+        The dimensions of a sketch; by default what `sketch_size` says.
 
     Returns
     -------
@@ -139,20 +149,21 @@ def compress(activations: Activations, rows: Rows, n_components: int) -> Compres
     From activations in bfloat16 the search for the basis goes on in bfloat16; projections are added up in float32.
     """
     n_images, n_features = activations.n_images, activations.n_features
-    size = sketch_size(n_components)
-    if n_features <= (n_images if n_images <= EXACT_IMAGES else size):
+    size = size or sketch_size(n_components)
+    if n_features <= (n_images if n_images <= exact_images else size):
         whole = activations.rows(np.arange(n_images))
         return Compressed("features", whole.float().cpu().numpy())
     try:
-        if n_images <= EXACT_IMAGES:
+        if n_images <= exact_images:
             return Compressed("kernel", _projected_by_kernel(activations))
-        return _sketch(activations, rows, size)
+        return _sketch(activations, rows, size, max(exact_images, 3 * size))
     except FitError:  # said by `fit`, to those who ask for components
         return Compressed("constant", np.zeros((n_images, 0), np.float32))
 
 
-def _sketch(activations: Activations, rows: Rows, size: int) -> Compressed:
-    sample = np.sort(np.random.default_rng(0).permutation(rows)[: max(EXACT_IMAGES, 3 * size)])
+def _sketch(activations: Activations, rows: Rows, size: int, n_first: int) -> Compressed:
+    """Sketch all images, starting from the principal axes of the first `n_first` of the rows, in a random order."""
+    sample = np.sort(np.random.default_rng(0).permutation(rows)[:n_first])
     first, centre = _first_axes(activations, sample, size)
     basis = _refined(activations, rows, first, centre)
     projected, origin = _projected(activations, basis, centre)
@@ -256,7 +267,7 @@ def _projected_by_kernel(activations: Activations) -> F32:
     values = activations.read(0, activations.n_images)
     kernel = torch.zeros((len(values), len(values)), dtype=torch.float64, device=values.device)
     with _products_of(values.dtype):
-        for part in _parts(values.shape[1]):
+        for part in activations.ranges():
             block = values[:, part].to(torch.float32 if values.dtype == torch.bfloat16 else torch.float64)
             centred = block - block.mean(dim=0)
             kernel += centred @ centred.T
@@ -267,17 +278,17 @@ def _projected_by_kernel(activations: Activations) -> F32:
 def _first_axes(activations: Activations, sample: Rows, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the principal axes and the mean of a sample of the images, all in the type of the activations."""
     values = activations.rows(sample)
-    centre = torch.cat([values[:, part].mean(dim=0, dtype=torch.float32) for part in _parts(values.shape[1])])
+    centre = torch.cat([values[:, part].mean(dim=0, dtype=torch.float32) for part in activations.ranges()])
     centre = centre.to(values.dtype)
     kernel = torch.zeros((len(values), len(values)), device=values.device)
-    for part in _parts(values.shape[1]):
+    for part in activations.ranges():
         block = values[:, part].sub_(centre[part])
         kernel += block @ block.T
     kernel -= kernel.mean(dim=0) + kernel.mean(dim=1, keepdim=True) - kernel.mean()
     if not kernel.diagonal().max() > 0:
         raise FitError(_CONSTANT)
     weights = _leading_directions(kernel, size).to(values.dtype)
-    return torch.cat([values[:, part].T @ weights for part in _parts(values.shape[1])]), centre
+    return torch.cat([values[:, part].T @ weights for part in activations.ranges()]), centre
 
 
 def _leading_directions(kernel: torch.Tensor, size: int) -> torch.Tensor:
@@ -312,7 +323,7 @@ def _refined(activations: Activations, rows: Rows, first: torch.Tensor, centre: 
         projected = torch.addmm(offset, block, first) * fitted[part]
         total += projected.sum(dim=0, dtype=torch.float32)
         columns = torch.cat([projected, fitted[part]], dim=1)
-        for features in _parts(n_features):
+        for features in activations.ranges():
             sums[features] += block[:, features].T @ columns
     return _orthonormal(sums[:, :-1].addr_(sums[:, -1], total, alpha=-1 / len(rows))).to(first.dtype)
 
@@ -341,18 +352,13 @@ def _projected(
     Products of a range of features round to the type of the basis, their sum does not. Taking the centre off before
     that leaves, in bfloat16, errors of about a thousandth of each projection.
     """
-    parts = list(_parts(activations.n_features))
+    parts = list(activations.ranges())
     offsets = [-(centre[features] @ basis[features]) for features in parts]
     found = torch.zeros((activations.n_images, basis.shape[1]), device=basis.device)
     for part, block in activations.blocks():
         for features, offset in zip(parts, offsets, strict=True):
             found[part] += torch.addmm(offset, block[:, features], basis[features])
     return found, -torch.stack(offsets).float().sum(dim=0)
-
-
-def _parts(n_features: int) -> Iterator[slice]:
-    """Yield ranges of features: a block of them stays in a processor's cache."""
-    return (slice(start, min(start + _COLUMNS, n_features)) for start in range(0, n_features, _COLUMNS))
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from img2brain.moments import Moments
 from img2brain.regressors._limits import ALPHAS, FLAG, FOLDS, Limits
 from img2brain.regressors.base import Array, LinearRegressor, PenalisedRegressor, folds_of, merged
 
-BLOCK = 1024
 N_ALPHAS = 20
 ALPHAS_LIMITS = {"alphas": ALPHAS, "cv": FOLDS}
 PER_VOXEL_OPTIONS = ("alphas", "cv", "per_voxel")
@@ -40,6 +39,8 @@ class FoldedRegressor(LinearRegressor):
         What is fitted at each alpha. Without ``alphas``, 20 of them span its own search range.
     refitted : tuple of str
         What is taken from the plain regressor that is fitted to all rows.
+    block : int
+        Voxels whose folds are scored at a time.
     alphas_ : ndarray, shape (n_alphas,)
         What alpha was chosen from, descending.
     cv_scores_ : ndarray, shape (n_alphas,), or (n_alphas, n_voxels) where each voxel has its own alpha
@@ -53,6 +54,7 @@ class FoldedRegressor(LinearRegressor):
     options: ClassVar[tuple[str, ...]] = ("alphas", "cv")
     arrays: ClassVar[tuple[str, ...]] = ("coef_", "intercept_", "alpha_")
     refitted: ClassVar[tuple[str, ...]] = ("coef_", "intercept_")
+    block: ClassVar[int] = 1024
     alphas: ArrayLike | None = None
     cv: int = field(default=3, kw_only=True)
     per_voxel = False  # a parameter of some
@@ -113,7 +115,7 @@ class FoldedRegressor(LinearRegressor):
             for row, coef in zip(errors, self._path(seen_train.voxels(block)), strict=True):
                 row[block] = _squared_errors(coef, part)
 
-        in_blocks(measure, seen_train.n_voxels, max(BLOCK, train.n_features), train.xy)
+        in_blocks(measure, seen_train.n_voxels, max(self.block, train.n_features), train.xy)
         return self._criterion(to_numpy(errors), held.n, to_numpy(held.yy))
 
     def _reduced(self, train: Moments, held: Moments) -> tuple[Moments, Moments]:

@@ -17,7 +17,6 @@ from img2brain.regressors._limits import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, L
 from img2brain.regressors._rotation import rotated
 from img2brain.regressors.base import Array, Hyperparameter, PenalisedRegressor, Space, State
 
-BLOCK = 2560
 LASSO_SEARCH = {"alpha": Hyperparameter(1e-4, 1.0, log=True, relative=True)}
 LASSO_LIMITS = {"alpha": POSITIVE, "max_iter": COUNT, "tol": NOT_NEGATIVE}
 L1_RATIO_SEARCH = {"l1_ratio": Hyperparameter(0.1, 0.9)}
@@ -82,9 +81,16 @@ class SparseRegressor(PenalisedRegressor[State]):
 
 
 class PerVoxelRegressor(SparseRegressor[Moments]):
-    """Base of those that fit each voxel on its own."""
+    """Base of those that fit each voxel on its own.
+
+    Attributes
+    ----------
+    block : int
+        Voxels that are fitted at a time.
+    """
 
     penalty = EachVoxel()
+    block: ClassVar[int] = 2560
 
     @classmethod
     def factorise(cls, moments: Moments) -> Moments:
@@ -93,16 +99,16 @@ class PerVoxelRegressor(SparseRegressor[Moments]):
 
     def solve_from(self, state: Moments, start: Array | None) -> Array:
         """Return the coefficients, voxels in blocks, so that the work beside the coefficients stays small."""
-        blocks = list(slices(state.n_voxels, BLOCK))
+        blocks = list(slices(state.n_voxels, self.block))
         solutions: list[Any] = [None] * len(blocks)
         coef: Array = namespace(state.xy).zeros_like(state.xy)
 
         def solve(part: slice) -> None:
             solution = self._minimise(state.voxels(part), state.yy[part], None if start is None else start[:, part])
             coef[:, part] = solution.coef
-            solutions[part.start // BLOCK] = replace(solution, coef=coef[:, part])
+            solutions[part.start // self.block] = replace(solution, coef=coef[:, part])
 
-        in_blocks(solve, state.n_voxels, BLOCK, state.xy)
+        in_blocks(solve, state.n_voxels, self.block, state.xy)
         self._report(solutions, state.n)
         return coef
 

@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from sklearn.tree import DecisionTreeRegressor
 
+from img2brain._arrays import slices
 from img2brain.regressors._limits import COUNT, COUNT_OR_NONE, SEED, Limits
 from img2brain.regressors.base import Array, Hyperparameter, Regressor, Space, require
 
 LEAF = -1
-BLOCK = 1024
 
 
 class DecisionTree(Regressor):
@@ -64,6 +64,7 @@ class DecisionTree(Regressor):
         "random_state": SEED,
     }
     arrays = ("left_", "right_", "feature_", "threshold_", "value_", "n_inputs_")
+    block: ClassVar[int] = 1024  # voxels whose means are taken at a time
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class DecisionTree(Regressor):
         tree = tree.fit(X, self._targets(rows)).tree_
         self.left_, self.right_ = tree.children_left.copy(), tree.children_right.copy()
         self.feature_, self.threshold_ = tree.feature.copy(), tree.threshold.copy()
-        self.value_ = _means(rows, self._leaves(X)).reshape(-1, *Y.shape[1:])
+        self.value_ = _means(rows, self._leaves(X), self.block).reshape(-1, *Y.shape[1:])
         self.n_inputs_ = X.shape[1]
         return self
 
@@ -138,13 +139,12 @@ def _centred(columns: NDArray[Any]) -> NDArray[Any]:
     return centred
 
 
-def _means(Y: NDArray[Any], leaves: NDArray[np.intp]) -> Array:
-    """Return the mean response in each leaf, in blocks of voxels."""
+def _means(Y: NDArray[Any], leaves: NDArray[np.intp], step: int) -> Array:
+    """Return the mean response in each leaf, so many voxels at a time."""
     counts = np.bincount(leaves)
     shares = csr_array((1.0 / counts[leaves], (leaves, np.arange(len(Y)))), shape=(len(counts), len(Y)))
     means = np.empty((len(counts), Y.shape[1]))
-    for start in range(0, Y.shape[1], BLOCK):
-        block = slice(start, start + BLOCK)
+    for block in slices(Y.shape[1], step):
         means[:, block] = shares @ Y[:, block].astype(np.float64)
     return means
 

@@ -12,8 +12,6 @@ from img2brain.errors import FitError
 from img2brain.regressors._limits import COUNT, Limits
 from img2brain.regressors.base import Array, Hyperparameter, Regressor, Space, require
 
-BLOCK_BYTES = 1 << 23
-
 
 class KNeighbors(Regressor):
     """Predict the mean response to the `n_neighbors` nearest training images (Euclidean distance).
@@ -38,6 +36,7 @@ class KNeighbors(Regressor):
     search: ClassVar[Space] = {"n_neighbors": Hyperparameter(1, 50, log=True, integer=True)}
     limits: ClassVar[Limits] = {"n_neighbors": COUNT}
     arrays = ("X_", "Y_")
+    block_bytes: ClassVar[int] = 1 << 23  # of the distances that are held at a time
 
     def __init__(self, n_neighbors: int = 5) -> None:
         self.n_neighbors = n_neighbors
@@ -73,7 +72,7 @@ class KNeighbors(Regressor):
                     np.add(sums, Y[other], out=sums)
             out[rows] /= self.n_neighbors
 
-        in_blocks(average, len(X), max(1, BLOCK_BYTES // (8 * len(train))), X)
+        in_blocks(average, len(X), max(1, self.block_bytes // (8 * len(train))), X)
         return out.reshape(-1, *self.Y_.shape[1:])
 
     def check_arrays(self) -> int:

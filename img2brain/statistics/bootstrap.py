@@ -64,6 +64,10 @@ class Bootstrap:
         How many resamples to draw; of a metric that needs rows, fewer where there are many of them (see Notes).
     seed : int
         Seed of the resamples: the same seed and number of images draw the same ones.
+    block : int
+        Voxels that are scored at a time.
+    chunk_bytes : int
+        Memory for the scores of as many resamples as are scored at a time.
 
     Notes
     -----
@@ -76,11 +80,21 @@ class Bootstrap:
     the shape of the responses alone, and they are the first of those that another metric meets.
     """
 
-    def __init__(self, responses: Floats, metric: Score, n_resamples: int = N_RESAMPLES, seed: int = 0) -> None:
+    def __init__(
+        self,
+        responses: Floats,
+        metric: Score,
+        n_resamples: int = N_RESAMPLES,
+        seed: int = 0,
+        *,
+        block: int = _BLOCK,
+        chunk_bytes: int = _CHUNK_BYTES,
+    ) -> None:
         if len(responses) < 2:
             raise DataError(f"A bootstrap needs the responses to at least 2 images. Got {len(responses)}.")
         self._responses = np.asarray(responses)
         self._metric = metric
+        self._block, self._chunk_bytes = block, chunk_bytes
         if not isinstance(metric, FromSums):
             n_resamples = min(n_resamples, max(_FEWEST, _ROWS_VALUES // max(1, self._responses.size)))
         self._counts = resamples(len(responses), n_resamples, seed)
@@ -117,14 +131,14 @@ class Bootstrap:
         def score(part: slice) -> None:
             found[part] = _of_rows(self._metric.voxels(part), self._responses[:, part], predictions[:, part])
 
-        in_blocks(score, len(found), _BLOCK, found)
+        in_blocks(score, len(found), self._block, found)
         return found
 
     def _resampled(self, predictions: Floats) -> Iterator[Floats]:
         """Yield the scores (n_resamples, n_voxels) of some resamples at a time."""
         n_voxels = predictions.shape[1]
         narrow = isinstance(self._metric, FromSums) and self._metric.scale_free
-        for rows in slices(len(self._counts), max(1, _CHUNK_BYTES // (8 * n_voxels))):
+        for rows in slices(len(self._counts), max(1, self._chunk_bytes // (8 * n_voxels))):
             counts = self._counts[rows].astype(np.float32 if narrow else np.float64)
             found = np.empty((len(counts), n_voxels), counts.dtype)
 
@@ -132,7 +146,7 @@ class Bootstrap:
                 metric = self._metric.voxels(part)
                 found[:, part] = _of_counts(metric, counts, self._responses[:, part], predictions[:, part])
 
-            in_blocks(score, n_voxels, _BLOCK, found)
+            in_blocks(score, n_voxels, self._block, found)
             yield found
 
 

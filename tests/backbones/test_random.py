@@ -67,11 +67,10 @@ def test_truncated_normal_stays_within_bounds() -> None:
     assert values.std() > 0.5
 
 
-def test_blocks_continue_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_continue_one_stream() -> None:
     with filled_by(stream()):
         whole = torch.empty(1001).normal_()
-    monkeypatch.setattr("img2brain.backbones._random._BLOCK", 100)
-    with filled_by(stream()):
+    with filled_by(stream(), block=100):
         assert torch.equal(torch.empty(1001).normal_(), whole)
     assert np.array_equal(whole.numpy(), stream().normal(size=1001).astype(np.float32))
 

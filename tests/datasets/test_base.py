@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from img2brain.datasets import _development
 from img2brain.datasets.base import Dataset, Split, require_finite, shuffled, split_rows
 from img2brain.datasets.folder import FolderDataset
 from img2brain.errors import DataError, Img2BrainError
@@ -41,17 +40,13 @@ def test_development_gives_the_rows_asked_for(dataset: FolderDataset, split: Spl
     assert development.responses(split.train[:0]).shape == (0, 4)
 
 
-def test_blocks_are_the_responses_and_guarded(
-    dataset: FolderDataset, split: Split, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_development, "_BLOCK_ROWS", 3)
+def test_blocks_are_the_responses_and_guarded(dataset: FolderDataset, split: Split) -> None:
     development, rows = dataset.development(split), split.train[::-1]
-    parts = list(development.blocks(rows))
+    parts = list(development.blocks(rows, block_rows=3))
     assert {len(part) for part, _ in parts[:-1]} == {3}
     np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), rows)
     np.testing.assert_array_equal(np.concatenate([Y for _, Y in parts]), development.responses(rows))
-    monkeypatch.setattr(_development, "_BLOCK_BYTES", 0)
-    assert len(list(development.blocks(rows))) == len(rows)
+    assert len(list(development.blocks(rows, block_bytes=0))) == len(rows)
     with pytest.raises(DataError, match="kept from the search"):
         list(development.blocks(np.r_[rows, split.confirmation]))
 
@@ -147,11 +142,13 @@ def test_a_small_class_is_a_whole_dataset() -> None:
 
 
 @pytest.mark.parametrize("row", [0, 8])
-def test_the_digest_of_a_small_class_names_every_row(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_of_a_small_class_names_every_row(row: int) -> None:
+    class InBlocks(Small):
+        block_rows = 2
+
     before = Small().digest
-    monkeypatch.setattr(_development, "_BLOCK_ROWS", 2)
-    assert Small().digest == before
-    changed = Small()
+    assert InBlocks().digest == before
+    changed = InBlocks()
     changed.values[row, 1] += 1
     changed.__dict__.pop("digest", None)
     assert changed.digest != before

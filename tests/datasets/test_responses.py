@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from img2brain.datasets import _responses
 from img2brain.datasets._responses import Scan, float_type, open_array
 from img2brain.errors import DataError, ShapeError
 
@@ -99,9 +98,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path) -> None:
     block=st.integers(1, 300),
 )
 def test_a_scan_in_blocks_finds_what_a_look_at_the_whole_finds(values: Any, block: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_responses, "_BLOCK_BYTES", block)
-        scan = Scan(lambda start, stop: values[start:stop], values.shape)
+    scan = Scan(lambda start, stop: values[start:stop], values.shape, block_bytes=block)
     bad = ~np.isfinite(values)
     assert scan.n_bad == bad.sum()
     assert scan.first_bad == (tuple(np.argwhere(bad)[0]) if bad.any() else None)

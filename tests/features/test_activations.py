@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from img2brain.features import activations as module
-from img2brain.features.activations import Activations, InMemory, OnDisk
+from img2brain.features.activations import Activations, BlockSizes, InMemory, OnDisk
 
 CPU = torch.device("cpu")
 
 
 def make(kind: str, folder: Path, dtype: torch.dtype) -> tuple[Activations, torch.Tensor]:
     values = torch.randn(23, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
-    kept = InMemory(23, 7, dtype, CPU) if kind == "memory" else OnDisk(23, 7, dtype, folder / "values")
+    sizes = BlockSizes(n_bytes=100, n_features=3)
+    kept: Activations = OnDisk(23, 7, dtype, folder / "values", sizes=sizes)
+    if kind == "memory":
+        kept = InMemory(23, 7, dtype, CPU, sizes)
     for start in range(0, 23, 5):
         kept.append(values[start : start + 5])
     return kept, values
@@ -22,18 +24,16 @@ def make(kind: str, folder: Path, dtype: torch.dtype) -> tuple[Activations, torc
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["memory", "disk"])
-def test_what_is_written_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, dtype: torch.dtype
-) -> None:
+def test_what_is_written_is_read(tmp_path: Path, kind: str, dtype: torch.dtype) -> None:
     kept, values = make(kind, tmp_path, dtype)
     assert kept.device == CPU
     assert torch.equal(kept.read(4, 19), values[4:19])
     assert torch.equal(kept.rows(np.array([3, 20, 3])), values[[3, 20, 3]])
-    monkeypatch.setattr(module, "BLOCK_BYTES", 100)
     blocks = [(part, block.clone()) for part, block in kept.blocks()]
     assert len(blocks) > 2
     assert torch.equal(torch.cat([block for _, block in blocks]), values)
     assert [row for part, _ in blocks for row in range(23)[part]] == list(range(23))
+    assert list(kept.ranges()) == [slice(0, 3), slice(3, 6), slice(6, 7)]
 
 
 def test_a_file_that_ends_too_soon_is_told(tmp_path: Path) -> None:

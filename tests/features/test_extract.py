@@ -72,9 +72,7 @@ def test_no_more_than_a_few_batches_are_opened_ahead(monkeypatch: pytest.MonkeyP
         return image
 
     monkeypatch.setattr(extract, "open_pixels", open_pixels)
-    monkeypatch.setattr(extract, "_DECODED_TOGETHER", 4)
-    monkeypatch.setattr(extract, "_AHEAD", {"cpu": n_ahead})
-    batches = activations(Sums(), AsItIs(), pictures(60), CPU, batch_size=2)
+    batches = activations(Sums(), AsItIs(), pictures(60), CPU, batch_size=2, n_together=4, n_ahead=n_ahead)
     for n_taken in range(1, 6):
         next(batches)
         assert len(opened) <= 4 * ((n_taken + 1) // 2 + n_ahead)

@@ -279,21 +279,6 @@ def test_layers_stay_in_memory_as_far_as_it_goes(
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_many_images_are_sketched_for_the_rows_and_size_at_hand(
-    make_bank: MakeBank, tmp_path: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pca, "EXACT_IMAGES", 4)
-    bank = make_bank(tmp_path, n_components=100)
-    bank.extract()
-    assert (next((tmp_path / "layers").rglob("method.txt")).read_text(encoding="utf-8")) == "sketch"
-    make_bank(tmp_path, n_components=10).extract()
-    assert counts.n_opened == N_IMAGES, "a larger sketch serves"
-    coordinates = bank.components("classifier", ROWS, N_COMPONENTS).coordinates
-    assert coordinates.shape == (N_IMAGES, N_COMPONENTS)
-    make_bank(tmp_path, rows=ROWS[:-1], n_components=10).extract()
-    assert counts.n_opened == 2 * N_IMAGES, "other rows are another sketch"
-
-
 def test_the_pass_leaves_nothing_but_the_entries(full: Path) -> None:
     assert sorted(path.name for path in full.iterdir() if path.name != "locks") == [
         "axes", "components", "layers", "networks", "unfinished",

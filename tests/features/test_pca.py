@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 
 from img2brain.errors import FitError
 from img2brain.features import pca
-from img2brain.features.activations import InMemory
+from img2brain.features.activations import BlockSizes, InMemory
 
 Array = NDArray[Any]
 KINDS = ("features", "kernel", "sketch")
@@ -28,19 +28,17 @@ def make(n_images: int, n_features: int, seed: int = 0, rank: int | None = None)
     return (low @ random.standard_normal((rank, n_features)) + 5).astype(np.float32)
 
 
-def held(activations: NDArray[Any], dtype: torch.dtype = torch.float32) -> InMemory:
-    kept = InMemory(len(activations), activations.shape[1], dtype, CPU)
+def held(activations: NDArray[Any], dtype: torch.dtype = torch.float32, sizes: BlockSizes | None = None) -> InMemory:
+    kept = InMemory(len(activations), activations.shape[1], dtype, CPU, sizes)
     kept.append(torch.from_numpy(activations))
     return kept
 
 
 def compressed_as(kind: str, activations: NDArray[np.float32], rows: Array, size: int = 50) -> pca.Compressed:
     """Compress by a method that is not the one of this small shape."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pca, "EXACT_IMAGES", 0 if kind == "sketch" else 10**6)
-        patch.setattr(pca, "sketch_size", lambda n_components: min(size, activations.shape[1] - 1))
-        patch.setattr(pca, "_COLUMNS", 17)
-        found = pca.compress(held(wide_as(kind, activations)), rows, 5)
+    kept = held(wide_as(kind, activations), sizes=BlockSizes(n_features=17))
+    exact_images, size = 0 if kind == "sketch" else 10**6, min(size, activations.shape[1] - 1)
+    found = pca.compress(kept, rows, 5, exact_images=exact_images, size=size)
     assert found.kind == kind
     return found
 

@@ -11,7 +11,6 @@ from sklearn.tree import DecisionTreeRegressor
 
 from img2brain.errors import ModelError
 from img2brain.metrics.pearson import pearson
-from img2brain.regressors import decision_tree
 from img2brain.regressors.decision_tree import DecisionTree
 
 
@@ -53,10 +52,12 @@ def test_few_directions_predict_as_well_as_all_voxels(parameters: dict[str, int]
     assert r_few > r_exact - 0.01
 
 
-def test_leaves_hold_the_mean_of_the_full_responses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decision_tree, "BLOCK", 7)
+def test_leaves_hold_the_mean_of_the_full_responses() -> None:
+    class InBlocks(DecisionTree):
+        block = 7
+
     X, Y = some_rows(90, 40)
-    tree = DecisionTree(max_depth=3, min_samples_leaf=4, n_directions=5).fit(X, Y)
+    tree = InBlocks(max_depth=3, min_samples_leaf=4, n_directions=5).fit(X, Y)
     predicted = tree.predict(X)
     assert 2 < len(tree.value_) <= 8
     for leaf in tree.value_:

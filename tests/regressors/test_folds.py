@@ -15,7 +15,6 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 
 from img2brain.errors import FitError
 from img2brain.moments import Moments
-from img2brain.regressors import _folds
 from img2brain.regressors._folds import FoldedRegressor
 from img2brain.regressors.base import folds_of
 from img2brain.regressors.elastic_net_cv import ElasticNetCV
@@ -154,11 +153,13 @@ def test_moments_of_folds_are_enough(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [RidgeCV, LassoCV, ElasticNetCV])
-def test_blocks_of_voxels_change_nothing(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_voxels_change_nothing(kind: Any) -> None:
+    class InBlocks(kind):  # type: ignore[misc]
+        block = 3
+
     X, Y = some_rows(90, 4, 11)
     whole = kind(per_voxel=True).fit(X, Y)
-    monkeypatch.setattr(_folds, "BLOCK", 3)
-    blocks = kind(per_voxel=True).fit(X, Y)
+    blocks = InBlocks(per_voxel=True).fit(X, Y)
     np.testing.assert_allclose(whole.cv_scores_, blocks.cv_scores_, rtol=1e-9)
     np.testing.assert_array_equal(whole.alpha_, blocks.alpha_)
 

@@ -7,14 +7,15 @@ import pytest
 from sklearn.neighbors import KNeighborsRegressor
 
 from img2brain.errors import FitError, ModelError
-from img2brain.regressors import k_neighbors
 from img2brain.regressors.k_neighbors import KNeighbors
 
 
 @pytest.mark.parametrize("n_neighbors", [1, 5, 49, 50])
 @pytest.mark.parametrize("offset", [0.0, 1e5])
-def test_equals_scikit_learn(n_neighbors: int, offset: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(k_neighbors, "BLOCK_BYTES", 8 * 50 * 7)
+def test_equals_scikit_learn(n_neighbors: int, offset: float) -> None:
+    class InBlocks(KNeighbors):
+        block_bytes = 8 * 50 * 7
+
     rng = np.random.default_rng(0)
     X, Y, X_new = (
         rng.standard_normal((50, 6)) + offset,
@@ -22,7 +23,7 @@ def test_equals_scikit_learn(n_neighbors: int, offset: float, monkeypatch: pytes
         rng.standard_normal((30, 6)) + offset,
     )
     peer = KNeighborsRegressor(n_neighbors).fit(X, Y)
-    np.testing.assert_allclose(KNeighbors(n_neighbors).fit(X, Y).predict(X_new), peer.predict(X_new), atol=1e-12)
+    np.testing.assert_allclose(InBlocks(n_neighbors).fit(X, Y).predict(X_new), peer.predict(X_new), atol=1e-12)
 
 
 def test_the_first_of_equally_near_images_count() -> None:

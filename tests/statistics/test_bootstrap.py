@@ -18,7 +18,6 @@ from img2brain.metrics.r2 import R2
 from img2brain.metrics.spearman import Spearman
 from img2brain.records import Estimate
 from img2brain.result import WHOLE
-from img2brain.statistics import bootstrap
 from img2brain.statistics.bootstrap import Bootstrap, Summaries, resamples
 
 F64 = NDArray[np.float64]
@@ -94,13 +93,12 @@ def test_undefined_scores_of_a_metric_that_is_defined_for_constant_predictions()
     assert (found.resampled[:, 2] < -100).all()
 
 
-def test_many_voxels_and_resamples_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_voxels_and_resamples_come_in_parts() -> None:
     Y, P, _ = simulated(np.random.default_rng(0), 12, 40)
     metrics: list[Metric] = [Pearson(), R2(), Spearman()]
     whole = [Bootstrap(Y, metric, 30).summaries(P, {}).resampled for metric in metrics]
-    monkeypatch.setattr(bootstrap, "_CHUNK_BYTES", 8 * 40 * 7)
-    monkeypatch.setattr(bootstrap, "_BLOCK", 9)
-    parts = [Bootstrap(Y, metric, 30).summaries(P, {}).resampled for metric in metrics]
+    cut = [Bootstrap(Y, metric, 30, block=9, chunk_bytes=8 * 40 * 7) for metric in metrics]
+    parts = [item.summaries(P, {}).resampled for item in cut]
     np.testing.assert_allclose(parts, whole, atol=1e-6)
 
 
