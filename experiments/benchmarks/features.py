@@ -24,10 +24,10 @@ from torchvision import models, transforms
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from img2brain import digest
-from img2brain.backbones import published_layers
 from img2brain.datasets._images import find_images
 from img2brain.features.extract import find_device, find_precision
 from img2brain.features.network import NetworkFeatures
+from img2brain.predecessor.layers import LAYERS
 from img2brain.spec import BackboneSpec
 from img2brain.store import Store
 
@@ -41,7 +41,7 @@ def ours(name: str) -> Callable[[Path], Figures]:
 
     def measure(folder: Path) -> Figures:
         images = _images(folder)
-        spec = BackboneSpec(name=name, weights="random:224", layers=published_layers(name), preprocessing="resize224")
+        spec = BackboneSpec(name=name, weights="random:224", layers=LAYERS[name], preprocessing="resize224")
         digests, rows = [digest.of_file(path) for path in images], np.arange(N_IMAGES * 8 // 10)
         features = NetworkFeatures(spec, images, digests, Store(folder / f"cache-{name}"), rows, N_COMPONENTS)
         assert features.facts  # weights and their digest are there before the clock starts
@@ -76,7 +76,7 @@ def predecessor(name: str) -> Callable[[Path], Figures]:
         normalise = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
         prepare = transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor(), normalise])
         start = time.perf_counter()
-        for layer in published_layers(name):
+        for layer in LAYERS[name]:
             extractor = create_feature_extractor(network, [layer], suppress_diff_warning=True).eval()
             reduction = IncrementalPCA(N_COMPONENTS)
             for step in (reduction.partial_fit, reduction.transform):

@@ -20,12 +20,12 @@ from _bench import Figures, main, table
 from _pictures import write_dataset
 
 from img2brain import digest
-from img2brain.backbones import published_layers
 from img2brain.catalog import REGRESSORS
 from img2brain.datasets._images import find_images
 from img2brain.features.network import NetworkFeatures
 from img2brain.metrics.pearson import pearson
 from img2brain.moments import Moments
+from img2brain.predecessor.layers import LAYERS
 from img2brain.spec import BackboneSpec
 from img2brain.store import Store
 
@@ -80,7 +80,7 @@ def _path(folder: Path, name: str) -> Path | None:
 
 def _scores(cache: Path, images: tuple[Path, ...], Y: Any, network: str, precision: Any) -> Iterator[float]:
     """Yield the median score of every fit."""
-    layers = published_layers(network)
+    layers = LAYERS[network]
     spec = BackboneSpec(name=network, weights="random:224", layers=layers, preprocessing="resize224")
     digests = [digest.of_file(path) for path in images]
     rows = np.random.default_rng(0).permutation(len(images))

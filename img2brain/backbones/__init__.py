@@ -6,8 +6,8 @@ extends it; a backbone is a network of one. It is called ``NETWORK`` where one l
 
 Examples
 --------
->>> published_layers("resnet50")
-('layer1.1.conv1', 'layer2.3.conv2', 'layer3.5.conv3', 'layer4.2.conv3', 'avgpool')
+>>> curated_layers("alexnet")[:3]
+('features.2', 'features.5', 'features.7')
 >>> load_backbone("squeezenet1_1", "random:0").trained
 'untrained'
 """
@@ -55,7 +55,6 @@ __all__ = [
     "layer_names",
     "load_backbone",
     "names_of",
-    "published_layers",
     "restore",
     "sketch",
 ]
@@ -76,14 +75,8 @@ def layer_names(name: str) -> tuple[str, ...]:
     return find(name).nodes
 
 
-def published_layers(name: str) -> tuple[str, ...]:
-    """List the layers that the predecessor study published; empty for a backbone it did not use."""
-    source = find(name)
-    return source.library.layers(source.name)[0]
-
-
 def curated_layers(name: str) -> tuple[str, ...]:
-    """List good layers in order of depth: the published ones and block outputs.
+    """List good layers in order of depth.
 
     A backbone without a list of its own gets up to eight block outputs, evenly over its depth.
     """

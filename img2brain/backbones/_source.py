@@ -71,11 +71,11 @@ class Source:
     @cached_property
     def curated(self) -> tuple[str, ...]:
         """The curated layers, in order of depth."""
-        published, added = self.library.layers(self.name)
-        if not published and not added:
+        listed = tuple(self.library.layers(self.name))
+        if not listed:
             return _graph.spread(self._plain, self.nodes)
-        order = {layer: self.nodes.index(_graph.resolve(self.name, layer, self.nodes)) for layer in published + added}
-        return tuple(sorted(published + added, key=order.__getitem__))
+        order = {layer: self.nodes.index(_graph.resolve(self.name, layer, self.nodes)) for layer in listed}
+        return tuple(sorted(listed, key=order.__getitem__))
 
     @property
     def _plain(self) -> nn.Module:

@@ -91,9 +91,9 @@ class Library(ABC):
         """
         return Preprocessing(resize=(224, 224))
 
-    def layers(self, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """List the layers that the predecessor published, and further good ones.
+    def layers(self, name: str) -> tuple[str, ...]:
+        """List good layers, in any order.
 
-        Where both are empty, up to eight block outputs stand for them, evenly over the depth of the network.
+        Where there are none, up to eight block outputs stand for them, evenly over the depth of the network.
         """
-        return (), ()
+        return ()

@@ -29,9 +29,9 @@ class Pixels(Library):
             raise ModelError(f"The network must be {NAME!r}, without options. Got {name!r} with {dict(options)}.")
         return nn.Sequential(OrderedDict([(LAYER, nn.AdaptiveAvgPool2d(_SIDE))]))
 
-    def layers(self, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def layers(self, name: str) -> tuple[str, ...]:
         """List the one layer."""
-        return (), (LAYER,)
+        return (LAYER,)
 
 
 COMPONENT: Library = Pixels()

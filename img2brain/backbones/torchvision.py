@@ -16,22 +16,14 @@ from img2brain.backbones._weights import UNTRAINED, Weights
 from img2brain.backbones.base import Library
 from img2brain.errors import ModelError
 
-# The layers of the predecessor study (Ayala-Ruano, Img2brain, 2023).
-_PUBLISHED = {
+# Layers that were found to predict responses well, and outputs of blocks under the names of their modules.
+_CURATED = {
     "alexnet": "features.2 features.5 features.7 features.9 features.12 classifier.2 classifier.5 classifier.6",
-    "vgg16": "features.20 features.30 classifier.5 classifier.6",
-    "resnet50": "layer1.1.conv1 layer2.3.conv2 layer3.5.conv3 layer4.2.conv3 avgpool",
-    "inception_v3": "Conv2d_4a_3x3.conv Mixed_5c.branch1x1.conv Mixed_6b.branch1x1.conv Mixed_6c.branch7x7_2.conv"
-    " Mixed_7c.branch_pool.conv avgpool",
-}
-
-# Outputs of blocks, under the names of their modules.
-_ADDED = {
-    "alexnet": "",
-    "vgg16": "features.4 features.9 features.16 features.23",
-    "resnet50": "layer1 layer2 layer3 layer4",
-    "inception_v3": "Mixed_5b Mixed_5c Mixed_5d Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e"
-    " Mixed_7a Mixed_7b Mixed_7c",
+    "vgg16": "features.4 features.9 features.16 features.20 features.23 features.30 classifier.5 classifier.6",
+    "resnet50": "layer1.1.conv1 layer1 layer2.3.conv2 layer2 layer3.5.conv3 layer3 layer4.2.conv3 layer4 avgpool",
+    "inception_v3": "Conv2d_4a_3x3.conv Mixed_5b Mixed_5c.branch1x1.conv Mixed_5c Mixed_5d Mixed_6a"
+    " Mixed_6b.branch1x1.conv Mixed_6b Mixed_6c.branch7x7_2.conv Mixed_6c Mixed_6d Mixed_6e Mixed_7a Mixed_7b"
+    " Mixed_7c.branch_pool.conv Mixed_7c avgpool",
     "squeezenet1_1": "features.2 features.3 features.4 features.5 features.6 features.7 features.8 features.9"
     " features.10 features.11 features.12 classifier",
 }
@@ -111,9 +103,9 @@ class Torchvision(Library):
             std=tuple(transform.std),
         )
 
-    def layers(self, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """List the published and the added layers."""
-        return tuple(_PUBLISHED.get(name, "").split()), tuple(_ADDED.get(name, "").split())
+    def layers(self, name: str) -> tuple[str, ...]:
+        """List the curated layers."""
+        return tuple(_CURATED.get(name, "").split())
 
     @staticmethod
     def _weights(name: str, weights: str | None) -> Any:

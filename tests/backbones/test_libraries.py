@@ -62,7 +62,7 @@ class Nets(Library):
         return Preprocessing(resize=(32, 32))
 
     def layers(self, name):
-        return (), ("conv", "act", "head")
+        return ("conv", "act", "head")
 """
 EDITS = {
     "an operation": ("self.act(self.conv(x))", "self.act(-self.conv(x))"),

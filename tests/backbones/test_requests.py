@@ -13,7 +13,6 @@ from img2brain.backbones import (
     curated_layers,
     layer_names,
     load_backbone,
-    published_layers,
     restore,
 )
 from img2brain.errors import (
@@ -23,27 +22,22 @@ from img2brain.errors import (
     UnknownLayerError,
     WeightsError,
 )
+from img2brain.predecessor.layers import LAYERS
 
 LISTED = ("alexnet", "vgg16", "resnet50", "inception_v3", "squeezenet1_1")
-
-
-def test_the_published_layers_are_the_published_ones() -> None:
-    assert [len(published_layers(name)) for name in LISTED] == [8, 4, 5, 6, 0]
-    assert set(published_layers("vgg16")) == {"features.20", "features.30", "classifier.5", "classifier.6"}
 
 
 @pytest.mark.parametrize("name", LISTED)
 def test_listed_layers_exist_and_give_features(name: str) -> None:
     layers = curated_layers(name)
-    assert set(published_layers(name)) <= set(layers)
     assert len(set(layers)) == len(layers)
     check_request(name, "random:0", layers)
     check_request(name, "random:0", layers, preprocessing="resize224")
 
 
-@pytest.mark.parametrize("name", LISTED)
-def test_published_layers_are_graph_nodes(name: str) -> None:
-    assert set(published_layers(name)) <= set(layer_names(name))
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_predecessors_layers_are_curated_graph_nodes(name: str) -> None:
+    assert set(LAYERS[name]) <= set(layer_names(name)) & set(curated_layers(name))
 
 
 def test_every_name_is_known_once() -> None:

@@ -115,13 +115,13 @@ class Drawing(Mine):
 
 
 class LayersElsewhere(Mine):
-    def layers(self, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return (), ("conv", "convolution")
+    def layers(self, name: str) -> tuple[str, ...]:
+        return ("conv", "convolution")
 
 
 class LayersTwice(Mine):
-    def layers(self, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return ("conv",), ("conv", "head")
+    def layers(self, name: str) -> tuple[str, ...]:
+        return ("conv", "conv", "head")
 
 
 class Mixing(Mine):
