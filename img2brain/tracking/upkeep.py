@@ -18,9 +18,12 @@ _NEEDED = """
     SELECT 'run ' || runs.run_uuid, artifact_uri, 'accuracy.npy' FROM runs
     JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'img2brain.kind' AND tags.value = 'trial'
     WHERE runs.status = 'FINISHED' AND runs.lifecycle_stage = 'active'
+    UNION ALL SELECT 'run ' || runs.run_uuid, artifact_uri, 'record.json' FROM runs
+    JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'img2brain.home'
+    WHERE runs.status IN ('FINISHED', 'FAILED') AND runs.lifecycle_stage = 'active'
     UNION ALL SELECT 'model ' || model_id, artifact_location, 'MLmodel' FROM logged_models
     WHERE lifecycle_stage = 'active' AND status = 2
-"""  # a file of each that is whole; 2 is READY
+"""  # a file of each that is whole, of the first format without records; 2 is READY
 
 
 @dataclass(frozen=True)
