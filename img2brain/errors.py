@@ -7,6 +7,7 @@
         UnknownComponentError        a name that no catalog holds, with the close matches
       DataError(ValueError)          a bad dataset: file and row
         ShapeError                   two arrays that do not fit, with both names and shapes
+        RecordError                  a record that is absent, damaged, or of a newer version
       FeatureError(RuntimeError)     a network that gives no features
         UnknownLayerError            a graph node that the network lacks, with near names
         WeightsError                 a checkpoint that is absent or does not fit
@@ -47,6 +48,10 @@ class DataError(Img2BrainError, ValueError):
 
 class ShapeError(DataError):
     """Two arrays do not fit each other."""
+
+
+class RecordError(DataError):
+    """A record is absent, damaged, or of a newer version."""
 
 
 class FeatureError(Img2BrainError, RuntimeError):

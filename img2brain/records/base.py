@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from img2brain.errors import DataError
+from img2brain.errors import RecordError
 from img2brain.faults import describe
 
 
@@ -59,23 +59,23 @@ class Record(Part):
 
         Raises
         ------
-        DataError
+        RecordError
             If it is no such record, or one of a newer version.
         """
         try:
             table = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{where} must be a {cls.kind} record in JSON. Got: {error}.") from None
+            raise RecordError(f"{where} must be a {cls.kind} record in JSON. Got: {error}.") from None
         found = table.get("format") if isinstance(table, dict) else None
         if type(found) is not int or not 1 <= found <= cls.newest:
-            raise DataError(
+            raise RecordError(
                 f"The 'format' of {where}, a {cls.kind} record, must be a whole number from 1 to {cls.newest}. "
                 f"Got {found!r}; a larger one is of a newer version of img2brain."
             )
         try:
             return cls.model_validate(table)
         except ValidationError as error:
-            raise DataError(f"{where}: {describe(cls, error)}") from None
+            raise RecordError(f"{where}: {describe(cls, error)}") from None
 
     @classmethod
     def read(cls, path: Path) -> Self:

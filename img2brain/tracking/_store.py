@@ -128,9 +128,9 @@ class TrackingStore:
             return _read_array(path) if path else None
 
     def text(self, run: Any, name: str) -> str | None:
-        """Read an artifact that is text, or return None where the run has none of this name."""
+        """Read an artifact that is text, damaged places marked, or return None where the run has none of this name."""
         with self._artifact(run, name) as path:
-            return path.read_text(encoding="utf-8") if path else None
+            return path.read_text(encoding="utf-8", errors="replace") if path else None
 
     @contextmanager
     def folder(self, uri: str) -> Iterator[Path]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from img2brain.errors import TrackingError
+from img2brain.errors import RecordError
 from img2brain.records import (
     Against,
     CeilingRecord,
@@ -68,7 +68,7 @@ def records_of(
 
     Raises
     ------
-    TrackingError
+    RecordError
         If the run is none of this format.
     """
     with _of_this_format(run):
@@ -85,7 +85,7 @@ def study_of(store: TrackingStore, run: Any) -> StudyRecord:
 
     Raises
     ------
-    TrackingError
+    RecordError
         If the run is none of this format.
     """
     with _of_this_format(run):
@@ -109,7 +109,7 @@ def _of_this_format(run: Any) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError) as error:
         found = "other values" if isinstance(error, ValidationError) else repr(error)
-        raise TrackingError(
+        raise RecordError(
             f"The run {run.info.run_id} must hold a record, or be of the first format. Got: {found}."
         ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from img2brain.errors import RecordError
 from img2brain.records import ConfirmationRecord, StudyRecord, TrialRecord
 from img2brain.tracking import old
 from img2brain.tracking._store import TrackingStore, answering
-from img2brain.tracking.names import CONFIRMATION, KIND, PARENT, RECORD, STUDY, VALIDATION
+from img2brain.tracking.names import CONFIRMATION, HOME, KIND, PARENT, RECORD, STUDY, VALIDATION
+
+log = logging.getLogger(__name__)
 
 _PAGE = 1000
 _READERS = 8  # at once, of a store that answers over a network
@@ -51,11 +55,12 @@ def tracked_trials(store: TrackingStore, experiment: str | None = None) -> list[
     """Read the finished trials of the store, of one experiment or of all."""
     runs = finished_runs(store, experiment)
     with answering(store.uri), ThreadPoolExecutor(_READERS) as pool:
-        return _once(pool.map(lambda run: read_trial(store, run), runs))
+        found = pool.map(lambda run: _read_or_warn(store, run), runs)
+        return _once(trial for trial in found if trial is not None)
 
 
 def finished_runs(store: TrackingStore, experiment: str | None = None) -> list[Any]:
-    """Find the runs of finished trials, of one experiment or of all, the newest first."""
+    """Find the runs of finished trials, of one experiment or of all, the first ones first."""
     with answering(store.uri):
         found = [item for item in store.client.search_experiments() if experiment in (None, item.name)]
         ids = [item.experiment_id for item in found]
@@ -72,9 +77,20 @@ def _once(trials: Iterable[TrackedTrial]) -> list[TrackedTrial]:
     return list(found.values())
 
 
+def _read_or_warn(store: TrackingStore, run: Any) -> TrackedTrial | None:
+    """Read the records of one run; one that is spoilt must not keep all others from being read."""
+    try:
+        return read_trial(store, run)
+    except RecordError as error:
+        log.warning("the run %s is left out: %s", run.info.run_id, error)
+        return None
+
+
 def read_trial(store: TrackingStore, run: Any) -> TrackedTrial:
     """Read the records of one run."""
     text = store.text(run, RECORD)
+    if text is None and HOME in run.data.tags:
+        raise RecordError(f"The file {RECORD} of the run {run.info.run_id} is not there.")
     if text is None:
         return TrackedTrial(run.info.run_id, *old.records_of(store, run))
     confirmation, validation = (store.text(run, name) for name in (CONFIRMATION, VALIDATION))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from img2brain.errors import TrackingError
+from img2brain.errors import RecordError
 from img2brain.home import Home
 from img2brain.leaderboard.collect import collect
 from img2brain.leaderboard.rows import Row, boards
@@ -199,7 +199,7 @@ def test_a_trial_that_failed_says_why() -> None:
 )
 def test_a_run_of_something_else_is_refused_on_one_line(change: dict[str, Any]) -> None:
     with pytest.raises(
-        TrackingError, match=r"^The run run must hold a record, or be of the first format\. Got: "
+        RecordError, match=r"^The run run must hold a record, or be of the first format\. Got: "
     ) as told:
         records_of(Store(), run(**change))
     assert "\n" not in str(told.value)

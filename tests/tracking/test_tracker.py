@@ -6,7 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from img2brain.catalog import REGRESSORS
-from img2brain.errors import TrackingError
+from img2brain.errors import RecordError, TrackingError
 from img2brain.home import Home
 from img2brain.metrics.pearson import pearson
 from img2brain.records import TrialRecord
@@ -247,6 +247,35 @@ def test_runs_of_other_homes_are_neither_ours_nor_touched(
     other = second.log_trial(trial.model_copy(update={"home": theirs.id}), result)
     assert (first.finished(), second.finished()) == ({0: run_id}, {0: other})
     assert {item.record.home for item in tracked_trials(first.store)} == {ours.id, theirs.id}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (Path.unlink, r"The file record\.json of the run \w+ is not there\."),
+        (lambda path: path.write_text(path.read_text()[:100]), r"must be a trial record in JSON\. Got: "),
+        (lambda path: path.write_bytes(b"\xff\xfe"), r"must be a trial record in JSON\. Got: "),
+        (lambda path: path.write_text('{"format": 99}'), r"of a newer version of img2brain"),
+    ],
+)
+def test_a_spoilt_record_is_said_and_keeps_no_other_from_being_read(
+    result: TrialResult,
+    setting: Setting,
+    new_home: NewHome,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Callable[[Path], object],
+    message: str,
+) -> None:
+    tracker = opened(Home(new_home()), setting)
+    trial = record(tracker, setting, result, result.spec)
+    spoilt = tracker.store.client.get_run(tracker.log_trial(trial, result))
+    other = trial.model_copy(update={"number": 1})
+    tracker.log_trial(other, result)
+    spoil(artifacts(spoilt) / names.RECORD)
+    assert [item.record for item in tracked_trials(tracker.store)] == [other]
+    assert re.search(rf"the run {spoilt.info.run_id} is left out: .*{message}", caplog.text)
+    with pytest.raises(RecordError, match=message):
+        read_trial(tracker.store, spoilt)
 
 
 def test_regions_whose_names_mlflow_does_not_take_stay_apart() -> None:
