@@ -97,7 +97,7 @@ class Evaluator:
         with _timed(timings, "features_s"):
             self._require_components(spec)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # counted in the result instead
+            warnings.simplefilter("ignore", ConvergenceWarning)  # The result counts them instead.
             regressor, accuracies = self._fit_and_score(spec, timings)
         return TrialResult(spec, self._scored(accuracies), regressor, timings)
 

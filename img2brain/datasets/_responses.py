@@ -43,9 +43,9 @@ def open_array(path: Path, axes: tuple[str, ...]) -> Array:
     if not path.is_file():
         raise DataError(f"The file {str(path)!r} must exist. It does not.")
     try:
-        with np.errstate(over="raise"):  # a header may claim a shape whose size overflows
+        with np.errstate(over="raise"):  # A header may claim a shape whose size overflows.
             array: Array = open_memmap(path, mode="r")
-    except Exception as error:  # NumPy's header parser raises nearly anything on a damaged file
+    except Exception as error:  # NumPy's header parser raises nearly anything on a damaged file.
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(f"The file {str(path)!r} must be a complete .npy of numbers. Got: {reason}.") from error
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:

@@ -15,7 +15,7 @@ from img2brain.features.activations import Activations, Rows
 from img2brain.features.pca import Axes, Components
 from img2brain.store import Store
 
-VERSION = 8  # of numbers and files: raised where a change of code changes them
+VERSION = 8  # It is raised where a change of code changes a number, or the files of an entry.
 
 
 class Cache:

@@ -25,7 +25,7 @@ Precision = Literal["auto", "bfloat16", "float32"]
 
 _GPU_BATCH = 128
 _CACHE_BYTES = 1 << 24
-_DECODED_TOGETHER = 256  # after a forward pass one of torch's threads keeps a core busy for some 10 ms
+_DECODED_TOGETHER = 256  # After a forward pass one of torch's threads keeps a core busy for some 10 ms.
 # A GPU must not wait for decoding. A processor that decodes meanwhile computes the slower: measured, 5 % in all.
 _AHEAD = {"cpu": 0, "cuda": 4}
 
@@ -94,7 +94,7 @@ def find_precision(name: Precision, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of later versions of torch
+        known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # Earlier versions of torch lack it.
         fast = any(known.get(unit, False) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
     return torch.bfloat16 if fast else torch.float32
 

@@ -21,7 +21,7 @@ N_SEEDS = 6
 N_PICTURES = 24
 N_LAYERS = 4
 LEAST_DISTANCE = 3.0
-_EXPONENT = 1.2  # of the spectrum of pictures: amplitudes fall with frequency, as in photographs
+_EXPONENT = 1.2  # The amplitudes of a photograph fall with frequency to about this power.
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _similarities(backbone: Backbone, layers: tuple[str, ...], batch: torch.Tens
 
 def _correlations(values: torch.Tensor) -> F64:
     scaled = values / values.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
-    centred = scaled - scaled.mean(dim=0)  # what all pictures share says nothing of how they differ
+    centred = scaled - scaled.mean(dim=0)  # What all pictures share says nothing of how they differ.
     norms = centred.norm(dim=1, keepdim=True)
     unit = torch.where(norms > 0, centred / norms, torch.zeros_like(centred))
     return np.asarray((unit @ unit.T).numpy(), dtype=np.float64)
@@ -100,7 +100,7 @@ def _pictures(size: tuple[int, int]) -> torch.Tensor:
     noise = random.standard_normal((N_PICTURES, 3, *frequencies.shape)) + 1j * random.standard_normal(
         (N_PICTURES, 3, *frequencies.shape)
     )
-    noise += 2 * noise.mean(axis=1, keepdims=True)  # the colours of a place go together
+    noise += 2 * noise.mean(axis=1, keepdims=True)  # The colours of a place go together.
     pictures = np.fft.irfft2(noise * amplitude, s=size)
     pictures /= pictures.std(axis=(1, 2, 3), keepdims=True)
     return torch.from_numpy(pictures.astype(np.float32))

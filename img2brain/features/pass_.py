@@ -20,7 +20,7 @@ from img2brain.features.extract import activations, find_batch_size
 from img2brain.progress import track
 from img2brain.store import Store
 
-_NARROW = 8192  # features: a layer of no more is reduced in float32, its weakest components included
+_NARROW = 8192  # A layer of no more features is reduced in float32, its weakest components included.
 # The most that activations and the work on them take of a computer's memory, and no more than a quarter of it: with the
 # network, the pictures and the libraries a pass stays under 6 GiB.
 _MEMORY_BYTES = 9 << 29

@@ -26,7 +26,7 @@ Kind = Literal["features", "kernel", "sketch", "constant"]
 
 EXACT_IMAGES = 1024
 _CONSTANT = "The activations do not vary over the training rows: there are no components."
-_ROUNDING = 10 * float(np.finfo(np.float32).eps)  # of activations in float32
+_ROUNDING = 10 * float(np.finfo(np.float32).eps)  # It bounds the rounding of activations in float32.
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ def compress(
         if n_images <= exact_images:
             return Compressed("kernel", _projected_by_kernel(activations))
         return _sketch(activations, rows, size, max(exact_images, 3 * size))
-    except FitError:  # said by `fit`, to those who ask for components
+    except FitError:  # It is `fit` that says so, to those who ask for components.
         return Compressed("constant", np.zeros((n_images, 0), np.float32))
 
 
@@ -249,7 +249,7 @@ def _weighted_sums(activations: Activations, rows: Rows, weights: F64) -> tuple[
     spread[rows] = np.concatenate([weights, share], axis=1)
     device = activations.device
     sums = torch.zeros((activations.n_features, spread.shape[1]), device=device)
-    offset = activations.read(0, 1)[0].float()  # sums of what is near zero keep their digits
+    offset = activations.read(0, 1)[0].float()  # Sums of what is near zero keep their digits.
     for part, block in activations.blocks():
         sums.addmm_((block.float() - offset).T, torch.from_numpy(spread[part]).to(device))
     sums[:, -1] += offset

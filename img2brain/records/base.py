@@ -18,8 +18,8 @@ def _nan_for_none(value: Any) -> Any:
     return math.nan if value is None else value
 
 
-Number = Annotated[float, BeforeValidator(_nan_for_none)]  # JSON has no NaN: it is written as null
-Summary = Mapping[str, Number]
+NullableFloat = Annotated[float, BeforeValidator(_nan_for_none)]  # JSON has no NaN: it is written as null
+Summary = Mapping[str, NullableFloat]
 
 
 class Part(BaseModel):
@@ -92,9 +92,9 @@ class Estimate(Part):
         In the unit of the metric; ``low <= estimate <= high``.
     """
 
-    estimate: Number
-    low: Number = math.nan
-    high: Number = math.nan
+    estimate: NullableFloat
+    low: NullableFloat = math.nan
+    high: NullableFloat = math.nan
 
     @property
     def excludes_zero(self) -> bool:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from img2brain.records.base import Estimate, Number, Part, Record, Summary
+from img2brain.records.base import Estimate, NullableFloat, Part, Record, Summary
 
 CONFIRMATION, VALIDATION = "confirmation", "validation"  # names of parts
 UNTRAINED = "untrained"
@@ -25,7 +25,7 @@ class Against(Part):
         The model's score minus it, paired over images.
     """
 
-    score: Number
+    score: NullableFloat
     difference: Estimate
 
 
@@ -46,9 +46,9 @@ class CeilingRecord(Part):
         Voxels that are left out, and voxels whose score exceeds the ceiling; nothing is clipped.
     """
 
-    score: Number
-    normalised: Number = Field(title="share of ceiling")
-    explained: Number = Field(title="explained share")
+    score: NullableFloat
+    normalised: NullableFloat = Field(title="share of ceiling")
+    explained: NullableFloat = Field(title="explained share")
     n_unreliable: int = Field(title="left out of the ceiling")
     n_above: int = Field(title="above the ceiling")
 
@@ -146,7 +146,7 @@ class ConfirmationRecord(Record):
     objective: str = "pearson"
     label: str = "Pearson r"
     summary: Literal["median", "mean"] = "median"
-    validation: Number = math.nan
+    validation: NullableFloat = math.nan
     parts: Mapping[str, PartRecord]
     best_layers: tuple[str, ...] = ()
 

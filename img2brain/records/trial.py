@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from img2brain.records.base import (
     CodeRecord,
     DatasetRecord,
-    Number,
+    NullableFloat,
     Part,
     PluginRecord,
     Record,
@@ -115,7 +115,7 @@ class TrialRecord(Record):
     objective: str = "pearson"
     metrics: Mapping[str, MetricRecord] = {}
     n_unconverged: int = 0
-    timings: Mapping[str, Number] = {}
+    timings: Mapping[str, NullableFloat] = {}
     failure: str = ""
     note: str = ""
 

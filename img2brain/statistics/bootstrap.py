@@ -31,9 +31,10 @@ N_RESAMPLES = 2000
 LEVEL = 0.95
 _BLOCK = 512
 _CHUNK_BYTES = 1 << 28
-_ROUNDING: dict[type, float] = {np.float32: 1e-5, np.float64: 1e-12}  # of a sum of squares over all images
+# These shares of a sum of squares over all images are taken for rounding.
+_ROUNDING: dict[type, float] = {np.float32: 1e-5, np.float64: 1e-12}
 _FEWEST = 100
-_ROWS_VALUES = 1 << 28  # responses in all resamples: ranking so many takes half a minute
+_ROWS_VALUES = 1 << 28  # To rank so many responses, in all resamples together, takes half a minute.
 
 
 class Score(Protocol):

@@ -155,7 +155,7 @@ def _half_correlation(
     """Correlate the means of two halves over the images, voxel by voxel, for one order of the repeats."""
     shuffled = np.take_along_axis(filled, order[:, :, None], axis=1)
     there = np.take_along_axis(present, order[:, :, None], axis=1)
-    # The first half of those repeats that are there, in this order.
+    # Each image gives the first half of the repeats that it has, in this order.
     first = there & (np.cumsum(there, axis=1) <= (counts // 2)[:, None, :])
     with np.errstate(divide="ignore", invalid="ignore"):
         one = np.where(first, shuffled, 0.0).sum(axis=1) / (counts // 2)

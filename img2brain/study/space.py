@@ -18,9 +18,8 @@ import numpy as np
 from img2brain.catalog import REGRESSORS
 from img2brain.errors import SpecError, did_you_mean
 from img2brain.regressors.base import Hyperparameter
-from img2brain.spec import BackboneSpec, Domain, Interval, RegressorSpec, StudySpec, TrialSpec, Value
+from img2brain.spec import BackboneSpec, Domain, Interval, Number, RegressorSpec, StudySpec, TrialSpec, Value
 
-Number = int | float
 Parameters = Mapping[str, Any]
 
 GRID_POINTS = 5
