@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from img2brain.errors import DeviceError
+
+AnyNumber = TypeVar("AnyNumber", bound=np.generic)
 
 _ONE_AT_A_TIME = Lock()
 
@@ -127,3 +129,10 @@ def in_blocks(work: Callable[[slice], object], size: int, step: int, array: Any)
 @lru_cache(maxsize=1)
 def _blas() -> Any:
     return ThreadpoolController().select(user_api="blas")
+
+
+def frozen(array: NDArray[AnyNumber]) -> NDArray[AnyNumber]:
+    """Return a view of an array that nobody can write to: what is shared stays as it is, whoever reads it."""
+    view = array.view()
+    view.setflags(write=False)
+    return view

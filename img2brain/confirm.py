@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import digest
+from img2brain._arrays import frozen
 from img2brain.controls import Control
 from img2brain.datasets.base import Dataset, Split
+from img2brain.errors import failing_in
 from img2brain.metrics.base import Metric, NeedsCeiling
 from img2brain.metrics.pearson import pearson
 from img2brain.records import Against, CeilingRecord, Estimate, PartRecord, RegionRecord
@@ -92,7 +94,7 @@ class ScoredRows:
     """
 
     def __init__(self, responses: F64, regions: Mapping[str, Voxels], metrics: Metrics, ceiling: NoiseCeiling) -> None:
-        self._responses = responses
+        self._responses = frozen(responses)
         self._regions: dict[str, Voxels] = {WHOLE: np.arange(responses.shape[1]), **regions}
         self._metrics = with_ceiling(metrics, ceiling)
         self._constant = np.ptp(responses, axis=0) == 0
@@ -133,7 +135,11 @@ class ScoredRows:
         looks : int
             How many models were scored on these rows, with this one.
         """
-        accuracies = {name: metric.from_rows(self._responses, predictions) for name, metric in self._metrics.items()}
+        predictions = frozen(predictions)
+        with failing_in(f"The metrics {', '.join(self._metrics)}"):
+            accuracies = {
+                name: scorer.from_rows(self._responses, predictions) for name, scorer in self._metrics.items()
+            }
         summaries = self._bootstrap.summaries(predictions, self._regions)
         rivals = [self._rival(item.name, item.predictions) for item in controls]
         best = None if best_layers is None else self._rival("best_layer", best_layers.predictions)

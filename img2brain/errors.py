@@ -24,7 +24,8 @@ The command line prints the message on one line and exits with 2. Grammar of a m
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class Img2BrainError(Exception):
@@ -101,3 +102,27 @@ def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:
         return f"Did you mean {' or '.join(repr(by_fold[match]) for match in close)}?"
     shown = ", ".join(choices[:12]) + (", ..." if len(choices) > 12 else "")
     return f"Known: {shown or 'none'}."
+
+
+@contextmanager
+def failing_in(what: str) -> Iterator[None]:
+    """Turn whatever the code of a component raises into a failure on one line, an exit of the process too.
+
+    Parameters
+    ----------
+    what : str
+        The component, such as ``"The regressor 'mine.py:MyRidge'"``.
+
+    Raises
+    ------
+    FitError
+        Naming the component and what it raised. What img2brain raises on purpose, and a full disk or memory, are
+        passed on as they are.
+    """
+    try:
+        yield
+    except (Img2BrainError, OSError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise FitError(f"{what} must work on these rows. Got {told}.") from error

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property, lru_cache, reduce
+from functools import cached_property, lru_cache, partial, reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from img2brain._arrays import frozen
 from img2brain.catalog import REGRESSORS
 from img2brain.datasets._responses import Scan
 from img2brain.datasets.base import Development, Rows, Split
-from img2brain.errors import FitError
+from img2brain.errors import FitError, ShapeError, failing_in
 from img2brain.features.features import Features
 from img2brain.features.pca import Components
 from img2brain.metrics.base import FromSums, Metric, Sums
@@ -152,11 +153,21 @@ class Evaluator:
         found = {}
         if by_sums:
             together = reduce(Sums.merge, sums)
-            found = {name: metric.from_sums(together) for name, metric in by_sums.items()}
+            found = {name: self._checked(name, partial(metric.from_sums, together)) for name, metric in by_sums.items()}
         if predicted:
-            rows = self._responses(self._split.scored).astype(np.float64, copy=False), np.concatenate(predicted)
-            found |= {name: metric.from_rows(*rows) for name, metric in self._metrics.items() if name not in found}
+            rows = self._responses(self._split.scored).astype(np.float64, copy=False), frozen(np.concatenate(predicted))
+            left = {name: metric for name, metric in self._metrics.items() if name not in found}
+            found |= {name: self._checked(name, partial(metric.from_rows, *rows)) for name, metric in left.items()}
         return {name: found[name] for name in self._metrics}
+
+    def _checked(self, name: str, score: Callable[[], F64]) -> F64:
+        """Score by a metric, which may be of others, and check that there is one number for each voxel."""
+        with failing_in(f"The metric {name!r}"):
+            scores = np.asarray(score(), np.float64)
+        n_voxels = self._development.n_voxels
+        if scores.shape != (n_voxels,):
+            raise ShapeError(f"The scores of the metric {name!r} must be of shape ({n_voxels},). Got {scores.shape}.")
+        return scores
 
     def _fitted(self, spec: TrialSpec, turn: int | None, timings: dict[str, float]) -> Any:
         """Fit to the training rows of a turn, or to all of them."""
@@ -164,15 +175,24 @@ class Evaluator:
         if hasattr(regressor, "fit_folds"):
             with _timed(timings, "moments_s"):
                 train = self._training_moments(bank_key(spec), spec.layer, n_folds_of(regressor), turn)
-            with _timed(timings, "fit_s"):
+            with _timed(timings, "fit_s"), failing_in(f"The regressor {spec.regressor!r}"):
                 return regressor.fit_folds([fold.leading(spec.n_components) for fold in train])
         rows = self._training_rows(turn)
-        with _timed(timings, "fit_s"):
-            return regressor.fit(self._components(spec, rows).coordinates[rows], self._responses(rows))
+        coordinates = self._components(spec, rows).coordinates[rows]
+        with _timed(timings, "fit_s"), failing_in(f"The regressor {spec.regressor!r}"):
+            return regressor.fit(coordinates, self._responses(rows))
 
     def _predicted(self, spec: TrialSpec, regressor: Any, turn: int) -> F64:
         fold = self._split.folds[turn]
-        found: F64 = regressor.predict(self._components(spec, fold.train).coordinates[fold.validation])
+        coordinates = self._components(spec, fold.train).coordinates[fold.validation]
+        with failing_in(f"The regressor {spec.regressor!r}"):
+            found: F64 = np.asarray(regressor.predict(coordinates), np.float64)
+        shape = len(fold.validation), self._development.n_voxels
+        if found.shape != shape or not np.isfinite(found).all():
+            what = f"shape {found.shape}" if found.shape != shape else "NaN or infinity"
+            raise FitError(
+                f"The regressor {spec.regressor!r} must predict finite numbers of shape {shape}. Got {what}."
+            )
         return found
 
     def _scored(self, accuracies: Mapping[str, F64]) -> dict[str, Scored]:
@@ -215,7 +235,8 @@ class Evaluator:
         return moments_of(self._development, coordinates, fold.validation, fold.validation, self._device)
 
     def _read_responses(self, rows: bytes) -> NDArray[np.floating]:
-        return self._development.responses(np.frombuffer(rows, np.intp))
+        """Read responses that trials share: a component that wrote to them would falsify all later trials."""
+        return frozen(self._development.responses(np.frombuffer(rows, np.intp)))
 
     def _responses(self, rows: Rows) -> NDArray[np.floating]:
         return self._read(rows.astype(np.intp).tobytes())

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from img2brain.catalog import REGRESSORS
 from img2brain.datasets.base import Development, Rows, Split
+from img2brain.errors import failing_in
 from img2brain.features.features import Features
 from img2brain.moments import Moments
 from img2brain.regressors.base import Regressor, folds_of
@@ -61,9 +62,10 @@ class Refit:
         rows = self._split.development
         coordinates = bank.components(spec.layer, rows, self._n_components).leading(spec.n_components).coordinates
         answered = rows if shuffle is None else np.random.RandomState(shuffle).permutation(rows)
-        regressor = self._fitted(spec, coordinates, rows, answered)
         seen = coordinates[self._split.confirmation]
-        return regressor, regressor.predict(seen) if len(seen) else np.empty((0, self._development.n_voxels))
+        with failing_in(f"The regressor {spec.regressor!r}"):
+            regressor = self._fitted(spec, coordinates, rows, answered)
+            return regressor, regressor.predict(seen) if len(seen) else np.empty((0, self._development.n_voxels))
 
     def _fitted(self, spec: TrialSpec, coordinates: Floats, rows: Rows, answered: Rows) -> Any:
         regressor = REGRESSORS[spec.regressor](**spec.parameters)

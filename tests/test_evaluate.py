@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,11 @@ from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.model_selection import KFold
 from sklearn.neighbors import KNeighborsRegressor
 
-from img2brain.errors import FitError
+from img2brain.errors import FitError, ShapeError
+from img2brain.evaluate import Evaluator
 from img2brain.home import Home
+from img2brain.metrics.base import Metric
+from img2brain.regressors.k_neighbors import KNeighbors
 from img2brain.result import WHOLE
 from img2brain.spec import TrialSpec
 from img2brain.study.runner import run_study
@@ -130,3 +135,80 @@ def test_a_study_in_folds_runs_to_its_end(make_spec: MakeSpec, finished_copy: Pa
     outcome = run_study(make_spec(split={"seed": 3, "folds": 4}, trials=4), finished_copy)
     assert outcome.published is not None
     assert np.isfinite(outcome.published.score)
+
+
+class Broken(KNeighbors):
+    """A regressor of one's own that does something in `fit` that it must not do."""
+
+    def __init__(self, how: str = "") -> None:
+        super().__init__(n_neighbors=3)
+        self.how = how
+
+    def fit(self, X: Any, Y: Any) -> Any:
+        if self.how == "writes":
+            Y[:] = 0
+        if self.how in ("predicts NaN", "predicts one voxel"):
+            return super().fit(X, Y)
+        if self.how == "exits":
+            sys.exit(0)
+        raise KeyError(self.how)
+
+    def predict(self, X: Any) -> Any:
+        return super().predict(X) * np.nan if self.how == "predicts NaN" else super().predict(X)[:, :1]
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("writes", r"work on these rows\. Got ValueError: assignment destination is read-only"),
+        ("exits", r"work on these rows\. Got SystemExit: 0"),
+        ("fails", r"work on these rows\. Got KeyError: 'fails'"),
+        ("predicts NaN", r"predict finite numbers of shape .* Got NaN or infinity"),
+        ("predicts one voxel", r"predict finite numbers of shape .*, 20\)\. Got shape .*, 1\)"),
+    ],
+)
+def test_a_regressor_that_misbehaves_fails_alone(
+    setting: Setting, spec: TrialSpec, monkeypatch: pytest.MonkeyPatch, how: str, told: str
+) -> None:
+    monkeypatch.setattr("img2brain.evaluate.REGRESSORS", {"broken": Broken, "k_neighbors": KNeighbors})
+    sound = spec.model_copy(update={"regressor": "k_neighbors", "parameters": {"n_neighbors": 3}})
+    broken = spec.model_copy(update={"regressor": "broken", "parameters": {"how": how}})
+    expected, evaluator = setting.evaluator().evaluate(sound), setting.evaluator()
+    with pytest.raises(FitError, match=f"^The regressor 'broken' must {told}"):
+        evaluator.evaluate(broken)
+    np.testing.assert_array_equal(evaluator.evaluate(sound).accuracy, expected.accuracy)
+
+
+class Odd(Metric):
+    """A metric of one's own that does not do as it must."""
+
+    label = "odd"
+
+    def __init__(self, from_rows: Callable[[Any, Any], Any]) -> None:
+        self._from_rows = from_rows
+
+    def from_rows(self, Y: Any, P: Any) -> Any:
+        return self._from_rows(Y, P)
+
+
+def overwriting(Y: Any, P: Any) -> Any:
+    P[:] = Y
+    return np.ones(Y.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("score", "told"),
+    [
+        (lambda Y, P: 1.0, r"scores of the metric 'odd' must be of shape \(20,\)\. Got \(\)"),
+        (lambda Y, P: np.ones(len(Y) + 1), r"scores of the metric 'odd' must be of shape \(20,\)"),
+        (lambda Y, P: vars(Odd)["absent"], "The metric 'odd' must work on these rows. Got KeyError: 'absent'"),
+        (overwriting, "The metric 'odd' must work on these rows. Got ValueError: .* read-only"),
+    ],
+)
+def test_a_metric_that_misbehaves_is_told(
+    setting: Setting, spec: TrialSpec, score: Callable[[Any, Any], Any], told: str
+) -> None:
+    sound = setting.evaluator()
+    evaluator = Evaluator(sound._development, setting.split, sound._banks, setting.n_components, {"odd": Odd(score)})
+    with pytest.raises((FitError, ShapeError), match=told):
+        evaluator.evaluate(spec.model_copy(update={"regressor": "k_neighbors", "parameters": {"n_neighbors": 3}}))

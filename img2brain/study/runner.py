@@ -147,7 +147,8 @@ class Run:
             return spec, f"{type(error).__name__}: {error}"
         if math.isnan(result.score):
             n_undefined = int(result.objective.summaries[WHOLE]["n_undefined"])
-            return spec, f"FitError: the prediction is constant for {n_undefined} of {len(result.accuracy)} voxels."
+            label, n_voxels = result.objective.label, len(result.accuracy)
+            return spec, f"FitError: {label} is undefined for {n_undefined} of {n_voxels} voxels, as of a constant."
         return spec, result
 
     def _restore_search(self) -> None:
