@@ -144,7 +144,7 @@ class EncodingModel:
         safe_numpy.save_file(
             {"shift": self.axes.shift, "axes": np.ascontiguousarray(self.axes.axes)}, folder / _FILES[1]
         )
-        arrays = {name: np.ascontiguousarray(value) for name, value in self.regressor.to_arrays().items()}
+        arrays = {name: np.asarray(value, order="C") for name, value in self.regressor.to_arrays().items()}
         safe_numpy.save_file(arrays, folder / _FILES[2])
         described = {
             "format": FORMAT,

@@ -13,6 +13,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.model_selection import KFold
 from sklearn.neighbors import KNeighborsRegressor
 
+from img2brain.catalog import REGRESSORS, Plugin
 from img2brain.errors import FitError, ShapeError
 from img2brain.evaluate import Evaluator
 from img2brain.home import Home
@@ -22,6 +23,7 @@ from img2brain.result import WHOLE
 from img2brain.spec import TrialSpec
 from img2brain.study.runner import run_study
 from img2brain.study.setting import Setting, make_ready
+from img2brain.tracking.tracker import _float32
 
 if TYPE_CHECKING:
     from tests.conftest import Finished, MakeSpec
@@ -170,7 +172,7 @@ class Broken(KNeighbors):
 def test_a_regressor_that_misbehaves_fails_alone(
     setting: Setting, spec: TrialSpec, monkeypatch: pytest.MonkeyPatch, how: str, told: str
 ) -> None:
-    monkeypatch.setattr("img2brain.evaluate.REGRESSORS", {"broken": Broken, "k_neighbors": KNeighbors})
+    monkeypatch.setitem(REGRESSORS._loaded, "broken", (Plugin("regressor", "broken", "0", Path(__file__)), Broken))
     sound = spec.model_copy(update={"regressor": "k_neighbors", "parameters": {"n_neighbors": 3}})
     broken = spec.model_copy(update={"regressor": "broken", "parameters": {"how": how}})
     expected, evaluator = setting.evaluator().evaluate(sound), setting.evaluator()
@@ -212,3 +214,7 @@ def test_a_metric_that_misbehaves_is_told(
     evaluator = Evaluator(sound._development, setting.split, sound._banks, setting.n_components, {"odd": Odd(score)})
     with pytest.raises((FitError, ShapeError), match=told):
         evaluator.evaluate(spec.model_copy(update={"regressor": "k_neighbors", "parameters": {"n_neighbors": 3}}))
+
+
+def test_a_single_number_of_a_fit_is_stored_as_one() -> None:
+    assert [_float32(np.asarray(number)).shape for number in (5, 0.5, [0.5])] == [(), (), (1,)]

@@ -259,7 +259,7 @@ def _write_result(folder: Path, record: TrialRecord, result: TrialResult) -> Non
 
 
 def _float32(array: NDArray[Any]) -> NDArray[Any]:
-    return np.ascontiguousarray(array, np.float32 if array.dtype == np.float64 else None)
+    return np.asarray(array, np.float32 if array.dtype == np.float64 else None, order="C")
 
 
 def _now_ms() -> int:
