@@ -140,6 +140,8 @@ class Catalog:
         -----
         A file is read each time, so that an edited one counts at once.
         """
+        if name.endswith(".py"):
+            raise SpecError(f"The {self.kind} of a file must be named with its class, '{name}:NAME'. Got {name!r}.")
         if _FILE not in name:
             return self.check(name)
         path, _, attribute = name.rpartition(":")
@@ -199,9 +201,11 @@ class Catalog:
         return Plugin(self.kind, label, found, file), self._checked(label, getattr(module, attribute))
 
     def _checked(self, name: str, found: Any) -> Any:
-        """Return the component, of the class that it must be of."""
+        """Return the component, of the class that it must be of, with all that this leaves to be defined."""
         module, _, attribute = self._base.partition(":")
         base = getattr(importlib.import_module(module), attribute)
+        if absent := sorted(getattr(found, "__abstractmethods__", ())):
+            raise SpecError(f"The {self.kind} {name!r} must define {', '.join(map(repr, absent))}. It does not.")
         if self._instances and isinstance(found, type):
             found = _imported(f"The {self.kind} {name!r}", found)
         fits = isinstance(found, base) if self._instances else isinstance(found, type) and issubclass(found, base)

@@ -138,8 +138,10 @@ class EncodingModel:
         }
         return {kind: {"name": item.name, "digest": item.digest} for kind, item in found.items() if item}
 
-    def save(self, folder: Path) -> None:
-        """Write the model into an empty folder."""
+    def save(self, folder: Path | str) -> None:
+        """Write the model into a folder, which is made where it is not there."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         safe_torch.save_file(dict(self.tensors), folder / _FILES[0])
         safe_numpy.save_file(
             {"shift": self.axes.shift, "axes": np.ascontiguousarray(self.axes.axes)}, folder / _FILES[1]

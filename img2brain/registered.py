@@ -38,19 +38,32 @@ def load_model(reference: str, home: Home | Path | str = "mlruns", plugins: Sequ
     ------
     ModelError
         If there is no such model, or its files were changed.
+    StoreError
+        If there is no home in the folder; none is made.
     """
     for plugin in plugins:
-        _load_plugin(plugin)
-    if (Path(reference) / "model.json").is_file():
+        load_plugin(plugin)
+    if is_saved(reference):
         return EncodingModel.load(Path(reference))
-    place = Home.of(home)
+    place = home if isinstance(home, Home) else Home.existing(home)
     registry = Registry(TrackingStore(place))
     with registry.files(registry.find(reference)) as folder:
         return EncodingModel.load(folder, place.plugins)
 
 
-def _load_plugin(name: str) -> None:
-    """Load a component into the catalog of its kind: a regressor or a library of networks."""
+def is_saved(reference: str) -> bool:
+    """Tell whether a model is named by the folder that it was saved in, so that no home is needed."""
+    return (Path(reference) / "model.json").is_file()
+
+
+def load_plugin(name: str) -> None:
+    """Make a regressor or a library of networks known that a model needs, from ``PATH.py:NAME``.
+
+    Raises
+    ------
+    SpecError
+        If the file holds none of this name.
+    """
     reasons = []
     for catalog in (REGRESSORS, LIBRARIES):
         try:

@@ -114,7 +114,7 @@ def test_a_component_is_had_by_its_code(metrics: Catalog, file: Path, tmp_path: 
     [
         ("NotOne", r"must be a class that extends img2brain\.metrics\.base\.Metric\. It is not\."),
         ("Mien", r"holds no 'Mien'\. Did you mean 'Mine'\?"),
-        ("Absent", r"cannot be loaded: TypeError: Can't instantiate abstract class Absent"),
+        ("Absent", r"The metric 'mine\.py:Absent' must define 'from_rows'\. It does not\."),
     ],
 )
 def test_a_file_without_such_a_component_is_refused_on_one_line(
@@ -139,6 +139,19 @@ def test_code_that_fails_is_told_on_one_line(metrics: Catalog, tmp_path: Path, c
     with pytest.raises(SpecError, match=rf"The file '.*bad\.py' cannot be loaded: {message}") as caught:
         metrics.load("bad.py:Mine", tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_class_without_what_it_must_define_is_refused_before_it_is_used(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from img2brain import Regressor\nclass Empty(Regressor): pass\n")
+    with pytest.raises(
+        SpecError, match=r"The regressor 'mine\.py:Empty' must define 'check_arrays', 'fit', 'predict'\."
+    ):
+        REGRESSORS.load("mine.py:Empty", tmp_path)
+
+
+def test_a_file_must_be_named_with_its_class(metrics: Catalog, file: Path) -> None:
+    with pytest.raises(SpecError, match=r"The metric of a file must be named with its class, '.*mine\.py:NAME'\."):
+        metrics.load(str(file))
 
 
 def test_a_file_that_is_absent_is_refused(metrics: Catalog, tmp_path: Path) -> None:

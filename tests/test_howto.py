@@ -134,6 +134,18 @@ def test_the_champion_predicts_what_was_recorded(plugins: Worked) -> None:
     assert predicted.std(axis=0).min() > 0
 
 
+def test_the_folder_of_the_model_predicts_with_its_plugins_named(plugins: Worked) -> None:
+    home = plugins.top / "mlruns"
+    (model,) = (path.parent for path in home.rglob("model.json"))
+    kernel, networks = (next(home.glob(f"plugins/*/{name}.py")) for name in ("kernel", "networks"))
+    command = ["model", "predict", model, "../recordings/pictures", "--out", "saved.npy"]
+    refused = plugins.img2brain.run(*command, cwd=plugins.folder)
+    assert "name the file with --plugin" in refused.error
+    named = ("--plugin", f"{kernel}:KernelSmoother", "--plugin", f"{networks}:Small")
+    assert plugins.img2brain.run(*command, *named, cwd=plugins.folder).code == 0
+    np.testing.assert_array_equal(np.load(plugins.folder / "saved.npy"), np.load(plugins.folder / "after.npy"))
+
+
 @pytest.mark.parametrize(
     ("catalog", "name"),
     [(REGRESSORS, "kernel_smoother"), (METRICS, "concordance"), (LAYOUTS, "table"), (LIBRARIES, "small")],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import pearsonr
 
-from img2brain.errors import DataError, ModelError
+from img2brain.errors import DataError, ModelError, StoreError
 from img2brain.home import Home
 from img2brain.model import EncodingModel
 from img2brain.records import Estimate, TrialRecord
@@ -214,6 +214,12 @@ def test_models_are_loaded_by_name_and_by_folder(finished: Finished, model: Enco
     assert load_model(str(tmp_path)).spec == load_model("sample", finished.home).spec == finished.outcome.best.spec
     with pytest.raises(ModelError, match=r"No model is registered as 'smaple'\. Did you mean 'sample'\?"):
         load_model("smaple", finished.home)
+
+
+def test_no_home_is_made_where_a_model_is_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"There is no home at .*nowhere: no study was run there\."):
+        load_model("sample", tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_no_file_of_the_registered_model_is_a_pickle(finished: Finished) -> None:

@@ -65,15 +65,18 @@ def predict_command(
 ) -> None:
     """Predict the responses to images, one row each; a folder stands for its images in the order of their names.
 
+    NAME may be the folder of a saved model: no home is needed then.
+
     \b
     Example:
       img2brain model predict v4-210224@champion pictures/*.jpg --out predictions.npy
     """
     from img2brain._heap import keep_freed_memory
-    from img2brain.registered import load_model, predict_to_file
+    from img2brain.registered import is_saved, load_model, predict_to_file
 
     keep_freed_memory()
-    n_images, n_voxels = predict_to_file(load_model(name, open_home(), plugins), images, out, device=device)
+    model = load_model(name, plugins=plugins) if is_saved(name) else load_model(name, open_home(), plugins)
+    n_images, n_voxels = predict_to_file(model, images, out, device=device)
     click.echo(f"{out}: {n_images} images, {n_voxels} voxels")
 
 

@@ -32,7 +32,8 @@ class Dataset(ABC):
 
     A subclass hands the facts below to this constructor and says how responses are read, in `read_responses`. Where it
     has repeats it says so in `read_repeats`. As a layout it also says which folders are its own, in `recognises`, and
-    is opened by `open`, which is the constructor if nothing else is said. All else is given here.
+    is opened by `open`, which calls the constructor with the folder if nothing else is said. All else is given here.
+    ``img2brain.testing.check_dataset`` tells whether it keeps what is promised.
 
     Parameters
     ----------

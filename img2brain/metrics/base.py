@@ -33,10 +33,24 @@ class Metric(ABC):
 
     Notes
     -----
+    A metric of one's own defines `label` and `from_rows`, in a class that is called without arguments. A study file
+    names it ``objective = "PATH.py:NAME"``, and ``img2brain.testing.check_metric`` tells whether it keeps what is
+    promised here.
+
     A voxel whose score is undefined is NaN, never 0. NaN because the responses do not vary says nothing of a model and
     is left out of summaries. NaN for any other reason ranks below all scores in a median.
 
     A metric keeps nothing of what it has scored: several threads may ask it at once.
+
+    Examples
+    --------
+    >>> class Nearness(Metric):
+    ...     label = "nearness"
+    ...
+    ...     def from_rows(self, Y, P):
+    ...         return np.where(np.ptp(Y, axis=0) > 0, -((Y - P) ** 2).mean(axis=0), np.nan)
+    >>> Nearness().from_rows(np.array([[1.0, 5.0], [3.0, 5.0]]), np.array([[1.0, 5.0], [1.0, 5.0]]))
+    array([-2., nan])
     """
 
     label: ClassVar[str]

@@ -114,8 +114,10 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 
     Notes
     -----
-    A class of one's own defines `fit`, `predict` and `check_arrays`, and names its `arrays`;
-    ``img2brain.testing.check_regressor`` tells whether it keeps what is promised here.
+    A class of one's own defines `fit`, `predict` and `check_arrays`, and names its `arrays`. Its constructor takes each
+    parameter by name, with a default, and keeps it as it is under that name, as scikit-learn's do. `checked_rows` and
+    `checked_features` refuse what cannot be fitted or predicted. ``img2brain.testing.check_regressor`` tells whether it
+    keeps what is promised here. One that is linear and needs only moments extends `MomentsRegressor` instead.
 
     Examples
     --------

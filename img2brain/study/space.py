@@ -283,7 +283,7 @@ def find_domains(spec: StudySpec) -> Domains:
 
 def _domains(spec: RegressorSpec) -> dict[str, Range | Choice]:
     component = REGRESSORS[spec.name]
-    known = component().get_params()
+    known = _parameters_of(spec.name)
     domains: dict[str, Range | Choice] = {name: _default(item) for name, item in component.search.items()}
     for name, domain in spec.search.items():
         if name not in known:
@@ -293,6 +293,16 @@ def _domains(spec: RegressorSpec) -> dict[str, Range | Choice]:
             component(**{name: int(value) if isinstance(found, Range) and found.integer else value}).check_parameters()
         domains[name] = found
     return domains
+
+
+def _parameters_of(name: str) -> dict[str, Any]:
+    """Return the parameters of a regressor, by whomever it is written."""
+    try:
+        parameters: dict[str, Any] = REGRESSORS[name]().get_params()
+    except Exception as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SpecError(f"The regressor {name!r} must keep each parameter under its name. Got {told}.") from error
+    return parameters
 
 
 def _default(item: Hyperparameter) -> Range:

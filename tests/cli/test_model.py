@@ -44,6 +44,15 @@ def test_predictions_are_those_of_the_loaded_model(finished: Finished, recording
     np.testing.assert_array_equal(np.load(out, allow_pickle=False), expected)
 
 
+def test_a_model_in_a_folder_of_its_own_needs_no_home(finished: Finished, recordings: Path, tmp_path: Path) -> None:
+    model = load_model("sample", finished.home)
+    model.save(str(tmp_path / "saved"))
+    out, home, picture = tmp_path / "out.npy", tmp_path / "no home", find_images(recordings / "testIMG")[0]
+    invoke("model", "predict", tmp_path / "saved", picture, "--out", out, "--home", home)
+    np.testing.assert_array_equal(np.load(out), model.predict([picture]))
+    assert not home.exists()
+
+
 @pytest.mark.parametrize(
     ("name", "line"),
     [

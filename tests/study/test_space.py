@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from img2brain.catalog import REGRESSORS
 from img2brain.errors import SpecError
 from img2brain.spec import BackboneSpec, StudySpec, load_study, parse
 from img2brain.study.space import Candidate, Choice, Range, Space, find_domains
@@ -206,3 +207,17 @@ def test_the_description_tells_spaces_apart() -> None:
     found = [str(make(**change).describe()) for change in changes]
     assert len(set(found)) == len(found)
     assert BackboneSpec(name="alexnet", weights="random:0").layers is None
+
+
+def test_a_regressor_that_cannot_be_made_is_refused_on_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(REGRESSORS, "_loaded", dict(REGRESSORS._loaded))
+    forgetful = "class Forgetful(Ridge):\n    def __init__(self, width=1):\n        pass\n"
+    (tmp_path / "mine.py").write_text(f"from img2brain.regressors.ridge import Ridge\n{forgetful}", encoding="utf-8")
+    spec = parse(StudySpec, TABLE | {"regressors": ["mine.py:Forgetful"]}, "s.toml", tmp_path)
+    must = (
+        r"^The regressor 'mine\.py:Forgetful' must keep each parameter under its name\. Got AttributeError: .*'width'"
+    )
+    with pytest.raises(SpecError, match=must):
+        find_domains(spec)
