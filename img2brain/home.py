@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -189,12 +190,16 @@ class Home:
             return
         with self.lock("home"):
             if not path.exists():
-                _write(path, Identity(1 if self._is_of_old() else FORMAT, uuid.uuid4().hex, str(self.folder)))
+                _write(path, self._first_identity())
             elif not _is_same(Path(self._identity.path), self.folder):
                 _write(path, self._identity_here())
 
-    def _is_of_old(self) -> bool:
-        return self.database.exists() or self.search_log.exists()
+    def _first_identity(self) -> Identity:
+        """Return the identity of a home that says nothing: a new one, one of old, or one that lost what it said."""
+        if known := _id_of_runs(self.database):
+            return Identity(FORMAT, known, str(self.folder))
+        is_of_old = self.database.exists() or self.search_log.exists()
+        return Identity(1 if is_of_old else FORMAT, uuid.uuid4().hex, str(self.folder))
 
     def _identity_here(self) -> Identity:
         """Return the identity of a home that is not where it says: moved, or a copy where that one is still there."""
@@ -223,6 +228,17 @@ def _id_at(folder: Path) -> str:
     return ""
 
 
+def _id_of_runs(database: Path) -> str | None:
+    """Return the id that the first run of a home's own database carries, where there is one."""
+    asked = "SELECT tags.value FROM tags JOIN runs ON runs.run_uuid = tags.run_uuid WHERE tags.key = 'img2brain.home'"
+    with contextlib.suppress(sqlite3.Error):
+        connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
+        with contextlib.closing(connection):
+            found = connection.execute(f"{asked} ORDER BY runs.start_time LIMIT 1").fetchone()
+            return str(found[0]) if found else None
+    return None
+
+
 def _read(path: Path) -> Identity:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -230,7 +246,10 @@ def _read(path: Path) -> Identity:
             int(found["format"]), found["id"], found["path"], tuple(found.get("also", ())), tuple(found.get("was", ()))
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"The file {path} must say 'format', 'id' and 'path' of the home. Got: {error}.") from None
+        raise StoreError(
+            f"The file {path} must say 'format', 'id' and 'path' of the home. Got: {error}. "
+            "Delete it: it is written again, with the id that the home's runs carry."
+        ) from None
 
 
 def _write(path: Path, identity: Identity) -> None:

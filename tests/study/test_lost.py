@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from img2brain.home import Home
+from img2brain.leaderboard.collect import collect
+from img2brain.spec import load_study, with_overrides
 from img2brain.study.runner import run_study
 from img2brain.study.search import stored_trials
 
@@ -46,6 +48,19 @@ def test_a_study_goes_on_exactly_without_its_search_log(
     assert outcome.trials == undisturbed.trials
     assert stored_trials(Home(home)) == {outcome.name: outcome.trials}
     assert outcome.trials[:9] == finished.outcome.trials
+
+
+def test_a_home_that_lost_its_name_is_the_same_home(given_study: Path, new_home: NewHome) -> None:
+    home = new_home()
+    spec = load_study(given_study)
+    before = len(run_study(spec, home).trials)
+    first = Home(home).id
+    (home / "home.json").unlink()
+    outcome = run_study(with_overrides(spec, trials=before + 2), home)
+    assert Home(home).id == first
+    assert [row.trial.number for row in sorted(collect(Home(home)), key=lambda row: row.trial.number)] == list(
+        range(len(outcome.trials))
+    ), "no trial is tracked twice"
 
 
 def test_failed_trials_come_back_with_their_reasons(
