@@ -140,9 +140,9 @@ class ScoredRows:
             accuracies = {
                 name: scorer.from_rows(self._responses, predictions) for name, scorer in self._metrics.items()
             }
-        summaries = self._bootstrap.summaries(predictions, self._regions)
-        rivals = [self._rival(item.name, item.predictions) for item in controls]
-        best = None if best_layers is None else self._rival("best_layer", best_layers.predictions)
+            summaries = self._bootstrap.summaries(predictions, self._regions)
+            rivals = [self._rival(item.name, item.predictions) for item in controls]
+            best = None if best_layers is None else self._rival("best_layer", best_layers.predictions)
         p = p_of_r(pearson(self._responses, predictions), self.n_images)
         q = benjamini_hochberg(p)
         by_region = self._by_region(accuracies, summaries, rivals, best, q)

@@ -16,11 +16,12 @@ from img2brain.confirm import ScoredRows, confirmation_rows
 from img2brain.controls import Control
 from img2brain.datasets.base import Dataset, Rows
 from img2brain.datasets.folder import FolderDataset
-from img2brain.errors import DataError
+from img2brain.errors import DataError, FitError
 from img2brain.home import Home
+from img2brain.metrics.base import Metric
 from img2brain.metrics.pearson import Pearson, pearson
 from img2brain.spec import SplitSpec, TrialSpec
-from img2brain.statistics.noise_ceiling import from_repeats, given
+from img2brain.statistics.noise_ceiling import from_repeats, given, unknown
 from img2brain.study.runner import Run, run_study
 from img2brain.study.setting import make_ready
 from img2brain.tracking._store import TrackingStore
@@ -187,6 +188,21 @@ def test_every_number_follows_the_objective() -> None:
     assert report.part.whole.ceiling is not None
     share = report.arrays["ceiling_share"][report.arrays["ceiling_reliable"]]
     assert report.part.whole.ceiling.score == pytest.approx(np.median(share)), "the ceiling of R2 is the share itself"
+
+
+def test_a_metric_that_fails_on_resamples_alone_is_told_on_one_line() -> None:
+    class Fragile(Metric):
+        label = "fragile"
+
+        def from_rows(self, Y: Any, P: Any) -> Any:
+            if len(np.unique(Y[:, 0])) < len(Y):
+                raise KeyError("a row that comes twice")
+            return np.zeros(Y.shape[1])
+
+    responses = np.random.default_rng(0).standard_normal((30, 4))
+    rows = ScoredRows(responses, {}, {"fragile": Fragile()}, unknown(4))
+    with pytest.raises(FitError, match=r"The metrics fragile must work on these rows\. Got KeyError: .*comes twice"):
+        rows.report(responses + 1.0)
 
 
 def shuffled_control(predictions: Any) -> Control:
