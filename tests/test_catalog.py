@@ -30,6 +30,13 @@ class Absent(Metric):
 """
 
 
+@pytest.fixture(autouse=True)
+def _shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what is loaded here from other tests, which count what the catalogs hold."""
+    for catalog in (METRICS, REGRESSORS):
+        monkeypatch.setattr(catalog, "_loaded", dict(catalog._loaded))
+
+
 @pytest.fixture
 def metrics() -> Catalog:
     return Catalog("metric", "metrics", "img2brain.metrics.base:Metric", instances=True)
