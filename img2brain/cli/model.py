@@ -11,7 +11,6 @@ from img2brain.cli._options import OpenHome, reads_home
 
 if TYPE_CHECKING:
     from img2brain.tracking._store import TrackingStore
-    from img2brain.tracking.reading import TrackedTrial
     from img2brain.tracking.registry import Registry
 
 
@@ -29,12 +28,10 @@ def list_command(open_home: OpenHome) -> None:
     Example:
       img2brain model list
     """
-    from img2brain.tracking.reading import find_trial
-
     registry, store = _registry(open_home)
     for item in registry.versions():
         aliases = f" ({', '.join(item.aliases)})" if item.aliases else ""
-        click.echo(f"{item.name} version {item.version}{aliases}: {_summary(find_trial(store, item.run_id))}")
+        click.echo(f"{item.name} version {item.version}{aliases}: {_summary(store, item.run_id)}")
 
 
 @model.command("show")
@@ -88,8 +85,15 @@ def _registry(open_home: OpenHome) -> tuple[Registry, TrackingStore]:
     return Registry(store), store
 
 
-def _summary(trial: TrackedTrial | None) -> str:
+def _summary(store: TrackingStore, run_id: str) -> str:
     """Say on one line what a version is, and what it scored."""
+    from img2brain.errors import RecordError
+    from img2brain.tracking.reading import find_trial
+
+    try:
+        trial = find_trial(store, run_id)
+    except RecordError as error:
+        return str(error)
     if trial is None:
         return "its run is not there any more"
     record, confirmed = trial.record, trial.confirmation.confirmed if trial.confirmation else None

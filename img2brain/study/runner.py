@@ -62,10 +62,10 @@ def run_study(spec: StudySpec, home: Home | Path | str = "mlruns", dataset: Data
     """
     place = Home.of(home)
     setting = make_ready(spec, place, dataset)
-    stored = stored_studies(place)
-    name = setting.first_name if setting.first_name in stored else setting.name
-    assert name is not None, "a study has a name"
-    with place.only_here(name, f"The study {name!r}"):
+    with place.only_here(setting.name, f"The study {setting.name!r}"):
+        stored = stored_studies(place)
+        name = setting.first_name if setting.first_name in stored else setting.name
+        assert name is not None, "a study has a name"
         _tell_what_changed(setting, name, stored)
         start = time.perf_counter()
         setting.extract()

@@ -339,4 +339,4 @@ def test_damaged_features_are_said_and_computed_anew(
     assert all(line.startswith(f"the cache entry {kind}/") for line in said)
     caplog.clear()
     numbers(make_bank(tmp_path / "cache"))
-    assert not caplog.messages
+    assert not [line for line in caplog.messages if "is damaged" in line]
