@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -42,7 +46,8 @@ class _Commands(click.Group):
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("img2brain").setLevel(logging.INFO)
         try:
-            return super().invoke(ctx)
+            with _interrupts_kept():
+                return super().invoke(ctx)
         except Img2BrainError as error:
             _leave(f"Error: {error}", 2)
         except OSError as error:
@@ -50,6 +55,27 @@ class _Commands(click.Group):
             _leave(f"Error: {where}{error.strerror or error}.", 2)
         except KeyboardInterrupt:
             _leave("Interrupted. The same command goes on where this one stopped.", 130)
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Send an interrupt again where Python drops it: in a destructor or the callback of a weak reference."""
+    hook = sys.unraisablehook
+
+    def again(dropped: sys.UnraisableHookArgs, /) -> None:
+        if dropped.exc_type is not KeyboardInterrupt:
+            hook(dropped)
+            return
+        # An interrupt sent from here would be dropped as well, so it comes a little later.
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
 
 
 def _leave(message: str, code: int) -> None:

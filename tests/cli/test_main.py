@@ -94,3 +94,22 @@ def test_a_traceback_is_had_for_the_asking(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("IMG2BRAIN_TRACEBACK", "1")
     result = CliRunner().invoke(main, ["layers", "alexnt"])
     assert type(result.exception).__name__ == "UnknownComponentError"
+
+
+def test_an_interrupt_that_python_drops_is_not_lost() -> None:
+    code = (
+        "import signal, sys, time, types, weakref\nimport click\nfrom img2brain import cli\n"
+        "@click.command()\n"
+        "def drop():\n"
+        "    thing = set()\n"
+        "    ref = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))\n"
+        "    del thing\n"
+        "    time.sleep(60)\n"
+        "sys.modules['img2brain.cli.drop'] = types.SimpleNamespace(drop=drop)\n"
+        "cli.COMMANDS['drop'] = ('drop', 'drop')\n"
+        "cli.main(['drop'])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 130, ended.stderr
+    assert ended.stderr.startswith("Interrupted.")
+    assert len(ended.stderr.splitlines()) == 1
