@@ -45,6 +45,8 @@ def main(script: str, contenders: Mapping[str, Contender], report: Callable[[Pat
         _run(contenders[sys.argv[2]], Path(sys.argv[3]), Path(sys.argv[4]))
         return
     chosen = sys.argv[1:] or list(contenders)
+    if unknown := [name for name in chosen if name not in contenders]:
+        sys.exit(f"Error: unknown contender {unknown[0]!r}. Known: {', '.join(contenders)}.")
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as scratch:
         figures = {name: _measure(script, name, Path(scratch)) for name in chosen}
