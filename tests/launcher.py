@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -44,6 +45,8 @@ def start(request: dict[str, Any]) -> int:
 def run(request: dict[str, Any]) -> int:
     """Run the command line in this process, as its own session, and return its exit code."""
     os.setsid()
+    # A shell lets what it starts in the background ignore interrupts, and these tests with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     out = Path(request["out"])
     for number, path in enumerate((Path(os.devnull), out / "stdout", out / "stderr")):
         os.dup2(os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)

@@ -99,6 +99,7 @@ def test_a_traceback_is_had_for_the_asking(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_interrupt_that_python_drops_is_not_lost() -> None:
     code = (
         "import signal, sys, time, types, weakref\nimport click\nfrom img2brain import cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "@click.command()\n"
         "def drop():\n"
         "    thing = set()\n"
