@@ -24,7 +24,7 @@ from img2brain.metrics.pearson import pearson
 from img2brain.records import Against, CeilingRecord, Estimate, PartRecord, RegionRecord
 from img2brain.result import WHOLE, summaries_of
 from img2brain.statistics import noise_ceiling
-from img2brain.statistics.bootstrap import Bootstrap, Summaries
+from img2brain.statistics.bootstrap import Bootstrap, Summaries, numbered
 from img2brain.statistics.noise_ceiling import NoiseCeiling
 from img2brain.statistics.significance import benjamini_hochberg, p_of_r
 
@@ -91,14 +91,25 @@ class ScoredRows:
         What is scored, the objective first.
     ceiling : NoiseCeiling
         Of the responses.
+    units : ndarray (n_images,), optional
+        A label for each row: rows of one label are tied, and stand for one where it is asked how sure a score is. By
+        default each row stands for itself.
     """
 
-    def __init__(self, responses: F64, regions: Mapping[str, Voxels], metrics: Metrics, ceiling: NoiseCeiling) -> None:
+    def __init__(
+        self,
+        responses: F64,
+        regions: Mapping[str, Voxels],
+        metrics: Metrics,
+        ceiling: NoiseCeiling,
+        units: NDArray[Any] | None = None,
+    ) -> None:
         self._responses = frozen(responses)
         self._regions: dict[str, Voxels] = {WHOLE: np.arange(responses.shape[1]), **regions}
         self._metrics = with_ceiling(metrics, ceiling)
         self._constant = np.ptp(responses, axis=0) == 0
-        self._bootstrap = Bootstrap(responses, self._objective)
+        self._units = numbered(np.arange(len(responses)) if units is None else units)
+        self._bootstrap = Bootstrap(responses, self._objective, units=self._units)
         self.ceiling = ceiling
 
     @property
@@ -107,9 +118,19 @@ class ScoredRows:
         return len(self._responses)
 
     @property
+    def n_units(self) -> int:
+        """Number of rows that are not tied, where tied ones count once."""
+        return int(self._units.max(initial=-1)) + 1
+
+    @property
     def digest(self) -> str:
-        """Names these rows by what was recorded: the same responses are the same rows, whatever the split."""
-        return digest.of_array(self._responses)
+        """Names these rows by what was recorded, and which are tied, whatever the split.
+
+        Scores with the same name met the same resamples.
+        """
+        responses = digest.of_array(self._responses)
+        tied = self.n_units < self.n_images
+        return digest.of_digests([responses, digest.of_array(self._units)]) if tied else responses
 
     @property
     def _objective(self) -> Metric:
@@ -143,7 +164,7 @@ class ScoredRows:
             summaries = self._bootstrap.summaries(predictions, self._regions)
             rivals = [self._rival(item.name, item.predictions) for item in controls]
             best = None if best_layers is None else self._rival("best_layer", best_layers.predictions)
-        p = p_of_r(pearson(self._responses, predictions), self.n_images)
+        p = p_of_r(pearson(self._responses, predictions), self.n_units)
         q = benjamini_hochberg(p)
         by_region = self._by_region(accuracies, summaries, rivals, best, q)
         part = PartRecord(
@@ -216,12 +237,14 @@ class ScoredRows:
         return arrays
 
 
-def confirmation_rows(dataset: Dataset, split: Split, metrics: Metrics) -> ScoredRows:
-    """Read the confirmation rows of a dataset. For publishing alone."""
+def confirmation_rows(
+    dataset: Dataset, split: Split, metrics: Metrics, units: NDArray[Any] | None = None
+) -> ScoredRows:
+    """Read the confirmation rows of a dataset, labelled where some are tied. For publishing alone."""
     ceiling = ceiling_of(
         dataset, lambda: dataset.confirmation_counts(split), lambda: dataset.confirmation_repeats(split)
     )
-    return ScoredRows(dataset.confirmation(split), dataset.rois, metrics, ceiling)
+    return ScoredRows(dataset.confirmation(split), dataset.rois, metrics, ceiling, units)
 
 
 def with_ceiling(metrics: Metrics, ceiling: NoiseCeiling) -> dict[str, Metric]:

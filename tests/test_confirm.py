@@ -190,6 +190,21 @@ def test_every_number_follows_the_objective() -> None:
     assert report.part.whole.ceiling.score == pytest.approx(np.median(share)), "the ceiling of R2 is the share itself"
 
 
+def test_tied_rows_stand_for_one_where_it_is_asked_how_sure_a_score_is() -> None:
+    responses, noise = np.random.default_rng(0).standard_normal((2, 30, 6))
+    showings, seen, pictures = np.tile(responses, (3, 1)), np.tile(responses + 2 * noise, (3, 1)), np.tile(range(30), 3)
+    metrics = {"pearson": Pearson()}
+    once = ScoredRows(responses, {}, metrics, unknown(6))
+    naive, tied = (ScoredRows(showings, {}, metrics, unknown(6), units) for units in (None, pictures))
+    assert (once.n_units, naive.n_units, tied.n_units, tied.n_images) == (30, 90, 30, 90)
+    assert len({once.digest, naive.digest, tied.digest}) == 3
+    assert tied.digest == ScoredRows(showings, {}, metrics, unknown(6), pictures + 5).digest
+    assert naive.digest == ScoredRows(showings, {}, metrics, unknown(6), np.arange(90)).digest
+    first, second = (rows.report(seen if rows is tied else responses + 2 * noise) for rows in (tied, once))
+    assert first.part.whole.score.low == pytest.approx(second.part.whole.score.low, abs=1e-5)
+    np.testing.assert_allclose(np.asarray(first.arrays["p"]), np.asarray(second.arrays["p"]), rtol=1e-6)
+
+
 def test_a_metric_that_fails_on_resamples_alone_is_told_on_one_line() -> None:
     class Fragile(Metric):
         label = "fragile"

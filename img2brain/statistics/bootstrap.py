@@ -1,8 +1,9 @@
 """Paired bootstrap over images: what other images of the same kind would have made of a score.
 
-A resample draws as many images as there are, with replacement. Where a metric follows from sums, the resample enters as
-a row of counts, so that the sums of all voxels in all resamples are matrix products; any other metric scores the rows
-that were drawn. Rows of a board that were scored on the same images meet the same resamples, which pairs them.
+A resample draws as many images as there are, with replacement; images that are tied, such as showings of one picture,
+are drawn together. Where a metric follows from sums, the resample enters as a row of counts, so that the sums of all
+voxels in all resamples are matrix products; any other metric scores the rows that were drawn. Rows of a board that were
+scored on the same images meet the same resamples, which pairs them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Floats = NDArray[np.floating[Any]]
 Voxels = NDArray[np.intp]
+Units = NDArray[np.intp]
 How = Literal["median", "mean"]
 
 N_RESAMPLES = 2000
@@ -65,6 +67,9 @@ class Bootstrap:
         How many resamples to draw; of a metric that needs rows, fewer where there are many of them (see Notes).
     seed : int
         Seed of the resamples: the same seed and number of images draw the same ones.
+    units : ndarray (n_images,), optional
+        A label for each image: those of one label say little more than one of them, and are drawn together. By default
+        each image stands for itself.
     block : int
         Voxels that are scored at a time.
     chunk_bytes : int
@@ -79,6 +84,8 @@ class Bootstrap:
     A metric that needs rows meets some 3e8 responses in all resamples: to rank so many takes half a minute. Where that
     is less than 100 resamples, it meets 100, which give the standard error within 7 %. How many there are depends on
     the shape of the responses alone, and they are the first of those that another metric meets.
+
+    Of a single unit nothing can be resampled: no interval is known.
     """
 
     def __init__(
@@ -88,6 +95,7 @@ class Bootstrap:
         n_resamples: int = N_RESAMPLES,
         seed: int = 0,
         *,
+        units: NDArray[Any] | None = None,
         block: int = _BLOCK,
         chunk_bytes: int = _CHUNK_BYTES,
     ) -> None:
@@ -98,7 +106,7 @@ class Bootstrap:
         self._block, self._chunk_bytes = block, chunk_bytes
         if not isinstance(metric, FromSums):
             n_resamples = min(n_resamples, max(_FEWEST, _ROWS_VALUES // max(1, self._responses.size)))
-        self._counts = resamples(len(responses), n_resamples, seed)
+        self._counts = resamples(len(responses), n_resamples, seed, units)
 
     def summaries(self, predictions: Floats, regions: Mapping[str, Voxels]) -> Summaries:
         """Score predictions in every resample, and summarise the scores over voxels.
@@ -140,7 +148,7 @@ class Bootstrap:
         n_voxels = predictions.shape[1]
         narrow = isinstance(self._metric, FromSums) and self._metric.scale_free
         for rows in slices(len(self._counts), max(1, self._chunk_bytes // (8 * n_voxels))):
-            counts = self._counts[rows].astype(np.float32 if narrow else np.float64)
+            counts = self._drawn(rows).astype(np.float32 if narrow else np.float64)
             found = np.empty((len(counts), n_voxels), counts.dtype)
 
             def score(part: slice, counts: Any = counts, found: Any = found) -> None:
@@ -149,6 +157,14 @@ class Bootstrap:
 
             in_blocks(score, n_voxels, self._block, found)
             yield found
+
+    def _drawn(self, rows: slice) -> Floats:
+        """Return how often each image is in some resamples, in all as often as there are images for sums."""
+        counts = self._counts[rows]
+        if not isinstance(self._metric, FromSums):
+            return counts
+        shares: F64 = counts * (counts.shape[1] / counts.sum(axis=1, dtype=np.float64, keepdims=True))
+        return shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,16 +260,41 @@ class Summaries:
         return float(2 * ndtr(-abs(estimate) / spread))
 
 
-def resamples(n_images: int, n_resamples: int = N_RESAMPLES, seed: int = 0) -> F32:
+def resamples(n_images: int, n_resamples: int = N_RESAMPLES, seed: int = 0, units: NDArray[Any] | None = None) -> F32:
     """Draw how often each image is in each resample; fewer resamples are the first of more.
 
     Returns
     -------
     ndarray (n_resamples, n_images), float32
-        Whole numbers; each row sums to `n_images`.
+        Whole numbers. Each row sums to `n_images`, or, where `units` ties some of them, does so on average; of a single
+        unit there is one row alone, that of all images.
+
+    Raises
+    ------
+    ShapeError
+        If there is not one label for each image.
     """
-    random = np.random.default_rng([seed, n_images])
-    return random.multinomial(n_images, np.full(n_images, 1 / n_images), size=n_resamples).astype(np.float32)
+    numbers = numbered(np.arange(n_images) if units is None else units)
+    if numbers.shape != (n_images,):
+        raise ShapeError(f"'units' must hold a label for each image, {(n_images,)}. Got {numbers.shape}.")
+    n_units = int(numbers.max(initial=0)) + 1
+    random = np.random.default_rng([seed, n_units])
+    size = n_resamples if n_units > 1 else 1
+    drawn = random.multinomial(n_units, np.full(n_units, 1 / n_units), size=size).astype(np.float32)
+    return drawn if n_units == n_images else drawn[:, numbers]
+
+
+def numbered(labels: NDArray[Any]) -> Units:
+    """Replace labels by numbers, from 0 in the order of their first images, whatever the labels are.
+
+    Examples
+    --------
+    >>> numbered(np.array(["dog", "cat", "dog"]))
+    array([0, 1, 0])
+    """
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    order: Units = np.argsort(np.argsort(first))
+    return order[inverse.reshape(labels.shape)]
 
 
 def _of_counts(metric: Score, counts: Any, Y: Floats, P: Floats) -> Any:

@@ -102,6 +102,50 @@ def test_many_voxels_and_resamples_come_in_parts() -> None:
     np.testing.assert_allclose(parts, whole, atol=1e-6)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.integers(0, 5))
+def test_images_that_stand_for_themselves_are_resampled_as_ever(seed: int, n_images: int, drawn: int) -> None:
+    labels = np.random.default_rng(seed).permutation(1000)[:n_images] - 500
+    np.testing.assert_array_equal(resamples(n_images, 20, drawn, labels), resamples(n_images, 20, drawn))
+
+
+@given(st.lists(st.sampled_from(["dog", "cat", "owl", "ox", "eel"]), min_size=2, max_size=20))
+def test_tied_images_are_drawn_together(labels: list[str]) -> None:
+    units = np.array(labels)
+    counts = resamples(len(units), 30, units=units)
+    for label in set(labels):
+        assert (np.ptp(counts[:, units == label], axis=1) == 0).all()
+    first = [labels.index(label) for label in dict.fromkeys(labels)]
+    expected = resamples(len(first), 30) if len(first) > 1 else np.ones((1, 1))
+    np.testing.assert_array_equal(counts[:, first], expected)
+
+
+@pytest.mark.parametrize("metric", [Pearson(), R2(), Spearman()])
+def test_resamples_of_tied_images_are_scores_of_repeated_rows(metric: Metric) -> None:
+    Y, P, _ = simulated(np.random.default_rng(0), 30, 12)
+    units = np.arange(30) ** 2 // 60
+    found = Bootstrap(Y + 3, metric, 25, units=units).summaries(P + 2, {}).resampled[:, 0]
+    for counts, median in zip(resamples(30, 25, units=units).astype(int), found, strict=True):
+        rows = np.repeat(np.arange(30), counts)
+        assert median == pytest.approx(np.median(metric.from_rows(Y[rows] + 3, P[rows] + 2)), rel=1e-4)
+
+
+def test_showings_of_one_picture_do_not_make_an_interval_narrow() -> None:
+    Y, P, _ = simulated(np.random.default_rng(0), 40, 12)
+    once = Bootstrap(Y, Pearson(), 400).summaries(P, {}).interval()
+    showings = np.tile(Y, (4, 1)), np.tile(P, (4, 1)), np.tile(np.arange(40), 4)
+    naive = Bootstrap(showings[0], Pearson(), 400).summaries(showings[1], {}).interval()
+    tied = Bootstrap(showings[0], Pearson(), 400, units=showings[2]).summaries(showings[1], {}).interval()
+    assert (tied.estimate, tied.low, tied.high) == pytest.approx((once.estimate, once.low, once.high), abs=1e-5)
+    assert naive.high - naive.low < 0.75 * (tied.high - tied.low)
+
+
+def test_of_a_single_unit_no_interval_is_known() -> None:
+    Y, P, _ = simulated(np.random.default_rng(0), 10, 3)
+    found = Bootstrap(Y, Pearson(), units=np.full(10, 7)).summaries(P, {})
+    assert np.isfinite(found.interval().estimate)
+    assert np.isnan([found.interval().low, found.interval().high, found.p_value()]).all()
+
+
 @pytest.mark.parametrize("regions", [{}, {"all": np.array([0, 2]), "V1": np.array([1])}])
 def test_arrays_hold_summaries(regions: dict[str, NDArray[np.intp]]) -> None:
     Y, P, _ = simulated(np.random.default_rng(0), 30, 4)
@@ -137,6 +181,8 @@ def test_units_do_not_matter(scale: float) -> None:
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(DataError, match=r"at least 2 images\. Got 1"):
         Bootstrap(np.ones((1, 3)), Pearson())
+    with pytest.raises(ShapeError, match=r"'units' must hold a label for each image, \(9,\)\. Got \(8,\)"):
+        Bootstrap(np.ones((9, 3)), Pearson(), units=np.arange(8))
     images = Bootstrap(np.random.default_rng(0).standard_normal((9, 3)), Pearson(), 5)
     with pytest.raises(ShapeError, match=r"\(9, 3\)\. Got \(9, 2\)"):
         images.summaries(np.ones((9, 2)), {})
