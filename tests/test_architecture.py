@@ -47,7 +47,17 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "torchvision": ("backbones", "features"),
     "tqdm": ("backbones", "progress", "study"),
 }
-TOP_LEVEL = {"img2brain", "experiments", "tests", "docker", "pyproject.toml", "README.md", "mlruns"}
+TOP_LEVEL = {
+    "img2brain",
+    "experiments",
+    "tests",
+    "docker",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "CITATION.cff",
+    "mlruns",
+}
 
 
 def run(*words: str) -> str:
@@ -238,6 +248,7 @@ def test_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     carried = set(zipfile.ZipFile(wheel).namelist())
     assert {f"img2brain/leaderboard/site/{name}" for name in ASSETS} <= carried
+    assert "img2brain/study/every_key.toml" in carried
     assert {name.split("/")[0].partition("-")[0] for name in carried} == {"img2brain"}
 
 

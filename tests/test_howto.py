@@ -26,6 +26,7 @@ from img2brain.leaderboard.rows import Row
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "experiments" / "howto"
 BLOCK = re.compile(r"(?:^\*\*([\w.]+)\*\*\n\n)?^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+WHOLE = ("data-folder.md",)  # pages of which no more is asked than that what they say is printed
 FILES = {"table.py", "concordance.py", "kernel.py", "networks.py"}
 
 
@@ -57,7 +58,8 @@ class Worked:
             elif language == "sh":
                 printed = "".join(map(self.run, text.splitlines()))
             elif language == "text":
-                self.outputs.append((text, printed))
+                self.outputs += [(text, printed)] if printed else []
+                printed = ""
         return self
 
     def run(self, line: str) -> str:
@@ -84,6 +86,14 @@ def blocks(page: str) -> Iterator[tuple[str, str, str]]:
     yield from BLOCK.findall((PAGES / page).read_text(encoding="utf-8"))
 
 
+def check_outputs(worked: Worked) -> None:
+    """Compare what a page says is printed with what was."""
+    assert worked.outputs
+    for says, printed in worked.outputs:
+        same = doctest.OutputChecker().check_output(says, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+        assert same, printed
+
+
 @pytest.fixture(scope="module")
 def plugins(tmp_path_factory: pytest.TempPathFactory, img2brain: Any) -> Worked:
     """The page on plug-ins, worked through."""
@@ -98,14 +108,17 @@ def champion(plugins: Worked) -> Row:
 
 
 def test_every_page_is_worked_through() -> None:
-    assert [path.name for path in PAGES.iterdir()] == ["plugins.md"]
+    assert {path.name for path in PAGES.iterdir()} == {"plugins.md", *WHOLE}
 
 
-def test_what_the_page_says_is_printed(plugins: Worked) -> None:
+@pytest.mark.parametrize("page", WHOLE)
+def test_a_page_is_true(page: str, tmp_path: Path, img2brain: Any) -> None:
+    check_outputs(Worked(tmp_path, img2brain).through(page))
+
+
+def test_what_the_page_on_plugins_says_is_printed(plugins: Worked) -> None:
+    check_outputs(plugins)
     assert len(plugins.outputs) == 4
-    for says, printed in plugins.outputs:
-        same = doctest.OutputChecker().check_output(says, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-        assert same, printed
 
 
 def test_the_objective_has_an_interval_and_stands_on_the_page(plugins: Worked, champion: Row) -> None:

@@ -1,4 +1,4 @@
-"""``img2brain study``: run, list and show studies."""
+"""``img2brain study``: begin, run, list and show studies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,22 @@ if TYPE_CHECKING:
 
 @click.group()
 def study() -> None:
-    """Run, list and show studies."""
+    """Begin, run, list and show studies."""
+
+
+@study.command("init")
+@click.argument("file", type=click.Path(path_type=Path), default=Path("my-study.toml"))
+@click.option("--dataset", metavar="DIR", help="The folder of the data, from the folder of FILE; else sample data.")
+def init_command(file: Path, dataset: str | None) -> None:
+    """Write a study file to start from, with every key explained; it runs as it is.
+
+    \b
+    Example:
+      img2brain study init my-study.toml --dataset my-recordings
+    """
+    from img2brain.study.init import init_study
+
+    click.echo(f"wrote {init_study(file, dataset)}")
 
 
 @study.command("run")

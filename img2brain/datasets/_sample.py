@@ -35,7 +35,14 @@ class _Part:
     indices: NDArray[np.intp]
 
 
-def write_sample(folder: Path, n_images: int = 600, n_voxels: int = 500, seed: int = 0, size: int = 96) -> Path:
+def write_sample(
+    folder: Path,
+    n_images: int = 600,
+    n_voxels: int = 500,
+    seed: int = 0,
+    size: int = 96,
+    name: str | None = None,
+) -> Path:
     """Write a dataset folder of generated pictures and simulated responses.
 
     Parameters
@@ -50,6 +57,8 @@ def write_sample(folder: Path, n_images: int = 600, n_voxels: int = 500, seed: i
         Another seed gives other pictures, receptive fields and noise.
     size : int
         Height and width of the pictures in pixels, at least 32.
+    name : str, optional
+        What the dataset is called; by default as the folder is.
 
     Returns
     -------
@@ -77,6 +86,7 @@ def write_sample(folder: Path, n_images: int = 600, n_voxels: int = 500, seed: i
     with _whole(folder) as temporary:
         descriptions = _write_images(temporary, n_images, seed, size)
         _write_responses(temporary, descriptions, n_images, n_voxels, seed)
+        _write_about(temporary, name)
     return folder
 
 
@@ -135,8 +145,11 @@ def _write_responses(
     np.save(root / "ncsnr.npy", ncsnr)
     rois: dict[str, Any] = {name: voxels.tolist() for name, voxels in regions.items()}
     (root / "rois.json").write_text(json.dumps(rois) + "\n", encoding="utf-8")
-    about = 'name = "sample"\nunit = "z"\nsubject = "simulated"\n'
-    (root / "dataset.toml").write_text(about, encoding="utf-8")
+
+
+def _write_about(root: Path, name: str | None) -> None:
+    named = "" if name is None else f"name = {json.dumps(name)}\n"
+    (root / "dataset.toml").write_text(f'{named}unit = "z"\nsubject = "simulated"\n', encoding="utf-8")
 
 
 def _write_part(

@@ -375,7 +375,7 @@ def _sample(spec: DatasetSpec, home: Home) -> Path:
     with home.lock(f"dataset {folder.name}"):
         if not folder.exists():
             log.info("writing sample data: %d images, %d voxels", sample.images, sample.voxels)
-            write_sample(folder, n_images=sample.images, n_voxels=sample.voxels, seed=sample.seed)
+            write_sample(folder, sample.images, sample.voxels, sample.seed, name="sample")
     return folder
 
 

@@ -30,7 +30,7 @@ def test_sample_data_is_a_dataset_without_a_problem(sample: Path) -> None:
     assert (report.images, report.test_images, report.voxels) == (180, 20, 60)
     assert (report.unit, report.subject) == ("z", "simulated")
     dataset = FolderDataset.open(sample)
-    assert dataset.name == "sample"
+    assert dataset.name == sample.name
     assert dataset.n_test == 20
     assert {name: len(voxels) for name, voxels in dataset.rois.items()} == {"V1": 24, "V4": 18, "IT": 18}
     assert np.concatenate(list(dataset.rois.values())).tolist() == list(range(60))
@@ -99,6 +99,11 @@ def test_the_same_numbers_give_the_same_files(tmp_path: Path) -> None:
     assert same == {"dataset.toml", "rois.json"}
 
 
+def test_it_is_called_as_its_folder_is_or_as_it_is_told(tmp_path: Path) -> None:
+    assert FolderDataset.open(write_sample(tmp_path / "mine", 20, 1, size=32)).name == "mine"
+    assert FolderDataset.open(write_sample(tmp_path / "other", 20, 1, size=32, name="one")).name == "one"
+
+
 def test_pictures_do_not_depend_on_the_other_numbers(tmp_path: Path) -> None:
     few = _files(write_sample(tmp_path / "a", n_images=20, n_voxels=1, size=32))
     many = _files(write_sample(tmp_path / "b", n_images=30, n_voxels=9, size=32))
@@ -130,7 +135,7 @@ def test_scenes_differ_and_use_the_range(sample: Path) -> None:
 )
 def test_bad_numbers_are_refused(tmp_path: Path, numbers: dict[str, int], match: str) -> None:
     with pytest.raises(SpecError, match=match):
-        write_sample(tmp_path / "a", **numbers)
+        write_sample(tmp_path / "a", **numbers, name=None)
     assert not list(tmp_path.iterdir())
 
 
