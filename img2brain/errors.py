@@ -16,6 +16,7 @@
       ModelError(RuntimeError)       a model that is not registered, or whose files do not fit together
       StoreError(RuntimeError)       a home that cannot be written or is full
         TrackingError                a tracking store that does not answer
+      ResourceError(RuntimeError)    memory, a disk or a file of others that gave out: what was at work goes on later
 
 The command line prints the message on one line and exits with 2. Grammar of a message:
 *The 'alpha' of ridge must be > 0. Got -1.0.*
@@ -24,6 +25,8 @@ The command line prints the message on one line and exits with 2. Grammar of a m
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -87,6 +90,10 @@ class TrackingError(StoreError):
     """The tracking store does not answer."""
 
 
+class ResourceError(Img2BrainError, RuntimeError):
+    """Memory, a disk or a file gave out under the work: this says nothing of what was tried."""
+
+
 def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:
     """Name the close matches of `name`, or the first known names where none is close.
 
@@ -104,6 +111,79 @@ def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:
     return f"Known: {shown or 'none'}."
 
 
+_NO_MEMORY = re.compile(  # what libraries say that have no error of their own for it
+    r"out of memory|(can't|cannot|unable to|failed to) allocate|can't start new thread|STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+_BY_NUMBER = re.compile(r"\(os error (\d+)\)")  # an error of the system, as libraries in Rust tell it
+
+
+def lack_of(error: BaseException) -> str:
+    """Say what gave out where an error is not of the work itself: memory, or a file; nothing for any other error.
+
+    Examples
+    --------
+    >>> lack_of(OSError(28, "No space left on device", "cache/layers"))
+    'cache/layers: No space left on device'
+    >>> lack_of(RuntimeError("CUDA error: out of memory"))
+    'memory ran out (CUDA error: out of memory)'
+    >>> lack_of(ValueError("The 'alpha' must be > 0."))
+    ''
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if told := _no_memory(cause) or _no_file(cause):
+            return told
+        cause = cause.__cause__
+    return ""
+
+
+def _no_memory(error: BaseException) -> str:
+    said = (str(error).splitlines() or [""])[0].rstrip(".")
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | ImportError) and _NO_MEMORY.search(said) and not _is_ours(error)
+    ):
+        return f"memory ran out ({said})" if said else "memory ran out"
+    return ""
+
+
+def _no_file(error: BaseException) -> str:
+    """Say what the system says of a file, with its name where it is known."""
+    if isinstance(error, OSError):
+        told = error.strerror or " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        return f"{error.filename}: {told}" if error.filename else str(told)
+    number = None if _is_ours(error) else _BY_NUMBER.search(str(error))
+    return os.strerror(int(number[1])) if number else ""
+
+
+def _is_ours(error: BaseException) -> bool:
+    return isinstance(error, Img2BrainError)
+
+
+@contextmanager
+def stopping(what: str) -> Iterator[None]:
+    """Tell on one line where memory or a file gives out under some work; nothing of it is a result.
+
+    Parameters
+    ----------
+    what : str
+        The work, such as ``"The study 'small'"``.
+
+    Raises
+    ------
+    ResourceError
+        Naming the work and what gave out. All other errors are passed on as they are.
+    """
+    try:
+        yield
+    except Img2BrainError:
+        raise
+    except Exception as error:
+        if lack := lack_of(error):
+            raise ResourceError(f"{what} stops here, and goes on when it is run again: {lack}.") from error
+        raise
+
+
 @contextmanager
 def failing_in(what: str) -> Iterator[None]:
     """Turn whatever the code of a component raises into a failure on one line, an exit of the process too.
@@ -116,13 +196,16 @@ def failing_in(what: str) -> Iterator[None]:
     Raises
     ------
     FitError
-        Naming the component and what it raised. What img2brain raises on purpose, and a full disk or memory, are
-        passed on as they are.
+        Naming the component and what it raised. What img2brain raises on purpose is passed on as it is.
+    ResourceError
+        Where memory or a file gave out: that is no result of these rows, whosever the file is.
     """
     try:
         yield
-    except (Img2BrainError, OSError, MemoryError):
+    except Img2BrainError:
         raise
     except (Exception, SystemExit) as error:
+        if lack := lack_of(error):
+            raise ResourceError(f"{what} could not go on: {lack}.") from error
         told = " ".join(f"{type(error).__name__}: {error}".split())
         raise FitError(f"{what} must work on these rows. Got {told}.") from error

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from img2brain.errors import Img2BrainError
+from img2brain.errors import Img2BrainError, lack_of
 
 COMMANDS = {
     "data": ("data", "data"),
@@ -50,11 +50,12 @@ class _Commands(click.Group):
                 return super().invoke(ctx)
         except Img2BrainError as error:
             _leave(f"Error: {error}", 2)
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            _leave(f"Error: {where}{error.strerror or error}.", 2)
         except KeyboardInterrupt:
             _leave("Interrupted. The same command goes on where this one stopped.", 130)
+        except Exception as error:
+            if lack := lack_of(error):
+                _leave(f"Error: {lack}.", 2)
+            raise
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from img2brain.confirm import BestLayers, ScoredRows
 from img2brain.datasets.base import Dataset
-from img2brain.errors import FeatureError, FitError, TrackingError
+from img2brain.errors import FeatureError, FitError, TrackingError, lack_of, stopping
 from img2brain.evaluate import Evaluator
 from img2brain.home import Home
 from img2brain.publish import confirmation_record
@@ -58,9 +58,16 @@ def run_study(spec: StudySpec, home: Home | Path | str = "mlruns", dataset: Data
     StoreError
         If the home cannot be written, or the study is at work in another process.
     TrackingError
-        If the tracking store does not answer. No trial is lost: the same call tracks what is missing.
+        If the tracking store does not answer. No trial is lost: the same call goes on, and tracks what is missing.
+    ResourceError
+        If memory, a disk or a file gives out. No trial is recorded as failed for it: the same call goes on.
     """
     place = Home.of(home)
+    with stopping(f"The study {spec.name!r} in the home {place.folder}"):
+        return _run_study(spec, place, dataset)
+
+
+def _run_study(spec: StudySpec, place: Home, dataset: Dataset | None) -> StudyOutcome:
     setting = make_ready(spec, place, dataset)
     with place.only_here(setting.name, f"The study {setting.name!r}"):
         stored = stored_studies(place)
@@ -99,7 +106,6 @@ class Run:
 
     def to_the_end(self) -> StudyOutcome:
         """Work through the trials, track what is missing, publish the best and show it."""
-        status = "KILLED"
         try:
             self.setting.keep_plugins()
             told = self.work_through()
@@ -107,12 +113,13 @@ class Run:
             outcome = self._publish(told, run_ids)
             self._give_intervals(told, run_ids)
             report(self.setting, self.search, self.evaluator, self.tracker, outcome)
-            status = ""
-            return outcome
-        finally:
-            if status:
-                with suppress(TrackingError):
-                    self.tracker.close(status)
+        except TrackingError:  # The store would not answer this either.
+            raise
+        except BaseException:
+            with suppress(TrackingError):
+                self.tracker.close("KILLED")
+            raise
+        return outcome
 
     def work_through(self) -> list[ToldTrial]:
         """Ask, evaluate, tell and track the trials that are left, and return all."""
@@ -125,25 +132,26 @@ class Run:
         return self.search.told()
 
     def _trial(self, number: int) -> ToldTrial:
-        """Ask, evaluate, tell and track one trial. Once told it is safe; the tracking can be made up for."""
+        """Ask, evaluate, tell and track one trial. Once told it is safe: a later run can track it."""
         start = time.perf_counter()
         asked, suggestion = self.search.ask(number)
         spec, found = self._evaluate(suggestion)
         outcome = found if isinstance(found, str) else found.score
         self.search.tell(asked, spec, outcome)
-        with suppress(TrackingError):
-            self._track(number, spec, asked.params, found, time.perf_counter() - start)
+        self._track(number, spec, asked.params, found, time.perf_counter() - start)
         if isinstance(outcome, str):
             return ToldTrial(number, spec, asked.params, math.nan, outcome)
         return ToldTrial(number, spec, asked.params, outcome, "")
 
     def _evaluate(self, suggestion: Suggestion) -> tuple[TrialSpec, TrialResult | str]:
-        """Return the absolute spec with what was found, or with the reason why nothing was."""
+        """Return the absolute spec with what was found, or with the reason of its own why nothing was."""
         spec = suggestion.spec
         try:
             spec = _absolute(suggestion, self.evaluator)
             result = self.evaluator.evaluate(spec)
-        except (FitError, FeatureError, ArithmeticError, ValueError, MemoryError) as error:
+        except (FitError, FeatureError, ArithmeticError, ValueError) as error:
+            if lack_of(error):
+                raise
             return spec, f"{type(error).__name__}: {error}"
         if math.isnan(result.score):
             n_undefined = int(result.objective.summaries[WHOLE]["n_undefined"])

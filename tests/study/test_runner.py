@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import shutil
 import sqlite3
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
-from img2brain.errors import FitError, SpecError, TrackingError
+from img2brain.errors import FitError, ResourceError, SpecError, TrackingError
+from img2brain.evaluate import Evaluator
 from img2brain.home import Home
 from img2brain.records import TrialRecord
+from img2brain.regressors.ridge import Ridge
 from img2brain.spec import StudySpec, parse
 from img2brain.study.runner import run_study
 from img2brain.study.search import stored_trials
@@ -118,7 +123,7 @@ def test_more_components_than_training_rows_are_refused(new_home: NewHome, make_
         run_study(make_spec(n_components=[43]), new_home())
 
 
-def test_what_was_not_tracked_is_tracked_at_the_end(
+def test_what_was_not_tracked_is_tracked_by_the_next_run(
     new_home: NewHome, make_spec: MakeSpec, kept: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log_trial, failed = Tracker.log_trial, set()
@@ -131,8 +136,11 @@ def test_what_was_not_tracked_is_tracked_at_the_end(
 
     monkeypatch.setattr(Tracker, "log_trial", unsteady)
     home = new_home(warm=True)
+    for n_told in (1, 3):
+        with pytest.raises(TrackingError, match="no answer"):
+            run_study(make_spec(trials=4), home)
+        assert len(kept(home).told) == n_told, "what is told is safe, and nothing is asked in vain"
     run_study(make_spec(trials=4), home)
-    assert failed == {0, 2}
     assert sorted(kept(home).tracked) == [0, 1, 2, 3]
 
 
@@ -147,7 +155,7 @@ def test_a_store_that_fails_loses_nothing(
     database.close()
     with pytest.raises(TrackingError, match=r"The tracking store .*mlflow\.db does not answer: .*disk I/O error"):
         run_study(make_spec(), home)
-    assert len(kept(home).told) == 9
+    assert len(kept(home).told) == 1, "it stops at once"
     with sqlite3.connect(home / "mlflow.db") as database:
         database.execute("DROP TRIGGER broken")
     database.close()
@@ -156,6 +164,60 @@ def test_a_store_that_fails_loses_nothing(
     assert found.told == kept(finished.home).told
     assert (sorted(found.tracked), found.n_runs) == (list(range(9)), 9)
     assert {status for status, _ in found.tracked.values()} == {"FINISHED"}
+
+
+class CudaOutOfMemoryError(RuntimeError):
+    """What PyTorch raises where a GPU has no room, by its message."""
+
+
+def _raised_from(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+LACKS = {
+    "memory": (MemoryError(), r"memory ran out\."),
+    "numpy": (np._core._exceptions._ArrayMemoryError((9, 9), np.dtype(float)), r"memory ran out \(Unable to allocate"),  # type: ignore[attr-defined]
+    "torch": (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+              "can't allocate memory"),
+    "cuda": (CudaOutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee more."), "CUDA out of memory"),
+    "a full disk": (OSError(errno.ENOSPC, "No space left on device", "some.npy"), "some.npy: No space left on device"),
+    "a stale mount": (OSError(errno.ESTALE, "Stale file handle"), "Stale file handle"),
+    "too many files": (OSError(errno.EMFILE, "Too many open files", "a"), "a: Too many open files"),
+    "in Rust": (SafetensorError("Error while serializing: I/O error: No space left (os error 28)"), "No space left"),
+    "as a cause": (_raised_from(ValueError("no fit"), MemoryError()), r"memory ran out\."),
+}  # fmt: skip
+
+
+PLACES = {"evaluate": (Evaluator, "evaluate"), "scale": (Evaluator, "alpha_scale"), "regressor": (Ridge, "fit_folds")}
+
+
+@pytest.mark.parametrize(("place", "lack"), [("scale", "memory"), ("regressor", "cuda"), *product(["evaluate"], LACKS)])
+def test_what_gives_out_is_no_result(
+    finished: Finished,
+    new_home: NewHome,
+    make_spec: MakeSpec,
+    kept: Read,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    lack: str,
+) -> None:
+    (error, message), where = LACKS[lack], PLACES[place]
+    whole, ahead = getattr(*where), iter([error])
+
+    def giving_out(*args: Any) -> Any:
+        if len(kept(home).told) and (first := next(ahead, None)):
+            raise first
+        return whole(*args)
+
+    home = new_home(warm=True)
+    monkeypatch.setattr(*where, giving_out)
+    with pytest.raises(ResourceError, match=message):
+        run_study(make_spec(trials=4), home)
+    assert 1 <= len(kept(home).told) < 4
+    run_study(make_spec(trials=4), home)
+    assert kept(home).told == kept(finished.home).told[:4], "asked again, and found as by an undisturbed study"
+    assert {status for status, _ in kept(home).tracked.values()} == {"FINISHED"}
 
 
 def test_a_layer_that_does_not_vary_fails_its_trials_alone(
