@@ -75,6 +75,11 @@ def load_plugin(name: str) -> None:
     raise reasons[0]
 
 
+def image_files(images: Sequence[Path]) -> list[Path]:
+    """Name the file of each row of predictions: a folder stands for its images in the plain order of their names."""
+    return [path for image in images for path in (find_images(image) if image.is_dir() else [image])]
+
+
 def predict_to_file(
     model: EncodingModel, images: Sequence[Path], out: Path, *, device: str = "auto"
 ) -> tuple[int, int]:
@@ -85,7 +90,7 @@ def predict_to_file(
     model : EncodingModel
         See `load_model`.
     images : sequence of Path
-        Files, or folders that stand for their images in the order of their names; for a model of features that came
+        Files, or folders that stand for their images, in the order of `image_files`; for a model of features that came
         with the data, ``.npy`` files of them.
     out : Path
         The file to write; it is there whole or not at all.
@@ -108,8 +113,7 @@ def predict_to_file(
     if model.takes_features:
         predictions = np.concatenate([model.predict(path) for path in images])
     else:
-        paths = [path for image in images for path in (find_images(image) if image.is_dir() else [image])]
-        predictions = model.predict(paths, device=device)
+        predictions = model.predict(image_files(images), device=device)
     unfinished = out.with_name(f".{out.name}.unfinished.npy")
     try:
         np.save(unfinished, predictions)

@@ -35,6 +35,8 @@ def check_command(context: click.Context, path: Path, layout: str | None) -> Non
     click.echo(f"unit: {report.unit or '-'}")
     click.echo(f"subject: {report.subject or '-'}")
     click.echo(f"digest: {report.digest or '-'}")
+    for line in report.rows:
+        click.echo(line)
     for problem in report.problems:
         click.echo(f"{problem.severity}: {' '.join(problem.message.split())}")
     if report.problems:

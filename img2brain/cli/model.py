@@ -60,7 +60,9 @@ def show_command(name: str, open_home: OpenHome) -> None:
 def predict_command(
     name: str, images: tuple[Path, ...], out: Path, device: str, plugins: tuple[str, ...], open_home: OpenHome
 ) -> None:
-    """Predict the responses to images, one row each; a folder stands for its images in the order of their names.
+    """Predict the responses to images, one row each; a folder stands for its images in the plain order of their names.
+
+    Says which image the first, the second and the last row belong to: in plain order 10.png comes before 2.png.
 
     NAME may be the folder of a saved model: no home is needed then.
 
@@ -69,12 +71,15 @@ def predict_command(
       img2brain model predict v4-210224@champion pictures/*.jpg --out predictions.npy
     """
     from img2brain._heap import keep_freed_memory
-    from img2brain.registered import is_saved, load_model, predict_to_file
+    from img2brain.datasets._looks import place_of, some_rows
+    from img2brain.registered import image_files, is_saved, load_model, predict_to_file
 
     keep_freed_memory()
     model = load_model(name, plugins=plugins) if is_saved(name) else load_model(name, open_home(), plugins)
     n_images, n_voxels = predict_to_file(model, images, out, device=device)
     click.echo(f"{out}: {n_images} images, {n_voxels} voxels")
+    for row in [] if model.takes_features else some_rows(n_images):
+        click.echo(f"row {row}: {place_of(image_files(images)[row])}")
 
 
 def _registry(open_home: OpenHome) -> tuple[Registry, TrackingStore]:

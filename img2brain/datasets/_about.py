@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +58,16 @@ def _read_roi(label: str, roi: object, n_voxels: int) -> Rows:
     return require_region(label, roi, n_voxels)
 
 
-def read_about(root: Path) -> About:
+class FolderAbout(About):
+    """What ``dataset.toml`` may say."""
+
+    order: Literal["name", "natural"] | None = None
+
+
+def read_about(root: Path) -> FolderAbout:
     """Read ``dataset.toml``; without one, or without a name in it, the folder's name serves."""
     path = root / "dataset.toml"
-    return parse(About, {"name": _safe_name(root), **_read_toml(path)}, str(path))
+    return parse(FolderAbout, {"name": _safe_name(root), **_read_toml(path)}, str(path))
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from img2brain.datasets._about import Guard, read_about, read_per_voxel, read_rois
-from img2brain.datasets._facts import About, require_features
+from img2brain.datasets._about import FolderAbout, Guard, read_about, read_per_voxel, read_rois
+from img2brain.datasets._facts import require_features
 from img2brain.datasets._images import find_images
+from img2brain.datasets._order import LISTING, by_rows, ordered, read_listing
 from img2brain.datasets._responses import open_array
 from img2brain.datasets._split import Rows
 from img2brain.errors import DataError, ShapeError
@@ -38,7 +39,7 @@ class Contents:
     """All that a folder holds, as far as it can be read."""
 
     root: Path
-    about: About = field(default_factory=About)
+    about: FolderAbout = field(default_factory=FolderAbout)
     training: PartContents = field(default_factory=PartContents)
     test: PartContents = field(default_factory=PartContents)
     rois: Mapping[str, Rows] = field(default_factory=dict)
@@ -68,6 +69,8 @@ def read_contents(root: Path, guard: Guard) -> Contents:
         contents.about = read_about(root)
     contents.training = _read_part(root, "training", guard, required=True)
     contents.test = _read_part(root, "test", guard, required=False)
+    with guard():
+        _put_in_order(contents, guard)
     if contents.training.responses.size:
         _read_voxels(contents, guard)
     return contents
@@ -100,6 +103,18 @@ def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> PartCo
         with guard():
             part.counts = _open_counts(counts, file, part.responses)
     return part
+
+
+def _put_in_order(contents: Contents, guard: Guard) -> None:
+    """Put images into the order of their rows; those without rows need none."""
+    listing, parts = contents.root / LISTING, (contents.training, contents.test)
+    rows = read_listing(listing, [path for part in parts for path in part.images])
+    for part in parts:
+        with guard():
+            if not rows.keys().isdisjoint(part.images):
+                part.images = by_rows(part.images, rows, listing)
+            elif part.responses.size:
+                part.images = ordered(part.images, contents.about.order, contents.root)
 
 
 def _require_one_row_each(file: Path, responses: Array, folder: Path, images: tuple[Path, ...]) -> None:

@@ -50,6 +50,8 @@ class Report:
         All of them, errors first.
     layout : str
         The layout that the dataset was opened by; empty where there is none.
+    rows : tuple of str
+        The first, second and last row of each part with the image that it belongs to, one line each.
     """
 
     images: int = 0
@@ -60,6 +62,7 @@ class Report:
     digest: str | None = None
     problems: tuple[Problem, ...] = ()
     layout: str = ""
+    rows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,14 @@ class Section:
         """Name each image, and its row where it has responses."""
         rows = [f" ({self.name} row {i})" if self.responses else "" for i in range(len(self.images))]
         return [f"{str(path)!r}{row}" for path, row in zip(self.images, rows, strict=True)]
+
+    @property
+    def some_rows(self) -> list[str]:
+        """Say which images the first, the second and the last row belong to, where rows have images."""
+        n_rows = self.responses.shape[0] if self.responses else 0
+        if len(self.images) != n_rows:
+            return []
+        return [f"{self.name} row {row}: {place_of(self.images[row])}" for row in some_rows(n_rows)]
 
 
 class Problems:
@@ -212,6 +223,23 @@ class Problems:
             elif (first := seen.setdefault(found, i)) != i:
                 note = " A training image is also a test image." if parts[first] != parts[i] else ""
                 self.warn(f"{labels[first]} and {labels[i]} hold the same picture.{note}")
+
+
+def some_rows(n_rows: int) -> list[int]:
+    """Return the first, the second and the last of some rows: they show what order these have.
+
+    Examples
+    --------
+    >>> some_rows(60), some_rows(2), some_rows(0)
+    ([0, 1, 59], [0, 1], [])
+    """
+    return sorted({0, 1, n_rows - 1} & set(range(n_rows)))
+
+
+def place_of(path: Path) -> str:
+    """Name a file with its folder, quoted where it could not be printed."""
+    place = f"{path.absolute().parent.name}/{path.name}"
+    return place if place.isprintable() else repr(place)
 
 
 def not_finite(where: str, voxel: int, n_bad: int) -> str:

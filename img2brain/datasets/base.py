@@ -302,6 +302,7 @@ class Dataset(ABC):
             subject=self.subject,
             digest=self._digest_or_none(problems),
             problems=problems.sorted,
+            rows=tuple(line for section in sections for line in section.some_rows),
         )
 
     def _section(self, name: PartName, images: tuple[Path, ...], first: int, n_rows: int) -> Section:

@@ -32,16 +32,18 @@ class FolderDataset(Dataset):
     ::
 
         trainingIMG/*.jpg|png      testIMG/*.jpg|png             the i-th row belongs to the i-th image by file name
+        images.csv                 optional, file and row: which row an image belongs to, where names do not tell
         trainingFeatures/*.npy     testFeatures/*.npy            optional, (images, features) each; images may then lack
         trainingfMRI/training.npy  testfMRI/test.npy             (images, voxels); the test part is optional
         trainingfMRI/training_repeats.npy, testfMRI/test_repeats.npy   optional, (images, repeats, voxels), NaN = none
         trainingfMRI/training_counts.npy, testfMRI/test_counts.npy     optional, (images,), repeats that were averaged
         rois.json                  optional, name -> voxel indices or a mask of true and false
         ncsnr.npy, noise_ceiling.npy   optional, (voxels,)
-        dataset.toml               optional: name, unit, subject
+        dataset.toml               optional: name, unit, subject, and the order of file names, "name" or "natural"
 
-    Responses are memory-mapped: opening reads no image and no response. Images and features serve where every row has
-    them.
+    Where the plain and the natural order of file names differ, as those of 2.png and 10.png do, one of them must be
+    asked for. Responses are memory-mapped: opening reads no image and no response. Images and features serve where
+    every row has them.
     """
 
     def __init__(self, contents: Contents) -> None:
@@ -119,7 +121,8 @@ class FolderDataset(Dataset):
         if not problems:
             with problems.keep():
                 dataset = cls(contents)
-        problems.look_at([_section(path, "training", contents.training), _section(path, "test", contents.test)])
+        sections = [_section(path, "training", contents.training), _section(path, "test", contents.test)]
+        problems.look_at(sections)
         for name in ("training", "test"):
             problems.look_at_other_files(image_folder(path, name))
         if dataset is not None:
@@ -132,6 +135,7 @@ class FolderDataset(Dataset):
             subject=contents.about.subject,
             digest=None if dataset is None else dataset._digest_or_none(problems),
             problems=problems.sorted,
+            rows=() if dataset is None else tuple(line for section in sections for line in section.some_rows),
         )
 
     def _look_for_what_serves_no_row(self, problems: Problems) -> None:

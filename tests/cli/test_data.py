@@ -24,6 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_check_prints_what_the_folder_holds(folder: Path) -> None:
+    images = FolderDataset.open(folder).images
+    training, test = (images[0], images[1], images[17]), images[18:]
     result = CliRunner().invoke(data, ["check", str(folder)])
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
@@ -33,6 +35,8 @@ def test_check_prints_what_the_folder_holds(folder: Path) -> None:
         "unit: z",
         "subject: simulated",
         f"digest: {FolderDataset.open(folder).digest}",
+        *(f"training row {row}: trainingIMG/{image.name}" for row, image in zip((0, 1, 17), training, strict=True)),
+        *(f"test row {row}: testIMG/{image.name}" for row, image in enumerate(test)),
         "no problems",
     ]
 

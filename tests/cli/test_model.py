@@ -38,7 +38,8 @@ def test_predictions_are_those_of_the_loaded_model(finished: Finished, recording
     expected = load_model("sample", finished.home).predict(pictures)
     out = tmp_path / "out.npy"
     result = invoke("model", "predict", "sample@champion", *pictures, "--out", out, "--home", finished.home)
-    assert result.stdout == f"{out}: 6 images, 20 voxels\n"
+    rows = "".join(f"row {row}: testIMG/{pictures[row].name}\n" for row in (0, 1, 5))
+    assert result.stdout == f"{out}: 6 images, 20 voxels\n{rows}"
     np.testing.assert_array_equal(np.load(out, allow_pickle=False), expected)
     invoke("model", "predict", "sample", recordings / "testIMG", "--out", out, "--home", finished.home)
     np.testing.assert_array_equal(np.load(out, allow_pickle=False), expected)
