@@ -128,7 +128,7 @@ class Publisher:
         """Assemble the model that maps images to responses."""
         spec = record.spec
         network, tensors = bank.export(spec.layer)
-        axes = bank.axes(spec.layer, self._split.development, self._n_components).leading(spec.n_components)
+        axes = bank.axes(spec.layer, self._split.development, spec.n_components)
         scores = {"validation": record.score, "confirmation": _confirmed_score(confirmation)}
         about = {
             "dataset": self._dataset.name,

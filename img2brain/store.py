@@ -75,8 +75,8 @@ class Store:
     def keys(self, kind: str) -> Iterator[dict[str, Any]]:
         """Yield the keys of all entries of a kind; whether an entry is sound is for `find` to say."""
         for path in sorted((self.folder / kind).glob("*/*/key.json")):
-            with contextlib.suppress(OSError, ValueError):  # what cannot be read is nobody's key
-                yield json.loads(path.read_text(encoding="utf-8"))
+            with contextlib.suppress(OSError, ValueError, TypeError):  # what cannot be read is nobody's key
+                yield key_of(path.parent)
 
     def get_or_compute(self, kind: str, key: Mapping[str, Any], write: Write) -> Path:
         """Return the entry of this key, computed by whichever process comes first.
@@ -162,6 +162,11 @@ class Store:
             with contextlib.suppress(Timeout, OSError), FileLock(path).acquire(timeout=0):
                 shutil.rmtree(path.with_suffix(""), ignore_errors=True)
                 path.unlink(missing_ok=True)
+
+
+def key_of(entry: Path) -> dict[str, Any]:
+    """Return the key of an entry."""
+    return dict(json.loads((entry / "key.json").read_text(encoding="utf-8")))
 
 
 def _stamp(entry: Path) -> Stamp:

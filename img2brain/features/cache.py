@@ -1,10 +1,10 @@
-"""What is kept of layers: projections for any choice of rows, and the components and axes of some."""
+"""What is kept of layers: projections for any choice of rows, the components of some, and the axes of fewer still."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -12,8 +12,8 @@ from img2brain import digest
 from img2brain.errors import FitError
 from img2brain.features import pca
 from img2brain.features.activations import Activations, Rows
-from img2brain.features.pca import Axes, Components
-from img2brain.store import Store
+from img2brain.features.pca import Axes, Components, Compressed, Kind
+from img2brain.store import Store, key_of
 
 VERSION = 8  # It is raised where a change of code changes a number, or the files of an entry.
 
@@ -39,6 +39,7 @@ class Cache:
         self, store: Store, about: Mapping[str, Mapping[str, Any]], n_images: int, rows: Rows, n_components: int
     ) -> None:
         self._store = store
+        self._rows, self._n_components = rows, n_components
         serves = {"fitted": _of_rows(rows), "size": pca.sketch_size(n_components)}
         serves = serves if n_images > pca.EXACT_IMAGES else {}
         self._keys = {layer: {**item, **serves, "version": VERSION} for layer, item in about.items()}
@@ -47,21 +48,19 @@ class Cache:
         """Tell whether the projections of a layer are there."""
         return self._layer(layer) is not None
 
-    def record(self, layer: str, values: Activations, rows: Rows, n_components: int) -> FitError | None:
-        """Keep what PCA needs of a layer; the axes first, so that a layer that is found has them.
+    def record(self, layer: str, values: Activations) -> FitError | None:
+        """Keep what PCA needs of a layer.
 
-        One whose activations do not vary is kept without axes, and the reason returned: its trials fail with it, and
-        the others go on.
+        One whose activations do not vary is kept without components, and the reason returned: its trials fail with it,
+        and the others go on.
         """
-        compressed, failure = pca.compress(values, rows, n_components), None
+        compressed, failure = pca.compress(values, self._rows, self._n_components), None
         try:
-            components = pca.fit(compressed.projected, rows, n_components)
+            components = pca.fit(compressed.projected, self._rows, self._n_components)
         except FitError as error:
             failure = error
         else:
-            found = pca.axes(compressed, values, components, rows)
-            key = self._pca_key(layer, rows, n_components)
-            self._store.put("axes", key, lambda folder: _save(folder, axes=found.axes, shift=found.shift))
+            key = self._pca_key(layer, self._rows, self._n_components)
             self._store.put("components", key, lambda folder: _save_components(folder, components))
 
         def write(folder: Path) -> None:
@@ -70,6 +69,13 @@ class Cache:
 
         self._store.put("layers", self._keys[layer], write)
         return failure
+
+    def record_axes(self, layer: str, values: Activations, rows: Rows, components: Components) -> Axes:
+        """Keep the axes of components that were fitted to `rows`, as many as there are of these."""
+        found = pca.axes(self._compressed_again(layer, values), values, components, rows)
+        key = self._pca_key(layer, rows, len(components.variances))
+        self._store.put("axes", key, lambda folder: _save(folder, axes=found.axes, shift=found.shift))
+        return found
 
     def components(self, layer: str, rows: Rows, n_components: int) -> Components | None:
         """Return the components of a layer, fitted where that was not done yet; None where it has no projections."""
@@ -98,6 +104,16 @@ class Cache:
 
     def _layer(self, layer: str) -> Path | None:
         return self._larger("layers", self._keys[layer], "size")
+
+    def _compressed_again(self, layer: str, values: Activations) -> Compressed:
+        """Return what the components of a layer were fitted to; the basis of a sketch, which is large, is not kept."""
+        folder = self._layer(layer)
+        if folder is None:
+            return pca.compress(values, self._rows, self._n_components)
+        kind, size = (folder / "method.txt").read_text(encoding="utf-8"), key_of(folder).get("size")
+        if kind == "sketch":
+            return pca.compress(values, self._rows, self._n_components, size=size)
+        return Compressed(cast(Kind, kind), np.load(folder / "projected.npy"))
 
     def _larger(self, kind: str, key: Mapping[str, Any], size: str) -> Path | None:
         """Find an entry of this key, or of one that is larger: a smaller size is a prefix."""

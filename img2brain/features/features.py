@@ -40,8 +40,7 @@ class Features(ABC):
     store : Store
         The cache.
     rows : ndarray of int
-        The rows that a published model will be fitted to; no others have a say in the features. The axes of these are
-        computed while the activations are at hand.
+        The rows that a published model will be fitted to; no others have a say in the features.
     n_components : int
         The largest size that will be asked for.
     """
@@ -96,7 +95,7 @@ class Features(ABC):
             return
         with self._store.lock("pass", self._described):
             if missing := self._missing():
-                self._record(missing, self._rows, self._n_components)
+                self._record(missing)
 
     def components(self, layer: str, rows: Rows, n_components: int) -> Components:
         """Return the principal components of a layer, fitted to `rows`, of all images.
@@ -119,12 +118,15 @@ class Features(ABC):
         return self._cache.coordinates_file(layer, rows, found, n_components, n_leading)
 
     def axes(self, layer: str, rows: Rows, n_components: int) -> Axes:
-        """Return the principal axes of a layer, fitted to `rows`; stored ones of a larger size serve."""
+        """Return the principal axes of a layer, fitted to `rows`; stored ones of a larger size serve.
+
+        Notes
+        -----
+        They take as much of the disk as the activations of as many images, and few layers are ever published: they are
+        computed when they are asked for, in another pass over the images, up to this layer alone.
+        """
         found = self._cache.axes(layer, rows, n_components)
-        if found is None:
-            self._record([layer], rows, n_components)
-            found = self._cache.axes(layer, rows, n_components)
-        return _kept(found)
+        return found if found is not None else self._record_axes(layer, rows, n_components)
 
     @cached_property
     def _described(self) -> Mapping[str, Mapping[str, Any]]:
@@ -137,11 +139,20 @@ class Features(ABC):
     def _missing(self) -> list[str]:
         return [layer for layer in self.layers if not self._cache.has(layer)]
 
-    def _record(self, layers: Sequence[str], rows: Rows, n_components: int) -> None:
-        for layer, values in self._activations(layers, n_components):
+    def _record(self, layers: Sequence[str]) -> None:
+        for layer, values in self._activations(layers, self._n_components):
             with torch.inference_mode():
-                if failure := self._cache.record(layer, values, rows, n_components):
+                if failure := self._cache.record(layer, values):
                     log.warning("%s %s: %s", self.spec.name, layer, failure)
+
+    def _record_axes(self, layer: str, rows: Rows, n_components: int) -> Axes:
+        largest = max(n_components, self._n_components)
+        components = self.components(layer, rows, largest).leading(n_components)
+        with self._store.lock("axes", self._described[layer]):
+            for _, values in self._activations([layer], largest):
+                with torch.inference_mode():
+                    found = self._cache.record_axes(layer, values, rows, components)
+        return found
 
     def _read_components(self, layer: str, rows_bytes: bytes, n_components: int) -> Components:
         rows = np.frombuffer(rows_bytes, np.int64).astype(np.intp)

@@ -138,7 +138,7 @@ class Pass:
     ) -> None:
         """Raise `StoreError` where the disk has no room for what a pass keeps, and what it takes for a while."""
         n_dimensions = min(len(self._images), pca.sketch_size(n_components))
-        kept = sum(4 * n_components * size + 4 * len(self._images) * n_dimensions for size in n_features.values())
+        kept = 4 * len(self._images) * n_dimensions * len(n_features)
         scratch = sum(n_bytes[layer] for layer in n_features if layer not in held)
         self._store.require_free(kept + scratch, f"A pass of {self._backbone.name}")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,7 +85,7 @@ def full(tmp_path_factory: pytest.TempPathFactory, make_bank: MakeBank) -> Path:
     bank = make_bank(folder)
     bank.extract()
     for layer in LAYERS:
-        bank.components(layer, ROWS, N_COMPONENTS)
+        bank.axes(layer, ROWS, N_COMPONENTS)
     return folder
 
 
@@ -176,6 +177,46 @@ def test_axes_of_a_smaller_size_are_a_prefix_and_touch_no_image(
     np.testing.assert_array_equal(smaller.axes, larger.axes[:, :-2])
     np.testing.assert_array_equal(smaller.shift, larger.shift[:-2])
     assert (counts.n_opened, counts.n_passed) == (0, 0)
+
+
+def test_axes_are_kept_of_the_layer_that_is_asked_for_and_no_more_than_asked(
+    make_bank: MakeBank, full: Path, tmp_path: Path, counts: Counts
+) -> None:
+    bank, expected = make_bank(tmp_path), make_bank(full)
+    bank.extract()
+    sizes = []
+    for size in (2, N_COMPONENTS, 4):
+        found = bank.axes("features.12", ROWS, size)
+        whole = expected.axes("features.12", ROWS, N_COMPONENTS).leading(size)
+        np.testing.assert_allclose(found.axes, whole.axes, atol=1e-6)
+        np.testing.assert_allclose(found.shift, whole.shift, atol=1e-5 * np.abs(whole.shift).max())
+        sizes.append(sorted(np.load(path).shape[1] for path in (tmp_path / "axes").rglob("axes.npy")))
+    assert sizes == [[2], [2, N_COMPONENTS], [2, N_COMPONENTS]]
+    assert counts.n_passed == 3 * N_IMAGES, "one pass for the layers, and one for axes of each larger size"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_axes_of_many_images_give_the_coordinates_that_are_kept(
+    make_bank: MakeBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    monkeypatch.setattr(pca, "EXACT_IMAGES", 8)
+    compress = functools.partial(pca.compress, exact_images=8)
+    monkeypatch.setattr(pca, "compress", lambda *given, size=None: compress(*given, size=size or 10))
+    bank = make_bank(tmp_path, precision=precision)
+    kept: dict[str, Any] = {}
+    give = bank._activations
+
+    def watched(layers: Any, n_components: int) -> Iterator[Any]:
+        for layer, values in give(layers, n_components):
+            kept[layer] = values.read(0, N_IMAGES).float().numpy().copy()
+            yield layer, values
+
+    monkeypatch.setattr(bank, "_activations", watched)
+    for layer in LAYERS:
+        found, components = bank.axes(layer, ROWS, 4), bank.components(layer, ROWS, N_COMPONENTS).leading(4)
+        error = kept[layer] @ found.axes - found.shift - components.coordinates
+        assert error.std() < 0.02 * components.coordinates.std()
+    assert {path.read_text() for path in tmp_path.rglob("method.txt")} == {"sketch"}
 
 
 def test_axes_of_other_rows_come_from_the_images_again(make_bank: MakeBank, full: Path, tmp_path: Path) -> None:
@@ -279,12 +320,13 @@ def test_layers_stay_in_memory_as_far_as_it_goes(
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_the_pass_leaves_nothing_but_the_entries(full: Path) -> None:
-    assert sorted(path.name for path in full.iterdir() if path.name != "locks") == [
-        "axes", "components", "layers", "networks", "unfinished",
+def test_the_pass_leaves_nothing_but_the_entries(make_bank: MakeBank, tmp_path: Path) -> None:
+    make_bank(tmp_path).extract()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "locks") == [
+        "components", "layers", "networks", "unfinished",
     ]  # fmt: skip
-    assert list((full / "unfinished").iterdir()) == []
-    kept = {path.name for path in (full / "layers").rglob("*") if path.is_file()}
+    assert list((tmp_path / "unfinished").iterdir()) == []
+    kept = {path.name for path in (tmp_path / "layers").rglob("*") if path.is_file()}
     assert kept == {"projected.npy", "method.txt", "key.json", "digests.json"}, "activations are not kept"
 
 
@@ -303,9 +345,6 @@ def test_what_is_missing_is_computed_when_it_is_asked_for(
     for layer in LAYERS:
         found = features.components(layer, ROWS, N_COMPONENTS).coordinates
         np.testing.assert_array_equal(found, expected.components(layer, ROWS, N_COMPONENTS).coordinates)
-        np.testing.assert_array_equal(
-            features.axes(layer, ROWS, N_COMPONENTS).axes, expected.axes(layer, ROWS, N_COMPONENTS).axes
-        )
     assert (counts.n_opened, counts.n_passed) == (N_IMAGES, N_IMAGES), "all layers in one pass"
 
 
