@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -36,7 +36,7 @@ _BRANCHES = frozenset(
 
 
 def describe(kind: type[BaseModel], error: ValidationError) -> str:
-    """Say the first fault on one line: key, what is allowed, what was found.
+    """Say the first fault on one line: key, what is allowed, what was found; of keys that are missing all.
 
     Parameters
     ----------
@@ -60,12 +60,24 @@ def describe(kind: type[BaseModel], error: ValidationError) -> str:
         unknown = f"{key_of(place[:-1])}.{place[-1]}".removeprefix(".")
         return f"unknown key {unknown!r}. {did_you_mean(str(place[-1]), _fields_at(kind, place[:-1]))}"
     if fault["type"] == "missing":
-        return f"the key {key!r} is missing."
+        return _missing([key_of(other["loc"]) for other in error.errors() if other["type"] == "missing"])
     if fault["type"] == "value_error":
         message = str(fault["ctx"]["error"])
         told = message if message.endswith(("?", ".")) else f"{message}."
         return f"{key!r}: {told}" if key else told
     return f"{key!r} must {_requirement(kind, fault)}. Got {shown(fault['input'])}."
+
+
+def _missing(keys: Sequence[str]) -> str:
+    """Name the keys that are missing.
+
+    Examples
+    --------
+    >>> _missing(["name"]), _missing(["name", "trials", "backbones"])
+    ("the key 'name' is missing.", "the keys 'name', 'trials' and 'backbones' are missing.")
+    """
+    *others, last = map(repr, keys)
+    return f"the keys {', '.join(others)} and {last} are missing." if others else f"the key {last} is missing."
 
 
 def key_of(place: tuple[int | str, ...]) -> str:

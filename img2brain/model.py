@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -43,7 +44,7 @@ _PRECISIONS: dict[str, Precision] = {"float32": "float32", "bfloat16": "bfloat16
 _FILES = ("network.safetensors", "pca.safetensors", "regressor.safetensors")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EncodingModel:
     """Predicts responses to images.
 
@@ -78,6 +79,29 @@ class EncodingModel:
     precision: Precision = "float32"
     probe: tuple[float, ...] | None = None
     source: Source | None = None
+
+    def __repr__(self) -> str:
+        what, *facts = self._described().items()
+        return "\n".join([f"<EncodingModel {what[1]}", *(f"  {name:12}{text}" for name, text in facts)]) + ">"
+
+    def _repr_html_(self) -> str:
+        """Show what it is as a table of a notebook."""
+        lines = (f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in self._described().items())
+        return f"<table>{''.join(lines)}</table>"
+
+    def _described(self) -> dict[str, str]:
+        """Say what the model is, in five short texts."""
+        spec, about = self.spec, self.about
+        takes = "features" if self.takes_features else "images"
+        scores = {name: value for name, value in about.get("scores", {}).items() if value is not None}
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        return {
+            "model": f"of {about.get('dataset', '?')}: {takes} -> {about.get('n_voxels', '?')} voxels",
+            "network": f"{spec.backbone} {spec.weights} ({self.network.get('trained', '?')}), {self.precision}",
+            "layer": f"{spec.layer}, {spec.n_components} components",
+            "regressor": " ".join([spec.regressor, *(f"{name}={value}" for name, value in spec.parameters.items())]),
+            "scores": f"{about.get('objective', '')} {shown or 'none'}".strip(),
+        }
 
     def predict(
         self, images: ImageSource | Sequence[ImageSource], *, batch_size: int | None = None, device: str = "auto"

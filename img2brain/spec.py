@@ -332,6 +332,12 @@ class StudySpec(Spec):
         return self
 
 
+class _WithDataset(StudySpec):
+    """A study as its file must have it."""
+
+    dataset: DatasetSpec
+
+
 class TrialSpec(Spec):
     """One point of the search space: all that a score depends on, next to the data and its rows."""
 
@@ -352,8 +358,17 @@ class TrialSpec(Spec):
     @property
     def label(self) -> str:
         """A short name for people."""
+        return f"{self.backbone} {self._pipeline}"
+
+    @property
+    def weighted_label(self) -> str:
+        """The same, with the weights."""
+        return f"{self.backbone} {self.weights} {self._pipeline}"
+
+    @property
+    def _pipeline(self) -> str:
         values = " ".join(f"{name}={_short(value)}" for name, value in self.parameters.items())
-        return f"{self.backbone} {self.layer} {self.n_components} {self.regressor} {values}".strip()
+        return f"{self.layer} {self.n_components} {self.regressor} {values}".strip()
 
 
 def _short(value: Value) -> str:
@@ -388,10 +403,7 @@ def load_study(path: Path | str) -> StudySpec:
         raise SpecError(f"{path}: not a TOML file: {error}.") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
-    spec = parse(StudySpec, table, str(path), path.resolve().parent)
-    if spec.dataset is None:
-        raise SpecError(f"{path}: the key 'dataset' is missing.")
-    return spec
+    return parse(StudySpec if "dataset" in table else _WithDataset, table, str(path), path.resolve().parent)
 
 
 def parse(kind: type[S], table: Mapping[str, Any], where: str, folder: Path | None = None) -> S:

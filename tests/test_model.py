@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,3 +180,20 @@ def test_a_network_that_is_not_what_it_was_is_refused(
     with pytest.raises(ModelError, match=message) as caught:
         EncodingModel.load(tmp_path).predict(list(pictures))
     assert "\n" not in str(caught.value)
+
+
+def test_it_is_shown_in_five_lines_without_its_numbers(model: EncodingModel) -> None:
+    lines = repr(model).splitlines()
+    assert len(lines) == 5
+    assert lines[0] == "<EncodingModel of sample: images -> 20 voxels"
+    assert "squeezenet1_1 random:0 (untrained), float32" in lines[1]
+    assert f"{model.about['scores']['confirmation']:.4f}" in lines[4]
+    assert max(map(len, lines)) < 120
+
+
+def test_a_notebook_shows_it_as_a_table_of_plain_text(model: EncodingModel) -> None:
+    strange = replace(model, about={**model.about, "dataset": "<b>"})
+    page = strange._repr_html_()
+    assert page.count("<tr>") == 5
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page

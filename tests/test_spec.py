@@ -146,7 +146,11 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         (b"name = ", "not a TOML file: "),
         (b'name = "a"\nname = "b"', "not a TOML file: Cannot overwrite a value"),
         (b"\xff\xfe", "not a TOML file: "),
-        (b"", "the key 'name' is missing"),
+        (b"", "the keys 'name', 'dataset', 'backbones', 'n_components' and 'regressors' are missing."),
+        (
+            b"name = 'a'\nbackbones = [{}]\nregressors = ['ridge']\ndataset = {path = 'd'}",
+            "the keys 'backbones[0].name', 'backbones[0].weights' and 'n_components' are missing.",
+        ),
     ],
 )
 def test_a_file_that_is_no_study_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:

@@ -134,5 +134,5 @@ def _confirmed(board: list[Row]) -> Iterator[str]:
         yield from (printable(f"     {name}: {text}") for name, text in line.items() if text)
     regions = region_summary(rows)
     if len(regions):
-        yield from (printable(f"  {line}") for line in regions.round(4).to_string(index=False).splitlines())
+        yield from (printable(f"  {line}") for line in regions.round(4).to_string(index=False, na_rep="-").splitlines())
     yield ""

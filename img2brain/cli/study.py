@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from img2brain.home import Home
     from img2brain.spec import StudySpec
     from img2brain.study.outcome import StudyOutcome
+    from img2brain.study.search import ToldTrial
 
 
 @click.group()
@@ -84,16 +86,14 @@ def list_command(open_home: OpenHome) -> None:
     from img2brain.study.search import stored_trials
 
     for name, trials in stored_trials(open_home()).items():
-        scores = [trial.score for trial in trials if trial.succeeded]
-        best = f"best {max(scores):.4f}" if scores else "no score"
-        click.echo(f"{name}: {len(trials)} trials, {len(trials) - len(scores)} failed, {best}")
+        click.echo(_summary(name, trials))
 
 
 @study.command("show")
 @click.argument("name")
 @reads_home
 def show_command(name: str, open_home: OpenHome) -> None:
-    """Show the trials of a study.
+    """Show the trials of a study, the best first: of every study of this name, or of one by its full name.
 
     \b
     Example:
@@ -107,9 +107,16 @@ def show_command(name: str, open_home: OpenHome) -> None:
     if not found:
         raise SpecError(f"No study is stored as {name!r}. {did_you_mean(name, stored)}")
     for full, trials in found.items():
-        click.echo(full)
-        for trial in trials:
-            click.echo(f"{trial.number:5d}  {trial.failure or format(trial.score, '.4f')}  {trial.spec.label}")
+        click.echo(_summary(full, trials))
+        for trial in sorted(trials, key=lambda trial: (not trial.succeeded, -trial.score, trial.number)):
+            score = trial.failure or f"{trial.score:.4f}"
+            click.echo(f"{f'#{trial.number}':>6}  {score}  {trial.spec.weighted_label}")
+
+
+def _summary(name: str, trials: Sequence[ToldTrial]) -> str:
+    scores = [trial.score for trial in trials if trial.succeeded]
+    best = f"best {max(scores):.4f}" if scores else "no score"
+    return f"{name}: {len(trials)} trials, {len(trials) - len(scores)} failed, {best}"
 
 
 def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:
@@ -135,14 +142,14 @@ def _closing(outcome: StudyOutcome, home: Home) -> str:
     assert item is not None, "a study that ends has published its best trial"
     assert best is not None, "a study that ends has a best trial"
     name = item.registered.name
-    confirmed = item.score
-    unseen = "none: no rows were kept from the search"
-    score = unseen if math.isnan(confirmed) else f"{confirmed:.4f} (rows that the search never saw)"
+    rows = "rows that the search never saw"
+    score = "undefined" if math.isnan(item.score) else f"{item.score:.4f}"
+    seen = f"{score} ({rows})" if item.confirmation else "none: no rows were kept from the search"
     lines = [
         "",
         f"best trial     #{best.number} {best.spec.label}",
         f"validation     {best.score:.4f} ({outcome.objective}, on the rows that chose it)",
-        f"confirmation   {score}",
+        f"confirmation   {seen}",
         f"registered     {name} version {item.registered.version}: {item.reason}",
         f"leaderboard    {home.leaderboards / name / 'index.html'}",
     ]

@@ -52,9 +52,9 @@ def _key(value: float | None) -> float | str:
 
 def _cell(value: object) -> str:
     """Print a text or a number for people."""
-    if isinstance(value, float):
-        return _number(value, ",.0f" if value.is_integer() else ".4f")
-    return str(value) or "–"
+    if value is None or isinstance(value, float):
+        return _number(value, ".4f")
+    return format(value, ",") if isinstance(value, int) else str(value) or "–"
 
 
 def _short(name: str) -> str:

@@ -89,7 +89,8 @@ def _published(rows: list[Row]) -> Published | None:
 
 
 def _plain(table: pd.DataFrame) -> PlainTable:
-    lines = [{str(name): value for name, value in line.items()} for line in table.to_dict("records")]
+    found = table.astype(object).where(table.notna(), None).to_dict("records")
+    lines = [{str(name): value for name, value in line.items()} for line in found]
     return PlainTable([str(name) for name in table.columns], lines)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from img2brain.leaderboard.lines import table_of
 from img2brain.leaderboard.record_numbers import Statistic, interval_text, statistics_of, summaries_of, texts_of
 from img2brain.leaderboard.rows import Row
 from img2brain.records import PartRecord, RegionRecord
@@ -56,7 +57,7 @@ def region_table(rows: Sequence[Row]) -> pd.DataFrame:
 
     Columns are named by the fields of `RegionRecord`; the scores are those of the `objective`.
     """
-    return pd.DataFrame([_region_line(*found) for found in _regions(rows)])
+    return table_of([_region_line(*found) for found in _regions(rows)])
 
 
 def region_summary(rows: Sequence[Row]) -> pd.DataFrame:
@@ -66,7 +67,7 @@ def region_summary(rows: Sequence[Row]) -> pd.DataFrame:
         | {_heading(row, item): item.value for item in statistics_of(region) if item.heading}
         for row, name, region in _regions(rows)
     ]
-    return pd.DataFrame(lines)
+    return table_of(lines)
 
 
 def heading(rows: Sequence[Row]) -> str:

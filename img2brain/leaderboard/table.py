@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from img2brain.leaderboard.lines import is_count
 from img2brain.leaderboard.record_numbers import statistics_of
 from img2brain.leaderboard.rows import Row, home_name, placed, printable
 
@@ -82,7 +83,8 @@ def ranked_boards(boards: Sequence[Sequence[Row]]) -> pd.DataFrame:
     """Rank the rows of several boards, each for itself, in one table; see `ranked`."""
     records = [_record(rank, row) for board in boards for rank, row in placed(board)]
     found = list(dict.fromkeys(name for record in records for name in record))
-    statistics = {name: _kind(records, name) for name in found if name not in _FIRST and name not in _LAST}
+    others = [name for name in found if name not in _FIRST and name not in _LAST]
+    statistics = {name: "Int64" if is_count(records, name) else "float64" for name in others}
     types = _FIRST | statistics | _LAST
     return pd.DataFrame(records, columns=list(types)).astype(types)
 
@@ -183,12 +185,6 @@ def _confirmed(row: Row) -> dict[str, Any]:
         "ceiling": part.ceiling,
         "beats_its_twin": {None: "", True: "yes", False: "no"}[part.beats_its_twin],
     }
-
-
-def _kind(records: Sequence[Mapping[str, Any]], name: str) -> str:
-    """Tell counts from scores: a count is a whole number wherever there is one."""
-    counts = all(isinstance(record[name], int) for record in records if name in record)
-    return "Int64" if counts else "float64"
 
 
 def _telling(table: pd.DataFrame) -> list[str]:

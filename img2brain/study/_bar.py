@@ -36,10 +36,11 @@ class Bar:
         self._n_done += 1
         is_best = trial.succeeded and (self._best is None or trial.score > self._best.score)
         self._best = trial if is_best else self._best
-        best = f"best {self._best.score:.4f} ({self._best.spec.label})" if self._best else "no score yet"
+        best = f"best {self._best.score:.4f} (#{self._best.number})" if self._best else "no score yet"
         self._bar.set_postfix_str(best, refresh=False)
         self._bar.update()
         due = self._n_done % max(1, self._total // _LINES) == 0 or self._n_done == self._total
         if self._bar.disable and (is_best or due or not trial.succeeded):
             now = trial.failure or f"{trial.score:.4f}"
-            log.info("trial %d/%d: %s %s; %s", self._n_done, self._total, trial.spec.label, now, best)
+            spec = trial.spec.label
+            log.info("trial #%d (%d of %d): %s %s; %s", trial.number, self._n_done, self._total, spec, now, best)

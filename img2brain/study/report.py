@@ -59,12 +59,12 @@ def note(setting: Setting, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> 
     lines += ["| trial | backbone | weights | layer | components | regressor | validation |", "|" + "---|" * 7]
     for trial in best[:_SHOWN]:
         spec = trial.spec
-        cells = (trial.number, spec.backbone, spec.weights, spec.layer, spec.n_components, spec.regressor)
+        cells = (f"#{trial.number}", spec.backbone, spec.weights, spec.layer, spec.n_components, spec.regressor)
         lines.append("| " + " | ".join(map(str, cells)) + f" | {trial.score:.4f} |")
     if outcome.published is not None:
         item = outcome.published
         lines += ["", f"Registered as `{item.registered.name}` version {item.registered.version}: {item.reason}."]
-        lines.append(f"Confirmation: {item.score:.4f}, on rows that the search never saw.")
+        lines += [f"Confirmation: {item.score:.4f}, on rows that the search never saw."] if item.confirmation else []
         lines += ["", f'`img2brain.load_model("{item.registered.name}/{item.registered.version}").predict(images)`']
     lines += [f"- {text}" for text in outcome.notes]
     return "\n".join(lines)

@@ -88,7 +88,7 @@ class Tracker:
         """
         with answering(self.store.uri):
             tags = {names.KIND: "trial", names.TRIAL: str(record.number), names.PARENT: self.run.info.run_id}
-            run = self._create_run(f"{record.number:04d} {record.spec.label}"[:250], tags)
+            run = self._create_run(f"#{record.number} {record.spec.label}"[:250], tags)
             self._log_batch(run, names.trial_parameters(record), names.trial_metrics(record))
             self._log_dataset(run)
             with self.store.artifacts(run) as folder:

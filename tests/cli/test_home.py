@@ -25,6 +25,7 @@ READING = [
     ("home", "show"),
     ("home", "check"),
     ("home", "relocate"),
+    ("ui",),
 ]
 
 

@@ -26,9 +26,12 @@ def test_studies_are_listed_and_shown(finished: Finished) -> None:
     assert run("study", "list", "--home", finished.home) == f"{name}: 9 trials, 0 failed, best {best.score:.4f}\n"
     for asked in (name, "small"):
         lines = run("study", "show", asked, "--home", finished.home).splitlines()
-        assert lines[0] == name
-        assert [int(line.split()[0]) for line in lines[1:]] == list(range(9))
-        assert lines[1 + best.number] == f"{best.number:5d}  {best.score:.4f}  {best.spec.label}"
+        assert lines[0] == f"{name}: 9 trials, 0 failed, best {best.score:.4f}"
+        assert sorted(int(line.split()[0].removeprefix("#")) for line in lines[1:]) == list(range(9))
+        assert lines[1].split() == [f"#{best.number}", f"{best.score:.4f}", *best.spec.weighted_label.split()]
+        assert "squeezenet1_1 random:0 features." in lines[1]
+        scores = [float(line.split()[1]) for line in lines[1:]]
+        assert scores == sorted(scores, reverse=True)
 
 
 def test_a_home_without_studies_lists_none(new_home: NewHome) -> None:
@@ -45,7 +48,7 @@ def test_a_run_prints_its_board_and_its_champion(
     assert "Pearson r, median over voxels, on the rows that chose it" in process.stdout
     assert "registered     sample version 1: the first champion" in process.stdout
     assert (home / "leaderboards" / "sample" / "index.html").is_file()
-    assert "trial 9/9" in process.stderr
+    assert f"trial #{finished.outcome.trials[-1].number} (9 of 9): " in process.stderr
     assert "\r" not in process.stderr, "plain lines where there is no terminal"
     assert all(word not in process.stderr for word in ("Warning", "alembic", "mlflow"))
     assert kept(home).told == kept(finished.home).told

@@ -13,6 +13,7 @@ import pytest
 
 from img2brain.errors import StoreError
 from img2brain.leaderboard.page import build
+from img2brain.leaderboard.published import region_summary
 from img2brain.leaderboard.rows import Row
 from tests.leaderboard.conftest import MakeRow, against, confirmation_of, region_record, trial_record
 
@@ -121,3 +122,19 @@ def test_published_models_show_every_statistic_by_region(tmp_path: Path) -> None
     lines = list(csv.DictReader(io.StringIO(table)))
     assert [line["region"] for line in lines] == ["左V1", "右V1", "'=1+1"]
     assert {line["control_a new one_score"] for line in lines} == {"0.125"}
+
+
+def test_counts_are_whole_numbers_in_tables_files_and_pages(tmp_path: Path) -> None:
+    """Also where one region lacks a count, and beside a score that is a whole number by chance."""
+    trial = trial_record()
+    regions = {"V1": region_record(0.0, 1234, n_significant=7), "V4": region_record(0.25, 50)}
+    confirmation = confirmation_of(trial, region_record(0.25, n_significant=40), regions)
+    row = Row(run_id="0" * 32, trial=trial, confirmation=confirmation)
+    page, table = (file.read_text(encoding="utf-8") for file in build([row], tmp_path)[1:])
+    lines = list(csv.DictReader(io.StringIO(table)))
+    assert [(line["n_voxels"], line["n_significant"]) for line in lines] == [("1234", "7"), ("50", "")]
+    assert [line["score"] for line in lines] == ["0.0", "0.25"]
+    assert all(f">{text}</td>" in page for text in ("1,234", "7", "50", "0.0000", "–"))
+    shown = region_summary([row]).to_string()
+    assert " 1234 " in shown
+    assert "7.0" not in shown

@@ -73,7 +73,7 @@ def test_an_interrupt_ends_in_one_line_and_the_same_command_goes_on(
     home = new_home(warm=True)
     command = ("study", "run", study_file(tmp_path), "--home", home)
     process = img2brain.start(*command)
-    wait_until(process, lambda: "trial 2/9" in process.stderr)
+    wait_until(process, lambda: "(2 of 9)" in process.stderr)
     process.send(signal.SIGINT)
     assert process.wait() == 130
     assert process.stderr.splitlines()[-1] == "Interrupted. The same command goes on where this one stopped."
@@ -90,7 +90,7 @@ def test_a_study_at_work_refuses_a_second_process(
     home = new_home(warm=True)
     command = ("study", "run", study_file(tmp_path), "--home", home)
     first = img2brain.start(*command)
-    wait_until(first, lambda: "trial 1/9" in first.stderr)
+    wait_until(first, lambda: "(1 of 9)" in first.stderr)
     first.send(signal.SIGSTOP)
     try:
         second = img2brain.run(*command)

@@ -64,7 +64,7 @@ def test_one_parent_and_one_child_for_each_trial(runs: dict[int, Any], finished:
     assert parent.info.run_name == finished.outcome.name
     for number in range(9):
         assert runs[number].data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert runs[number].info.run_name.startswith(f"{number:04d} squeezenet1_1 features.")
+        assert runs[number].info.run_name.startswith(f"#{number} squeezenet1_1 features.")
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert {urlsplit(run.info.artifact_uri).scheme for run in runs.values()} == {"file"}
     assert all(artifacts(run).is_relative_to(finished.home / "artifacts") for run in runs.values())
