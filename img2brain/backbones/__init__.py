@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from img2brain.backbones._backbone import Backbone, RestoredBackbone, content_digests
+from img2brain.backbones._backbone import NAMING, Backbone, RestoredBackbone, content_digests
 from img2brain.backbones._checkpoint import State, fetch, load_state, read_checkpoint
 from img2brain.backbones._content import tensor_digests, weights_digest
 from img2brain.backbones._fast import accelerated
-from img2brain.backbones._graph import Extractor, build_extractor, graph_nodes, resolve
+from img2brain.backbones._graph import Extractor, Graph
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._probe import sketch
 from img2brain.backbones._random import filled_by
@@ -71,7 +71,7 @@ def backbone_names() -> tuple[str, ...]:
 
 
 def layer_names(name: str) -> tuple[str, ...]:
-    """Name every graph node of a backbone, in order of execution."""
+    """Name every operation of a backbone's graph, in order of execution."""
     return find(name).nodes
 
 
@@ -91,7 +91,7 @@ def check_request(name: str, weights: str, layers: Iterable[str] = (), preproces
     name, weights, preprocessing : str
         As for `load_backbone`.
     layers : iterable of str
-        Graph nodes or modules.
+        As for `Backbone.extractor`.
 
     Raises
     ------
@@ -103,12 +103,8 @@ def check_request(name: str, weights: str, layers: Iterable[str] = (), preproces
         As `Backbone.extractor` does.
     """
     request = Request.parse(name, weights, preprocessing)
-    wanted, nodes = tuple(layers), request.source.nodes
-    for layer in wanted:
-        resolve(name, layer, nodes)
-    if wanted:
-        network = request.source.blank(request.options(()))
-        build_extractor(name, network, wanted, nodes, request.preprocessing.size)
+    if wanted := tuple(layers):
+        Graph(name, request.source.blank(request.options(()))).extractor(wanted, request.preprocessing.size)
 
 
 def load_backbone(name: str, weights: str, preprocessing: str = "weights") -> Backbone:
@@ -170,14 +166,17 @@ def restore(
     UnknownComponentError, UnknownLayerError
         For names that this version does not know.
     """
-    if set(config) != set(_CONFIG):
-        raise ModelError(f"A saved backbone must have the keys {sorted(_CONFIG)}. Got {sorted(config)}.")
+    if set(config) - {"naming"} != set(_CONFIG) or config.get("naming", NAMING) != NAMING:
+        raise ModelError(
+            f"A saved backbone must have the keys {sorted(_CONFIG)}, with or without 'naming': {NAMING}. "
+            f"Got {sorted(config)}."
+        )
     if not all(isinstance(config[key], str) for key in _TEXTS):
         raise ModelError(f"A saved backbone must give a text for each of {', '.join(_TEXTS)}.")
     source, layer = source or _saved_source(config["backbone"]), config["layer"]
     name, preprocessing = source.name, Preprocessing.from_dict(config["preprocessing"])
-    network = source.blank(config["options"])
-    extractor = build_extractor(name, network, [layer], graph_nodes(name, network), preprocessing.size)
+    graph, size = Graph(name, source.blank(config["options"])), preprocessing.size
+    extractor = graph.extractor([layer], size) if "naming" in config else graph.first_extractor(layer, size)
     try:
         extractor.body.load_state_dict(dict(tensors), strict=True, assign=True)
     except RuntimeError as error:
@@ -240,9 +239,15 @@ class Request:
         """Choose the constructor's arguments for weights of these keys."""
         return self.source.library.options(self.source.name, self.weights, tuple(keys))
 
+    def is_renamed(self, layers: Iterable[str]) -> bool:
+        """Tell whether the name of a layer meant another one until names became those of modules."""
+        graph = Graph(self.source.name, self.source.blank(self.options(())))
+        return any(map(graph.is_renamed, layers))
+
     def digests(self, options: Mapping[str, Any], tensors: Mapping[str, str], layers: Sequence[str]) -> dict[str, str]:
         """Give what `Backbone.digests` gives, by the digests of its tensors: no weights are read."""
-        return content_digests(self.source, self.source.blank(options), layers, self.preprocessing, tensors)
+        graph = Graph(self.source.name, self.source.blank(options))
+        return content_digests(self.source, graph, layers, self.preprocessing, tensors)
 
 
 def _saved_source(name: str) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,11 +13,13 @@ from torch import nn
 
 from img2brain import digest
 from img2brain.backbones._content import layer_digests
-from img2brain.backbones._graph import Extractor, build_extractor, graph_nodes, prune, resolve
+from img2brain.backbones._graph import Extractor, Graph
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._probe import agree, sketch
 from img2brain.backbones._source import Source
 from img2brain.errors import UnknownLayerError, did_you_mean
+
+NAMING = 2  # What the layer of a saved network is called by: 2 its modules; without a number, torchvision's nodes.
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +65,14 @@ class Backbone:
     label: str
 
     @cached_property
+    def graph(self) -> Graph:
+        """The operations of the network."""
+        return Graph(self.name, self.network)
+
+    @property
     def nodes(self) -> tuple[str, ...]:
-        """All graph nodes, in order of execution."""
-        return graph_nodes(self.name, self.network)
+        """The names of all operations, in order of execution."""
+        return self.graph.nodes
 
     def digests(self, layers: Sequence[str]) -> dict[str, str]:
         """Digest, by layer, all that its activations depend on.
@@ -72,7 +80,7 @@ class Backbone:
         That is the operations up to it, their settings, code and tensors, the library, and the preprocessing; what the
         network does after the layer has no part in it.
         """
-        return content_digests(self.source, self.network, layers, self.preprocessing, self.tensors)
+        return content_digests(self.source, self.graph, layers, self.preprocessing, self.tensors)
 
     def extractor(self, layers: Sequence[str]) -> Extractor:
         """Prune the network to some layers.
@@ -80,7 +88,7 @@ class Backbone:
         Parameters
         ----------
         layers : sequence of str
-            Graph nodes or modules.
+            Modules, meaning what they give, or operations of the graph.
 
         Returns
         -------
@@ -91,11 +99,11 @@ class Backbone:
         Raises
         ------
         UnknownLayerError
-            For a name that the network lacks, with near names.
+            For a name that the network lacks, with near names, or that could mean several things, with all of them.
         FeatureError
             For a node that gives no activations of an image, such as a shape.
         """
-        return build_extractor(self.name, self.network, layers, self.nodes, self.preprocessing.size)
+        return self.graph.extractor(layers, self.preprocessing.size)
 
     def export(self, layer: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Give what `restore` needs to compute one layer again.
@@ -115,13 +123,14 @@ class Backbone:
             "weights": self.label,
             "trained": self.trained,
             "weights_digest": self.weights_digest,
+            "naming": NAMING,
         }
         return config, {name: tensor.contiguous() for name, tensor in self.extractor([layer]).body.state_dict().items()}
 
 
 def content_digests(
     source: Source,
-    network: nn.Module,
+    graph: Graph,
     layers: Sequence[str],
     preprocessing: Preprocessing,
     tensors: Mapping[str, str],
@@ -132,20 +141,23 @@ def content_digests(
     ----------
     source : Source
         Where the network comes from.
-    network : torch.nn.Module
-        Its parameters may be without values.
+    graph : Graph
+        The network's; its parameters may be without values.
     layers : sequence of str
-        Graph nodes or modules.
+        As for `Backbone.extractor`.
     preprocessing : Preprocessing
         From a picture to the network's input.
     tensors : mapping of str to str
         Digests of its parameters and buffers.
     """
-    nodes = graph_nodes(source.name, network)
-    node_of = {layer: resolve(source.name, layer, nodes) for layer in layers}
-    found = layer_digests(prune(network, tuple(dict.fromkeys(node_of.values()))), tensors)
+    together: dict[frozenset[str], list[str]] = defaultdict(list)
+    for layer in layers:  # The digest of a layer must not depend on which others are looked at.
+        together[graph.opened([layer])].append(layer)
+    found: dict[str, str] = {}
+    for some in together.values():
+        found |= layer_digests(graph.prune(some, preprocessing.size), tensors)
     shared = [source.library_name, source.plugin, preprocessing.to_dict()]
-    return {layer: digest.of_value([*shared, found[node]]) for layer, node in node_of.items()}
+    return {layer: digest.of_value([*shared, found[layer]]) for layer in layers}
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ import torch
 from torch import fx, nn
 
 from img2brain import digest
-from img2brain.backbones._graph import as_it_is
+from img2brain.backbones._prune import as_it_is, written
 
 _KNOWN = frozenset({"torch", "torchvision", "numpy", *sys.stdlib_module_names}) - {"__main__"}
 _MACHINERY = frozenset(vars(nn.Module()))
@@ -54,7 +54,7 @@ def layer_digests(body: fx.GraphModule, tensors: Mapping[str, str]) -> dict[str,
     Parameters
     ----------
     body : torch.fx.GraphModule
-        See `prune`.
+        See `Graph.prune`.
     tensors : mapping of str to str
         Digests of the parameters and buffers by name; `body` itself may be without values.
 
@@ -68,6 +68,8 @@ def layer_digests(body: fx.GraphModule, tensors: Mapping[str, str]) -> dict[str,
     for node in body.graph.nodes:
         if node.target is as_it_is:
             found[node] = found[node.args[0]]
+        elif node.target is written:
+            found[node] = digest.of_value(["written", *(found[item] for item in node.args)])
         elif node.op != "output":
             found[node] = digest.of_value(described.node(node, body, found))
     output = next(node for node in body.graph.nodes if node.op == "output")

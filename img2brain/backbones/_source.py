@@ -9,8 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from img2brain.backbones import _graph
+from img2brain.backbones._graph import Graph
 from img2brain.backbones._random import filled_by
+from img2brain.backbones._spread import spread
+from img2brain.backbones._trace import Trace, in_short
 from img2brain.backbones._weights import parse_weights
 from img2brain.backbones.base import Library
 from img2brain.catalog import LIBRARIES
@@ -53,7 +55,7 @@ class Source:
         except Img2BrainError:
             raise
         except Exception as error:  # code of others raises anything
-            raise FeatureError(f"{self.full_name} cannot be built: {_graph.in_short(error)}.") from error
+            raise FeatureError(f"{self.full_name} cannot be built: {in_short(error)}.") from error
         if not isinstance(network, nn.Module):
             raise FeatureError(f"{self.full_name} must be a torch.nn.Module. Got {type(network).__name__}.")
         return network.eval().requires_grad_(False)
@@ -65,17 +67,17 @@ class Source:
 
     @cached_property
     def nodes(self) -> tuple[str, ...]:
-        """All graph nodes, in order of execution."""
-        return _graph.graph_nodes(self.name, self._plain)
+        """The names of all operations, in order of execution."""
+        return Trace(self.name, self._plain).nodes
 
     @cached_property
     def curated(self) -> tuple[str, ...]:
         """The curated layers, in order of depth."""
-        listed = tuple(self.library.layers(self.name))
+        listed, network = tuple(self.library.layers(self.name)), self._plain
         if not listed:
-            return _graph.spread(self._plain, self.nodes)
-        order = {layer: self.nodes.index(_graph.resolve(self.name, layer, self.nodes)) for layer in listed}
-        return tuple(sorted(listed, key=order.__getitem__))
+            return spread(network, Trace(self.name, network))
+        found = Graph(self.name, network).find(listed)
+        return tuple(sorted(listed, key=lambda layer: found[layer].given))
 
     @property
     def _plain(self) -> nn.Module:

@@ -70,6 +70,11 @@ class Features(ABC):
     def precision(self) -> Precision:
         """What the network computes in: ``"bfloat16"`` or ``"float32"``."""
 
+    @property
+    def is_renamed(self) -> bool:
+        """Whether the name of a layer meant another one in studies of the first format."""
+        return False
+
     @abstractmethod
     def export(self, layer: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Give what a saved model needs to compute a layer: configuration and parameters."""

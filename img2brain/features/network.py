@@ -80,6 +80,11 @@ class NetworkFeatures(Features):
         """What the network computes in."""
         return "bfloat16" if self._dtype == torch.bfloat16 else "float32"
 
+    @property
+    def is_renamed(self) -> bool:
+        """Whether the name of a layer meant another one in studies of the first format."""
+        return self._request.is_renamed(self.layers)
+
     @cached_property
     def facts(self) -> Mapping[str, Any]:
         """What is known of the network; one that claims to be trained is compared with fresh ones (see `freshness`)."""

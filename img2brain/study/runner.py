@@ -71,8 +71,8 @@ def _run_study(spec: StudySpec, place: Home, dataset: Dataset | None) -> StudyOu
     setting = make_ready(spec, place, dataset)
     with place.only_here(setting.name, f"The study {setting.name!r}"):
         stored = stored_studies(place)
-        name = setting.first_name if setting.first_name in stored else setting.name
-        assert name is not None, "a study has a name"
+        is_first = setting.first_name in stored and not setting.is_renamed
+        name = str(setting.first_name) if is_first else setting.name
         _tell_what_changed(setting, name, stored)
         start = time.perf_counter()
         setting.extract()

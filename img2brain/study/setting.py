@@ -115,6 +115,11 @@ class Setting:
             return None
         return f"{self.spec.name}-{digest.of_value(self._first_description)[:8]}"
 
+    @property
+    def is_renamed(self) -> bool:
+        """Whether a layer that it names was another one when studies of the first format were run."""
+        return any(bank.is_renamed for bank in self.banks.values())
+
     def record(self, name: str) -> StudyRecord:
         """Return what is known of the study before its first trial, under its full name."""
         return StudyRecord(

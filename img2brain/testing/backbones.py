@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from img2brain.backbones import Backbone, Library, Request, Source, restore
-from img2brain.backbones._graph import build_extractor, resolve
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.errors import Img2BrainError
 from img2brain.testing._suite import Check, named, owed, refused, run
@@ -172,7 +171,8 @@ def check_layers_exist(tested: LibraryUnderTest) -> None:
         listed = source.library.layers(source.name)
         proper = isinstance(listed, tuple) and all(isinstance(layer, str) for layer in listed)
         owed(proper, f"The layers of {source.name!r} must be a tuple of texts. Got {listed!r}.")
-        nodes = [source.nodes.index(resolve(source.name, layer, source.nodes)) for layer in source.curated]
+        found = tested.load(source).graph.find(source.curated)
+        nodes = [found[layer].given for layer in source.curated]
         owed(nodes, f"The network {source.name!r} must have layers.")
         owed(
             all(one < next_ for one, next_ in pairwise(nodes)),
@@ -216,10 +216,8 @@ def check_the_trace_is_the_network(tested: LibraryUnderTest) -> None:
         with torch.inference_mode():
             expected = backbone.network(batch.clone())
         if isinstance(expected, torch.Tensor):
-            size = backbone.preprocessing.size
-            traced = build_extractor(source.name, backbone.network, [last], backbone.nodes, size)
             with torch.inference_mode():
-                found = traced.body(batch)[last]
+                found = backbone.extractor([last]).body(batch)[last]
             owed(
                 found.shape == expected.shape and _near(found, expected),
                 f"The network {source.name!r} must compute when traced what it computes when called.",

@@ -11,7 +11,7 @@ from torch import nn
 from img2brain.backbones import _fast as module
 from img2brain.backbones import accelerated, curated_layers, load_backbone
 from img2brain.backbones._fast import _Convolution, _Linear
-from img2brain.backbones._graph import Extractor, build_extractor, graph_nodes
+from img2brain.backbones._graph import Extractor, Graph
 
 CPU = torch.device("cpu")
 NETWORKS = (
@@ -99,7 +99,7 @@ def test_sums_become_part_of_a_convolution_where_they_may(
 ) -> None:
     torch.manual_seed(0)
     network = Block(add, rectify).eval()
-    extractor = build_extractor("block", network, layers, graph_nodes("block", network), (24, 24))
+    extractor = Graph("block", network).extractor(layers, (24, 24))
     fast = accelerated(extractor, CPU, torch.float32)
     assert n_fused(fast) == 3
     calls = [node for node in fast.body.graph.nodes if node.op == "call_module"]
@@ -116,7 +116,7 @@ def test_sums_become_part_of_a_convolution_where_they_may(
 @pytest.mark.parametrize("settings", [{"padding": "same"}, {"padding_mode": "reflect", "padding": 1}])
 def test_an_unusual_convolution_is_left_as_it_is(settings: dict[str, Any]) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3, **settings), nn.ReLU()).eval()
-    extractor = build_extractor("block", network, ["1"], graph_nodes("block", network), (24, 24))
+    extractor = Graph("block", network).extractor(["1"], (24, 24))
     fast = accelerated(extractor, CPU, torch.float32)
     assert n_fused(fast) == 0
     with torch.inference_mode():

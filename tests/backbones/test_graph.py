@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from img2brain.backbones import check_request, curated_layers, layer_names, load_backbone
-from img2brain.backbones._graph import build_extractor, graph_nodes, prune, resolve, spread
+from img2brain.backbones._graph import Graph
+from img2brain.backbones._spread import spread
+from img2brain.backbones._trace import Trace
 from img2brain.errors import FeatureError, UnknownLayerError
 
 
@@ -32,11 +33,11 @@ def writing() -> nn.Module:
 
 
 def test_a_layer_is_taken_before_it_is_overwritten(writing: nn.Module) -> None:
-    nodes = graph_nodes("writing", writing)
+    graph = Graph("writing", writing)
     batch = torch.randn(2, 3, 8, 8)
-    together = build_extractor("writing", writing, ["conv", "relu", "add"], nodes, (8, 8))(batch.clone())
+    together = graph.extractor(["conv", "relu", "add"], (8, 8))(batch.clone())
     for layer, values in together.items():
-        alone = build_extractor("writing", writing, [layer], nodes, (8, 8))(batch.clone())
+        alone = graph.extractor([layer], (8, 8))(batch.clone())
         assert torch.equal(values, alone[layer])
     assert together["conv"].min() < 0
     assert together["relu"].min() == 0
@@ -52,29 +53,6 @@ def test_all_nodes_at_once_equal_each_alone(name: str) -> None:
         assert torch.equal(together[layer], backbone.extractor([layer])(batch)[layer]), layer
 
 
-@pytest.mark.parametrize("name", ["resnet18", "inception_v3", "densenet121", "shufflenet_v2_x0_5"])
-def test_a_module_means_its_output(name: str) -> None:
-    backbone = load_backbone(name, "random:0")
-    nodes = backbone.nodes
-    modules = [key for key, _ in backbone.network.named_children() if any(node.startswith(f"{key}.") for node in nodes)]
-    seen: dict[str, torch.Tensor] = {}
-
-    def keep(key: str) -> RemovableHandle:
-        return backbone.network.get_submodule(key).register_forward_hook(
-            lambda _module, _args, output: seen.update({key: output.clone()})
-        )
-
-    handles = [keep(key) for key in modules]
-    batch = torch.randn(1, 3, 96, 96)
-    backbone.network(batch)
-    for handle in handles:
-        handle.remove()
-    outputs = prune(backbone.network, [resolve(name, key, nodes) for key in modules])(batch)
-    assert modules
-    for key in modules:
-        assert torch.equal(outputs[resolve(name, key, nodes)], seen[key])
-
-
 def test_a_module_and_its_last_node_may_be_asked_together() -> None:
     backbone = load_backbone("squeezenet1_1", "random:0")
     found = backbone.extractor(["features.12.cat", "features", "features.12"])(torch.randn(1, 3, 224, 224))
@@ -84,16 +62,16 @@ def test_a_module_and_its_last_node_may_be_asked_together() -> None:
 
 
 def test_unknown_layers_name_the_near_ones() -> None:
-    nodes = layer_names("resnet18")
+    resnet = load_backbone("resnet18", "random:0")
     with pytest.raises(
         UnknownLayerError, match=r"Unknown layer 'layer1.0.cnv1' of resnet18. Did you mean 'layer1.0.conv1'"
     ):
-        resolve("resnet18", "layer1.0.cnv1", nodes)
+        resnet.extractor(["layer1.0.cnv1"])
     with pytest.raises(UnknownLayerError, match="'layer4'"):
-        resolve("resnet18", "layer5", nodes)
+        resnet.extractor(["layer5"])
     for layer in ("", ".", "layer1."):
         with pytest.raises(UnknownLayerError):
-            resolve("resnet18", layer, nodes)
+            resnet.extractor([layer])
 
 
 @pytest.mark.parametrize(
@@ -113,7 +91,7 @@ def test_a_node_without_activations_is_refused(name: str, layer: str) -> None:
 
 def test_images_of_another_size_are_refused(writing: nn.Module) -> None:
     with pytest.raises(FeatureError, match="writing cannot take images of 2 x 2 pixels"):
-        build_extractor("writing", writing, ["conv"], graph_nodes("writing", writing), (2, 2))
+        Graph("writing", writing).extractor(["conv"], (2, 2))
 
 
 def test_an_extractor_holds_only_what_it_needs() -> None:
@@ -145,4 +123,4 @@ def test_a_network_without_a_list_gets_a_spread_of_blocks(name: str, first: str,
 
 def test_a_network_of_plain_operations_gets_all_of_them() -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
-    assert spread(network, graph_nodes("writing", network)) == ("0", "1")
+    assert spread(network, Trace("writing", network)) == ("0", "1")

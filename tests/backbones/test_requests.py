@@ -8,6 +8,7 @@ import torch
 
 from img2brain import backbones
 from img2brain.backbones import (
+    Request,
     backbone_names,
     check_request,
     curated_layers,
@@ -83,6 +84,34 @@ def test_the_digest_names_all_that_features_depend_on() -> None:
     asked = [("random:0", "weights"), ("random:1", "weights"), ("random:0", "resize224")]
     backbones = [load_backbone("squeezenet1_1", *request) for request in asked]
     assert len({backbone.digests(["classifier"])["classifier"] for backbone in backbones}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "was"),
+    [
+        ("vit_b_32", "encoder.layers.encoder_layer_1.ln_1", "encoder.layers.encoder_layer_1.ln_2"),
+        ("vit_b_32", "encoder.layers.encoder_layer_1.ln", "encoder.layers.encoder_layer_1.ln_1"),
+        ("resnet18", "layer1.0.relu", "layer1.0.relu_0"),
+        ("resnet18", "layer1.0", "layer1.0"),
+    ],
+)
+def test_a_layer_saved_under_the_name_of_a_node_stays_what_it_was(name: str, layer: str, was: str) -> None:
+    backbone = load_backbone(name, "random:0")
+    config, tensors = backbone.export(was)
+    config["layer"] = layer
+    del config["naming"]
+    picture = torch.randn(1, 3, *backbone.preprocessing.size, generator=torch.Generator().manual_seed(0))
+    restored = restore(config, tensors)
+    assert torch.equal(restored.pruned(picture)[layer], backbone.extractor([was])(picture)[was])
+    with pytest.raises(ModelError, match="'naming'"):
+        restore({**config, "naming": 3}, tensors)
+
+
+def test_a_name_that_meant_another_layer_is_known() -> None:
+    block = "encoder.layers.encoder_layer_1"
+    assert Request.parse("vit_b_32", "random:0", "weights").is_renamed([block, f"{block}.ln_1"])
+    assert not Request.parse("vit_b_32", "random:0", "weights").is_renamed([block, f"{block}.ln_2", "encoder.ln"])
+    assert not Request.parse("mobilenet_v2", "random:0", "weights").is_renamed(["features.1", "features.1.conv.0.0"])
 
 
 def test_a_saved_backbone_tells_no_folder(tmp_path: Path) -> None:
