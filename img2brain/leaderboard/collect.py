@@ -12,15 +12,10 @@ from img2brain.errors import SpecError, did_you_mean
 from img2brain.home import Home
 from img2brain.leaderboard.published import with_places
 from img2brain.leaderboard.rows import Row, boards
-from img2brain.result import WHOLE
-from img2brain.statistics.bootstrap import How, Summaries
 from img2brain.statistics.ties import place_by_voxels
 from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.reading import TrackedTrial, experiments, run_array, tracked_trials
+from img2brain.tracking.reading import TrackedTrial, experiments, run_array, stored_summaries, tracked_trials
 from img2brain.tracking.registry import CHAMPION, Registered, Registry
-
-_ARRAYS = ("regions", "estimate", "resampled")
-_OLD_WHOLE = "all"  # what the first format called all voxels, after the regions
 
 
 def collect(home: Home, dataset: str | None = None) -> list[Row]:
@@ -70,25 +65,6 @@ def owner(home: Home, made_by: str) -> str:
     """
     is_own = made_by in home.own_ids or (not made_by and home.tracking_uri is None)
     return home.id if is_own else made_by
-
-
-def stored_summaries(store: TrackingStore, run_id: str, how: How, part: str = "confirmation") -> Summaries | None:
-    """Read the resamples of a score on a part of the rows; None of one that was logged without."""
-    for kind in ("summaries", "medians"):  # the second is the first format's
-        arrays = {name: run_array(store, run_id, f"{part}/{kind}_{name}.npy") for name in _ARRAYS}
-        found = {name: array for name, array in arrays.items() if array is not None}
-        if len(found) == len(_ARRAYS):
-            summaries = Summaries.from_arrays(**found, how=how)
-            return _whole_first(summaries) if kind == "medians" else summaries
-    return None
-
-
-def _whole_first(old: Summaries) -> Summaries:
-    """Return the resamples of the first format as they are now."""
-    whole = old.regions.index(_OLD_WHOLE)
-    order = [whole, *(place for place in range(len(old.regions)) if place != whole)]
-    names = (WHOLE, *(name for name in old.regions if name != _OLD_WHOLE))
-    return Summaries(names, old.estimate[order], old.resampled[:, order], old.how)
 
 
 def _told_apart(rows: Sequence[Row]) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -188,12 +188,7 @@ def _difference(first: Subject, second: Subject) -> Summaries | None:
         name for name, voxels in first.regions.items() if np.array_equal(voxels, second.regions.get(name, np.empty(0)))
     }
     names = [name for name in one.regions if name in {WHOLE, *alike} and name in other.regions]
-    return _only(one, names) - _only(other, names)
-
-
-def _only(summaries: Summaries, names: Sequence[str]) -> Summaries:
-    where = [summaries.regions.index(name) for name in names]
-    return Summaries(tuple(names), summaries.estimate[where], summaries.resampled[:, where], summaries.how)
+    return one.of(names) - other.of(names)
 
 
 def _better_voxels(first: Subject, second: Subject) -> tuple[int | None, int | None]:

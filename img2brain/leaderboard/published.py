@@ -13,7 +13,6 @@ from img2brain.leaderboard.record_numbers import Statistic, interval_text, stati
 from img2brain.leaderboard.rows import Row
 from img2brain.records import PartRecord, RegionRecord
 from img2brain.result import WHOLE
-from img2brain.statistics.bootstrap import Summaries
 from img2brain.statistics.ties import Place, place
 
 BOOTSTRAP_RULE = "paired bootstrap over images, Holm correction over all pairs"
@@ -92,15 +91,10 @@ def _heading(row: Row, item: Statistic) -> str:
 
 def _placed(group: list[Row]) -> Iterator[Row]:
     ordered = confirmed_rows(group)
-    wholes = [_whole(row.summaries) for row in ordered if row.summaries is not None]
+    # Two datasets of the same responses may have other regions.
+    wholes = [row.summaries.of([WHOLE]) for row in ordered if row.summaries is not None]
     for row, found in zip(ordered, place(wholes, WHOLE), strict=True):
         yield replace(row, place=found)
-
-
-def _whole(summaries: Summaries) -> Summaries:
-    """Keep what is of all voxels: two datasets of the same responses may have other regions."""
-    where = [summaries.regions.index(WHOLE)]
-    return Summaries((WHOLE,), summaries.estimate[where], summaries.resampled[:, where], summaries.how)
 
 
 def _regions(rows: Sequence[Row]) -> Iterator[tuple[Row, str, RegionRecord]]:

@@ -10,14 +10,14 @@ import numpy as np
 
 from img2brain.errors import DataError, SpecError, did_you_mean
 from img2brain.home import Home
-from img2brain.leaderboard.collect import model_name, owner, registered_by_run, stored_summaries
+from img2brain.leaderboard.collect import model_name, owner, registered_by_run
 from img2brain.leaderboard.compare import Subject
 from img2brain.leaderboard.measure import Measure
 from img2brain.leaderboard.rows import home_name
 from img2brain.tracking import reading
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.names import HOME, STUDY, TRIAL
-from img2brain.tracking.reading import TrackedTrial, run_array, study_of
+from img2brain.tracking.reading import TrackedTrial, run_array, stored_summaries, study_of
 from img2brain.tracking.registry import Registry
 
 _RUN = re.compile(r"[0-9a-f]{32}")

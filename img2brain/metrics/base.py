@@ -30,6 +30,9 @@ class Metric(ABC):
     scale_free : bool
         Whether no score changes where responses, or predictions, are shifted or multiplied by a positive number.
         Resamples of such a metric are taken in float32, on columns of mean 0 and norm 1.
+    kind : {"correlation", "determination", "other"}
+        What sort of score it is: a correlation lies in [-1, 1], a coefficient of determination is at most 1. Intervals
+        follow it, and lie where scores lie.
 
     Notes
     -----
@@ -56,6 +59,7 @@ class Metric(ABC):
     label: ClassVar[str]
     summary: ClassVar[Literal["median", "mean"]] = "median"
     scale_free: ClassVar[bool] = False
+    kind: ClassVar[Literal["correlation", "determination", "other"]] = "other"
 
     @abstractmethod
     def from_rows(self, Y: Array, P: Array) -> Array:

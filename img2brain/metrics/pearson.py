@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +22,7 @@ class Pearson(Metric):
 
     label: ClassVar[str] = "Pearson r"
     scale_free: ClassVar[bool] = True
+    kind: ClassVar[Literal["correlation", "determination", "other"]] = "correlation"
 
     def from_rows(self, Y: Array, P: Array) -> Array:
         """Correlate responses with predictions, voxel by voxel."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class R2(Metric):
     """
 
     label: ClassVar[str] = "R²"
+    kind: ClassVar[Literal["correlation", "determination", "other"]] = "determination"
 
     def from_rows(self, Y: Array, P: Array) -> Array:
         """Compare predictions with responses, voxel by voxel."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy.stats import rankdata
@@ -29,6 +29,7 @@ class Spearman(Metric):
 
     label: ClassVar[str] = "Spearman rho"
     scale_free: ClassVar[bool] = True
+    kind: ClassVar[Literal["correlation", "determination", "other"]] = "correlation"
 
     def from_rows(self, Y: Array, P: Array) -> Array:
         """Correlate the ranks of responses with those of predictions, voxel by voxel."""

@@ -8,8 +8,8 @@ scored on the same images meet the same resamples, which pairs them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from img2brain._arrays import in_blocks, slices
 from img2brain.errors import DataError, ShapeError
 from img2brain.records import Estimate
 from img2brain.result import WHOLE
+from img2brain.statistics.scale import SCALES, Kind, Known, of_difference
 from img2brain.sums import FromSums, Sums, centred, is_constant, rounding
 
 F32 = NDArray[np.float32]
@@ -44,6 +45,7 @@ class Score(Protocol):
 
     summary: ClassVar[How]
     scale_free: ClassVar[bool]
+    kind: ClassVar[Kind]
 
     def from_rows(self, Y: F64, P: F64) -> F64:
         """Score predictions of responses (n_images, n_voxels), voxel by voxel."""
@@ -107,6 +109,7 @@ class Bootstrap:
         if not isinstance(metric, FromSums):
             n_resamples = min(n_resamples, max(_FEWEST, _ROWS_VALUES // max(1, self._responses.size)))
         self._counts = resamples(len(responses), n_resamples, seed, units)
+        self._n_units = len(responses) if units is None else len(np.unique(units))
 
     def summaries(self, predictions: Floats, regions: Mapping[str, Voxels]) -> Summaries:
         """Score predictions in every resample, and summarise the scores over voxels.
@@ -131,7 +134,8 @@ class Bootstrap:
         summarised = _SUMMARISED[self._metric.summary]
         estimate = summarised(self._scores(predictions)[None], parts.values())[0]
         resampled = [summarised(scores, parts.values()) for scores in self._resampled(predictions)]
-        return Summaries(tuple(parts), estimate, np.concatenate(resampled), self._metric.summary)
+        metric, n_units = self._metric, self._n_units
+        return Summaries(tuple(parts), estimate, np.concatenate(resampled), metric.summary, metric.kind, n_units)
 
     def _scores(self, predictions: Floats) -> F64:
         """Score all images (n_voxels,)."""
@@ -181,18 +185,31 @@ class Summaries:
         Of each resample.
     how : {"median", "mean"}
         What stands for the voxels of a region.
+    kind : {"correlation", "difference of correlations", "determination", "other"}
+        What sort of score they are: the scale of their intervals.
+    n_units : int
+        Images that were resampled, tied ones as one; 0 where it is not known, as of what was stored by older versions.
     """
 
     regions: tuple[str, ...]
     estimate: F64
     resampled: F64
     how: How = "median"
+    kind: Known = "other"
+    n_units: int = 0
 
     @classmethod
     def from_arrays(
-        cls, regions: NDArray[np.str_], estimate: Floats, resampled: Floats, how: How = "median"
+        cls,
+        regions: NDArray[np.str_],
+        estimate: Floats,
+        resampled: Floats,
+        how: How = "median",
+        *,
+        kind: Any = "other",
+        n_units: Any = 0,
     ) -> Summaries:
-        """Return what `to_arrays` gave.
+        """Return what `to_arrays` gave, the last two where they are known.
 
         Raises
         ------
@@ -204,15 +221,24 @@ class Summaries:
                 f"Summaries need as many estimates and columns of resamples as regions, {regions.shape}. "
                 f"Got {estimate.shape} and {resampled.shape}."
             )
-        return cls(tuple(map(str, regions)), estimate.astype(np.float64), resampled.astype(np.float64), how)
+        known: Known = next((name for name in SCALES if name == str(kind)), "other")
+        values = (estimate.astype(np.float64), resampled.astype(np.float64))
+        return cls(tuple(map(str, regions)), *values, how, known, int(n_units))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return ``regions``, ``estimate`` and ``resampled``, the last in float32."""
+        """Return ``regions``, ``estimate``, ``resampled``, in float32, ``kind`` and ``n_units``."""
         return {
             "regions": np.array(self.regions),
             "estimate": self.estimate,
             "resampled": self.resampled.astype(np.float32),
+            "kind": np.array(self.kind),
+            "n_units": np.array(self.n_units),
         }
+
+    def of(self, regions: Sequence[str]) -> Summaries:
+        """Return the summaries of some regions."""
+        where = [self.regions.index(name) for name in regions]
+        return replace(self, regions=tuple(regions), estimate=self.estimate[where], resampled=self.resampled[:, where])
 
     def __sub__(self, other: Summaries) -> Summaries:
         """Return the paired differences; both must come from the same resamples, and be summaries of one kind."""
@@ -222,42 +248,59 @@ class Summaries:
                 f"{self.regions} of {self.resampled.shape} and {other.how} of {other.regions} of "
                 f"{other.resampled.shape}."
             )
-        return Summaries(self.regions, self.estimate - other.estimate, self.resampled - other.resampled, self.how)
+        return replace(
+            self,
+            estimate=self.estimate - other.estimate,
+            resampled=self.resampled - other.resampled,
+            kind=of_difference(self.kind, other.kind),
+            n_units=max(self.n_units, other.n_units),
+        )
 
     def interval(self, region: str = WHOLE, level: float = LEVEL) -> Estimate:
-        """Return the interval of a region: the estimate and, to both sides, its standard error times the normal's.
+        """Return the interval of a region: to both sides of the estimate, its standard error times the normal's.
 
         Notes
         -----
-        On simulated recordings it covers the truth as often as it says. Percentiles of the resamples cover it too
-        often, and percentiles that are corrected for bias too seldom: a median over voxels moves in steps, and its
-        resamples in smaller ones.
+        It is taken on the scale of the score (see `img2brain.statistics.scale`), so that it lies where scores lie: of a
+        correlation on Fisher's, of a difference of two correlations on Fisher's of half of it, of a coefficient of
+        determination on that of the logarithm of what is not explained.
+
+        On simulated recordings of 12 images and more it covers the truth about as often as it says, and more often
+        where some 20 voxels are predicted equally well. Percentiles of the resamples cover it too often, and
+        percentiles that are corrected for bias too seldom: a median over voxels moves in steps, and its resamples in
+        smaller ones.
         """
         place = self.regions.index(region)
-        half = float(ndtri((1 + level) / 2) * self._spread(place))
+        centre, error = self._on_scale(place)
+        half = float(ndtri((1 + level) / 2)) * error
+        low, high = (float(SCALES[self.kind].back(centre + side)) for side in (-half, half))
         estimate = float(self.estimate[place])
-        return Estimate(estimate=estimate, low=estimate - half, high=estimate + half)
+        return Estimate(estimate=estimate, low=min(low, estimate), high=max(high, estimate))
 
-    def _spread(self, place: int) -> float:
-        """Return the standard error, from the resamples in which the summary is defined."""
+    def _on_scale(self, place: int) -> tuple[float, float]:
+        """Return estimate and standard error on the scale, from the resamples in which the summary is defined."""
+        scale, estimate = SCALES[self.kind], float(self.estimate[place])
         known = self.resampled[np.isfinite(self.resampled[:, place]), place]
-        return float(np.std(known, ddof=1)) if len(known) > 1 else float("nan")
+        spread = float(np.std(scale.forward(known), ddof=1)) if len(known) > 1 else float("nan")
+        offset = scale.offset(estimate, self.n_units) if spread else 0.0  # scores that no image changes are the truth
+        return float(scale.forward(estimate)) - offset, scale.error(spread, self.n_units)
 
     def p_value(self, region: str = WHOLE) -> float:
         """Return the two-sided p of a summary, or of a difference, of 0.
 
         Notes
         -----
-        From the normal distribution with the standard error of the resamples, whose tail does not end with their
-        number, as a count of resamples does: a board of many rows is corrected for many comparisons.
+        From the normal distribution on the scale of the intervals, with the standard error of the resamples, whose tail
+        does not end with their number, as a count of resamples does: a board of many rows is corrected for many
+        comparisons.
         """
         place = self.regions.index(region)
-        estimate, spread = float(self.estimate[place]), self._spread(place)
-        if not np.isfinite(estimate) or not np.isfinite(spread):
+        centre, error = self._on_scale(place)
+        if not np.isfinite(centre) or not np.isfinite(error):
             return float("nan")
-        if spread == 0:
-            return 1.0 if estimate == 0 else 0.0
-        return float(2 * ndtr(-abs(estimate) / spread))
+        if error == 0:
+            return 1.0 if centre == 0 else 0.0
+        return float(2 * ndtr(-abs(centre) / error))
 
 
 def resamples(n_images: int, n_resamples: int = N_RESAMPLES, seed: int = 0, units: NDArray[Any] | None = None) -> F32:

@@ -71,6 +71,8 @@ def check_complete(component: Component) -> None:
     label, summary = getattr(metric, "label", None), metric.summary
     owed(isinstance(label, str) and label.strip() and label.isprintable(), f"'label' must be a name. Got {label!r}.")
     owed(summary in ("median", "mean"), f"'summary' must be 'median' or 'mean'. Got {summary!r}.")
+    kinds = ("correlation", "determination", "other")
+    owed(metric.kind in kinds, f"'kind' must be one of {', '.join(map(repr, kinds))}. Got {metric.kind!r}.")
     owed(isinstance(metric.scale_free, bool), f"'scale_free' must be True or False. Got {metric.scale_free!r}.")
 
 
@@ -214,6 +216,17 @@ def check_scale_free_is_true(component: Component) -> None:
             owed(_near(scored, _scores(component)), "With 'scale_free', units and offsets must change no score.")
 
 
+def check_scores_lie_where_their_kind_says(component: Component) -> None:
+    """Check that a correlation lies in [-1, 1], and that a coefficient of determination is at most 1."""
+    Y, P = _rows()
+    metric = _ready(component)
+    least, most = {"correlation": (-1.0, 1.0), "determination": (-np.inf, 1.0)}.get(metric.kind, (-np.inf, np.inf))
+    for predictions in (Y, -Y, P, 3 * P):
+        found = metric.from_rows(Y, predictions)
+        inside = np.isnan(found) | ((least <= found) & (found <= most))
+        owed(inside.all(), f"A score of the kind {metric.kind!r} must lie in {least:g}..{most:g}. Got {found}.")
+
+
 def check_resamples_are_scores_of_repeated_rows(component: Component) -> None:
     """Check that intervals can be had: a resample must score as the rows that it repeats."""
     Y, P = _rows()
@@ -287,6 +300,7 @@ _CHECKS = (
     check_folds_add_up,
     check_sums_may_have_any_shape,
     check_scale_free_is_true,
+    check_scores_lie_where_their_kind_says,
     check_resamples_are_scores_of_repeated_rows,
     check_the_ceiling_is_one_of_each_voxel,
     check_a_ceiling_is_asked_for,

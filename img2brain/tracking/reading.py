@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from img2brain.errors import RecordError
 from img2brain.records import ConfirmationRecord, StudyRecord, TrialRecord
+from img2brain.result import WHOLE
+from img2brain.statistics.bootstrap import How, Summaries
 from img2brain.tracking import old
 from img2brain.tracking._store import TrackingStore, answering
 from img2brain.tracking.names import CONFIRMATION, HOME, KIND, PARENT, RECORD, STUDY, VALIDATION
@@ -20,6 +22,9 @@ log = logging.getLogger(__name__)
 
 _PAGE = 1000
 _READERS = 8  # at once, of a store that answers over a network
+_ARRAYS = ("regions", "estimate", "resampled")
+_ABOUT = ("kind", "n_units")  # which older versions did not store
+_OLD_WHOLE = "all"  # what the first format called all voxels, after the regions
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,23 @@ def run_array(store: TrackingStore, run_id: str, name: str) -> np.ndarray[Any, A
     """Read an array that is an artifact of a run, or None where it has none of this name."""
     with answering(store.uri):
         return store.array(store.client.get_run(run_id), name)
+
+
+def stored_summaries(store: TrackingStore, run_id: str, how: How, part: str = "confirmation") -> Summaries | None:
+    """Read the resamples of a score on a part of the rows; None of one that was logged without."""
+    for kind in ("summaries", "medians"):  # the second is the first format's
+        arrays = {name: run_array(store, run_id, f"{part}/{kind}_{name}.npy") for name in (*_ARRAYS, *_ABOUT)}
+        found = {name: array for name, array in arrays.items() if array is not None}
+        if found.keys() >= set(_ARRAYS):
+            summaries = Summaries.from_arrays(**found, how=how)
+            return _whole_first(summaries) if kind == "medians" else summaries
+    return None
+
+
+def _whole_first(old: Summaries) -> Summaries:
+    """Return the resamples of the first format as they are now."""
+    regions = tuple(WHOLE if name == _OLD_WHOLE else name for name in old.regions)
+    return replace(old, regions=regions).of([WHOLE, *(name for name in regions if name != WHOLE)])
 
 
 def search(store: TrackingStore, experiment_ids: Sequence[str], query: str) -> Iterator[Any]:

@@ -31,8 +31,8 @@ def simulated(
     truth = np.linspace(*rho, n_voxels)
     features, mixing = random.standard_normal((n_images, 8)), random.standard_normal((8, n_voxels))
     predictions = features @ (mixing / np.linalg.norm(mixing, axis=0))
-    shared = random.standard_normal((n_images, 3)) @ random.standard_normal((3, n_voxels)) / np.sqrt(3)
-    noise = np.sqrt(0.3) * shared / np.linalg.norm(shared, axis=0) * np.sqrt(n_images)
+    weights = random.standard_normal((3, n_voxels))
+    noise = np.sqrt(0.3) * random.standard_normal((n_images, 3)) @ (weights / np.linalg.norm(weights, axis=0))
     noise += np.sqrt(0.7) * random.standard_normal((n_images, n_voxels))
     return truth * predictions + np.sqrt(1 - truth**2) * noise, predictions, truth
 
@@ -199,21 +199,76 @@ def test_a_difference_to_itself_is_zero() -> None:
     assert difference.p_value() == 1.0
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(3, 40), st.integers(2, 200))
-def test_an_interval_holds_its_own_estimate(seed: int, n_images: int, n_resamples: int) -> None:
-    random = np.random.default_rng(seed)
-    Y, P, _ = simulated(random, n_images, 7)
-    found = Bootstrap(Y, Pearson(), n_resamples, seed=seed % 5).summaries(P, {}).interval()
-    assert found.low <= found.estimate <= found.high or np.isnan(found.low)
+SCORES: dict[str, tuple[float, float]] = {"pearson": (-1, 1), "spearman": (-1, 1), "r2": (-np.inf, 1)}
 
 
-def covered(make: Any) -> float:
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(2, 200), st.floats(-1, 1), st.sampled_from([*SCORES]))
+def test_an_interval_holds_its_own_estimate_and_lies_where_scores_do(
+    seed: int, n_images: int, n_resamples: int, rho: float, name: str
+) -> None:
+    Y, P, _ = simulated(np.random.default_rng(seed), n_images, 7, (rho, rho))
+    rows = Bootstrap(Y, METRICS[name], n_resamples, seed=seed % 5)
+    one, other = (rows.summaries(predictions, {}) for predictions in (P, -P[::-1]))
+    least, most = SCORES[name]
+    for item, low, high in ((one, least, most), (other, least, most), (one - other, least - most, most - least)):
+        found = item.interval()
+        assert low <= found.low <= found.estimate <= found.high <= high or np.isnan(found.low)
+    assert found.excludes_zero == (item.p_value() < 0.05) or abs(item.p_value() - 0.05) < 1e-9
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_perfect_predictions_have_an_interval_at_the_top(name: str) -> None:
+    Y, _, _ = simulated(np.random.default_rng(0), 12, 7)
+    found = Bootstrap(Y, METRICS[name]).summaries(Y, {}).interval()
+    assert found.estimate == found.high == pytest.approx(1.0)
+    assert found.low > 0.999
+
+
+def test_what_older_versions_stored_has_the_interval_that_it_had() -> None:
+    Y, P, _ = simulated(np.random.default_rng(0), 30, 4)
+    arrays = Bootstrap(Y, Pearson(), 50).summaries(P, {}).to_arrays()
+    old = Summaries.from_arrays(arrays["regions"], arrays["estimate"], arrays["resampled"])
+    half = 1.959964 * np.std(arrays["resampled"][:, 0], ddof=1)
+    assert old.interval().high - old.estimate[0] == pytest.approx(half, rel=1e-5)
+    new = Summaries.from_arrays(**arrays)  # type: ignore[arg-type]
+    assert (new.kind, new.n_units, (new - old).kind) == ("correlation", 30, "other")
+    assert (new - new).kind == "difference of correlations"
+
+
+def covered(make: Any, n_datasets: int = N_DATASETS) -> float:
     """The share of simulated datasets whose interval holds the truth."""
     held = 0
-    for seed in range(N_DATASETS):
+    for seed in range(n_datasets):
         interval, truth = make(np.random.default_rng(seed))
         held += interval.low <= truth <= interval.high
-    return held / N_DATASETS
+    return held / n_datasets
+
+
+def covered_by_correlations(n_images: int, n_voxels: int, rho: tuple[float, float]) -> float:
+    """The share that intervals of a median r cover."""
+
+    def one(random: np.random.Generator) -> tuple[Estimate, float]:
+        Y, P, truth = simulated(random, n_images, n_voxels, rho)
+        return Bootstrap(Y, Pearson(), 300, block=n_voxels).summaries(P, {}).interval(), float(np.median(truth))
+
+    return covered(one)
+
+
+@pytest.mark.parametrize(("n_images", "n_voxels", "rho"), [(12, 1, 0.8), (20, 1, 0.0), (12, 50, 0.95)])
+def test_intervals_of_few_images_cover_the_truth(n_images: int, n_voxels: int, rho: float) -> None:
+    assert 0.925 <= covered_by_correlations(n_images, n_voxels, (rho, rho)) <= 0.975
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_voxels", [1, 20, 500])
+@pytest.mark.parametrize("n_images", [12, 20, 50, 100, 300])
+def test_intervals_cover_the_truth_of_few_and_many_images(n_images: int, n_voxels: int) -> None:
+    spread = [(r, r) for r in (0.0, 0.4, 0.8, 0.95)] + [(0.1, 0.7)] * (n_voxels > 1)
+    found = {rho: covered_by_correlations(n_images, n_voxels, rho) for rho in spread}
+    # Of 500 datasets a coverage of 95 % shows as 93 to 97 %; a median over equal voxels covers a little more.
+    assert min(found.values()) >= 0.91, found
+    assert max(found.values()) <= 0.99, found
+    assert 0.93 <= np.mean(list(found.values())) <= 0.975, found
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
@@ -237,7 +292,7 @@ def test_paired_differences_cover_the_truth_as_often_as_they_say() -> None:
 
 def test_intervals_of_the_coefficient_of_determination_cover_the_truth() -> None:
     def one(random: np.random.Generator) -> tuple[Estimate, float]:
-        Y, P, truth = simulated(random, n_images=300, n_voxels=20)
-        return Bootstrap(Y, R2(), 100).summaries(truth * P, {}).interval(), float(np.median(truth**2))
+        Y, P, truth = simulated(random, n_images=100, n_voxels=20)
+        return Bootstrap(Y, R2(), 200).summaries(truth * P, {}).interval(), float(np.median(truth**2))
 
     assert 0.93 <= covered(one) <= 0.97
