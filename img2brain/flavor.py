@@ -3,30 +3,55 @@
 MLflow runs this file when it loads a registered model. Input is a table with one column, `image`: pictures as base64
 text. Paths are read only where the environment variable ``IMG2BRAIN_ALLOW_PATHS`` is 1, which whoever runs the process
 decides: a path that came over HTTP is not opened.
+
+A request is refused before a picture of it is decoded where one of them is not what it should be (``mlflow models
+serve`` answers 422), or where its pictures are too large together (413). Pictures are decoded a few at a time, one
+request after another.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.pyfunc import PythonModel
 from numpy.typing import NDArray
-from PIL import Image
 
-from img2brain.datasets._images import decode_image
+from img2brain.datasets._images import size_of
 from img2brain.errors import DataError
 from img2brain.model import EncodingModel
 
 MAX_IMAGE_BYTES = 32 * 2**20
+MAX_REQUEST_PIXELS = 2**26  # 16 pictures of 2048 x 2048
+LEAST_PIXELS = 224 * 224  # A smaller picture costs a network as much as one of this size.
 _DATA_URI = re.compile(r"^data:image/\w+;base64,")
+
+
+class RefusedError(MlflowException, DataError):
+    """A request that is not answered: `mlflow models serve` gives the status, and the reason on one line."""
+
+    def __init__(self, message: str, status: int = 422) -> None:
+        super().__init__(message, error_code=BAD_REQUEST)  # type: ignore[call-arg]
+        self._reason, self._status = message, status
+
+    def get_http_status_code(self) -> int:
+        """Return 422 for a picture that is none, 413 for too much of them."""
+        return self._status
+
+    def serialize_as_json(self) -> str:
+        """Return the answer: the server's own would show its paths and its stack."""
+        return json.dumps({"error_code": self.error_code, "message": self._reason})
 
 
 class EncodingPythonModel(PythonModel):
@@ -35,35 +60,77 @@ class EncodingPythonModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the model from its files."""
         self._model = EncodingModel.load(Path(context.artifacts["model"]))
+        self._in_turn = Lock()
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> NDArray[np.float32]:
-        """Predict the responses to the images of a table with the column `image`, or to given features."""
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> NDArray[np.floating]:
+        """Predict the responses to the images of a table with the column `image`, or to given features.
+
+        Raises
+        ------
+        RefusedError
+            If something is not what it should be, or too much.
+        """
         del context, params
+        try:
+            images = self._input(model_input)
+            with self._in_turn:
+                return self._model.predict(images)
+        except RefusedError:
+            raise
+        except DataError as error:
+            raise RefusedError(str(error)) from error
+
+    def _input(self, model_input: Any) -> Any:
         if self._model.takes_features:
-            return self._model.predict(np.asarray(model_input, dtype=np.float64))
+            return np.asarray(model_input, dtype=np.float64)
         allow_paths = os.environ.get("IMG2BRAIN_ALLOW_PATHS") == "1"
-        return self._model.predict([decode(text, allow_paths=allow_paths) for text in _column(model_input)])
+        images = [decode(text, allow_paths=allow_paths) for text in _column(model_input)]
+        require_room([image for image in images if isinstance(image, bytes)])
+        return images
 
 
-def decode(text: str, *, allow_paths: bool = False, max_bytes: int = MAX_IMAGE_BYTES) -> Image.Image | Path:
-    """Return the picture that base64 text holds, of so many bytes at most, or, where allowed, the path that it is.
+def decode(text: str, *, allow_paths: bool = False, max_bytes: int = MAX_IMAGE_BYTES) -> bytes | Path:
+    """Return the file that base64 text holds, of so many bytes at most, or, where allowed, the path that it is.
+
+    Raises
+    ------
+    RefusedError
+        If the text is neither.
+    """
+    if allow_paths and _is_file(text):
+        return Path(text)
+    content = _from_base64(_DATA_URI.sub("", text))
+    if not content:
+        raise RefusedError(f"An image must be a picture as base64 text. Got {text[:40]!r}.")
+    if len(content) > max_bytes:
+        raise RefusedError(f"An image must be at most {max_bytes} bytes. Got {len(content)}.", 413)
+    return content
+
+
+def require_room(images: Sequence[bytes], max_pixels: int = MAX_REQUEST_PIXELS) -> None:
+    """Refuse pictures that have too many pixels together; their headers tell.
 
     Raises
     ------
     DataError
-        If the text is neither. Only JPEG and PNG are decoded: other decoders have run programs before.
+        If one has no header of a JPEG or PNG file: other decoders have run programs before.
+    RefusedError
+        If they are too large.
     """
-    if allow_paths and _is_file(text):
-        return Path(text)
+    n_pixels = sum(max(width * height, LEAST_PIXELS) for width, height in map(size_of, images))
+    if n_pixels > max_pixels:
+        raise RefusedError(
+            f"The images of a request must have at most {max_pixels} pixels together, each counted as at least "
+            f"{LEAST_PIXELS}. Got {n_pixels} in {len(images)} images.",
+            413,
+        )
+
+
+def _from_base64(text: str) -> bytes:
     try:
-        content = base64.b64decode(_DATA_URI.sub("", text), validate=True)
+        return base64.b64decode(text, validate=True)
     except ValueError:
-        content = b""
-    if not content:
-        raise DataError(f"An image must be a picture as base64 text. Got {text[:40]!r}.")
-    if len(content) > max_bytes:
-        raise DataError(f"An image must be at most {max_bytes} bytes. Got {len(content)}.")
-    return decode_image(content)
+        return b""
 
 
 def _is_file(text: str) -> bool:

@@ -29,6 +29,9 @@ from img2brain import digest
 from img2brain.backbones import RestoredBackbone, accelerated, restore, sketch
 from img2brain.backbones._source import Source
 from img2brain.catalog import LIBRARIES, REGRESSORS
+from img2brain.datasets._facts import About
+from img2brain.datasets._images import AS_STORED
+from img2brain.datasets._presentation import Presentation
 from img2brain.datasets._responses import open_array
 from img2brain.errors import DataError, ModelError, ShapeError, SpecError, UnknownComponentError
 from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
@@ -37,8 +40,8 @@ from img2brain.features.pca import Axes
 from img2brain.regressors.base import Regressor
 from img2brain.spec import TrialSpec, parse
 
-FORMAT = 3
-_READ = (2, FORMAT)  # a model of format 2 has no probe, and names no plug-ins
+FORMAT = 4
+_READ = (2, 3, FORMAT)  # a model of format 2 has no probe and names no plug-ins, one of 3 does not say how images look
 _MATRIX = ("images", "features")
 _PRECISIONS: dict[str, Precision] = {"float32": "float32", "bfloat16": "bfloat16"}
 _FILES = ("network.safetensors", "pca.safetensors", "regressor.safetensors")
@@ -68,6 +71,8 @@ class EncodingModel:
         What the network made of a picture when the model was saved (see `img2brain.backbones.sketch`).
     source : Source, optional
         Where the network comes from; by default it is found by its name.
+    presentation : Presentation
+        How the images that it was fitted to were shown: new ones are laid over the same background.
     """
 
     spec: TrialSpec
@@ -79,6 +84,7 @@ class EncodingModel:
     precision: Precision = "float32"
     probe: tuple[float, ...] | None = None
     source: Source | None = None
+    presentation: Presentation = AS_STORED
 
     def __repr__(self) -> str:
         what, *facts = self._described().items()
@@ -110,7 +116,7 @@ class EncodingModel:
 
         Parameters
         ----------
-        images : path, PIL image, array, or a sequence of them
+        images : path, bytes of a file, PIL image, array, or a sequence of them
             An array is (height, width) or (height, width, 3), uint8 or floats from 0 to 1; one of four dimensions is
             a sequence. For a model of features that came with the data: an array (n_images, n_features) of them.
         batch_size : int, optional
@@ -126,7 +132,7 @@ class EncodingModel:
         Raises
         ------
         DataError
-            If an image does not decode.
+            If an image does not decode or has too many pixels.
         """
         if self.takes_features:
             return np.asarray(self.regressor.predict(self._coordinates_of(images)), dtype=np.float32)
@@ -181,6 +187,7 @@ class EncodingModel:
             "probe": None if self.takes_features else sketch(self._restored),
             "plugins": self.plugins,
             "linear": hasattr(self.regressor, "fit_folds"),
+            "presentation": self.presentation.to_dict(),
             "about": dict(self.about),
             "files": {name: digest.of_file(folder / name) for name in _FILES},
         }
@@ -224,6 +231,7 @@ class EncodingModel:
                 precision=_PRECISIONS[described["precision"]],
                 probe=tuple(described["probe"]) if described.get("probe") else None,
                 source=source,
+                presentation=parse(About, described.get("presentation", {}), "model.json").presentation,
             )
         except (KeyError, ValueError, TypeError, SafetensorError) as error:
             raise ModelError(f"{folder} holds no whole model: {str(error).rstrip('.')}.") from None
@@ -249,7 +257,10 @@ class EncodingModel:
         device = find_device(device_name)
         dtype = find_precision(self.precision, device)
         network, axes, shift = self._ready(device, dtype)
-        for _, layers in activations(network, self._restored.preprocessing, sources, device, dtype, batch_size):
+        preparation = self._restored.preprocessing
+        for _, layers in activations(
+            network, preparation, sources, device, dtype, batch_size, presentation=self.presentation
+        ):
             yield (layers[self.spec.layer].float() @ axes - shift).cpu().numpy()
 
     def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Any, torch.Tensor, torch.Tensor]:
@@ -298,11 +309,11 @@ def _source(described: Mapping[str, Any], kept: Path | None) -> Source | None:
 
 def _as_list(images: Any) -> list[Any]:
     """Return a list of images, whether one is given or many."""
-    if isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+    if isinstance(images, str | bytes | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
         return [images]
-    if isinstance(images, bytes) or not isinstance(images, Iterable):
+    if not isinstance(images, Iterable):
         raise DataError(
-            f"Images must be a path, a PIL image, an array or a sequence of them. Got {type(images).__name__}."
+            f"Images must be a path, bytes, a PIL image, an array or a sequence of them. Got {type(images).__name__}."
         )
     return list(images)
 

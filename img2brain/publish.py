@@ -141,7 +141,9 @@ class Publisher:
             "objective": record.objective,
             "scores": {name: None if math.isnan(value) else value for name, value in scores.items()},
         }
-        return EncodingModel(spec, network, tensors, axes, regressor, about, bank.precision)
+        return EncodingModel(
+            spec, network, tensors, axes, regressor, about, bank.precision, presentation=self._dataset.presentation
+        )
 
     def _register(
         self,

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +11,12 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.pyfunc import scoring_server
 from PIL import Image
 
 from img2brain.datasets._images import find_images, open_image
 from img2brain.errors import DataError
-from img2brain.flavor import decode
+from img2brain.flavor import MAX_IMAGE_BYTES, decode, require_room
 from img2brain.registered import load_model
 
 if TYPE_CHECKING:
@@ -90,19 +93,76 @@ def saved_as(kind: str, size: tuple[int, int] = (8, 8)) -> str:
 
 @pytest.mark.parametrize("kind", ["EPS", "PDF", "TIFF", "GIF", "BMP"])
 def test_only_jpeg_and_png_are_opened(kind: str) -> None:
-    with pytest.raises(DataError, match=r"The image must decode as JPEG or PNG\. Got: neither of them\."):
-        decode(saved_as(kind))
+    content = decode(saved_as(kind))
+    assert isinstance(content, bytes)
+    for use in (open_image, lambda content: require_room([content])):
+        with pytest.raises(DataError, match=r"The image must decode as JPEG or PNG\. Got: neither of them\."):
+            use(content)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
 def test_jpeg_and_png_are_opened(kind: str, prefix: str) -> None:
-    assert decode(prefix + saved_as(kind)).size == (8, 8)  # type: ignore[union-attr]
+    assert open_image(decode(prefix + saved_as(kind))).size == (8, 8)
 
 
-def test_large_files_and_large_pictures_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_refused() -> None:
     with pytest.raises(DataError, match=r"An image must be at most 50 bytes\. Got \d+\."):
         decode(saved_as("PNG"), max_bytes=50)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
-    with pytest.raises(DataError, match=r"The image must .*pixels"):
-        decode(saved_as("PNG", (9, 9)))
+
+
+def test_the_images_of_a_request_have_a_budget_together() -> None:
+    one = decode(saved_as("PNG", (300, 400)))
+    assert isinstance(one, bytes)
+    require_room([one] * 3, max_pixels=360_000)
+    with pytest.raises(DataError, match=r"at most 360000 pixels together.*Got 480000 in 4 images\."):
+        require_room([one] * 4, max_pixels=360_000)
+    small = decode(saved_as("PNG"))
+    assert isinstance(small, bytes)
+    with pytest.raises(DataError, match=r"Got 100352 in 2 images\."):
+        require_room([small] * 2, max_pixels=100_000)
+
+
+def answer(app: Any, texts: list[str]) -> tuple[int, str]:
+    """Send a request to the server that `mlflow models serve` runs, in this process."""
+    body = json.dumps({"dataframe_split": {"columns": ["image"], "data": [[text] for text in texts]}}).encode()
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/invocations", "raw_path": b"/invocations", "query_string": b"",
+        "headers": [(b"content-type", b"application/json")], "http_version": "1.1", "root_path": "",
+        "scheme": "http", "server": ("localhost", 80), "client": ("localhost", 1),
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    return sent[0]["status"], b"".join(item.get("body", b"") for item in sent[1:]).decode()
+
+
+def test_a_server_refuses_on_one_line_with_a_status_and_goes_on(
+    loaded: Any, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_IS_IN_SERVING_ENVIRONMENT", "")
+    app = scoring_server.init(loaded)
+    good = [encoded(path) for path in pictures[:2]]
+    status, expected = answer(app, good)
+    assert status == 200
+    for texts, code, reason in (
+        ([saved_as("PNG", (20_000, 1))], 422, "pixels when it is resized"),
+        (["/etc/passwd"], 422, "must be a picture as base64 text"),
+        ([*good, base64.b64encode(b"no picture").decode()], 422, "must decode as JPEG or PNG"),
+        ([good[0]] * 2000, 413, "pixels together"),
+        ([saved_as("PNG", (9000, 9000))], 413, "pixels together"),
+        ([base64.b64encode(b"0" * (MAX_IMAGE_BYTES + 1)).decode()], 413, "bytes"),
+    ):
+        status, text = answer(app, texts)
+        assert status == code
+        assert set(json.loads(text)) == {"error_code", "message"}
+        assert reason in json.loads(text)["message"]
+        assert "\\n" not in text
+        assert ".py" not in text
+    assert answer(app, good) == (200, expected)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from img2brain.backbones.torchvision import Torchvision
 from img2brain.datasets._images import find_images
+from img2brain.datasets._presentation import Presentation
 from img2brain.errors import DataError, DeviceError, ModelError
 from img2brain.model import EncodingModel
 from img2brain.registered import load_model
@@ -104,7 +105,7 @@ def without(key: str) -> Callable[[dict[str, Any]], Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table | {"format": 99}, "the format of a model must be 3. Got 99."),
+        (lambda table: table | {"format": 99}, "the format of a model must be 4. Got 99."),
         (lambda table: [table], "holds no whole model"),
         (without("spec"), "holds no whole model"),
         (without("network"), "holds no whole model"),
@@ -197,3 +198,23 @@ def test_a_notebook_shows_it_as_a_table_of_plain_text(model: EncodingModel) -> N
     assert page.count("<tr>") == 5
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
+
+
+def test_a_model_lays_pictures_over_the_background_of_its_dataset(model: EncodingModel, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 60, 4), dtype=np.uint8)
+    pixels[:30, :, 3] = 0
+    pixels[30:, :, 3] = 255
+    cut = Image.fromarray(pixels)
+    shown = pixels[..., :3].copy()
+    for shade in (0, 255):
+        shown[:30] = shade
+        replace(model, presentation=Presentation(background=f"#{shade:02x}{shade:02x}{shade:02x}")).save(tmp_path)
+        found = EncodingModel.load(tmp_path).predict(cut)
+        np.testing.assert_array_equal(found, model.predict(shown))
+    assert not np.array_equal(found, model.predict(cut))
+
+
+def test_a_picture_too_long_is_refused(model: EncodingModel, tmp_path: Path) -> None:
+    Image.new("L", (20_000, 1)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png' must have at most 16777216 pixels when it is resized"):
+        model.predict(tmp_path / "a.png")

@@ -18,6 +18,7 @@ from img2brain.errors import FeatureError, ModelError
 
 _FILTERS = tuple(mode.value for mode in InterpolationMode)
 _SCALED_TOGETHER = 8  # images: float32 of more than these leaves the cache
+_FULL_VIEW = 4  # A view of less than this part of a picture is copied.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -71,6 +72,19 @@ class Preprocessing:
         """Digest of all settings."""
         return digest.of_value(self.to_dict())
 
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width, in pixels, that a picture is brought to before it is cropped.
+
+        Examples
+        --------
+        >>> Preprocessing(resize=(256,), crop=224).resized(1, 20_000)
+        (256, 5120000)
+        """
+        if len(self.resize) == 2:
+            return self.resize[0], self.resize[1]
+        side, shorter = self.resize[0], min(height, width)
+        return side * height // shorter, side * width // shorter
+
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Turn a picture into the network's input.
 
@@ -111,7 +125,8 @@ class Preprocessing:
         else:
             whole = _as_tensor(np.array(F.resize(Image.fromarray(picture), list(self.resize), filter_)))
         cropped: torch.Tensor = F.center_crop(whole, [self.crop]) if self.crop else whole
-        return cropped
+        # A view of a long picture would keep all of it while others are decoded.
+        return cropped.clone() if cropped.numel() * _FULL_VIEW < whole.numel() else cropped
 
     def normalise(self, pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Scale bytes to what the network was made for.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
+from img2brain.datasets._presentation import BACKGROUND, BACKGROUND_PATTERN, Orientation, Presentation
 from img2brain.datasets._split import Rows
 from img2brain.errors import DataError, ShapeError
 from img2brain.spec import NAME_PATTERN, Spec
@@ -16,15 +17,23 @@ Array = NDArray[Any]
 
 _TEXT_PATTERN = r"^[^\x00-\x1f\x7f]*$"
 _TEXT = "be one line of printable text"
+_COLOUR = f"be a colour such as '{BACKGROUND}', in small letters"
 _NAME = "start with a letter or digit, and hold letters, digits, '.', '_' and '-' only"
 
 
 class About(Spec):
-    """Name, unit and subject. Names become file names and texts are printed, hence the patterns."""
+    """What is said of a dataset in words. Names become file names and texts are printed, hence the patterns."""
 
     name: str = Field(default="dataset", pattern=NAME_PATTERN, max_length=100, description=_NAME)
     unit: str = Field(default="a.u.", pattern=_TEXT_PATTERN, max_length=200, description=_TEXT)
     subject: str = Field(default="", pattern=_TEXT_PATTERN, max_length=200, description=_TEXT)
+    background: str = Field(default=BACKGROUND, pattern=BACKGROUND_PATTERN, description=_COLOUR)
+    orientation: Orientation = "stored"
+
+    @property
+    def presentation(self) -> Presentation:
+        """How the pictures were shown."""
+        return Presentation(self.background, self.orientation)
 
 
 def require_per_voxel(label: str, values: ArrayLike, n_voxels: int, most: float) -> NDArray[np.float64]:

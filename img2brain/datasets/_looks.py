@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import digest
-from img2brain.datasets._images import find_other_files, map_files, open_pixels
+from img2brain.datasets._images import (
+    AS_STORED,
+    Silent,
+    find_other_files,
+    look_for_silent,
+    map_files,
+    open_pixels,
+    usual_resized,
+)
+from img2brain.datasets._presentation import Presentation
 from img2brain.datasets._responses import Scan, steps
 from img2brain.errors import DataError, Img2BrainError
 
@@ -146,14 +156,14 @@ class Problems:
         """Note what is worth a look."""
         self._found.append(Problem("warning", message))
 
-    def look_at(self, sections: Sequence[Section]) -> None:
-        """Read every response and repeat, and decode every image."""
+    def look_at(self, sections: Sequence[Section], presentation: Presentation = AS_STORED) -> None:
+        """Read every response and repeat, and decode every image as it was shown."""
         for section in sections:
             with self.keep():
                 self._look_at_responses(section.responses)
             with self.keep():
                 self._look_at_repeats(section.responses, section.repeats)
-        self._look_at_images(sections)
+        self._look_at_images(sections, presentation)
 
     def _look_at_responses(self, responses: Numbers | None) -> None:
         """Look for values that are not finite, and for voxels that never change."""
@@ -211,18 +221,43 @@ class Problems:
             shown = _shown([path.name for path in others])
             self.warn(f"{str(folder)!r} has {len(others)} files that are no images: {shown}.")
 
-    def _look_at_images(self, sections: Sequence[Section]) -> None:
-        """Decode every image, and look for pixels that come twice."""
+    def _look_at_images(self, sections: Sequence[Section], presentation: Presentation) -> None:
+        """Decode every image, and look for pixels that come twice and for what most programs pass over."""
         paths = [path for section in sections for path in section.images]
         labels = [label for section in sections for label in section.labels]
         parts = [section.name for section in sections for _ in section.images]
         seen: dict[str, int] = {}
-        for i, found in enumerate(map_files(_pixels, paths, "decoding images")):
+        pictures = map_files(partial(_picture, presentation=presentation), paths, "decoding images")
+        self._look_for_silent([found for found in pictures if isinstance(found, _Picture)], presentation)
+        for i, found in enumerate(pictures):
             if isinstance(found, DataError):
                 self.error(str(found))
-            elif (first := seen.setdefault(found, i)) != i:
+            elif (first := seen.setdefault(found.digest, i)) != i:
                 note = " A training image is also a test image." if parts[first] != parts[i] else ""
                 self.warn(f"{labels[first]} and {labels[i]} hold the same picture.{note}")
+
+    def _look_for_silent(self, pictures: Sequence[_Picture], presentation: Presentation) -> None:
+        """Count the photographs that are to be turned, and the pictures that something is seen through."""
+        turned = [repr(str(found.path)) for found in pictures if found.silent.is_turned]
+        if turned:
+            how = "They are turned so" if presentation.orientation == "exif" else "Their pixels are taken as stored"
+            self.warn(
+                f"{len(turned)} images have EXIF data that turn them: {_shown(turned)}. {how}: 'orientation' in "
+                'dataset.toml says "stored" or "exif", as they were shown.'
+            )
+        through = [repr(str(found.path)) for found in pictures if found.silent.is_transparent]
+        if through:
+            self.warn(
+                f"{len(through)} images have transparent pixels: {_shown(through)}. They are laid over "
+                f"{presentation.background}: 'background' in dataset.toml says what was behind them."
+            )
+
+
+@dataclass(frozen=True)
+class _Picture:
+    path: Path
+    digest: str
+    silent: Silent
 
 
 def some_rows(n_rows: int) -> list[int]:
@@ -248,9 +283,10 @@ def not_finite(where: str, voxel: int, n_bad: int) -> str:
     return f"Responses must be finite. Got {values} at {where}, voxel {voxel}."
 
 
-def _pixels(path: Path) -> str | DataError:
+def _picture(path: Path, presentation: Presentation) -> _Picture | DataError:
     try:
-        return digest.of_array(open_pixels(path))
+        found = digest.of_array(open_pixels(path, presentation, usual_resized))
+        return _Picture(path, found, look_for_silent(path))
     except DataError as error:
         return error
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from operator import index
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from img2brain import digest
 from img2brain.datasets._development import BLOCK_ROWS, Development, Guarded, frozen, row_blocks
 from img2brain.datasets._facts import About, require_features, require_per_voxel, require_region, require_region_name
-from img2brain.datasets._images import map_files
+from img2brain.datasets._images import digest_of_picture, map_files
 from img2brain.datasets._looks import Numbers, PartName, Problems, Report, Section, not_finite
+from img2brain.datasets._presentation import BACKGROUND, Orientation, Presentation
 from img2brain.datasets._responses import Scan, own_numbers
 from img2brain.datasets._split import Rows, Split, split_rows
 from img2brain.errors import DataError, Img2BrainError, ShapeError
@@ -54,6 +55,10 @@ class Dataset(ABC):
         The test images, with or without responses; by default those with.
     unit, subject : str
         The unit of the responses, and whose they are.
+    background : str
+        The colour behind transparent pixels of an image when it was shown, ``#rrggbb``.
+    orientation : {"stored", "exif"}
+        Whether photographs were shown as their pixels are stored, or turned as their EXIF data say.
     source : str, optional
         Name of the folder, or the like, that it was read from; by default that of the folder of the first image.
     rois : mapping of str to indices or mask, optional
@@ -101,13 +106,17 @@ class Dataset(ABC):
         test_images: Iterable[Path] | None = None,
         unit: str = "a.u.",
         subject: str = "",
+        background: str = BACKGROUND,
+        orientation: Orientation = "stored",
         source: str | None = None,
         rois: Mapping[str, ArrayLike] | None = None,
         ncsnr: ArrayLike | None = None,
         noise_ceiling: ArrayLike | None = None,
     ) -> None:
-        about = parse(About, {"name": name, "unit": unit, "subject": subject}, "A dataset")
+        told = {"name": name, "unit": unit, "subject": subject, "background": background, "orientation": orientation}
+        about = parse(About, told, "A dataset")
         self.name, self.unit, self.subject = about.name, about.unit, about.subject
+        self.background, self.orientation = about.background, about.orientation
         self.images, given = tuple(map(Path, images)), dict(features or {})
         n_images = len(self.images) or max((len(np.asarray(matrix)) for matrix in given.values()), default=0)
         self.n_test, self.n_voxels = index(n_test), index(n_voxels)
@@ -227,14 +236,22 @@ class Dataset(ABC):
         return f"row {row} of {self.name!r}"
 
     @property
+    def presentation(self) -> Presentation:
+        """How the images were shown."""
+        return Presentation(self.background, self.orientation)
+
+    @property
     def n_images(self) -> int:
         """Number of images that have responses."""
         return self.n_training + self.n_test
 
     @cached_property
     def image_digests(self) -> tuple[str, ...]:
-        """Digests of the bytes of `images`, in their order."""
-        return tuple(map_files(digest.of_file, self.images, "digesting images"))
+        """Digests of `images`, in their order: of their bytes, and of `presentation` where it has a say."""
+        return self._digest_images(self.images)
+
+    def _digest_images(self, images: Sequence[Path]) -> tuple[str, ...]:
+        return tuple(map_files(partial(digest_of_picture, presentation=self.presentation), images, "digesting images"))
 
     @cached_property
     def digest(self) -> str:
@@ -293,7 +310,7 @@ class Dataset(ABC):
             sections.append(self._section("training", self.images[: self.n_training], 0, self.n_training))
         with problems.keep():
             sections.append(self._section("test", self.test_images, self.n_training, self.n_test))
-        problems.look_at(sections)
+        problems.look_at(sections, self.presentation)
         return Report(
             images=len(self.images[: self.n_training]),
             test_images=len(self.test_images),
@@ -437,8 +454,8 @@ class _Shuffled(Dataset):
 
 
 _FACTS = (
-    "n_voxels", "images", "features", "n_training", "n_test", "test_images", "unit", "subject", "source", "rois",
-    "ncsnr", "noise_ceiling",
+    "n_voxels", "images", "features", "n_training", "n_test", "test_images", "unit", "subject", "background",
+    "orientation", "source", "rois", "ncsnr", "noise_ceiling",
 )  # fmt: skip
 
 

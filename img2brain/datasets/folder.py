@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain.datasets._contents import Contents, PartContents, image_folder, joined, read_contents, responses_file
-from img2brain.datasets._images import map_files
 from img2brain.datasets._looks import Numbers, PartName, Problems, Report, Section
 from img2brain.datasets._responses import float_type, release
 from img2brain.datasets._split import Rows
@@ -39,7 +38,8 @@ class FolderDataset(Dataset):
         trainingfMRI/training_counts.npy, testfMRI/test_counts.npy     optional, (images,), repeats that were averaged
         rois.json                  optional, name -> voxel indices or a mask of true and false
         ncsnr.npy, noise_ceiling.npy   optional, (voxels,)
-        dataset.toml               optional: name, unit, subject, and the order of file names, "name" or "natural"
+        dataset.toml               optional: name, unit, subject, order of file names ("name" or "natural"), background,
+                                   orientation
 
     Where the plain and the natural order of file names differ, as those of 2.png and 10.png do, one of them must be
     asked for. Responses are memory-mapped: opening reads no image and no response. Images and features serve where
@@ -57,6 +57,8 @@ class FolderDataset(Dataset):
             name=contents.about.name,
             unit=contents.about.unit,
             subject=contents.about.subject,
+            background=contents.about.background,
+            orientation=contents.about.orientation,
             source=contents.root.resolve().name,
             images=self._found if len(self._found) == whole else (),
             features={name: matrix for name, matrix in self._matrices.items() if len(matrix) == whole},
@@ -122,7 +124,7 @@ class FolderDataset(Dataset):
             with problems.keep():
                 dataset = cls(contents)
         sections = [_section(path, "training", contents.training), _section(path, "test", contents.test)]
-        problems.look_at(sections)
+        problems.look_at(sections, contents.about.presentation)
         for name in ("training", "test"):
             problems.look_at_other_files(image_folder(path, name))
         if dataset is not None:
@@ -182,8 +184,8 @@ class FolderDataset(Dataset):
 
     @cached_property
     def image_digests(self) -> tuple[str, ...]:
-        """Digests of the bytes of `images`, or of those that are there where not every row has one."""
-        return tuple(map_files(digest.of_file, self.images or self._found, "digesting images"))
+        """Digests of `images`, or of those that are there where not every row has one."""
+        return self._digest_images(self.images or self._found)
 
     def content_digests(self) -> Mapping[str, str]:
         """Digest the arrays of the folder, each by the name that old studies know it by."""

@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from img2brain.datasets._images import open_pixels
+from img2brain.datasets._images import AS_STORED, open_pixels
+from img2brain.datasets._presentation import Presentation
 from img2brain.errors import DeviceError
 from img2brain.spec import DEVICE_PATTERN
 
-ImageSource = Path | str | Image.Image | NDArray[Any]
+ImageSource = Path | str | bytes | Image.Image | NDArray[Any]
 Batch = tuple[slice, dict[str, torch.Tensor]]
 Precision = Literal["auto", "bfloat16", "float32"]
 
@@ -45,6 +46,10 @@ class Network(Protocol):
 
 class Preparation(Protocol):
     """Makes a network's input of pictures."""
+
+    def resized(self, height: int, width: int, /) -> tuple[int, int]:
+        """Return the height and width that a picture is brought to before it is cropped."""
+        ...
 
     def pixels(self, picture: NDArray[np.uint8], /) -> torch.Tensor:
         """Bring a picture (height, width, 3) to the size of the network: uint8, (3, height, width)."""
@@ -128,6 +133,7 @@ def activations(
     *,
     n_together: int = _DECODED_TOGETHER,
     n_ahead: int | None = None,
+    presentation: Presentation = AS_STORED,
 ) -> Iterator[Batch]:
     """Run images through a network, batch by batch, decoding the next ones meanwhile.
 
@@ -137,7 +143,7 @@ def activations(
         On the device, in the type; see `img2brain.backbones.accelerated`.
     preparation : Preparation
         Preprocessing: of each decoded picture, and of a batch on the device.
-    images : sequence of path, PIL image or array
+    images : sequence of path, bytes of a file, PIL image or array
         One row each.
     device : torch.device
         Where the network runs; the activations stay there.
@@ -149,6 +155,8 @@ def activations(
         Images that are decoded together, rounded to whole batches.
     n_ahead : int, optional
         How many such groups are decoded while the network computes; by default what suits the device.
+    presentation : Presentation
+        How the images were shown.
 
     Yields
     ------
@@ -160,11 +168,12 @@ def activations(
     Raises
     ------
     DataError
-        If an image does not decode; the message names it.
+        If an image does not decode or has too many pixels; the message names it.
     """
 
     def work(image: ImageSource) -> torch.Tensor:
-        picture = open_pixels(Path(image) if isinstance(image, str) else image)
+        source = Path(image) if isinstance(image, str) else image
+        picture = open_pixels(source, presentation, preparation.resized)
         return preparation.pixels(picture).permute(1, 2, 0)
 
     size = batch_size or find_batch_size(network.n_widest, dtype, device)

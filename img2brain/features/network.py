@@ -14,6 +14,8 @@ import torch
 from img2brain import digest
 from img2brain.backbones import Backbone, Request, curated_layers, load_backbone
 from img2brain.backbones._weights import UNTRAINED
+from img2brain.datasets._images import AS_STORED
+from img2brain.datasets._presentation import Presentation
 from img2brain.features.activations import Activations, Rows
 from img2brain.features.cache import VERSION
 from img2brain.features.extract import Precision, find_device, find_precision
@@ -46,6 +48,8 @@ class NetworkFeatures(Features):
         What it computes in; see `choose_precision`.
     budget : Budget
         The disk and memory that activations may take for a while.
+    presentation : Presentation
+        How the images were shown. Where that has a say, it is in their digests.
     """
 
     def __init__(
@@ -60,10 +64,11 @@ class NetworkFeatures(Features):
         device: str = "auto",
         precision: Precision = "auto",
         budget: Budget | None = None,
+        presentation: Presentation = AS_STORED,
     ) -> None:
         layers = spec.layers or curated_layers(spec.name)
         super().__init__(spec, layers, len(images), store, rows, n_components)
-        self._images = images
+        self._images, self._presentation = images, presentation
         self._images_digest = digest.of_digests(image_digests)
         self._device = find_device(device)
         self._dtype = choose_precision(precision, len(images), self._device)
@@ -105,7 +110,9 @@ class NetworkFeatures(Features):
         return {layer: shared | {"layer": found} for layer, found in self._digests.items()}
 
     def _activations(self, layers: Sequence[str], n_components: int) -> Iterator[tuple[str, Activations]]:
-        run = Pass(self.backbone, self._images, self._device, self._dtype, self._store, self._budget)
+        run = Pass(
+            self.backbone, self._images, self._device, self._dtype, self._store, self._budget, self._presentation
+        )
         return run.activations(layers, n_components)
 
     @cached_property

@@ -13,6 +13,8 @@ import torch
 
 from img2brain._heap import keep_freed_memory
 from img2brain.backbones import Backbone, accelerated
+from img2brain.datasets._images import AS_STORED
+from img2brain.datasets._presentation import Presentation
 from img2brain.errors import StoreError
 from img2brain.features import pca
 from img2brain.features.activations import Activations, InMemory, OnDisk
@@ -69,6 +71,8 @@ class Pass:
         Where activations are put that do not fit into memory, and where their reductions will be kept.
     budget : Budget
         What it may take.
+    presentation : Presentation
+        How the images were shown.
     """
 
     def __init__(
@@ -79,10 +83,12 @@ class Pass:
         dtype: torch.dtype,
         store: Store,
         budget: Budget,
+        presentation: Presentation = AS_STORED,
     ) -> None:
         self._backbone, self._images = backbone, images
         self._device, self._dtype = device, dtype
         self._store, self._budget = store, budget
+        self._presentation = presentation
 
     def activations(self, layers: Sequence[str], n_components: int) -> Iterator[tuple[str, Activations]]:
         """Yield the activations of one layer after another, each to be reduced to so many components at once.
@@ -155,7 +161,10 @@ class Pass:
             precision = "bfloat16" if self._dtype == torch.bfloat16 else "float32"
             title = f"{self._backbone.name}: {len(self._images)} images, {len(layers)} layers, {precision}"
             size = find_batch_size(network.n_widest, self._dtype, self._device)
-            batches = activations(network, self._backbone.preprocessing, self._images, self._device, self._dtype, size)
+            batches = activations(
+                network, self._backbone.preprocessing, self._images, self._device, self._dtype, size,
+                presentation=self._presentation,
+            )  # fmt: skip
             # To fill fresh memory, a file's or ours, keeps one processor busy: the layers do it side by side.
             with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
                 for _, values in track(batches, -(-len(self._images) // size), title):

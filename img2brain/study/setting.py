@@ -298,6 +298,7 @@ def make_bank(item: BackboneSpec, dataset: Dataset, split: Split, home: Home, sp
     return NetworkFeatures(
         item, dataset.images, dataset.image_digests, home.store, rows, n_components,
         device=spec.device, precision=spec.precision, budget=Budget(spec.scratch_gb),
+        presentation=dataset.presentation,
     )  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from img2brain.datasets._layouts import check
 from img2brain.datasets._looks import Report
@@ -171,3 +173,41 @@ def test_integers_are_checked_too(make_folder: MakeFolder) -> None:
     root = make_folder(dtype="u1")
     np.save(root / "testfMRI" / "test.npy", np.zeros((3, 4), "i8"))
     _one(check(root), "warning", "test.npy' has 4 constant voxels: 0, 1, 2, 3.")
+
+
+def test_what_most_programs_pass_over_is_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    for name in ("trainingIMG", "trainingfMRI"):
+        (folder / name).mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise = np.random.default_rng(0).integers(0, 255, (30, 40, 4), dtype=np.uint8)
+    Image.fromarray(noise[..., :3]).save(folder / "trainingIMG" / "a.jpg", exif=exif)
+    Image.fromarray(noise).save(folder / "trainingIMG" / "b.png")
+    Image.fromarray(noise[..., :3]).save(folder / "trainingIMG" / "c.png")
+    np.save(folder / "trainingfMRI" / "training.npy", np.random.default_rng(1).standard_normal((3, 4)))
+    silent = [item.message for item in check(folder).problems if "images have" in item.message]
+    assert [message.split(":")[0] for message in silent] == [
+        "1 images have EXIF data that turn them", "1 images have transparent pixels",
+    ]  # fmt: skip
+    assert "laid over #808080" in silent[1]
+    assert "taken as stored" in silent[0]
+    before = FolderDataset.open(folder).digest
+    (folder / "dataset.toml").write_text('background = "#ffffff"\norientation = "exif"\n', encoding="utf-8")
+    silent = [item.message for item in check(folder).problems if "images have" in item.message]
+    assert "laid over #ffffff" in silent[1]
+    assert "turned so" in silent[0]
+    assert FolderDataset.open(folder).digest != before
+    (folder / "dataset.toml").write_text('background = "white"\n', encoding="utf-8")
+    assert any("be a colour such as '#808080'" in item.message for item in check(folder).problems)
+
+
+def test_a_sliver_is_an_error(tmp_path: Path, recordings: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(recordings, folder)
+    path = min((folder / "trainingIMG").iterdir())
+    Image.new("L", (20_000, 1)).save(path, "PNG")
+    errors = [item.message for item in check(folder).problems if item.severity == "error"]
+    assert len(errors) == 1
+    assert path.name in errors[0]
+    assert "must have at most 16777216 pixels when it is resized" in errors[0]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from img2brain.datasets import _images as module
-from img2brain.datasets._images import open_image, open_pixels
+from img2brain.datasets._images import AS_STORED, open_image, open_pixels
 from img2brain.errors import DataError
 
 
@@ -46,7 +46,7 @@ def jpeg(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_jpeg_has_pillows_pixels(tmp_path: Path, mode: str, options: dict[str, Any], size: tuple[int, int]) -> None:
     path = tmp_path / "picture.jpg"
     Image.fromarray(noise(*size)).convert(mode).save(path, **options)
-    assert (module._from_plain_jpeg(path) is not None) == (mode != "CMYK")
+    assert (module._from_plain_jpeg(path, AS_STORED, None) is not None) == (mode != "CMYK")
     assert open_pixels(path).flags.writeable
     np.testing.assert_array_equal(open_pixels(path), pillows(path))
 

@@ -28,6 +28,9 @@ class Sums(torch.nn.Module):
 class AsItIs:
     """Leaves pictures as they are."""
 
+    def resized(self, height: int, width: int, /) -> tuple[int, int]:
+        return height, width
+
     def pixels(self, picture: NDArray[np.uint8], /) -> torch.Tensor:
         return torch.from_numpy(picture).permute(2, 0, 1)
 
@@ -67,7 +70,7 @@ def test_rows_keep_their_order_whatever_the_batches(batch_size: int) -> None:
 def test_no_more_than_a_few_batches_are_opened_ahead(monkeypatch: pytest.MonkeyPatch, n_ahead: int) -> None:
     opened: list[Any] = []
 
-    def open_pixels(image: Any) -> Any:
+    def open_pixels(image: Any, *_: Any) -> Any:
         opened.append(image)
         return image
 

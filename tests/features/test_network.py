@@ -39,9 +39,9 @@ class Counts:
         if isinstance(module, Extractor):
             self.n_passed += len(inputs[0])
 
-    def opened(self, source: Any) -> Any:
+    def opened(self, source: Any, *options: Any) -> Any:
         self.n_opened += 1
-        return open_pixels(source)
+        return open_pixels(source, *options)
 
 
 @pytest.fixture
