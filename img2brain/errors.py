@@ -151,6 +151,7 @@ def _no_file(error: BaseException) -> str:
     """Say what the system says of a file, with its name where it is known."""
     if isinstance(error, OSError):
         told = error.strerror or " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        told = f"the disk is full or fails ({told})" if told.endswith(" written") else told  # NumPy, of an array
         return f"{error.filename}: {told}" if error.filename else str(told)
     number = None if _is_ours(error) else _BY_NUMBER.search(str(error))
     return os.strerror(int(number[1])) if number else ""

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from img2brain import digest
-from img2brain.errors import StoreError
+from img2brain.errors import StoreError, lack_of
 
 Write = Callable[[Path], None]
 Stamp = tuple[tuple[str, int, int, int], ...]
@@ -28,6 +28,7 @@ Stamp = tuple[tuple[str, int, int, int], ...]
 log = logging.getLogger(__name__)
 
 _DIGESTS = "digests.json"
+_ATTEMPTS = 3  # at an entry, where somebody deletes the cache meanwhile
 
 
 class Store:
@@ -51,9 +52,10 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._unfinished = folder / "unfinished"
-        self._unfinished.mkdir(parents=True, exist_ok=True)
         self._sound: dict[Path, Stamp] = {}
-        self._sweep()
+        with self._in_use():
+            self._unfinished.mkdir(parents=True, exist_ok=True)
+            self._sweep()
 
     def find(self, kind: str, key: Mapping[str, Any]) -> Path | None:
         """Return the entry of this key, or None.
@@ -65,17 +67,43 @@ class Store:
         """
         path = self._place(kind, key)
         stamp = _stamp(path)
-        if stamp and self._sound.get(path) != stamp:
-            if damage := _damage(path):
-                self._discard(path, stamp, f"{kind}/{path.name[: digest.SHORT]}", damage)
-                return None
-            self._sound[path] = stamp
-        return path if stamp else None
+        if stamp and self._sound.get(path) == stamp:
+            return path
+        return path if self._is_sound(path, stamp, digest.of_file) else None
+
+    def read(self, kind: str, key: Mapping[str, Any]) -> dict[str, bytes] | None:
+        """Return the files of an entry by name, each as its digest says; None where there is no such entry.
+
+        Notes
+        -----
+        What is returned is what was compared: nothing that becomes of the files afterwards can change it.
+        """
+        path, found = self._place(kind, key), dict[str, bytes]()
+
+        def kept(file: Path) -> str:
+            found[file.name] = file.read_bytes()
+            return digest.of_bytes(found[file.name])
+
+        return found if self._is_sound(path, _stamp(path), kept) else None
+
+    def read_or_compute(self, kind: str, key: Mapping[str, Any], write: Write) -> dict[str, bytes]:
+        """Return the files of an entry by name, computed by whichever process comes first.
+
+        Raises
+        ------
+        StoreError
+            If somebody removes the entry each time.
+        """
+        for _ in range(_ATTEMPTS):
+            self.get_or_compute(kind, key, write)
+            if (found := self.read(kind, key)) is not None:
+                return found
+        raise StoreError(f"The entries of the cache {self.folder} must stay while they are read. They were removed.")
 
     def keys(self, kind: str) -> Iterator[dict[str, Any]]:
         """Yield the keys of all entries of a kind; whether an entry is sound is for `find` to say."""
         for path in sorted((self.folder / kind).glob("*/*/key.json")):
-            with contextlib.suppress(OSError, ValueError, TypeError):  # what cannot be read is nobody's key
+            with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):  # what cannot be read is no key
                 yield key_of(path.parent)
 
     def get_or_compute(self, kind: str, key: Mapping[str, Any], write: Write) -> Path:
@@ -101,39 +129,46 @@ class Store:
             return self.find(kind, key) or self.put(kind, key, write)
 
     def put(self, kind: str, key: Mapping[str, Any], write: Write) -> Path:
-        """Write an entry and move it into its place at once."""
-        place = self._place(kind, key)
-        with self.scratch() as folder:
-            entry = folder / "entry"
-            entry.mkdir()
-            write(entry)
-            (entry / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True), encoding="utf-8")
-            (entry / _DIGESTS).write_text(json.dumps(_digests(entry), indent=1), encoding="utf-8")
-            _settle(entry)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            self.find(kind, key)  # which makes room where a damaged entry lies
-            with contextlib.suppress(FileExistsError, OSError) if place.is_dir() else contextlib.nullcontext():
-                entry.rename(place)
-        return place
+        """Write an entry and move it into its place at once.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full, or fails.
+        """
+        with self._in_use():
+            for attempt in range(_ATTEMPTS):
+                with self.scratch() as folder:
+                    try:
+                        return self._put(folder / "entry", kind, key, write)
+                    except FileNotFoundError:
+                        if folder.is_dir() or attempt == _ATTEMPTS - 1:
+                            raise
+        raise AssertionError("the last attempt returns or raises")
 
     def lock(self, kind: str, key: Mapping[str, Any]) -> FileLock:
         """Return the lock under which the entry of this key is computed."""
         folder = self.folder / "locks"
-        folder.mkdir(exist_ok=True)
+        with self._in_use():
+            folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{kind}-{digest.of_value(key)[: digest.SHORT]}.lock")
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """Hand out a folder that is removed at the end, or by a later process where this one is killed."""
         folder = self._unfinished / uuid.uuid4().hex
-        lock = FileLock(folder.with_suffix(".lock"))
-        with lock:
+        with self._in_use():
+            self._unfinished.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder.with_suffix(".lock"))
+            lock.acquire()
             folder.mkdir()
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-        Path(lock.lock_file).unlink(missing_ok=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.release()
+            with contextlib.suppress(OSError):
+                Path(lock.lock_file).unlink()
 
     def require_free(self, n_bytes: int, what: str) -> None:
         """Raise `StoreError` where the disk has no room for so many bytes."""
@@ -147,14 +182,59 @@ class Store:
         name = digest.of_value(key)
         return self.folder / kind / name[:2] / name
 
+    def _put(self, entry: Path, kind: str, key: Mapping[str, Any], write: Write) -> Path:
+        place = self._place(kind, key)
+        entry.mkdir()
+        write(entry)
+        (entry / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True), encoding="utf-8")
+        (entry / _DIGESTS).write_text(json.dumps(_digests(entry, digest.of_file), indent=1), encoding="utf-8")
+        _settle(entry)
+        if self.find(kind, key):
+            return place
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError) if place.is_dir() else contextlib.nullcontext():
+            entry.rename(place)
+        return place
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Tell on one line that names the cache where its disk is full or fails."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"The cache {self.folder} cannot be used: {lack_of(error)}.") from error
+
+    def _is_sound(self, path: Path, stamp: Stamp, digest_of: Callable[[Path], str]) -> bool:
+        """Compare an entry with its digests; a damaged one is said and taken out of its place."""
+        if not stamp:
+            return False
+        if damage := _damage(path, digest_of):
+            self._discard(path, stamp, f"{path.parts[-3]}/{path.name[: digest.SHORT]}", damage)
+            return False
+        self._sound[path] = stamp
+        return True
+
     def _discard(self, path: Path, stamp: Stamp, name: str, damage: str) -> None:
         """Take a damaged entry out of its place, unless another process has put a sound one there meanwhile."""
         with self.scratch() as folder:
             if _stamp(path) != stamp:
                 return
-            with contextlib.suppress(FileNotFoundError):  # another process has seen it as well
-                path.rename(folder / "damaged")
+            with self._in_use(), contextlib.suppress(FileNotFoundError):  # another process has seen it as well
+                self._obstacle(path).rename(folder / "damaged")
                 log.warning("the cache entry %s is damaged (%s): it is removed and computed anew", name, damage)
+
+    def _obstacle(self, path: Path) -> Path:
+        """Return what lies at the place of an entry: a file in place of one of its folders, or the entry itself.
+
+        The folders are made ours again, as far as we may, where somebody took the permissions.
+        """
+        folders = [folder for folder in (path, *path.parents) if folder.is_relative_to(self.folder)]
+        for folder in reversed(folders):
+            if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()) and folder != self.folder:
+                return folder
+            with contextlib.suppress(OSError):
+                folder.chmod(0o755)
+        return path
 
     def _sweep(self) -> None:
         """Remove what killed processes left: a scratch folder whose lock is free has no owner."""
@@ -178,20 +258,24 @@ def _stamp(entry: Path) -> Stamp:
             if (found := file.stat())
         ) or (("", 0, 0, 0),)
     except FileNotFoundError:
-        return ()
+        return (("a link to nowhere", 0, 0, 0),) if os.path.lexists(entry) else ()
+    except OSError as error:
+        return ((type(error).__name__, 0, 0, 0),)
 
 
-def _digests(entry: Path) -> dict[str, str]:
+def _digests(entry: Path, digest_of: Callable[[Path], str]) -> dict[str, str]:
     """Digest the files of an entry, by name, but for the file of digests."""
-    return {path.name: digest.of_file(path) for path in sorted(entry.iterdir()) if path.name != _DIGESTS}
+    return {path.name: digest_of(path) for path in sorted(entry.iterdir()) if path.name != _DIGESTS}
 
 
-def _damage(entry: Path) -> str:
+def _damage(entry: Path, digest_of: Callable[[Path], str]) -> str:
     """Say what is wrong with an entry, or nothing."""
     try:
         kept = dict(json.loads((entry / _DIGESTS).read_text(encoding="utf-8")))
-        found = _digests(entry)
-    except (OSError, ValueError, TypeError) as error:
+        found = _digests(entry, digest_of)
+    except OSError as error:
+        return f"{Path(error.filename or entry).name}: {error.strerror}"
+    except (ValueError, TypeError, RecursionError) as error:
         return f"{_DIGESTS} cannot be read: {type(error).__name__}"
     changed = [name for name in sorted({*kept, *found}) if kept.get(name) != found.get(name)]
     return f"not as written: {', '.join(changed)}" if changed else ""

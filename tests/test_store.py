@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -69,7 +71,7 @@ def test_an_entry_comes_into_its_place_by_one_rename(store: Store, monkeypatch: 
         raise OSError("cut off")
 
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(OSError, match="cut off"):
+    with pytest.raises(StoreError, match=r"The cache .*cache cannot be used: cut off\."):
         store.put("kind", KEY, writing("text", b"whole"))
     assert store.find("kind", KEY) is None
     assert entries(store) == []
@@ -115,6 +117,140 @@ def test_damage_is_said_and_mended(
     assert line.startswith("the cache entry kind/")
     assert name in line or name == "digests.json"
     assert list((store.folder / "unfinished").iterdir()) == []
+
+
+def a_folder(entry: Path) -> None:
+    (entry / "text").unlink()
+    (entry / "text").mkdir()
+
+
+def an_empty_file(entry: Path) -> None:
+    shutil.rmtree(entry)
+    entry.touch()
+
+
+def a_file_above(entry: Path) -> None:
+    shutil.rmtree(entry.parents[1])
+    entry.parents[1].touch()
+
+
+def a_link_to_nowhere(entry: Path) -> None:
+    shutil.rmtree(entry)
+    entry.symlink_to("nowhere")
+
+
+def a_link_to_itself(entry: Path) -> None:
+    (entry / "text").unlink()
+    (entry / "text").symlink_to("text")
+
+
+def a_link_elsewhere(entry: Path) -> None:
+    (entry / "text").unlink()
+    (entry / "text").symlink_to(__file__)
+
+
+def deep_digests(entry: Path) -> None:
+    rewrite(entry / "digests.json", b"[" * 50_000)
+
+
+def nul_bytes(entry: Path) -> None:
+    rewrite(entry / "digests.json", bytes(100))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        a_folder, an_empty_file, a_file_above, a_link_to_nowhere, a_link_to_itself, a_link_elsewhere, deep_digests,
+        nul_bytes,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("reads", [Store.read_or_compute, Store.get_or_compute, Store.put])
+def test_whatever_lies_in_the_place_of_an_entry_is_said_and_mended(
+    store: Store,
+    damage: Callable[[Path], None],
+    reads: Callable[[Store, str, object, Write], object],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    entry = store.put("kind", KEY, writing("text", b"sound"))
+    assert store.find("kind", KEY)
+    damage(entry)
+    reads(store, "kind", KEY, writing("text", b"sound"))
+    assert (store.read("kind", KEY) or {})["text"] == b"sound"
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("the cache entry kind/")
+    assert list((store.folder / "unfinished").iterdir()) == []
+
+
+def test_a_flip_that_leaves_no_trace_in_the_times_is_found_when_it_is_read(store: Store) -> None:
+    entry = store.put("kind", KEY, writing("text", b"sound"))
+    assert store.find("kind", KEY)
+    before = (entry / "text").stat()
+    flip(entry / "text")
+    os.utime(entry / "text", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert store.read("kind", KEY) is None
+    assert (store.read_or_compute("kind", KEY, writing("text", b"sound")))["text"] == b"sound"
+
+
+def test_a_cache_that_is_deleted_is_made_again(store: Store) -> None:
+    def write(folder: Path) -> None:
+        if deletions:
+            shutil.rmtree(deletions.pop())
+        (folder / "text").write_bytes(b"sound")
+
+    deletions = [store.folder]
+    store.put("kind", KEY, write)
+    assert not deletions, "deleted in the middle of writing"
+    assert (store.read("kind", KEY) or {})["text"] == b"sound"
+    shutil.rmtree(store.folder)
+    assert store.read_or_compute("kind", KEY, write)["text"] == b"sound"
+    with store.scratch() as folder:
+        shutil.rmtree(store.folder)
+    shutil.rmtree(store.folder, ignore_errors=True)
+    with store.lock("kind", KEY):
+        assert not folder.exists()
+
+
+def test_an_entry_that_goes_each_time_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "read", lambda kind, key: None)
+    with pytest.raises(StoreError, match=r"must stay while they are read\. They were removed\."):
+        store.read_or_compute("kind", KEY, writing("text", b"sound"))
+
+
+FORBIDDEN = textwrap.dedent("""
+    import os, sys
+    from pathlib import Path
+    from img2brain.errors import StoreError
+    from img2brain.store import Store
+
+    os.setgid(65534); os.setuid(65534)
+    store = Store(Path(sys.argv[1]))
+    entry = store.put("kind", {"a": 1}, lambda folder: (folder / "text").write_text("sound"))
+    for path, mode in ((entry / "text", 0), (entry, 0), (entry.parent, 0), (entry.parents[1], 0), (entry, 0o400)):
+        path.chmod(mode)
+        found = store.read_or_compute("kind", {"a": 1}, lambda folder: (folder / "text").write_text("sound"))
+        assert found["text"] == b"sound"
+        assert not list((store.folder / "unfinished").iterdir())
+    os.chmod(store.folder / "unfinished", 0o500)
+    try:
+        store.put("kind", {"a": 2}, lambda folder: None)
+    except StoreError as error:
+        assert "Permission denied" in str(error) and sys.argv[1] in str(error), error
+    else:
+        raise AssertionError("nobody can write there")
+""")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_permissions_that_were_taken_are_damage(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    ended = subprocess.run(
+        [sys.executable, "-c", FORBIDDEN, str(folder / "cache")], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_file_that_was_added_is_damage(store: Store) -> None:
@@ -202,7 +338,7 @@ def test_room_is_asked_for_before_work(store: Store) -> None:
 def test_a_disk_that_fills_up_leaves_nothing_half(small_disk: Path) -> None:
     store = Store(small_disk / "cache")
     kept = store.put("kind", {"a": 0}, writing("text", b"kept"))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StoreError, match=r"The cache .*cache cannot be used: No space left on device\."):
         store.put("kind", {"a": 1}, writing("large", bytes(2 << 20)))
     assert store.find("kind", {"a": 1}) is None
     assert (kept / "text").read_text() == "kept"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from img2brain._arrays import slices
+from img2brain.errors import StoreError
 
 Rows = NDArray[np.intp]
 
@@ -135,7 +137,9 @@ class OnDisk(Activations):
         self._device = device or torch.device("cpu")
         self._row_bytes = n_features * dtype.itemsize
         self._buffer = torch.empty(0, dtype=torch.uint8)
-        path.touch()
+        # Open from now on: it is there as long as it is needed, also where somebody deletes its name.
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        weakref.finalize(self, os.close, self._descriptor)
 
     @property
     def device(self) -> torch.device:
@@ -144,8 +148,12 @@ class OnDisk(Activations):
 
     def append(self, values: torch.Tensor) -> None:
         """Write the next rows."""
-        with self._path.open("ab") as stream:
-            stream.write(values.to(self.dtype).contiguous().cpu().view(torch.uint8).numpy().data)
+        rest = values.to(self.dtype).contiguous().cpu().view(torch.uint8).numpy().data.cast("B")
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except OSError as error:
+                raise StoreError(f"The scratch file {self._path} cannot be written: {error.strerror}.") from error
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Read consecutive rows into a buffer that is used again."""
@@ -153,24 +161,21 @@ class OnDisk(Activations):
         if len(self._buffer) < n_bytes:
             self._buffer = torch.empty(n_bytes, dtype=torch.uint8)
         found = self._buffer[:n_bytes]
-        with self._path.open("rb", buffering=0) as stream:
-            _fill(stream.fileno(), found, start * self._row_bytes)
+        self._fill(found, start * self._row_bytes)
         return found.view(self.dtype).reshape(stop - start, self.n_features).to(self._device)
 
     def rows(self, numbers: Rows) -> torch.Tensor:
         """Read some rows, one by one."""
         found = torch.empty((len(numbers), self._row_bytes), dtype=torch.uint8)
-        with self._path.open("rb", buffering=0) as stream:
-            for place, number in zip(found, numbers.tolist(), strict=True):
-                _fill(stream.fileno(), place, number * self._row_bytes)
+        for place, number in zip(found, numbers.tolist(), strict=True):
+            self._fill(place, number * self._row_bytes)
         return found.view(self.dtype).to(self._device)
 
-
-def _fill(descriptor: int, buffer: torch.Tensor, offset: int) -> None:
-    """Read until the buffer is full; one call reads no more than 2 GiB."""
-    rest = buffer.numpy().data
-    while rest:
-        n_read = os.preadv(descriptor, [rest], offset)
-        if not n_read:
-            raise EOFError("The scratch file ends too soon.")
-        rest, offset = rest[n_read:], offset + n_read
+    def _fill(self, buffer: torch.Tensor, offset: int) -> None:
+        """Read until the buffer is full; one call reads no more than 2 GiB."""
+        rest = buffer.numpy().data
+        while rest:
+            n_read = os.preadv(self._descriptor, [rest], offset)
+            if not n_read:
+                raise StoreError(f"The scratch file {self._path} must stay whole while it is in use. It was cut.")
+            rest, offset = rest[n_read:], offset + n_read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ from img2brain.errors import FitError
 from img2brain.features import pca
 from img2brain.features.activations import Activations, Rows
 from img2brain.features.pca import Axes, Components, Compressed, Kind
-from img2brain.store import Store, key_of
+from img2brain.store import Store
 
 VERSION = 8  # It is raised where a change of code changes a number, or the files of an entry.
 
@@ -46,7 +47,7 @@ class Cache:
 
     def has(self, layer: str) -> bool:
         """Tell whether the projections of a layer are there."""
-        return self._layer(layer) is not None
+        return self._larger("layers", self._keys[layer], "size") is not None
 
     def record(self, layer: str, values: Activations) -> FitError | None:
         """Keep what PCA needs of a layer.
@@ -80,21 +81,20 @@ class Cache:
     def components(self, layer: str, rows: Rows, n_components: int) -> Components | None:
         """Return the components of a layer, fitted where that was not done yet; None where it has no projections."""
         key = self._pca_key(layer, rows, n_components)
-        entry = self._store.find("components", key)
-        if entry is None:
-            folder = self._layer(layer)
-            if folder is None:
-                return None
-            found = pca.fit(np.load(folder / "projected.npy"), rows, n_components)
-            entry = self._store.get_or_compute("components", key, lambda folder: _save_components(folder, found))
-        return Components(np.load(entry / "coordinates.npy"), np.load(entry / "variances.npy"))
+        if (files := self._store.read("components", key)) is not None:
+            return Components(_array(files, "coordinates"), _array(files, "variances"))
+        if (files := self._read_larger("layers", self._keys[layer], "size")) is None:
+            return None
+        found = pca.fit(_array(files, "projected"), rows, n_components)
+        self._store.get_or_compute("components", key, lambda folder: _save_components(folder, found))
+        return found
 
     def axes(self, layer: str, rows: Rows, n_components: int) -> Axes | None:
         """Return the axes of a layer, where they are there at this size or a larger one."""
-        entry = self._larger("axes", self._pca_key(layer, rows, n_components), "n_components")
-        if entry is None:
+        files = self._read_larger("axes", self._pca_key(layer, rows, n_components), "n_components")
+        if files is None:
             return None
-        return Axes(np.load(entry / "axes.npy", mmap_mode="r"), np.load(entry / "shift.npy")).leading(n_components)
+        return Axes(_array(files, "axes"), _array(files, "shift")).leading(n_components)
 
     def coordinates_file(self, layer: str, rows: Rows, found: Components, n_components: int, n_leading: int) -> Path:
         """Return the file (``.npy``) of the first `n_leading` of the components that were found."""
@@ -102,27 +102,28 @@ class Cache:
         write = lambda folder: _save(folder, features=found.leading(n_leading).coordinates)  # noqa: E731
         return self._store.get_or_compute("features", key, write) / "features.npy"
 
-    def _layer(self, layer: str) -> Path | None:
-        return self._larger("layers", self._keys[layer], "size")
+    def _read_larger(self, kind: str, key: Mapping[str, Any], size: str) -> dict[str, bytes] | None:
+        """Read the entry of this key, or of one that is larger: a smaller size is a prefix."""
+        found = self._larger(kind, key, size)
+        return None if found is None else self._store.read(kind, found)
 
     def _compressed_again(self, layer: str, values: Activations) -> Compressed:
         """Return what the components of a layer were fitted to; the basis of a sketch, which is large, is not kept."""
-        folder = self._layer(layer)
-        if folder is None:
+        key = self._larger("layers", self._keys[layer], "size")
+        files = None if key is None else self._store.read("layers", key)
+        if key is None or files is None:
             return pca.compress(values, self._rows, self._n_components)
-        kind, size = (folder / "method.txt").read_text(encoding="utf-8"), key_of(folder).get("size")
+        kind = files["method.txt"].decode()
         if kind == "sketch":
-            return pca.compress(values, self._rows, self._n_components, size=size)
-        return Compressed(cast(Kind, kind), np.load(folder / "projected.npy"))
+            return pca.compress(values, self._rows, self._n_components, size=key.get("size"))
+        return Compressed(cast(Kind, kind), _array(files, "projected"))
 
-    def _larger(self, kind: str, key: Mapping[str, Any], size: str) -> Path | None:
-        """Find an entry of this key, or of one that is larger: a smaller size is a prefix."""
-        if (found := self._store.find(kind, key)) or not key.get(size):
-            return found
-        others = (
-            item for item in self._store.keys(kind) if {**item, size: key[size]} == key and item[size] > key[size]
-        )
-        return next(filter(None, (self._store.find(kind, item) for item in others)), None)
+    def _larger(self, kind: str, key: Mapping[str, Any], size: str) -> Mapping[str, Any] | None:
+        """Find the key of an entry that is there: this one, or one that is larger."""
+        if self._store.find(kind, key):
+            return key
+        others = (item for item in self._store.keys(kind) if _is_larger(item, key, size)) if key.get(size) else ()
+        return next((item for item in others if self._store.find(kind, item)), None)
 
     def _pca_key(self, layer: str, rows: Rows, n_components: int) -> dict[str, Any]:
         return {**self._keys[layer], "rows": _of_rows(rows), "n_components": n_components}
@@ -130,6 +131,17 @@ class Cache:
 
 def _of_rows(rows: Rows) -> str:
     return digest.of_array(rows.astype(np.int64))
+
+
+def _is_larger(item: Mapping[str, Any], key: Mapping[str, Any], size: str) -> bool:
+    found = item.get(size)
+    return isinstance(found, int) and found > key[size] and {**item, size: key[size]} == key
+
+
+def _array(files: Mapping[str, bytes], name: str) -> np.ndarray[Any, Any]:
+    """Read an array from memory: a file that is mapped, and cut by somebody, would end the process."""
+    array: np.ndarray[Any, Any] = np.load(io.BytesIO(files[f"{name}.npy"]), allow_pickle=False)
+    return array
 
 
 def _save_components(folder: Path, found: Components) -> None:

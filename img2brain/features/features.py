@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
-from img2brain.errors import StoreError
+from img2brain.errors import FitError, Img2BrainError, ResourceError, StoreError
 from img2brain.features.activations import Activations, Rows
 from img2brain.features.cache import Cache
 from img2brain.features.extract import Precision
@@ -21,7 +22,8 @@ from img2brain.spec import BackboneSpec
 from img2brain.store import Store
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
+
+_ATTEMPTS = 3  # at features, where somebody deletes the cache meanwhile
 
 
 class Features(ABC):
@@ -114,6 +116,8 @@ class Features(ABC):
         ------
         FitError
             If the activations do not vary over the rows.
+        ResourceError
+            If they have to be computed anew, and cannot be: that is no result of the layer.
         """
         return self._components(layer, rows.astype(np.int64).tobytes(), n_components)
 
@@ -153,7 +157,7 @@ class Features(ABC):
     def _record_axes(self, layer: str, rows: Rows, n_components: int) -> Axes:
         largest = max(n_components, self._n_components)
         components = self.components(layer, rows, largest).leading(n_components)
-        with self._store.lock("axes", self._described[layer]):
+        with _again(self.spec.name), self._store.lock("axes", self._described[layer]):
             for _, values in self._activations([layer], largest):
                 with torch.inference_mode():
                     found = self._cache.record_axes(layer, values, rows, components)
@@ -161,15 +165,20 @@ class Features(ABC):
 
     def _read_components(self, layer: str, rows_bytes: bytes, n_components: int) -> Components:
         rows = np.frombuffer(rows_bytes, np.int64).astype(np.intp)
-        found = self._cache.components(layer, rows, n_components)
-        if found is None:
-            self.extract()
-            found = self._cache.components(layer, rows, n_components)
-        return _kept(found)
+        for _ in range(_ATTEMPTS):
+            if (found := self._cache.components(layer, rows, n_components)) is not None:
+                return found
+            with _again(self.spec.name):
+                self.extract()
+        raise StoreError(f"The cache {self._store.folder} must stay while features are computed. It was removed.")
 
 
-def _kept(found: T | None) -> T:
-    """Return what was just computed, unless another process removed it at once."""
-    if found is None:
-        raise StoreError("Features were removed from the cache while they were computed.")
-    return found
+@contextmanager
+def _again(name: str) -> Iterator[None]:
+    """Compute features that a search counted on; what goes wrong now is not of the trial that happens to ask."""
+    try:
+        yield
+    except (StoreError, FitError):
+        raise
+    except Img2BrainError as error:
+        raise ResourceError(f"The features of {name} are not in the cache, and cannot be computed: {error}") from error

@@ -143,8 +143,8 @@ class NetworkFeatures(Features):
             "preprocessing": self.spec.preprocessing,
             "numbers": VERSION,
         }
-        entry = self._store.get_or_compute("networks", key, self._write_seen)
-        found: Mapping[str, Any] = json.loads((entry / "network.json").read_text(encoding="utf-8"))
+        files = self._store.read_or_compute("networks", key, self._write_seen)
+        found: Mapping[str, Any] = json.loads(files["network.json"])
         return found
 
     def _look(self) -> dict[str, Any]:

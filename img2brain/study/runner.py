@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from img2brain.confirm import BestLayers, ScoredRows
@@ -181,9 +182,9 @@ class Run:
         record = self.setting.trial_record(self.record, number, spec, asked, found, wall_s)
         if isinstance(found, str):
             return self.tracker.log_trial(record)
-        bank = self.setting.bank(spec)
-        file = bank.coordinates_file(spec.layer, self.setting.split.train, self.setting.n_components, spec.n_components)
-        return self.tracker.log_trial(record, found, file)
+        rows, largest = self.setting.split.train, self.setting.n_components
+        features = partial(self.setting.bank(spec).coordinates_file, spec.layer, rows, largest, spec.n_components)
+        return self.tracker.log_trial(record, found, features)
 
     def _publish(self, told: list[ToldTrial], run_ids: Mapping[int, str]) -> StudyOutcome:
         best = best_trial(told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,9 @@ class Tracker:
             runs = {number: self.store.client.get_run(run_id) for number, run_id in self.finished().items()}
             return {number: reading.read_trial(self.store, run).record for number, run in runs.items()}
 
-    def log_trial(self, record: TrialRecord, result: TrialResult | None = None, features: Path | None = None) -> str:
+    def log_trial(
+        self, record: TrialRecord, result: TrialResult | None = None, features: Callable[[], Path] | None = None
+    ) -> str:
         """Track a trial, failed or not, as a child run.
 
         Parameters
@@ -73,8 +75,9 @@ class Tracker:
             What was tried and found.
         result : TrialResult, optional
             Its arrays and the fitted regressor; None where it failed.
-        features : Path, optional
-            The reduced features, ``.npy``, stored once for all trials that share them.
+        features : callable, optional
+            Returns the file of the reduced features, ``.npy``, stored once for all trials that share them. It is asked
+            again where the file is gone by the time that it is taken.
 
         Returns
         -------
@@ -96,7 +99,10 @@ class Tracker:
                 if result is not None:
                     _write_result(folder, record, result)
             if features is not None:
-                self.store.attach(run, features, "features.npy")
+                try:
+                    self.store.attach(run, features(), "features.npy")
+                except FileNotFoundError:
+                    self.store.attach(run, features(), "features.npy")
             self.store.client.set_terminated(run.info.run_id, "FAILED" if record.failure else "FINISHED")
         return str(run.info.run_id)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from img2brain.errors import StoreError
 from img2brain.features.activations import Activations, BlockSizes, InMemory, OnDisk
 
 CPU = torch.device("cpu")
@@ -36,9 +37,23 @@ def test_what_is_written_is_read(tmp_path: Path, kind: str, dtype: torch.dtype) 
     assert list(kept.ranges()) == [slice(0, 3), slice(3, 6), slice(6, 7)]
 
 
-def test_a_file_that_ends_too_soon_is_told(tmp_path: Path) -> None:
+def test_a_file_that_was_cut_is_told(tmp_path: Path) -> None:
     kept, _ = make("disk", tmp_path, torch.float32)
     with (tmp_path / "values").open("r+b") as stream:
         stream.truncate(100)
-    with pytest.raises(EOFError, match="ends too soon"):
+    with pytest.raises(
+        StoreError, match=r"The scratch file .*values must stay whole while it is in use\. It was cut\."
+    ):
         kept.read(0, 23)
+
+
+def test_a_file_whose_name_is_deleted_is_there_as_long_as_it_is_needed(tmp_path: Path) -> None:
+    kept, values = make("disk", tmp_path, torch.float32)
+    (tmp_path / "values").unlink()
+    assert torch.equal(kept.read(0, 23), values)
+
+
+def test_a_full_disk_is_told_with_the_file(small_disk: Path) -> None:
+    kept = OnDisk(4, 1 << 20, torch.float32, small_disk / "values")
+    with pytest.raises(StoreError, match=r"The scratch file .*values cannot be written: No space left on device\."):
+        kept.append(torch.zeros(4, 1 << 20))

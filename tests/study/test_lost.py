@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from img2brain.errors import ResourceError
+from img2brain.features.network import NetworkFeatures
 from img2brain.home import Home
 from img2brain.leaderboard.collect import collect
 from img2brain.spec import load_study, with_overrides
 from img2brain.study.runner import run_study
-from img2brain.study.search import stored_trials
+from img2brain.study.search import Search, stored_trials
+from img2brain.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from tests.conftest import Finished, MakeSpec, NewHome
@@ -88,3 +92,76 @@ def test_failed_trials_come_back_with_their_reasons(
         (t.number, t.spec, t.parameters, t.failure) for t in before
     ]
     assert [t.score for t in after if t.succeeded] == [t.score for t in before if t.succeeded]
+
+
+def lose_the_cache(home: Path) -> None:
+    shutil.rmtree(home / "cache")
+
+
+def cut_all(home: Path) -> None:
+    for path in (home / "cache").rglob("*.npy"):
+        path.chmod(0o644)
+        os.truncate(path, path.stat().st_size // 2)
+
+
+def put_a_file_in_its_place(home: Path) -> None:
+    for kind in ("layers", "components"):
+        shutil.rmtree(home / "cache" / kind)
+    (home / "cache" / "layers").touch()
+
+
+@pytest.mark.parametrize(
+    ("lose", "before"),
+    [
+        (lose_the_cache, (Search, "tell")),
+        (lose_the_cache, (Tracker, "_create_run")),
+        (cut_all, (NetworkFeatures, "export")),
+        (put_a_file_in_its_place, (Search, "tell")),
+    ],
+)
+def test_a_cache_that_is_lost_under_a_study_is_computed_anew(
+    finished: Finished,
+    new_home: NewHome,
+    make_spec: MakeSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    before: tuple[type, str],
+    lose: Callable[[Path], None],
+) -> None:
+    home, whole = new_home(warm=True), getattr(*before)
+    ahead = iter([lose])
+
+    def losing(*args: object, **options: object) -> object:
+        if first := next(ahead, None):
+            first(home)
+        return whole(*args, **options)
+
+    monkeypatch.setattr(*before, losing)
+    outcome = run_study(make_spec(trials=4), home)
+    assert next(ahead, None) is None, "lost"
+    assert [trial.failure for trial in outcome.trials] == [""] * 4
+    for found, expected in zip(outcome.trials, finished.outcome.trials, strict=False):
+        assert (found.number, found.parameters) == (expected.number, expected.parameters)
+        assert found.score == pytest.approx(expected.score, abs=1e-6)
+
+
+def test_images_that_go_with_the_cache_are_no_trial_that_fails(
+    recordings: Path, new_home: NewHome, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, tell = new_home(warm=True), Search.tell
+    shutil.copytree(recordings, data := tmp_path / "data")
+    picture = sorted((data / "trainingIMG").iterdir())[3]
+
+    def losing(*args: Any) -> None:
+        tell(*args)
+        lose_the_cache(home)
+        picture.rename(tmp_path / picture.name)
+
+    told_of = rf"features of squeezenet1_1 are not in the cache, .*{picture.name}"
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "tell", losing)
+        with pytest.raises(ResourceError, match=told_of):
+            run_study(make_spec(data, trials=4), home)
+    (told,) = stored_trials(Home(home)).values()
+    assert [trial.failure for trial in told] == [""]
+    (tmp_path / picture.name).rename(picture)
+    assert [trial.failure for trial in run_study(make_spec(data, trials=4), home).trials] == [""] * 4
