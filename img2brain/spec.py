@@ -7,6 +7,7 @@ study file are relative to that file.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from img2brain.errors import SpecError
 from img2brain.faults import describe
 
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d{1,3})?)$"
+_CHECKPOINT = re.compile(r"\.(pth|pt|safetensors|ckpt|bin|tar)(#[^/]*)?$")  # "FILE#PART" names a state dict in it
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _NAME = "start with a letter or digit, and hold letters, digits, '.', '_' and '-' only"
 _DEVICE = "be 'auto', 'cpu', 'cuda' or 'cuda:N'"
@@ -455,7 +457,7 @@ def _loaded(catalog: Catalog, name: str, info: ValidationInfo) -> str:
 
 def absolute_weights(weights: str, folder: Path) -> str:
     """Take the path of a checkpoint file from `folder`; leave other weights as they are."""
-    is_file = weights.endswith((".pth", ".pt", ".safetensors")) or "/" in weights
+    is_file = _CHECKPOINT.search(weights) or "/" in weights
     return str((folder / Path(weights).expanduser()).resolve()) if is_file else weights
 
 

@@ -130,13 +130,15 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     path.write_text(
         """name = "s"\ntrials = 1\nn_components = [3]\nregressors = ["ridge"]\ndataset.path = "../recordings"
-        backbones = [{name = "alexnet", weights = "w.pth"}, {name = "vgg16", weights = "random:0"}]"""
+        backbones = [{name = "alexnet", weights = "w.pth"}, {name = "vgg16", weights = "random:0"},
+                     {name = "vgg11", weights = "w.ckpt#ema"}]"""
     )
     spec = load_study(path)
     assert spec.dataset is not None
     assert spec.dataset.path is not None
     assert spec.dataset.path.resolve() == tmp_path.parent / "recordings"
-    assert [item.weights for item in spec.backbones] == [str(tmp_path / "w.pth"), "random:0"]
+    weights = [item.weights for item in spec.backbones]
+    assert weights == [str(tmp_path / "w.pth"), "random:0", str(tmp_path / "w.ckpt#ema")]
 
 
 @pytest.mark.parametrize(

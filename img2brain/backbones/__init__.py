@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from img2brain.backbones._backbone import NAMING, Backbone, RestoredBackbone, content_digests
+from img2brain.backbones._backbone import NAMING, Backbone, RestoredBackbone, check_weights, content_digests, without
 from img2brain.backbones._checkpoint import State, fetch, load_state, read_checkpoint
 from img2brain.backbones._content import tensor_digests, weights_digest
 from img2brain.backbones._fast import accelerated
@@ -31,7 +31,8 @@ from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._probe import sketch
 from img2brain.backbones._random import filled_by
 from img2brain.backbones._source import Source, all_names, find, find_in, names_of
-from img2brain.backbones._weights import UNTRAINED, Weights, parse_weights
+from img2brain.backbones._weights import UNTRAINED, Weights, labelled, parse_weights
+from img2brain.backbones._wrapping import PLAIN
 from img2brain.backbones.base import Library
 from img2brain.catalog import LIBRARIES
 from img2brain.errors import FeatureError, ModelError, UnknownComponentError
@@ -116,7 +117,7 @@ def load_backbone(name: str, weights: str, preprocessing: str = "weights") -> Ba
         One of `backbone_names`, or ``PATH.py:LIBRARY:NETWORK``.
     weights : str
         The library's name of weights (``"IMAGENET1K_V1"``, ``"DEFAULT"``), ``"random:SEED"`` (the same numbers on every
-        machine, by the network's own scheme), or a checkpoint file of tensors that fits exactly.
+        machine, by the network's own scheme), or a checkpoint file; ``FILE#PART`` for one of several state dicts in it.
     preprocessing : {"weights", "resize224"}
         The transform of the weights, for random ones and files that of the library's default weights; or a resize to
         224 x 224 pixels without a crop, with ImageNet's mean and standard deviation.
@@ -143,7 +144,9 @@ def build_fresh(backbone: Backbone, seed: int) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = backbone.source.build(backbone.options)
-    return replace(backbone, network=network, weights=f"fresh:{seed}", trained=UNTRAINED, weights_digest="", tensors={})
+    return replace(
+        backbone, network=network, weights=f"fresh:{seed}", trained=UNTRAINED, weights_digest="", tensors={}, absent=()
+    )
 
 
 def restore(
@@ -219,8 +222,8 @@ class Request:
         """Build the network with its weights; see `load_backbone`."""
         state = _read_state(self)
         options = self.options(state)
-        network = _load(self, options, state)
-        tensors = tensor_digests(network)
+        network, absent = _load(self, options, state)
+        tensors = {name: found for name, found in tensor_digests(network).items() if name not in absent}
         return Backbone(
             name=self.source.name,
             source=self.source,
@@ -230,10 +233,16 @@ class Request:
             tensors=tensors,
             network=network,
             preprocessing=self.preprocessing,
-            layers=self.source.curated,
+            layers=without(self.source.curated, Graph(self.source.name, network), self.preprocessing.size, absent),
             options=options,
-            label=self.weights.label,
+            label=self._label(state),
+            taken=_told(state, absent),
+            absent=absent,
         )
+
+    def _label(self, state: State) -> str:
+        path = self.weights.path
+        return self.weights.label if path is None or state.part in PLAIN else labelled(path, state.part)
 
     def options(self, keys: Iterable[str]) -> dict[str, Any]:
         """Choose the constructor's arguments for weights of these keys."""
@@ -244,9 +253,16 @@ class Request:
         graph = Graph(self.source.name, self.source.blank(self.options(())))
         return any(map(graph.is_renamed, layers))
 
-    def digests(self, options: Mapping[str, Any], tensors: Mapping[str, str], layers: Sequence[str]) -> dict[str, str]:
+    def digests(
+        self,
+        options: Mapping[str, Any],
+        tensors: Mapping[str, str],
+        layers: Sequence[str],
+        absent: Sequence[str] = (),
+    ) -> dict[str, str]:
         """Give what `Backbone.digests` gives, by the digests of its tensors: no weights are read."""
         graph = Graph(self.source.name, self.source.blank(options))
+        check_weights(graph, layers, self.preprocessing.size, absent, self.weights.label)
         return content_digests(self.source, graph, layers, self.preprocessing, tensors)
 
 
@@ -282,14 +298,24 @@ def _read_state(request: Request) -> State:
     if weights.seed is not None:
         return State({})
     path = weights.path or fetch(source.library.url(source.name, str(weights.library_name)), source.name)
-    return read_checkpoint(path, source.library.rename)
+    own = lambda: source.blank(request.options(())).state_dict()  # noqa: E731
+    return read_checkpoint(path, source.library.rename, own, weights.part)
 
 
-def _load(request: Request, options: Mapping[str, Any], state: State) -> nn.Module:
+def _load(request: Request, options: Mapping[str, Any], state: State) -> tuple[nn.Module, tuple[str, ...]]:
     source, weights = request.source, request.weights
     if weights.seed is not None:
         with filled_by(np.random.RandomState(weights.seed)):
-            return source.build(options)
+            return source.build(options), ()
     network = source.blank(options)
-    load_state(network, state, name=source.name, source=weights.label)
-    return network
+    return network, load_state(network, state, name=source.name, source=weights.label)
+
+
+def _told(state: State, absent: Sequence[str]) -> str:
+    """Say what was taken of a checkpoint, where that is not all of it as it is."""
+    told = [
+        f"the part {state.part!r}" if state.part else "",
+        f"names without {state.prefix!r}" if state.prefix else "",
+        f"no {', '.join(absent[:2])}{', ...' if len(absent) > 2 else ''}" if absent else "",
+    ]
+    return "; ".join(filter(None, told))

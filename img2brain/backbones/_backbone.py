@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,11 +13,11 @@ from torch import nn
 
 from img2brain import digest
 from img2brain.backbones._content import layer_digests
-from img2brain.backbones._graph import Extractor, Graph
+from img2brain.backbones._graph import Extractor, Graph, Size
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._probe import agree, sketch
 from img2brain.backbones._source import Source
-from img2brain.errors import UnknownLayerError, did_you_mean
+from img2brain.errors import UnknownLayerError, WeightsError, did_you_mean
 
 NAMING = 2  # What the layer of a saved network is called by: 2 its modules; without a number, torchvision's nodes.
 
@@ -50,6 +50,10 @@ class Backbone:
         The constructor's arguments that change what is computed.
     label : str
         `weights` without the folders of a machine.
+    taken : str
+        What was taken of a checkpoint file, where that is not all of it as it is.
+    absent : tuple of str
+        The tensors of a classifier that a checkpoint lacks; layers that need them are refused.
     """
 
     name: str
@@ -63,6 +67,8 @@ class Backbone:
     layers: tuple[str, ...]
     options: dict[str, Any]
     label: str
+    taken: str = ""
+    absent: tuple[str, ...] = ()
 
     @cached_property
     def graph(self) -> Graph:
@@ -80,6 +86,7 @@ class Backbone:
         That is the operations up to it, their settings, code and tensors, the library, and the preprocessing; what the
         network does after the layer has no part in it.
         """
+        check_weights(self.graph, layers, self.preprocessing.size, self.absent, self.label)
         return content_digests(self.source, self.graph, layers, self.preprocessing, self.tensors)
 
     def extractor(self, layers: Sequence[str]) -> Extractor:
@@ -102,7 +109,10 @@ class Backbone:
             For a name that the network lacks, with near names, or that could mean several things, with all of them.
         FeatureError
             For a node that gives no activations of an image, such as a shape.
+        WeightsError
+            For a layer that needs the classifier, where the weights come without it.
         """
+        check_weights(self.graph, layers, self.preprocessing.size, self.absent, self.label)
         return self.graph.extractor(layers, self.preprocessing.size)
 
     def export(self, layer: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -126,6 +136,22 @@ class Backbone:
             "naming": NAMING,
         }
         return config, {name: tensor.contiguous() for name, tensor in self.extractor([layer]).body.state_dict().items()}
+
+
+def without(layers: Sequence[str], graph: Graph, size: Size, absent: Collection[str]) -> tuple[str, ...]:
+    """Leave out the layers that need tensors which are not there."""
+    return tuple(layer for layer in layers if not (absent and _missing(graph, layer, size, absent)))
+
+
+def check_weights(graph: Graph, layers: Sequence[str], size: Size, absent: Collection[str], label: str) -> None:
+    """Raise `WeightsError` for a layer that needs tensors which the weights lack."""
+    for layer in layers if absent else ():
+        if missing := _missing(graph, layer, size, absent):
+            raise WeightsError(f"The layer {layer!r} needs weights that {label} lacks: {', '.join(missing[:3])}.")
+
+
+def _missing(graph: Graph, layer: str, size: Size, absent: Collection[str]) -> list[str]:
+    return [key for key in graph.prune([layer], size).state_dict() if key in absent]
 
 
 def content_digests(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
+import threading
 import urllib.request
 import warnings
-from collections.abc import Callable, Mapping
+from argparse import Namespace
+from collections.abc import Callable, Collection, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,48 +21,75 @@ from torch import nn
 from tqdm import tqdm
 
 from img2brain import digest
+from img2brain.backbones._wrapping import HEADS, take
 from img2brain.errors import WeightsError
 
 _TIMEOUT_S = 20.0
 _BLOCK = 1 << 20
 _HASH = re.compile(r"-([0-9a-f]{8,})\.")
 _SHOWN = 3
-_PARALLEL = "module."
+_READING = threading.Lock()
 
 
 class State(dict[str, torch.Tensor]):
-    """A state dict: name -> tensor, and the versions of the modules under the name that torch reads them by."""
+    """A state dict: name -> tensor, and the versions of the modules under the name that torch reads them by.
+
+    Attributes
+    ----------
+    part : str
+        Where it was in its file; empty for the whole of it.
+    prefix : str
+        What was cut off the names.
+    """
 
     _metadata: dict[str, Any]
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], metadata: Any = None) -> None:
+    def __init__(
+        self, tensors: Mapping[str, torch.Tensor], metadata: Any = None, *, part: str = "", prefix: str = ""
+    ) -> None:
         super().__init__(tensors)
         self._metadata = dict(metadata) if isinstance(metadata, Mapping) else {}
+        self.part, self.prefix = part, prefix
 
 
-def read_checkpoint(path: Path, rename: Callable[[str], str] = str) -> State:
-    """Read the tensors of a ``.pth``, ``.pt`` or ``.safetensors`` file, under the names that `rename` gives them.
+def read_checkpoint(
+    path: Path,
+    rename: Callable[[str], str] = str,
+    own: Callable[[], Collection[str]] = tuple,
+    part: str | None = None,
+) -> State:
+    """Read the tensors of a checkpoint file, under the names that `rename` gives them.
 
-    A state dict wrapped as ``{"state_dict": ...}`` or ``{"model": ...}`` is unwrapped, and the ``module.`` that
-    data-parallel training writes before each key is taken off.
+    Parameters
+    ----------
+    path : Path
+        A ``.safetensors`` file, or one that torch wrote.
+    rename : callable
+        From a name in the file to that of the network.
+    own : callable
+        Gives the names that the network has.
+    part : str, optional
+        Which of the state dicts in the file; see `take`.
 
     Raises
     ------
     WeightsError
-        When the file is absent, damaged, holds code, or holds no state dict.
+        When the file is absent, damaged, holds code, or holds no state dict, or several of which none was asked for.
     """
     if not path.is_file():
         raise WeightsError(f"The weights must be a file that exists. Got {str(path)!r}.")
-    content = _unwrap(_read(path))
-    if not isinstance(content, Mapping) or not content or not all(map(_is_entry, content.items())):
-        raise WeightsError(f"{path} must hold a state dict (names and tensors). Got {type(content).__name__}.")
-    prefix = _PARALLEL if all(key.startswith(_PARALLEL) for key in content) else ""
-    tensors = {rename(key.removeprefix(prefix)): value for key, value in content.items()}
-    return State(tensors, getattr(content, "_metadata", None))
+    taken = take(_read(path), frozenset(own()), part, str(path))
+    tensors = {rename(key): value for key, value in taken.tensors.items()}
+    return State(tensors, taken.metadata, part=taken.part, prefix=taken.prefix)
 
 
-def load_state(network: nn.Module, state: State, *, name: str, source: str) -> None:
-    """Load a state dict into the backbone `name`, strictly.
+def load_state(network: nn.Module, state: State, *, name: str, source: str) -> tuple[str, ...]:
+    """Load a state dict into the backbone `name`; only its classifier may be absent, or of other classes.
+
+    Returns
+    -------
+    tuple of str
+        The tensors that the state dict lacks; they are NaN.
 
     Raises
     ------
@@ -69,11 +99,18 @@ def load_state(network: nn.Module, state: State, *, name: str, source: str) -> N
     own = network.state_dict()
     # Versions of inner modules decide on renamed keys; that of the network itself would let it rebuild itself.
     metadata = {**state._metadata, "": getattr(own, "_metadata", {}).get("", {})}
+    head = _head(own)
+    kept = {key: value for key, value in state.items() if _fits(own, key, value) or not _of_head(key, head)}
     try:
-        network.load_state_dict(State(state, metadata))
+        found = network.load_state_dict(State(kept, metadata), strict=False)
     except Exception as error:
         reason = _difference(own, state) or str(error).partition("\n")[0]
         raise WeightsError(f"{source} does not fit {name}: {reason}.") from error
+    if found.unexpected_keys or not all(_is_below(key, head) for key in found.missing_keys):
+        raise WeightsError(f"{source} does not fit {name}: {_difference(own, state)}.")
+    for key in found.missing_keys:
+        own[key].fill_(math.nan if own[key].is_floating_point() else 0)
+    return tuple(found.missing_keys)
 
 
 def fetch(url: str, name: str) -> Path:
@@ -103,11 +140,7 @@ def fetch(url: str, name: str) -> Path:
 
 def _read(path: Path) -> Any:
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on pickle protocols
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return load_file(path) if path.suffix == ".safetensors" else _load(path)
     except UnpicklingError as error:
         raise WeightsError(
             f"{path} is no checkpoint, or holds more than tensors: it is not run. Save a state dict."
@@ -116,15 +149,32 @@ def _read(path: Path) -> Any:
         raise WeightsError(f"{path} is no checkpoint, or is damaged ({type(error).__name__}).") from error
 
 
-def _unwrap(content: Any) -> Any:
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            return content[key]
-    return content
+def _load(path: Path) -> Any:
+    """Read what torch saved; of all classes only those of plain settings are made."""
+    # What is ignored, and what is safe, torch and Python keep for the whole process: one thread at a time.
+    with _READING, warnings.catch_warnings(), torch.serialization.safe_globals([Namespace]):
+        warnings.simplefilter("ignore")  # torch remarks on pickle protocols
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _is_entry(entry: tuple[Any, Any]) -> bool:
-    return isinstance(entry[0], str) and isinstance(entry[1], torch.Tensor)
+def _head(own: Collection[str]) -> str:
+    """Return the name of the last part of a network that is not all of it: its classifier."""
+    parts = list(own)[-1].split(".") if own else [""]
+    heads = (f"{'.'.join(parts[:depth])}." for depth in range(1, len(parts)))
+    return next((head for head in heads if not all(key.startswith(head) for key in own)), "")
+
+
+def _is_below(key: str, head: str) -> bool:
+    return bool(head) and key.startswith(head)
+
+
+def _of_head(key: str, head: str) -> bool:
+    """Tell whether a tensor is of the classifier, or of one of others."""
+    return _is_below(key, head) or (bool(head) and key.partition(".")[0] in HEADS)
+
+
+def _fits(own: Mapping[str, torch.Tensor], key: str, value: torch.Tensor) -> bool:
+    return key in own and own[key].shape == value.shape
 
 
 def _difference(own: Mapping[str, torch.Tensor], state: State) -> str:

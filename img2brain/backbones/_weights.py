@@ -12,7 +12,7 @@ TRAINED = "trained"
 UNTRAINED = "untrained"
 TRAINED_FILE = "trained (file)"
 
-_SUFFIXES = (".pth", ".pt", ".safetensors")
+_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".tar")
 _RANDOM = "random:"
 
 
@@ -32,6 +32,8 @@ class Weights:
         Of random weights.
     path : pathlib.Path, optional
         Of a checkpoint file.
+    part : str, optional
+        Which of the state dicts of that file, where it holds several.
     """
 
     text: str
@@ -39,11 +41,12 @@ class Weights:
     library_name: str | None = None
     seed: int | None = None
     path: Path | None = None
+    part: str | None = None
 
     @property
     def label(self) -> str:
         """What a saved model may tell: of a file its name, not the folders of a machine."""
-        return self.path.name if self.path else self.text
+        return labelled(self.path, self.part) if self.path else self.text
 
 
 def parse_weights(name: str, text: str, known: Sequence[str]) -> Weights:
@@ -54,7 +57,8 @@ def parse_weights(name: str, text: str, known: Sequence[str]) -> Weights:
     name : str
         The backbone, for the message.
     text : str
-        One of `known`, ``random:SEED``, or a checkpoint file (ends with .pth, .pt or .safetensors, or exists).
+        One of `known`, ``random:SEED``, or a checkpoint file (one that exists, or ends with .pth, .pt, .safetensors,
+        .ckpt, .bin or .tar), or ``FILE#PART``.
     known : sequence of str
         The library's own names.
 
@@ -67,14 +71,24 @@ def parse_weights(name: str, text: str, known: Sequence[str]) -> Weights:
         return Weights(text, TRAINED, library_name=text)
     if text.startswith(_RANDOM):
         return Weights(text, UNTRAINED, seed=_seed(text))
-    path = Path(text).expanduser()
+    path, part = _file(text)
     if path.is_file():
-        return Weights(text, TRAINED_FILE, path=path)
+        return Weights(text, TRAINED_FILE, path=path, part=part)
     if path.suffix in _SUFFIXES:
         raise WeightsError(f"The weights of {name} must be a file that exists. Got {text!r}.")
     raise WeightsError(
         f"Unknown weights {text!r} of {name}. {did_you_mean(text, known)} Or 'random:SEED', or a checkpoint file."
     )
+
+
+def labelled(path: Path, part: str | None) -> str:
+    """Name a checkpoint file, and what is taken of it, without its folder."""
+    return path.name if part is None else f"{path.name}#{part}"
+
+
+def _file(text: str) -> tuple[Path, str | None]:
+    whole, (file, sharp, part) = Path(text), text.rpartition("#")
+    return (whole.expanduser(), None) if not sharp or whole.expanduser().is_file() else (Path(file).expanduser(), part)
 
 
 def _seed(text: str) -> int:

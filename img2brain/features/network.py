@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from img2brain import digest
-from img2brain.backbones import Backbone, Request, curated_layers, load_backbone
+from img2brain.backbones import Backbone, Request, Weights, curated_layers, load_backbone
 from img2brain.backbones._weights import UNTRAINED
 from img2brain.datasets._images import AS_STORED
 from img2brain.datasets._presentation import Presentation
@@ -99,6 +99,7 @@ class NetworkFeatures(Features):
             "network_digest": digest.of_value(self._digests),
             "library": source.library_name,
             "plugin": source.plugin,
+            "taken": self._seen.get("taken", ""),
         }
 
     def export(self, layer: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -120,7 +121,8 @@ class NetworkFeatures(Features):
         """What each layer computes, by digest."""
         if self._is_looked_at:
             return self.backbone.digests(self.layers)
-        return self._request.digests(self._seen["options"], self._seen["tensors"], self.layers)
+        seen = self._seen
+        return self._request.digests(seen["options"], seen["tensors"], self.layers, seen.get("absent", ()))
 
     @property
     def _is_looked_at(self) -> bool:
@@ -139,7 +141,7 @@ class NetworkFeatures(Features):
             "version": library.version,
             "code": digest.of_file(Path(str(sys.modules[type(library).__module__].__file__))),
             "network": self._request.source.name,
-            "weights": _content(self._request.weights.path) or self.spec.weights,
+            "weights": _content(self._request.weights) or self.spec.weights,
             "preprocessing": self.spec.preprocessing,
             "numbers": VERSION,
         }
@@ -157,6 +159,8 @@ class NetworkFeatures(Features):
             "distances": found.distances if found else {},
             "options": network.options,
             "tensors": dict(network.tensors),
+            "taken": network.taken,
+            "absent": list(network.absent),
         }
 
     def _write_seen(self, folder: Path) -> None:
@@ -175,6 +179,7 @@ def choose_precision(
     return find_precision("float32" if exact else name, device)
 
 
-def _content(path: Path | None) -> str:
-    """Name the weights by their content where they are a file."""
-    return digest.of_file(path) if path else ""
+def _content(weights: Weights) -> str:
+    """Name the weights by their content where they are a file, and by the part of it that was asked for."""
+    found = digest.of_file(weights.path) if weights.path else ""
+    return found if weights.part is None else f"{found}#{weights.part}"

@@ -273,7 +273,7 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | None = None) -> S
         _require_input(item, dataset)
     banks = {item: make_bank(item, dataset, split, home, spec) for item in spec.backbones}
     for bank in banks.values():
-        _warn_of_untrained(bank)
+        _tell_of_weights(bank)
     space = Space(spec, domains, {item: _candidate(bank) for item, bank in banks.items()})
     by_key: dict[BankKey, Features] = {
         (item.name, bank.facts["weights_digest"], item.preprocessing): bank for item, bank in banks.items()
@@ -349,7 +349,9 @@ def _metric_records(metrics: Mapping[str, Scored]) -> dict[str, MetricRecord]:
     }
 
 
-def _warn_of_untrained(bank: Features) -> None:
+def _tell_of_weights(bank: Features) -> None:
+    if taken := bank.facts.get("taken"):
+        log.info("%s: of %s was taken %s", bank.spec.name, bank.facts["label"], taken)
     if bank.facts["trained"] == UNTRAINED_BY_ITS_ACTIVATIONS:
         log.warning(
             "the weights %s of %s see pictures as a fresh initialisation does: they are not trained",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import io
 import pickle
 import re
@@ -40,20 +41,127 @@ def published(folder: Path, state: State) -> str:
     return (folder / "plain.pth").rename(path).as_uri()
 
 
-WRAPPINGS: list[Callable[[State], Any]] = [
-    dict,
-    lambda state: {"state_dict": dict(state), "epoch": 3},
-    lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
-    lambda state: {key: value.double() for key, value in state.items()},
-]
+def prefixed(prefix: str, state: State) -> dict[str, torch.Tensor]:
+    return {prefix + key: value for key, value in state.items()}
+
+
+WRAPPINGS: dict[str, Callable[[State], Any]] = {
+    "": dict,
+    "epoch": lambda state: {"state_dict": dict(state), "epoch": 3},
+    "parallel": lambda state: {"model": prefixed("module.", state)},
+    "double": lambda state: {key: value.double() for key, value in state.items()},
+    "compiled": lambda state: {"net": prefixed("_orig_mod.", state)},
+    "compiled inside": lambda state: {key.replace("features.", "features._orig_mod."): state[key] for key in state},
+    "nested": lambda state: {"ema": {"module": prefixed("module._orig_mod.model.backbone.", state), "decay": 0.9}},
+    "averaged": lambda state: {"n_averaged": torch.tensor(3), **prefixed("module.", state)},
+    "lightning": lambda state: {
+        "state_dict": prefixed("model.", state),
+        "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5), "monitor": "loss"}},
+        "optimizer_states": [{"state": {0: {"step": torch.tensor(1.0)}}}],
+        "hyper_parameters": {"lr": 0.1},
+    },
+    "timm": lambda state: {
+        "epoch": 3,
+        "arch": "squeezenet1_1",
+        "args": argparse.Namespace(lr=0.1),
+        "state_dict": dict(state),
+        "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]},
+    },
+    "dino": lambda state: {"teacher": prefixed("backbone.", state), "dino_loss": {"center": torch.zeros(1, 3)}},
+}
 
 
 @pytest.mark.parametrize("wrap", WRAPPINGS)
-def test_wrapped_checkpoints_load(tmp_path: Path, state: State, wrap: Callable[[State], Any]) -> None:
-    torch.save(wrap(state), tmp_path / "mine.pt")
+def test_wrapped_checkpoints_load(tmp_path: Path, state: State, wrap: str) -> None:
+    torch.save(WRAPPINGS[wrap](state), tmp_path / "mine.pt")
     backbone = load_backbone("squeezenet1_1", str(tmp_path / "mine.pt"))
     assert backbone.trained == "trained (file)"
     assert backbone.weights_digest == load_backbone("squeezenet1_1", "random:5").weights_digest
+
+
+@pytest.fixture
+def two(tmp_path: Path, state: State) -> Path:
+    averaged = prefixed("module.", State({key: value + 1 for key, value in state.items()}))
+    torch.save(
+        {"state_dict": dict(state), "state_dict_ema": averaged, "ema": {"model": averaged}}, tmp_path / "two.pth"
+    )
+    return tmp_path / "two.pth"
+
+
+def test_one_of_several_state_dicts_is_asked_for_by_name(two: Path) -> None:
+    with pytest.raises(WeightsError) as caught:
+        load_backbone("squeezenet1_1", str(two))
+    assert f"several state dicts, 'state_dict', 'state_dict_ema', 'ema.model'. Name one of them, as in '{two}#" in str(
+        caught.value
+    )
+    plain, averaged, inner = (
+        load_backbone("squeezenet1_1", f"{two}#{part}") for part in ("state_dict", "state_dict_ema", "ema")
+    )
+    assert plain.weights_digest == load_backbone("squeezenet1_1", "random:5").weights_digest
+    assert averaged.weights_digest == inner.weights_digest != plain.weights_digest
+    assert averaged.label == "two.pth#state_dict_ema"
+    assert averaged.taken == "the part 'state_dict_ema'; names without 'module.'"
+    with pytest.raises(WeightsError, match=r"must hold one state dict 'emma'. It holds 'state_dict', "):
+        load_backbone("squeezenet1_1", f"{two}#emma")
+
+
+def test_a_prefix_of_names_is_asked_for_by_name(tmp_path: Path, state: State) -> None:
+    both = prefixed("student.", State({key: value + 1 for key, value in state.items()})) | prefixed("old.", state)
+    torch.save({"state_dict": both | {"criterion.weight": torch.zeros(3)}}, tmp_path / "mine.ckpt")
+    with pytest.raises(WeightsError, match="does not fit squeezenet1_1"):
+        load_backbone("squeezenet1_1", str(tmp_path / "mine.ckpt"))
+    backbone = load_backbone("squeezenet1_1", f"{tmp_path / 'mine.ckpt'}#state_dict.old")
+    assert backbone.weights_digest == load_backbone("squeezenet1_1", "random:5").weights_digest
+
+
+def test_what_is_not_plain_is_told_in_the_label(tmp_path: Path, state: State) -> None:
+    torch.save({"model_ema": dict(state)}, tmp_path / "mine.pt")
+    torch.save({"model": dict(state)}, tmp_path / "plain.pt")
+    assert load_backbone("squeezenet1_1", str(tmp_path / "mine.pt")).label == "mine.pt#model_ema"
+    assert load_backbone("squeezenet1_1", str(tmp_path / "plain.pt")).label == "plain.pt"
+
+
+def test_a_file_whose_name_has_the_sign_is_a_file(tmp_path: Path, state: State) -> None:
+    torch.save(dict(state), tmp_path / "a#b.pth")
+    assert load_backbone("squeezenet1_1", str(tmp_path / "a#b.pth")).label == "a#b.pth"
+
+
+def headless(state: State) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in state.items() if not key.startswith("classifier")}
+
+
+HEADS: dict[str, Callable[[State], dict[str, torch.Tensor]]] = {
+    "absent": headless,
+    "of other classes": lambda state: (
+        headless(state) | {"classifier.1.weight": torch.zeros(10, 512, 1, 1), "classifier.1.bias": torch.zeros(10)}
+    ),
+    "of another kind": lambda state: headless(state) | {"head.mlp.0.weight": torch.zeros(10, 512)},
+    "of several layers": lambda state: headless(state) | {"classifier.1.0.weight": torch.zeros(10, 512)},
+    "beside a backbone": lambda state: prefixed("backbone.", State(headless(state))) | {"fc.weight": torch.zeros(2, 2)},
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_classifier_may_be_absent(tmp_path: Path, state: State, head: str) -> None:
+    torch.save(HEADS[head](state), tmp_path / "mine.pt")
+    backbone, whole = (
+        load_backbone("squeezenet1_1", str(tmp_path / "mine.pt")),
+        load_backbone("squeezenet1_1", "random:5"),
+    )
+    assert backbone.absent == ("classifier.1.weight", "classifier.1.bias")
+    assert backbone.layers == whole.layers[:-1]
+    assert "no classifier.1.weight, classifier.1.bias" in backbone.taken
+    assert backbone.digests(backbone.layers) == whole.digests(backbone.layers)
+    for use in (backbone.extractor, backbone.digests):
+        with pytest.raises(WeightsError, match=r"'classifier' needs weights that mine.pt lacks: classifier.1.weight"):
+            use(["features.2", "classifier"])
+    assert backbone.network.get_parameter("classifier.1.weight").isnan().all()
+
+
+def test_half_a_network_is_refused(tmp_path: Path, state: State) -> None:
+    torch.save({key: value for key, value in state.items() if "12" not in key}, tmp_path / "mine.pt")
+    with pytest.raises(WeightsError, match=r"6 missing: features.12.squeeze.weight"):
+        load_backbone("squeezenet1_1", str(tmp_path / "mine.pt"))
 
 
 def test_safetensors_load(tmp_path: Path, state: State) -> None:

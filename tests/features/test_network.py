@@ -12,9 +12,10 @@ import torch
 from sklearn.decomposition import PCA
 
 from img2brain import digest
+from img2brain.backbones import load_backbone
 from img2brain.backbones._graph import Extractor
 from img2brain.datasets._images import find_images, open_pixels
-from img2brain.errors import StoreError
+from img2brain.errors import StoreError, WeightsError
 from img2brain.features import extract, network, pass_, pca
 from img2brain.features.activations import Activations, OnDisk
 from img2brain.features.extract import Precision
@@ -379,3 +380,27 @@ def test_damaged_features_are_said_and_computed_anew(
     caplog.clear()
     numbers(make_bank(tmp_path / "cache"))
     assert not [line for line in caplog.messages if "is damaged" in line]
+
+
+def test_a_checkpoint_without_classifier_serves_the_layers_before_it(make_bank: MakeBank, tmp_path: Path) -> None:
+    state = load_backbone("squeezenet1_1", "random:0").network.state_dict()
+    kept = {f"module.{key}": value for key, value in state.items() if not key.startswith("classifier")}
+    torch.save({"model_ema": kept, "other": {"a": torch.zeros(1)}}, tmp_path / "mine.pth")
+    for weights in (str(tmp_path / "mine.pth"), f"{tmp_path / 'mine.pth'}#model_ema"):
+        banks = [
+            make_bank(tmp_path / "cache", BackboneSpec(name="squeezenet1_1", weights=weights, layers=layers))
+            for layers in (LAYERS[:2], LAYERS[:2], LAYERS)
+        ]
+        for bank in banks[:2]:  # the second time from the cache
+            assert bank.facts["label"] == "mine.pth#model_ema"
+            assert bank.facts["taken"] == (
+                "the part 'model_ema'; names without 'module.'; no classifier.1.weight, classifier.1.bias"
+            )
+            assert (
+                bank.facts["network_digest"]
+                == make_bank(
+                    tmp_path / "cache", BackboneSpec(name="squeezenet1_1", weights="random:0", layers=LAYERS[:2])
+                ).facts["network_digest"]
+            )
+        with pytest.raises(WeightsError, match="'classifier' needs weights"):
+            _ = banks[2].facts
