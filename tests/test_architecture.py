@@ -23,7 +23,7 @@ PACKAGE = ROOT / "img2brain"
 UV = os.environ.get("UV") or shutil.which("uv") or "uv"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 HEAVY = ("torch", "torchvision", "mlflow", "optuna", "plotly", "sklearn", "scipy", "pandas")
-ASSETS = ("index.html", "board.html", "figure.html", "page.css", "page.js")
+ASSETS = ("index.html", "board.html", "figure.html", "figure.js", "page.css", "page.js")
 LIBRARIES = {  # each library from outside, and the places that may import it
     "PIL": ("backbones", "datasets", "features", "flavor", "model", "testing"),
     "click": ("cli",),

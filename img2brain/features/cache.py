@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,15 +35,24 @@ class Cache:
         The rows that a published model will be fitted to; no others have a say in the projections.
     n_components : int
         The largest size that will be asked for.
+    exact_images : int
+        How many images are few.
     """
 
     def __init__(
-        self, store: Store, about: Mapping[str, Mapping[str, Any]], n_images: int, rows: Rows, n_components: int
+        self,
+        store: Store,
+        about: Mapping[str, Mapping[str, Any]],
+        n_images: int,
+        rows: Rows,
+        n_components: int,
+        exact_images: int = pca.EXACT_IMAGES,
     ) -> None:
         self._store = store
         self._rows, self._n_components = rows, n_components
+        self._compress = partial(pca.compress, rows=rows, n_components=n_components, exact_images=exact_images)
         serves = {"fitted": _of_rows(rows), "size": pca.sketch_size(n_components)}
-        serves = serves if n_images > pca.EXACT_IMAGES else {}
+        serves = serves if n_images > exact_images else {}
         self._keys = {layer: {**item, **serves, "version": VERSION} for layer, item in about.items()}
 
     def has(self, layer: str) -> bool:
@@ -55,7 +65,7 @@ class Cache:
         One whose activations do not vary is kept without components, and the reason returned: its trials fail with it,
         and the others go on.
         """
-        compressed, failure = pca.compress(values, self._rows, self._n_components), None
+        compressed, failure = self._compress(values), None
         try:
             components = pca.fit(compressed.projected, self._rows, self._n_components)
         except FitError as error:
@@ -112,10 +122,10 @@ class Cache:
         key = self._larger("layers", self._keys[layer], "size")
         files = None if key is None else self._store.read("layers", key)
         if key is None or files is None:
-            return pca.compress(values, self._rows, self._n_components)
+            return self._compress(values)
         kind = files["method.txt"].decode()
         if kind == "sketch":
-            return pca.compress(values, self._rows, self._n_components, size=key.get("size"))
+            return self._compress(values, size=key.get("size"))
         return Compressed(cast(Kind, kind), _array(files, "projected"))
 
     def _larger(self, kind: str, key: Mapping[str, Any], size: str) -> Mapping[str, Any] | None:

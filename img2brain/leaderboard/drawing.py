@@ -1,4 +1,4 @@
-"""How all figures look, and how one becomes a page that needs no network.
+"""How all figures look, and how they become a page that needs no network.
 
 Names from a study are shown as they are: whatever in them looks like markup is escaped. Colours are those of Okabe and
 Ito (2008) and the map *cividis* (Nuñez, Anderton and Renslow, 2018), which readers with any colour vision tell apart.
@@ -6,15 +6,22 @@ Ito (2008) and the map *cividis* (Nuñez, Anderton and Renslow, 2018), which rea
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
 
-from img2brain.leaderboard._templates import render
+from img2brain.leaderboard._templates import asset, render
 from img2brain.leaderboard._write import write_text
 from img2brain.leaderboard.rows import printable
 
+Figure: TypeAlias = go.Figure
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
 
@@ -45,14 +52,17 @@ def say(figure: go.Figure, text: str) -> go.Figure:
     return figure.add_annotation(text=text, showarrow=False, font={"size": 18, "color": "#666"}, **place)
 
 
-def write_page(figure: go.Figure, path: Path) -> Path:
-    """Write a figure as one page that holds all it needs (about 5 MB) and asks nothing of the network.
+def write_page(figures: Figure | Sequence[Figure], path: Path, title: str | None = None) -> Path:
+    """Write figures as one page that holds all it needs (about 2 MB) and asks nothing of the network.
 
     Parameters
     ----------
-    figure : plotly.graph_objects.Figure
+    figures : plotly.graph_objects.Figure, or a sequence of them
+        Drawn one below the other.
     path : Path
         Where to write, atomically; missing folders are made.
+    title : str, optional
+        Of the page; by default that of the first figure.
 
     Returns
     -------
@@ -63,8 +73,20 @@ def write_page(figure: go.Figure, path: Path) -> Path:
     ------
     StoreError
         If the folder cannot be written or is full.
+
+    Notes
+    -----
+    Nearly all of a page is plotly's code. It is there once for all figures, compressed: MLflow shows a page in a frame
+    that may load nothing, not even from the server that it comes from.
     """
-    config = {"displaylogo": False, "responsive": True}
-    drawing = figure.to_html(config=config, include_plotlyjs=True, full_html=False, div_id="figure")
-    title = html.unescape(figure.layout.title.text or "Figure")
-    return write_text(path, render("figure.html", title=title, drawing=drawing))
+    drawn = [figures] if isinstance(figures, go.Figure) else list(figures)
+    title = title or html.unescape(drawn[0].layout.title.text or "Figure")
+    texts = [figure.to_json() for figure in drawn]
+    page = render("figure.html", title=title, figures=texts, script=asset("figure.js"), library=_library())
+    return write_text(path, page)
+
+
+@cache
+def _library() -> str:
+    """Return plotly's code for browsers, compressed, as text."""
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()

@@ -12,7 +12,7 @@ import pandas as pd
 from img2brain.evaluate import Evaluator
 from img2brain.leaderboard import figures, page
 from img2brain.leaderboard.collect import collect
-from img2brain.leaderboard.drawing import write_page
+from img2brain.leaderboard.drawing import Figure, write_page
 from img2brain.leaderboard.measure import Measure
 from img2brain.leaderboard.region_figures import regions
 from img2brain.leaderboard.rows import Row
@@ -30,27 +30,27 @@ def report(setting: Setting, search: Search, evaluator: Evaluator, tracker: Trac
     """Write the pages and the note of a finished study, and build the leaderboard of its dataset."""
     best = sorted((trial for trial in outcome.trials if trial.succeeded), key=lambda trial: -trial.score)
     with tempfile.TemporaryDirectory() as folder:
-        pages = _pages(Path(folder), setting, search, evaluator, outcome.trials, best)
         metrics = {"best": best[0].score, "features_s": outcome.features_s}
         metrics["n_trials"] = len(outcome.trials)
         metrics["n_failed"] = sum(not trial.succeeded for trial in outcome.trials)
         if outcome.published is not None:
             metrics["confirmation"] = outcome.published.score
         rows = collect(setting.home, setting.dataset.name)
-        pages |= _region_page(Path(folder), rows, outcome)
-        tracker.log_pages(pages, metrics, note(setting, outcome, best))
+        drawn = [*_figures(setting, search, evaluator, outcome.trials, best), *_regions(rows, outcome)]
+        shown = write_page(drawn, Path(folder) / "figures.html", outcome.name)
+        tracker.log_pages({"pages/figures.html": shown}, metrics, note(setting, outcome, best))
     tracker.close()
     page.build(rows, setting.home.leaderboards / setting.dataset.name)
 
 
-def _region_page(folder: Path, rows: Sequence[Row], outcome: StudyOutcome) -> dict[str, Path]:
+def _regions(rows: Sequence[Row], outcome: StudyOutcome) -> list[Figure]:
     """Draw the published model of this study by region, where there are any."""
     item = outcome.published
     name = f"{item.registered.name} v{item.registered.version}" if item else ""
     row = next((row for row in rows if name and row.registered == name), None)
     if row is None or row.confirmed is None or not row.confirmed.regions:
-        return {}
-    return {"pages/regions.html": write_page(regions(row), folder / "regions.html")}
+        return []
+    return [regions(row)]
 
 
 def note(setting: Setting, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> str:
@@ -70,25 +70,20 @@ def note(setting: Setting, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> 
     return "\n".join(lines)
 
 
-def _pages(
-    folder: Path,
-    setting: Setting,
-    search: Search,
-    evaluator: Evaluator,
-    trials: Sequence[ToldTrial],
-    best: Sequence[ToldTrial],
-) -> dict[str, Path]:
+def _figures(
+    setting: Setting, search: Search, evaluator: Evaluator, trials: Sequence[ToldTrial], best: Sequence[ToldTrial]
+) -> list[Figure]:
+    """Draw the search, its parameters, its layers and the voxels of its best trials."""
     table, measure = _table(trials), _measure(setting)
-    drawn = {
-        "optimisation_history": figures.optimisation_history(table, measure),
-        "parameter_importances": figures.parameter_importances(_named(search.importances())),
-        "layer_by_components": figures.layer_by_components(table, measure, _layers(setting)),
-        "accuracy_histograms": figures.accuracy_histogram(
-            {f"#{trial.number} {trial.spec.label}": evaluator.evaluate(trial.spec).accuracy for trial in best[:_SHOWN]},
-            measure,
-        ),
+    accuracies = {
+        f"#{trial.number} {trial.spec.label}": evaluator.evaluate(trial.spec).accuracy for trial in best[:_SHOWN]
     }
-    return {f"pages/{name}.html": write_page(figure, folder / f"{name}.html") for name, figure in drawn.items()}
+    return [
+        figures.optimisation_history(table, measure),
+        figures.parameter_importances(_named(search.importances())),
+        figures.layer_by_components(table, measure, _layers(setting)),
+        figures.accuracy_histogram(accuracies, measure),
+    ]
 
 
 def _measure(setting: Setting) -> Measure:

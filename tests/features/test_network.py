@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -196,30 +195,6 @@ def test_axes_are_kept_of_the_layer_that_is_asked_for_and_no_more_than_asked(
     assert counts.n_passed == 3 * N_IMAGES, "one pass for the layers, and one for axes of each larger size"
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_axes_of_many_images_give_the_coordinates_that_are_kept(
-    make_bank: MakeBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
-) -> None:
-    monkeypatch.setattr(pca, "EXACT_IMAGES", 8)
-    compress = functools.partial(pca.compress, exact_images=8)
-    monkeypatch.setattr(pca, "compress", lambda *given, size=None: compress(*given, size=size or 10))
-    bank = make_bank(tmp_path, precision=precision)
-    kept: dict[str, Any] = {}
-    give = bank._activations
-
-    def watched(layers: Any, n_components: int) -> Iterator[Any]:
-        for layer, values in give(layers, n_components):
-            kept[layer] = values.read(0, N_IMAGES).float().numpy().copy()
-            yield layer, values
-
-    monkeypatch.setattr(bank, "_activations", watched)
-    for layer in LAYERS:
-        found, components = bank.axes(layer, ROWS, 4), bank.components(layer, ROWS, N_COMPONENTS).leading(4)
-        error = kept[layer] @ found.axes - found.shift - components.coordinates
-        assert error.std() < 0.02 * components.coordinates.std()
-    assert {path.read_text() for path in tmp_path.rglob("method.txt")} == {"sketch"}
-
-
 def test_axes_of_other_rows_come_from_the_images_again(make_bank: MakeBank, full: Path, tmp_path: Path) -> None:
     shutil.copytree(full, tmp_path / "cache")
     rows = ROWS[:7]
@@ -288,9 +263,9 @@ def test_narrow_layers_keep_their_weakest_components(
 ) -> None:
     reduced, compress = [], pca.compress
 
-    def watched(kept: Activations, rows: Any, n_components: int) -> pca.Compressed:
+    def watched(kept: Activations, **options: Any) -> pca.Compressed:
         reduced.append(kept.dtype)
-        return compress(kept, rows, n_components)
+        return compress(kept, **options)
 
     monkeypatch.setattr(pca, "compress", watched)
     budget = Budget(memory_bytes=None if in_memory else 0)

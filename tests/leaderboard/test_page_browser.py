@@ -131,8 +131,8 @@ def test_phone_needs_no_sideways_scrolling(site: Path, visit: Callable[..., Any]
 
 def test_figures_draw_without_a_network(tmp_path: Path, visit: Callable[..., Any]) -> None:
     figure = figures.accuracy_histogram({EVIL: np.linspace(-0.2, 0.6, 50)}, R)
-    page = visit(write_page(figure, tmp_path / "figure.html"))
-    page.wait_for_selector(".bars path")
-    assert page.locator(".bars path").count() == 41
+    page = visit(write_page([figure, figures.parameter_importances({"layer": 1.0})], tmp_path / "figure.html"))
+    page.wait_for_selector(".figure:nth-of-type(2) .bars path")
+    assert page.locator(".figure:nth-of-type(1) .bars path").count() == 41
     assert page.title() == "Accuracy of the voxels"
     assert page.get_by_text(EVIL).count() == 1

@@ -22,7 +22,7 @@ from img2brain.leaderboard.rows import Row, printable
 from tests.leaderboard.conftest import against, confirmation_of, make, region_record, trial_record
 
 EVIL = "\"'><script>alert(1)</script>\x1b[2J\u202e{{ 7 * 7 }}{% raw %}&lt;\n`"
-OURS = {"index.html": {"style", "script"}, "figure.html": {"drawing"}}
+OURS = {"index.html": {"style", "script"}, "figure.html": {"script"}}
 FILTERS = {"cell", "key", "length", "number", "sha256", "short"}
 EMPTY = {"meta", "link", "input"}
 
@@ -112,13 +112,15 @@ def test_each_cell_names_its_column() -> None:
 
 
 def test_a_figure_shows_its_title_as_text() -> None:
-    page = Parsed(render("figure.html", title=EVIL, drawing="<p>drawn</p>"))
-    assert page.skeleton == Parsed(render("figure.html", title="x", drawing="<p>drawn</p>")).skeleton
+    shown = {"script": "draw()", "library": "code"}
+    page = Parsed(render("figure.html", title=EVIL, figures=[EVIL], **shown))
+    assert page.skeleton == Parsed(render("figure.html", title="x", figures=["y"], **shown)).skeleton
     assert printable(EVIL) in page.texts
+    assert ("data-figure", printable(EVIL)) in page.attributes
 
 
 def test_a_value_that_is_lacking_is_an_error() -> None:
-    with pytest.raises(jinja2.UndefinedError, match="'drawing' is undefined"):
+    with pytest.raises(jinja2.UndefinedError, match="'figures' is undefined"):
         render("figure.html", title="x")
 
 
