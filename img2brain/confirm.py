@@ -170,6 +170,7 @@ class ScoredRows:
         part = PartRecord(
             rows=self.digest,
             n_images=self.n_images,
+            n_units=self.n_units if self.n_units < self.n_images else None,
             ceiling=self.ceiling.origin,
             looks=looks,
             whole=by_region.pop(WHOLE),

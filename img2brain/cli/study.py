@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,19 +137,20 @@ def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:
 
 
 def _closing(outcome: StudyOutcome, home: Home) -> str:
+    from img2brain.leaderboard.record_numbers import confirmation_texts
+
     item, best = outcome.published, outcome.best
     assert item is not None, "a study that ends has published its best trial"
     assert best is not None, "a study that ends has a best trial"
     name = item.registered.name
-    rows = "rows that the search never saw"
-    score = "undefined" if math.isnan(item.score) else f"{item.score:.4f}"
-    seen = f"{score} ({rows})" if item.confirmation else "none: no rows were kept from the search"
+    part = item.confirmation.confirmed if item.confirmation else None
+    seen = confirmation_texts(part) if part else [("confirmation", "none: no rows were kept from the search")]
     lines = [
-        "",
-        f"best trial     #{best.number} {best.spec.label}",
-        f"validation     {best.score:.4f} ({outcome.objective}, on the rows that chose it)",
-        f"confirmation   {seen}",
-        f"registered     {name} version {item.registered.version}: {item.reason}",
-        f"leaderboard    {home.leaderboards / name / 'index.html'}",
+        ("best trial", f"#{best.number} {best.spec.label}"),
+        ("validation", f"{best.score:.4f} ({outcome.objective}, on the rows that chose it)"),
+        *seen,
+        ("registered", f"{name} version {item.registered.version}: {item.reason}"),
+        ("leaderboard", home.leaderboards / name / "index.html"),
+        *(("note", text) for text in outcome.notes),
     ]
-    return "\n".join(lines + [f"note           {text}" for text in outcome.notes])
+    return "\n".join(["", *(f"{heading:<15}{text}" for heading, text in lines)])

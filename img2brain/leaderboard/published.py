@@ -9,7 +9,14 @@ from dataclasses import replace
 import pandas as pd
 
 from img2brain.leaderboard.lines import table_of
-from img2brain.leaderboard.record_numbers import Statistic, interval_text, statistics_of, summaries_of, texts_of
+from img2brain.leaderboard.record_numbers import (
+    Statistic,
+    images_text,
+    interval_text,
+    statistics_of,
+    summaries_of,
+    texts_of,
+)
 from img2brain.leaderboard.rows import Row
 from img2brain.records import PartRecord, RegionRecord
 from img2brain.result import WHOLE
@@ -72,10 +79,9 @@ def region_summary(rows: Sequence[Row]) -> pd.DataFrame:
 def heading(rows: Sequence[Row]) -> str:
     """Say in one line what the scores of these rows are."""
     parts = [row.confirmed for row in rows if row.confirmed is not None]
-    n_images = parts[0].n_images
-    images = f"{n_images:,} images" if n_images else "images"
+    images = images_text(parts[0])
     looks = max(part.looks for part in parts)
-    said = f"{images} that the search never saw; confirmed {looks} time{'s' * (looks != 1)} on these rows"
+    said = f"{images}; confirmed {looks} time{'s' * (looks != 1)} on these rows"
     tested = any(row.place is not None and row.place.difference is not None for row in rows)
     return said + (f". Ties: {BOOTSTRAP_RULE}" if tested else "")
 
@@ -125,8 +131,8 @@ def _line(row: Row, part: PartRecord) -> dict[str, str]:
     }
     if part.ceiling != "none":
         line["noise ceiling from"] = part.ceiling
-    if part.beats_its_twin is False:
-        line["flag"] = "does not beat its untrained twin"
+    if part.flags:
+        line["flag"] = "; ".join(part.flags)
     return line | texts_of(part.whole)
 
 

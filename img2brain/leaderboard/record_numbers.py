@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from img2brain.records import Against, Estimate, RegionRecord
+from img2brain.records import Against, Estimate, PartRecord, RegionRecord
 from img2brain.records.base import Part
 
 _SHORT = {"pearson": "r"}  # what the field calls a metric
@@ -72,6 +72,24 @@ def interval_text(interval: Estimate, digits: int = 3, *, sign: bool = False) ->
     if not math.isfinite(interval.low):
         return format(interval.estimate, form)
     return f"{interval.estimate:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+
+
+def images_text(part: PartRecord) -> str:
+    """Say what confirmation rows are, and how many."""
+    images = f"{part.n_images:,} images" if part.n_images else "images"
+    tied = f", in {part.n_units:,} tied sets," if part.n_units else ""
+    return f"{images}{tied} that the search never saw"
+
+
+def confirmation_texts(part: PartRecord) -> list[tuple[str, str]]:
+    """Tell in a few lines, each with its heading, what the confirmation rows say: score, noise ceiling and controls."""
+    whole = part.whole
+    score = interval_text(whole.score, 4) or "undefined"
+    lines = [("confirmation", f"{score} ({'; '.join((images_text(part), *part.flags))})")]
+    if whole.ceiling is not None:
+        share = f"{_text(whole.ceiling.normalised) or 'no share'} of it"
+        lines.append(("noise ceiling", f"{_text(whole.ceiling.score)} (from {part.ceiling}); the model has {share}"))
+    return lines + [("control", f"{name} {text}") for name, text in _texts("", whole.controls, whole.n_voxels)]
 
 
 def _title(part: Part, field: str) -> str:

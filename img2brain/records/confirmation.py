@@ -12,6 +12,7 @@ from img2brain.records.base import Estimate, NullableFloat, Part, Record, Summar
 
 CONFIRMATION, VALIDATION = "confirmation", "validation"  # names of parts
 UNTRAINED = "untrained"
+FEW = 20  # images: of fewer, how much images differ is hardly known
 
 
 class Against(Part):
@@ -94,6 +95,8 @@ class PartRecord(Part):
         Names the rows by what was recorded: models with the same name were scored on the same responses.
     n_images : int, optional
         How many they are.
+    n_units : int, optional
+        How many that is where tied rows count as one; None where none are tied.
     ceiling : str
         Where the noise ceiling comes from; ``"none"`` where there is none.
     looks : int
@@ -106,10 +109,19 @@ class PartRecord(Part):
 
     rows: str
     n_images: int | None = None
+    n_units: int | None = None
     ceiling: str = "none"
     looks: int = 1
     whole: RegionRecord
     regions: Mapping[str, RegionRecord] = {}
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What a reader must know before the score."""
+        n_images = self.n_units or self.n_images
+        few = f"few images: {n_images}" if n_images is not None and n_images < FEW else ""
+        twin = "does not beat its untrained twin" if self.beats_its_twin is False else ""
+        return tuple(text for text in (few, twin) if text)
 
     @property
     def beats_its_twin(self) -> bool | None:

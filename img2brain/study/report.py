@@ -14,6 +14,7 @@ from img2brain.leaderboard import figures, page
 from img2brain.leaderboard.collect import collect
 from img2brain.leaderboard.drawing import Figure, write_page
 from img2brain.leaderboard.measure import Measure
+from img2brain.leaderboard.record_numbers import confirmation_texts
 from img2brain.leaderboard.region_figures import regions
 from img2brain.leaderboard.rows import Row
 from img2brain.study.outcome import StudyOutcome
@@ -64,7 +65,8 @@ def note(setting: Setting, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> 
     if outcome.published is not None:
         item = outcome.published
         lines += ["", f"Registered as `{item.registered.name}` version {item.registered.version}: {item.reason}."]
-        lines += [f"Confirmation: {item.score:.4f}, on rows that the search never saw."] if item.confirmation else []
+        part = item.confirmation.confirmed if item.confirmation else None
+        lines += [""] + [f"- {name}: {text}" for name, text in confirmation_texts(part)] if part else []
         lines += ["", f'`img2brain.load_model("{item.registered.name}/{item.registered.version}").predict(images)`']
     lines += [f"- {text}" for text in outcome.notes]
     return "\n".join(lines)

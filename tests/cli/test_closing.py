@@ -10,19 +10,21 @@ import pytest
 
 from img2brain.cli.study import _closing
 from img2brain.home import Home
+from img2brain.leaderboard.record_numbers import confirmation_texts
 from img2brain.publish import Publication
+from img2brain.records.confirmation import CeilingRecord
 from img2brain.study.outcome import StudyOutcome
 from img2brain.study.search import ToldTrial
 from img2brain.tracking.registry import Registered
-from tests.leaderboard.conftest import confirmation_of, region_record, trial_record
+from tests.leaderboard.conftest import against, confirmation_of, region_record, trial_record
 
 
 @pytest.mark.parametrize(
     ("score", "says"),
     [
         (None, "confirmation   none: no rows were kept from the search"),
-        (math.nan, "confirmation   undefined (rows that the search never saw)"),
-        (0.25, "confirmation   0.2500 (rows that the search never saw)"),
+        (math.nan, "confirmation   undefined (10 images that the search never saw; few images: 10)"),
+        (0.25, "confirmation   0.2500 [0.2000, 0.3000] (10 images that the search never saw; few images: 10)"),
     ],
 )
 def test_no_rows_were_kept_only_where_none_were(score: float | None, says: str, tmp_path: Path) -> None:
@@ -33,3 +35,22 @@ def test_no_rows_were_kept_only_where_none_were(score: float | None, says: str, 
     told = ToldTrial(0, trial.spec, {}, 0.25, "")
     outcome = StudyOutcome("small", [told], told, published, (), 0.0, "Pearson r")
     assert says in _closing(outcome, Home(tmp_path)).splitlines()
+
+
+def test_the_score_comes_with_all_that_it_needs(tmp_path: Path) -> None:
+    trial = trial_record()
+    ceiling = CeilingRecord(score=0.5, normalised=0.5, explained=0.25, n_unreliable=0, n_above=0)
+    controls = {"untrained": against(0.2, 0.05), "pixels": against(0.1, 0.15)}
+    confirmation = confirmation_of(trial, region_record(0.25, ceiling=ceiling, controls=controls))
+    part = confirmation.confirmed
+    assert part is not None
+    few = part.model_copy(update={"n_images": 19, "ceiling": "ncsnr"})
+    lines = confirmation_texts(few)
+    assert lines == [
+        ("confirmation", "0.2500 [0.2000, 0.3000] (19 images that the search never saw; few images: 19)"),
+        ("noise ceiling", "0.5000 (from ncsnr); the model has 0.5000 of it"),
+        ("control", "untrained 0.2000, the model +0.050 [+0.025, +0.100]"),
+        ("control", "pixels 0.1000, the model +0.150 [+0.075, +0.300]"),
+    ]
+    assert part.model_copy(update={"n_images": 20}).flags == ()
+    assert part.model_copy(update={"n_images": 40, "n_units": 5}).flags == ("few images: 5",)
