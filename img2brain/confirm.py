@@ -6,6 +6,7 @@ controls, its ceiling, region by region and voxel by voxel.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from img2brain.statistics import noise_ceiling
 from img2brain.statistics.bootstrap import Bootstrap, Summaries, numbered
 from img2brain.statistics.noise_ceiling import NoiseCeiling
 from img2brain.statistics.significance import benjamini_hochberg, p_of_r
+
+log = logging.getLogger(__name__)
 
 F64 = NDArray[np.float64]
 Voxels = NDArray[np.intp]
@@ -273,6 +276,8 @@ def ceiling_of(
     n_repeats = None if source.ncsnr is None else counts()
     if n_repeats is not None:
         return noise_ceiling.from_ncsnr(source.ncsnr, n_repeats)
+    if source.ncsnr is not None:
+        log.warning("ncsnr gives no noise ceiling without counts: how many repeats each response is the mean of")
     single = repeats()
     if single is not None and single.shape[1] > 1:
         return noise_ceiling.from_repeats(single)

@@ -119,7 +119,9 @@ def test_a_second_model_on_the_same_rows_is_counted(finished_copy: Path, make_sp
     assert sorted(item.confirmed.looks for item in found if item and item.confirmed) == [1, 2]
 
 
-def test_a_ceiling_comes_from_what_the_data_say(recordings: Path, tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_a_ceiling_comes_from_what_the_data_say(
+    recordings: Path, tmp_path: Path, make_spec: MakeSpec, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "data"
     shutil.copytree(recordings, folder)
     for name in ("ncsnr.npy", "noise_ceiling.npy", "testfMRI/test_repeats.npy", "testfMRI/test_counts.npy"):
@@ -131,6 +133,10 @@ def test_a_ceiling_comes_from_what_the_data_say(recordings: Path, tmp_path: Path
         return confirmation_rows(dataset, split, {"pearson": Pearson()}).ceiling
 
     assert found().origin == "none"
+    np.save(folder / "ncsnr.npy", np.ones(20))
+    assert found().origin == "none"
+    assert "ncsnr gives no noise ceiling without counts" in caplog.text
+    (folder / "ncsnr.npy").unlink()
     test = np.load(folder / "testfMRI" / "test.npy")
     repeats = np.random.default_rng(0).standard_normal((len(test), 4, test.shape[1])) + test[:, None]
     np.save(folder / "testfMRI" / "test_repeats.npy", repeats.astype(np.float32))

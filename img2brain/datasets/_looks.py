@@ -33,6 +33,7 @@ PartName = Literal["training", "test"]
 _SHOWN = 5
 _SOME_VOXELS = 200
 _SAME_RESPONSES = 0.9
+_FEW_VOXELS = 0.1  # that have hardly a signal, in any recording
 _LEAST_REPEATED = 3  # images, for a correlation
 
 
@@ -185,6 +186,7 @@ class Problems:
         some = np.unique(np.linspace(0, responses.shape[1] - 1, _SOME_VOXELS).astype(np.intp))
         values = repeats.voxels(some)
         self._look_for_repeated_images(repeats.label, values)
+        self._look_for_baselines(repeats.label, values)
         self._compare_with_means(repeats.label, responses.voxels(some), values)
 
     def _look_for_repeated_images(self, label: str, repeats: Array) -> None:
@@ -193,6 +195,18 @@ class Problems:
             self.warn(
                 f"{label} must hold two repeats or more of at least {_LEAST_REPEATED} images, or no noise ceiling can "
                 f"be estimated from it. Got {n_repeated} such images (most of any voxel looked at)."
+            )
+
+    def _look_for_baselines(self, label: str, repeats: Array) -> None:
+        """Compare what sessions add to all their images with what images differ by."""
+        baseline, signal = _baselines_and_signal(repeats)
+        n_shifted = int((baseline > signal).sum())
+        if n_shifted > _FEW_VOXELS * repeats.shape[2]:
+            in_means = " Images lack repeats, so that baselines are noise of their responses: subtract them first."
+            self.warn(
+                f"{label} holds repeats whose baselines, their means over the images, differ by more than the signal, "
+                f"at {n_shifted} of {repeats.shape[2]} voxels looked at. The noise ceiling leaves them out where every "
+                f"image has every repeat.{in_means if np.isnan(repeats).any() else ''}"
             )
 
     def _compare_with_means(self, label: str, responses: Array, repeats: Array) -> None:
@@ -251,6 +265,26 @@ class Problems:
                 f"{len(through)} images have transparent pixels: {_shown(through)}. They are laid over "
                 f"{presentation.background}: 'background' in dataset.toml says what was behind them."
             )
+
+
+def _baselines_and_signal(repeats: Array) -> tuple[Array, Array]:
+    """Return the standard deviation of baselines over the repeats, and of the signal over the images, by voxel.
+
+    Both less what noise adds to them; 0 where no image has two repeats.
+    """
+    present = np.isfinite(repeats)  # what is infinite is said elsewhere
+    counts, repeated = present.sum(axis=1), present.sum(axis=1) >= 2
+    filled = np.where(present, repeats, 0.0)
+    means = filled.sum(axis=1) / np.maximum(counts, 1)
+    left = np.where(present & repeated[:, None], filled - means[:, None], 0.0)
+    n_rows = np.maximum((present & repeated[:, None]).sum(axis=0), 1)
+    baselines = left.sum(axis=0) / n_rows
+    rest = np.where(present & repeated[:, None], left - baselines, 0.0)
+    noise = (rest**2).sum(axis=(0, 1)) / np.maximum((counts - 1).clip(0).sum(axis=0), 1)
+    adjusted = np.where(present, filled - baselines, 0.0).sum(axis=1) / np.maximum(counts, 1)
+    own = noise * np.mean(1 / np.maximum(counts, 1), axis=0)
+    signal = np.sqrt(np.maximum(np.var(adjusted, axis=0, where=counts > 0) - own, 0.0))
+    return np.sqrt(np.maximum(np.var(baselines, axis=0) - 3 * noise / n_rows.mean(axis=0), 0.0)), signal
 
 
 @dataclass(frozen=True)

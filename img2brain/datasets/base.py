@@ -311,6 +311,7 @@ class Dataset(ABC):
         with problems.keep():
             sections.append(self._section("test", self.test_images, self.n_training, self.n_test))
         problems.look_at(sections, self.presentation)
+        self._look_for_ncsnr_without_counts(problems)
         return Report(
             images=len(self.images[: self.n_training]),
             test_images=len(self.test_images),
@@ -321,6 +322,18 @@ class Dataset(ABC):
             problems=problems.sorted,
             rows=tuple(line for section in sections for line in section.some_rows),
         )
+
+    def _look_for_ncsnr_without_counts(self, problems: Problems) -> None:
+        """Look for responses whose ncsnr gives no ceiling, as nobody tells how many repeats they are means of."""
+        if self.ncsnr is None or self.noise_ceiling is not None:
+            return
+        for part, first, n_rows in (("training", 0, self.n_training), ("test", self.n_training, self.n_test)):
+            with problems.keep():
+                if n_rows and self._counts(np.array([first])) is None:
+                    problems.warn(
+                        f"The ncsnr of {self.name!r} gives its {part} responses no noise ceiling without their counts: "
+                        f"how many repeats each is the mean of. A folder has them in {part}fMRI/{part}_counts.npy."
+                    )
 
     def _section(self, name: PartName, images: tuple[Path, ...], first: int, n_rows: int) -> Section:
         """Show a part to the looks; its first repeats tell how many there are."""

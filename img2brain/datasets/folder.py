@@ -129,6 +129,7 @@ class FolderDataset(Dataset):
             problems.look_at_other_files(image_folder(path, name))
         if dataset is not None:
             dataset._look_for_what_serves_no_row(problems)
+            dataset._look_for_ncsnr_without_counts(problems)
         return Report(
             images=len(contents.training.images),
             test_images=len(contents.test.images),

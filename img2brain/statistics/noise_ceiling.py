@@ -23,6 +23,7 @@ Origin = Literal["none", "given", "ncsnr", "split halves"]
 LEAST_SHARE = 0.05
 N_SPLITS = 100
 _CHANCE = 0.05
+_N_TURNS = 30
 _BLOCK_BYTES = 1 << 26
 
 
@@ -99,7 +100,7 @@ def from_repeats(repeats: NDArray[Any], n_splits: int = N_SPLITS, seed: int = 0)
     ----------
     repeats : ndarray (n_images, n_repeats, n_voxels)
         Single repeats; NaN where one is missing. An image with fewer than two repeats of a voxel has no part in its
-        halves.
+        halves. The i-th repeat of all images may come from one session, with a baseline of its own.
     n_splits : int
         Random splits whose correlations are averaged.
     seed : int
@@ -111,12 +112,18 @@ def from_repeats(repeats: NDArray[Any], n_splits: int = N_SPLITS, seed: int = 0)
     Unequal ones, with 1/a and 1/b the mean over images of one over the repeats in each and 1/k that of all, follow
     from the same model: r^-2 = (1 + l/a) (1 + l/b) gives l, the variance of the noise of one repeat over that of the
     signal, and the share is 1 / (1 + l/k). A voxel whose halves do not correlate has a share of 0 and is not reliable.
+
+    Halves are of repeats less their baselines, in the model repeat = image + baseline of the i-th repeats + noise, and
+    one split serves all images. Where every image has every repeat, baselines are the same in all means, and neither r
+    with a model nor the ceiling depends on them: it is the consistency of measurements, not their absolute agreement
+    (McGraw and Wong, 1996, cases C and A). Where images lack repeats, their means differ by the baselines that they
+    hold; the share is that without baselines, times the variance of the means without them over that with them.
     """
     if repeats.ndim != 3:
         raise ShapeError(f"Repeats must have shape (images, repeats, voxels). Got {repeats.shape}.")
     n_images, n_repeats, n_voxels = repeats.shape
     share, agree = np.full(n_voxels, np.nan), np.zeros(n_voxels, dtype=bool)
-    order = np.random.default_rng(seed).random((n_splits, n_images, n_repeats)).argsort(axis=2)
+    order = np.random.default_rng(seed).random((n_splits, n_repeats)).argsort(axis=1)
     step = max(1, _BLOCK_BYTES // (8 * n_images * n_repeats))
     for part in slices(n_voxels, step):
         share[part], agree[part] = _split_halves(np.asarray(repeats[:, :, part], dtype=np.float64), order)
@@ -135,26 +142,51 @@ def _split_halves(repeats: F64, order: NDArray[np.intp]) -> tuple[F64, Mask]:
     counts = present.sum(axis=1)
     usable = counts >= 2
     n_usable = usable.sum(axis=0)
-    filled = np.where(present, repeats, 0.0)
+    centred = np.where(present, repeats - _baselines(repeats, present), 0.0)
     totals = np.zeros(repeats.shape[2])
     for turn in order:
-        totals += _half_correlation(filled, present, counts, usable, turn)
+        totals += _half_correlation(centred, present, counts, usable, turn)
     with np.errstate(divide="ignore", invalid="ignore"):
         r = totals / len(order)
         inverse = [_mean_inverse(half, usable) for half in (counts // 2, counts - counts // 2)]
         noise = _noise_ratio(r, *inverse)
         share = 1 / (1 + noise * _mean_inverse(counts, counts >= 1))
+        share *= np.minimum(1.0, _variance_of_means(centred, present) / _variance_of_means(repeats, present))
     share[r <= 0] = 0.0
     p = np.array([p_of_r(np.array([value]), int(n))[0] for value, n in zip(r, n_usable, strict=True)])
     return share, p < _CHANCE
 
 
+def _means(repeats: F64, present: Mask) -> F64:
+    """Return the mean of the repeats of each image; 0 where there are none."""
+    found: F64 = np.where(present, repeats, 0.0).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
+    return found
+
+
+def _variance_of_means(repeats: F64, present: Mask) -> F64:
+    """Return the variance over the images that have repeats; NaN where it is 0."""
+    found = np.var(_means(repeats, present), axis=0, where=present.any(axis=1))
+    return np.where(found > 0, found, np.nan)
+
+
+def _baselines(repeats: F64, present: Mask) -> F64:
+    """Fit image + baseline to all repeats by least squares, in turns; return the baselines (1, n_repeats, n_voxels).
+
+    Where every image has every repeat, the first turn is exact.
+    """
+    found = np.zeros((1, *repeats.shape[1:]))
+    n_images = np.maximum(present.sum(axis=0), 1)
+    for _ in range(1 if present.all() else _N_TURNS):
+        left = np.where(present, repeats - _means(repeats - found, present)[:, None], 0.0)
+        found = (left.sum(axis=0) / n_images)[None]
+    return found
+
+
 def _half_correlation(
     filled: F64, present: Mask, counts: NDArray[np.intp], usable: Mask, order: NDArray[np.intp]
 ) -> F64:
-    """Correlate the means of two halves over the images, voxel by voxel, for one order of the repeats."""
-    shuffled = np.take_along_axis(filled, order[:, :, None], axis=1)
-    there = np.take_along_axis(present, order[:, :, None], axis=1)
+    """Correlate the means of two halves over the images, voxel by voxel, for one order of the repeats of all."""
+    shuffled, there = filled[:, order], present[:, order]
     # Each image gives the first half of the repeats that it has, in this order.
     first = there & (np.cumsum(there, axis=1) <= (counts // 2)[:, None, :])
     with np.errstate(divide="ignore", invalid="ignore"):

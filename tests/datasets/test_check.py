@@ -211,3 +211,37 @@ def test_a_sliver_is_an_error(tmp_path: Path, recordings: Path) -> None:
     assert len(errors) == 1
     assert path.name in errors[0]
     assert "must have at most 16777216 pixels when it is resized" in errors[0]
+
+
+def repeated(root: Path, baseline: float, *, lacking: bool = False) -> list[str]:
+    """Add repeats in three sessions, and return what is said of their baselines."""
+    random = np.random.default_rng(0)
+    signal = random.standard_normal((40, 1, 4))
+    repeats = signal + random.standard_normal((40, 3, 4)) + baseline * np.arange(3)[None, :, None]
+    if lacking:
+        repeats[::3, 1] = np.nan
+    np.save(root / "trainingfMRI" / "training.npy", np.nanmean(repeats, axis=1))
+    np.save(root / "trainingfMRI" / "training_repeats.npy", repeats)
+    return [line for line in _lines(check(root)) if "baselines" in line]
+
+
+def test_baselines_above_the_signal_are_said(make_folder: MakeFolder) -> None:
+    root = make_folder(training=40)
+    assert repeated(root, 0.0) == []
+    assert repeated(root, 0.3) == []
+    (line,) = repeated(root, 5.0)
+    assert "at 4 of 4 voxels" in line
+    assert "subtract" not in line
+    (line,) = repeated(root, 5.0, lacking=True)
+    assert "Images lack repeats" in line
+
+
+def test_ncsnr_without_counts_is_said(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    np.save(root / "ncsnr.npy", np.ones(4))
+    assert [line.split(" responses ")[0] for line in _lines(check(root))] == [
+        "warning: The ncsnr of 'data' gives its training", "warning: The ncsnr of 'data' gives its test",
+    ]  # fmt: skip
+    for part, n_images in (("training", 6), ("test", 3)):
+        np.save(root / f"{part}fMRI" / f"{part}_counts.npy", np.ones(n_images, np.int64))
+    assert _lines(check(root)) == []

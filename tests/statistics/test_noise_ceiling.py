@@ -61,3 +61,46 @@ def test_given_ceilings_are_taken_as_they_are() -> None:
 def test_repeats_of_another_shape_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"\(images, repeats, voxels\). Got \(3, 2\)"):
         from_repeats(np.ones((3, 2)))
+
+
+def shifted(baseline: float, missing: str, n_images: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Signals and repeats of noise 1, each session with a baseline of its own; some missing."""
+    random = np.random.default_rng(seed)
+    n_repeats = 10 if missing == "seven of ten" else 3
+    signal = random.standard_normal((n_images, 1, 60))
+    repeats = signal + random.standard_normal((n_images, n_repeats, 60))
+    repeats += baseline * random.standard_normal((1, n_repeats, 60))
+    if missing == "one":
+        repeats[5, 1] = np.nan
+    if missing == "a tenth":
+        repeats[random.random((n_images, n_repeats)) < 0.1] = np.nan
+    if missing == "seven of ten":
+        repeats[random.random((n_images, n_repeats)).argsort(axis=1) >= 3] = np.nan
+    return signal[:, 0], repeats
+
+
+@pytest.mark.parametrize("missing", ["none", "one", "a tenth", "seven of ten"])
+@pytest.mark.parametrize("baseline", [0.0, 1.0, 3.0, 30.0])
+def test_baselines_of_sessions_are_what_they_are_to_the_mean_that_is_scored(missing: str, baseline: float) -> None:
+    signal, repeats = shifted(baseline, missing)
+    means = np.nanmean(repeats, axis=1)
+    known = ~np.isnan(means).any(axis=1)
+    truth = [np.corrcoef(means[known, v], signal[known, v])[0, 1] ** 2 for v in range(60)]
+    found = from_repeats(repeats)
+    assert np.median(found.share) == pytest.approx(np.median(truth), abs=0.04)
+    if missing == "none":
+        assert found.share.mean() == pytest.approx(0.75, abs=0.01)
+        assert found.reliable.all()
+        np.testing.assert_allclose(found.share, from_repeats(shifted(0.0, missing)[1]).share, atol=1e-9)
+
+
+def test_repeats_in_random_order_have_the_same_ceiling() -> None:
+    _, repeats = shifted(0.0, "none")
+    mixed = np.random.default_rng(1).permuted(repeats, axis=1)
+    assert from_repeats(mixed).share.mean() == pytest.approx(from_repeats(repeats).share.mean(), abs=0.01)
+
+
+def test_noise_alone_has_no_ceiling_however_few_images() -> None:
+    repeats = np.random.default_rng(0).standard_normal((6, 4, 2000)) + 50 * np.arange(4)[None, :, None]
+    found = from_repeats(repeats, n_splits=20)
+    assert np.mean(found.reliable) < 0.06
