@@ -241,14 +241,12 @@ class ScoredRows:
         return arrays
 
 
-def confirmation_rows(
-    dataset: Dataset, split: Split, metrics: Metrics, units: NDArray[Any] | None = None
-) -> ScoredRows:
-    """Read the confirmation rows of a dataset, labelled where some are tied. For publishing alone."""
+def confirmation_rows(dataset: Dataset, split: Split, metrics: Metrics) -> ScoredRows:
+    """Read the confirmation rows of a dataset. For publishing alone."""
     ceiling = ceiling_of(
         dataset, lambda: dataset.confirmation_counts(split), lambda: dataset.confirmation_repeats(split)
     )
-    return ScoredRows(dataset.confirmation(split), dataset.rois, metrics, ceiling, units)
+    return ScoredRows(dataset.confirmation(split), dataset.rois, metrics, ceiling, split.sets(split.confirmation))
 
 
 def with_ceiling(metrics: Metrics, ceiling: NoiseCeiling) -> dict[str, Metric]:

@@ -23,7 +23,6 @@ from img2brain.features.pca import Components
 from img2brain.metrics.base import FromSums, Metric, Sums
 from img2brain.moments import Moments
 from img2brain.refit import moments_of, n_folds_of
-from img2brain.regressors.base import folds_of
 from img2brain.result import Scored, TrialResult, summaries_of
 from img2brain.spec import TrialSpec
 
@@ -225,7 +224,7 @@ class Evaluator:
         if turn is None and not self._split.held_out:
             return self._training_moments(key, layer, n_folds, 0)
         coordinates = self._banks[key].components(layer, rows, self._n_components).coordinates
-        parts = (rows[part] for part in folds_of(len(rows), n_folds))
+        parts = (rows[places] for places in self._split.runs(rows, n_folds))
         return [moments_of(self._development, coordinates, part, part, self._device) for part in parts]
 
     def _compute_validation_moments(self, key: BankKey, layer: str, turn: int) -> Moments:

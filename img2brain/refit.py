@@ -13,7 +13,7 @@ from img2brain.datasets.base import Development, Rows, Split
 from img2brain.errors import failing_in
 from img2brain.features.features import Features
 from img2brain.moments import Moments
-from img2brain.regressors.base import Regressor, folds_of
+from img2brain.regressors.base import Regressor
 from img2brain.spec import TrialSpec
 
 F64 = NDArray[np.float64]
@@ -71,13 +71,13 @@ class Refit:
         regressor = REGRESSORS[spec.regressor](**spec.parameters)
         if not hasattr(regressor, "fit_folds"):
             return regressor.fit(coordinates[rows], self._development.responses(answered))
-        parts = folds_of(len(rows), n_folds_of(regressor))
+        parts = self._split.runs(rows, n_folds_of(regressor))
         folds = [moments_of(self._development, coordinates, rows[part], answered[part], self._device) for part in parts]
         return regressor.fit_folds(folds)
 
 
 def n_folds_of(regressor: Any) -> int:
-    """Return how many runs of rows a regressor wants its moments in: 1, unless it says otherwise."""
+    """Return how many parts of the rows a regressor wants its moments in: 1, unless it says otherwise."""
     return int(getattr(regressor, "n_folds", 1))
 
 

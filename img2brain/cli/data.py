@@ -37,6 +37,8 @@ def check_command(context: click.Context, path: Path, layout: str | None) -> Non
     click.echo(f"digest: {report.digest or '-'}")
     for line in report.rows:
         click.echo(line)
+    if report.ties:
+        click.echo(f"tied: {report.ties}")
     for problem in report.problems:
         click.echo(f"{problem.severity}: {' '.join(problem.message.split())}")
     if report.problems:

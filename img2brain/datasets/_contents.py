@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain.datasets._about import FolderAbout, Guard, read_about, read_per_voxel, read_rois
-from img2brain.datasets._facts import require_features
+from img2brain.datasets._facts import require_features, require_groups
 from img2brain.datasets._images import find_images
 from img2brain.datasets._order import LISTING, by_rows, ordered, read_listing
 from img2brain.datasets._responses import open_array
@@ -31,6 +31,7 @@ class PartContents:
     responses: Array = field(default_factory=lambda: _NONE)
     repeats: Array | None = None
     counts: Array | None = None
+    groups: Array | None = None
     features: dict[str, Array] = field(default_factory=dict)
 
 
@@ -102,6 +103,11 @@ def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> PartCo
     if counts.exists():
         with guard():
             part.counts = _open_counts(counts, file, part.responses)
+    groups = responses_file(root, name, "_groups")
+    if groups.exists():
+        with guard():
+            found = open_array(groups, ("images",), texts=True)
+            part.groups = require_groups(repr(str(groups)), found, len(part.responses))
     return part
 
 
@@ -144,6 +150,25 @@ def joined(training: Mapping[str, Array], test: Mapping[str, Array]) -> dict[str
             found = test[name].shape if name in test else "none"
             raise ShapeError(f"The features {name!r} must be as many for test images, {matrix.shape[1]}. Got {found}.")
     return {name: np.concatenate([matrix, test[name]]) for name, matrix in training.items()}
+
+
+def joined_groups(root: Path, training: PartContents, test: PartContents) -> Array | None:
+    """Return the groups of all images that have responses; a group may have images of both parts."""
+    found = [part.groups for part in (training, test) if part.responses.size]
+    groups = [part for part in found if part is not None]
+    if not groups:
+        return None
+    if len(groups) < len(found) or not _are_of_one_kind(groups):
+        files = [str(responses_file(root, part, "_groups")) for part in ("training", "test")]
+        got = " and ".join("none" if part is None else str(part.dtype) for part in found)
+        raise DataError(f"{files[0]!r} and {files[1]!r} must both be there, and of one type. Got {got}.")
+    return np.concatenate(groups)
+
+
+def _are_of_one_kind(groups: list[Array]) -> bool:
+    """Tell whether groups are all texts, or all integers of types that one type of integers holds."""
+    kinds = {np.result_type(*groups).kind, *(part.dtype.kind for part in groups)}
+    return kinds == {"U"} or kinds <= {"i", "u"}
 
 
 def _open_counts(path: Path, file: Path, responses: Array) -> Array:

@@ -106,3 +106,21 @@ def require_features(label: str, matrix: ArrayLike, n_images: int) -> Array:
     if found.dtype.kind not in "fiu" or not np.isfinite(found).all():
         raise DataError(f"{label} must be finite numbers. They are not.")
     return found
+
+
+def require_groups(label: str, groups: ArrayLike, n_images: int) -> Array:
+    """Return the group of each image, an integer or a text.
+
+    Raises
+    ------
+    DataError
+        If one is neither, or they are of both kinds; if there is not one per image, a `ShapeError`.
+    """
+    found = np.asarray(groups)
+    if found.shape != (n_images,):
+        raise ShapeError(f"{label} must have shape ({n_images},), the group of each image. Got {found.shape}.")
+    if found.dtype.kind == "O" and all(isinstance(group, str) for group in found):
+        found = found.astype(np.str_)
+    if found.dtype.kind not in "iuU":
+        raise DataError(f"{label} must be integers or texts. Got {found.dtype}.")
+    return found

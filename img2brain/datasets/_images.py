@@ -150,7 +150,7 @@ def decode_image(content: bytes) -> Image.Image:
     return open_image(content)
 
 
-def size_of(content: bytes) -> tuple[int, int]:
+def size_of(source: Path | bytes) -> tuple[int, int]:
     """Read the width and height of a JPEG or PNG file from its header, without decoding it.
 
     Raises
@@ -158,7 +158,7 @@ def size_of(content: bytes) -> tuple[int, int]:
     DataError
         If it has none.
     """
-    return _opened(content, "The image", lambda image: image.size)
+    return _opened(source, "The image", lambda image: image.size)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from img2brain.datasets._images import (
 )
 from img2brain.datasets._presentation import Presentation
 from img2brain.datasets._responses import Scan, steps
+from img2brain.datasets._ties import Ties
 from img2brain.errors import DataError, Img2BrainError
 
 Array = NDArray[Any]
@@ -63,6 +64,8 @@ class Report:
         The layout that the dataset was opened by; empty where there is none.
     rows : tuple of str
         The first, second and last row of each part with the image that it belongs to, one line each.
+    ties : Ties, optional
+        Which rows stay on one side of every split, where any two belong together.
     """
 
     images: int = 0
@@ -74,6 +77,7 @@ class Report:
     problems: tuple[Problem, ...] = ()
     layout: str = ""
     rows: tuple[str, ...] = ()
+    ties: Ties | None = None
 
 
 @dataclass(frozen=True)
@@ -157,14 +161,14 @@ class Problems:
         """Note what is worth a look."""
         self._found.append(Problem("warning", message))
 
-    def look_at(self, sections: Sequence[Section], presentation: Presentation = AS_STORED) -> None:
-        """Read every response and repeat, and decode every image as it was shown."""
+    def look_at(self, sections: Sequence[Section], presentation: Presentation = AS_STORED) -> dict[Path, str]:
+        """Read every response and repeat, decode every image as it was shown, and return digests of the pixels."""
         for section in sections:
             with self.keep():
                 self._look_at_responses(section.responses)
             with self.keep():
                 self._look_at_repeats(section.responses, section.repeats)
-        self._look_at_images(sections, presentation)
+        return self._look_at_images(sections, presentation)
 
     def _look_at_responses(self, responses: Numbers | None) -> None:
         """Look for values that are not finite, and for voxels that never change."""
@@ -235,20 +239,27 @@ class Problems:
             shown = _shown([path.name for path in others])
             self.warn(f"{str(folder)!r} has {len(others)} files that are no images: {shown}.")
 
-    def _look_at_images(self, sections: Sequence[Section], presentation: Presentation) -> None:
+    def _look_at_images(self, sections: Sequence[Section], presentation: Presentation) -> dict[Path, str]:
         """Decode every image, and look for pixels that come twice and for what most programs pass over."""
         paths = [path for section in sections for path in section.images]
         labels = [label for section in sections for label in section.labels]
         parts = [section.name for section in sections for _ in section.images]
-        seen: dict[str, int] = {}
+        first: dict[str, int] = {}
+        again: list[str] = []
         pictures = map_files(partial(_picture, presentation=presentation), paths, "decoding images")
-        self._look_for_silent([found for found in pictures if isinstance(found, _Picture)], presentation)
+        decoded = [found for found in pictures if isinstance(found, _Picture)]
+        self._look_for_silent(decoded, presentation)
         for i, found in enumerate(pictures):
             if isinstance(found, DataError):
                 self.error(str(found))
-            elif (first := seen.setdefault(found.digest, i)) != i:
-                note = " A training image is also a test image." if parts[first] != parts[i] else ""
-                self.warn(f"{labels[first]} and {labels[i]} hold the same picture.{note}")
+            elif (j := first.setdefault(found.digest, i)) != i:
+                note = " A training image is also a test image." if parts[j] != parts[i] else ""
+                again.append(f"{labels[j]} and {labels[i]} hold the same picture.{note}")
+        for message in again[:_SHOWN]:
+            self.warn(message)
+        if len(again) > _SHOWN:
+            self.warn(f"{len(again) - _SHOWN} more images hold the same picture as another one.")
+        return {found.path: found.digest for found in decoded}
 
     def _look_for_silent(self, pictures: Sequence[_Picture], presentation: Presentation) -> None:
         """Count the photographs that are to be turned, and the pictures that something is seen through."""

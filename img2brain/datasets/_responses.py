@@ -18,7 +18,7 @@ Array = NDArray[Any]
 _BLOCK_BYTES = 1 << 24
 
 
-def open_array(path: Path, axes: tuple[str, ...]) -> Array:
+def open_array(path: Path, axes: tuple[str, ...], *, texts: bool = False) -> Array:
     """Open a .npy file of numbers, memory-mapped and never unpickled.
 
     Parameters
@@ -27,6 +27,8 @@ def open_array(path: Path, axes: tuple[str, ...]) -> Array:
         Floats of 16, 32 or 64 bits or integers, in any byte order, C or Fortran.
     axes : tuple of str
         What its dimensions are, such as ``("images", "voxels")``.
+    texts : bool
+        Whether it may hold texts, too.
 
     Returns
     -------
@@ -48,7 +50,8 @@ def open_array(path: Path, axes: tuple[str, ...]) -> Array:
     except Exception as error:  # NumPy's header parser raises nearly anything on a damaged file.
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(f"The file {str(path)!r} must be a complete .npy of numbers. Got: {reason}.") from error
-    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+    is_text = texts and array.dtype.kind == "U"
+    if not is_text and (array.dtype.kind not in "fiu" or array.dtype.itemsize > 8):
         raise DataError(f"The file {str(path)!r} must hold floats (16, 32, 64 bits) or integers. Got {array.dtype}.")
     if array.ndim != len(axes) or 0 in array.shape:
         raise ShapeError(f"The file {str(path)!r} must have shape ({', '.join(axes)}). Got {array.shape}.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import digest
+from img2brain.datasets._ties import Labels, Ties, first_of_each
 from img2brain.errors import SpecError
 from img2brain.spec import SplitSpec
 
@@ -38,17 +40,24 @@ class Split:
         The rows that only publishing reads. May be empty.
     held_out : tuple of ndarray of intp
         The parts of `train` that take turns to validate, where there is no validation part: each row in one of them.
+    ties : Ties, optional
+        Which rows belong together, where any two do.
+    left_out : mapping of {"validation", "confirmation"} to ndarray of intp
+        Rows that would have been in this part, and are in none: they are tied to rows that are trained on, or that the
+        search sees.
 
     Raises
     ------
     SpecError
-        If a row is in two parts, or twice in one.
+        If a row is in two parts, or twice in one; if tied rows are on two sides.
     """
 
     train: Rows
     validation: Rows
     confirmation: Rows
     held_out: tuple[Rows, ...] = ()
+    ties: Ties | None = None
+    left_out: Mapping[str, Rows] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows, counts = np.unique(np.concatenate([self.train, self.validation, self.confirmation]), return_counts=True)
@@ -56,6 +65,15 @@ class Split:
             raise SpecError(f"A split must hold each row once. Got row {rows[counts > 1][0]} twice.")
         if self.held_out and not np.array_equal(np.sort(np.concatenate(self.held_out)), np.sort(self.train)):
             raise SpecError("The parts that take turns to validate must hold each training row once.")
+        self._require_whole_sets()
+
+    def _require_whole_sets(self) -> None:
+        if self.ties is None:
+            return
+        sides = [*(self.held_out or (self.train,)), self.validation, self.confirmation]
+        sets = np.concatenate([np.unique(self.ties.sets[rows]) for rows in sides])
+        if len(np.unique(sets)) < len(sets):
+            raise SpecError("A split must keep tied rows on one side. It does not.")
 
     @cached_property
     def folds(self) -> tuple[Fold, ...]:
@@ -76,13 +94,41 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of all parts, each in its order."""
+        """Digest of all parts, each in its order, and of the tied sets, where there are any."""
         parts = {"train": self.train, "validation": self.validation, "confirmation": self.confirmation}
         parts |= {f"held out {number}": rows for number, rows in enumerate(self.held_out)}
+        parts |= {} if self.ties is None else {"tied sets": self.ties.sets}
         return digest.of_arrays({name: rows.astype(np.int64) for name, rows in parts.items()})
 
+    def sets(self, rows: Rows) -> Labels:
+        """Return the tied set of each of some rows: rows of one set are no independent observations."""
+        return rows if self.ties is None else self.ties.sets[rows]
 
-def split_rows(spec: SplitSpec, n_training: int, n_test: int = 0) -> Split:
+    def n_different(self, rows: Rows) -> int:
+        """Count rows, equal ones once."""
+        return len(rows if self.ties is None else np.unique(self.ties.equal[rows]))
+
+    def runs(self, rows: Rows, n_runs: int) -> list[Rows]:
+        """Divide rows for a cross-validation among them, none of their tied sets cut.
+
+        Parameters
+        ----------
+        rows : ndarray of intp
+            Rows of the dataset.
+        n_runs : int
+            How many parts there are to be; fewer where there are fewer sets.
+
+        Returns
+        -------
+        list of ndarray of intp
+            Places in `rows`, rising. Without ties those of scikit-learn's ``KFold``.
+        """
+        sets = _numbered(first_of_each(self.sets(rows).tolist()))
+        part = _shared_out(np.bincount(sets), n_runs)[sets]
+        return [np.flatnonzero(part == number) for number in range(part.max(initial=-1) + 1)]
+
+
+def split_rows(spec: SplitSpec, n_training: int, n_test: int = 0, ties: Ties | None = None) -> Split:
     """Split the rows of a dataset by seed.
 
     Parameters
@@ -93,6 +139,8 @@ def split_rows(spec: SplitSpec, n_training: int, n_test: int = 0) -> Split:
         Number of training rows.
     n_test : int
         Number of test rows that have responses. Where there are any, they alone confirm.
+    ties : Ties, optional
+        Which of all rows belong together: they stay on one side.
 
     Returns
     -------
@@ -102,7 +150,13 @@ def split_rows(spec: SplitSpec, n_training: int, n_test: int = 0) -> Split:
     Raises
     ------
     SpecError
-        If a part would hold fewer than two rows.
+        If a part would hold fewer than two rows that differ.
+
+    Notes
+    -----
+    Tied sets are shuffled as wholes and put into a part one after another, each that brings the part closer to its
+    share. The rows of the preset, and the test rows, are what they are: one of them that is tied to a row that is
+    trained on, or seen by the search, is left out.
 
     Examples
     --------
@@ -110,39 +164,127 @@ def split_rows(spec: SplitSpec, n_training: int, n_test: int = 0) -> Split:
     >>> len(split.train), len(split.validation), len(split.confirmation)
     (7086, 1771, 0)
     """
-    test = np.arange(n_training, n_training + n_test, dtype=np.intp)
-    split = _preset(n_training, test) if spec.preset else _seeded(spec, n_training, test)
+    ties = ties or None
+    split = _preset(n_training, n_test, ties) if spec.preset else _seeded(spec, n_training, n_test, ties)
     wants_confirmation = n_test > 0 or (spec.preset is None and spec.confirmation > 0)
-    if spec.folds and len(split.train) < _LEAST * spec.folds:
-        most = len(split.train) // _LEAST
-        raise SpecError(f"Each of the 'folds' must hold at least {_LEAST} rows: {most} at most. Got {spec.folds}.")
+    _require_folds(spec, split)
     for fold in split.folds:
-        _require_rows("train", fold.train)
-        _require_rows("validation", fold.validation)
+        _require_rows("train", fold.train, split)
+        _require_rows("validation", fold.validation, split)
     if wants_confirmation:
-        _require_rows("confirmation", split.confirmation)
+        _require_rows("confirmation", split.confirmation, split)
     return split
 
 
-def _preset(n_training: int, test: Rows) -> Split:
+def _preset(n_training: int, n_test: int, ties: Ties | None) -> Split:
     rows = np.random.RandomState(_PRESET_SEED).permutation(n_training).astype(np.intp)
-    n_train = round(0.8 * n_training)
-    return Split(rows[:n_train], rows[n_train:], test)
+    train, validation = np.split(rows, [round(0.8 * n_training)])
+    kept, tied = _untied(validation, train, ties)
+    confirmation, tied_too = _untied(_test(n_training, n_test), rows, ties)
+    return Split(train, kept, confirmation, (), ties, _any({"validation": tied, "confirmation": tied_too}))
 
 
-def _seeded(spec: SplitSpec, n_training: int, test: Rows) -> Split:
-    rows = np.random.RandomState(spec.seed).permutation(n_training).astype(np.intp)
-    n_confirmation = 0 if len(test) else round(spec.confirmation * n_training)
+def _seeded(spec: SplitSpec, n_training: int, n_test: int, ties: Ties | None) -> Split:
+    """Shuffle tied sets as wholes, each to the place of its first row, and put them into one part after another."""
+    place = np.argsort(np.random.RandomState(spec.seed).permutation(n_training))
+    sets = _numbered(place if ties is None else place[ties.sets[:n_training]])
+    left = np.bincount(sets)
+    chosen = _one_at_least(left, 0 if n_test else round(spec.confirmation * n_training))
+    confirmation, left = _rows_of(chosen[sets]), np.where(chosen, 0, left)
+    test, tied = _untied(_test(n_training, n_test), np.arange(n_training), ties)
+    confirmation, left_out = test if n_test else confirmation, _any({"confirmation": tied})
     if spec.folds:
-        confirmation, development = np.split(rows, [n_confirmation])
-        held_out = tuple(np.sort(part) for part in np.array_split(development, spec.folds))
-        none = np.empty(0, dtype=np.intp)
-        return Split(np.sort(development), none, test if len(test) else np.sort(confirmation), held_out)
-    n_validation = round(spec.validation * (n_training - n_confirmation))
-    confirmation, validation, train = np.split(rows, [n_confirmation, n_confirmation + n_validation])
-    return Split(np.sort(train), np.sort(validation), test if len(test) else np.sort(confirmation))
+        part = _shared_out(left, spec.folds)[sets]
+        held_out = tuple(_rows_of(part == number) for number in range(part.max(initial=-1) + 1))
+        return Split(_rows_of(part >= 0), _rows_of(part < -1), confirmation, held_out, ties, left_out)
+    chosen = _one_at_least(left, round(spec.validation * int(left.sum())))
+    train = ~chosen & (left > 0)
+    return Split(_rows_of(train[sets]), _rows_of(chosen[sets]), confirmation, (), ties, left_out)
 
 
-def _require_rows(part: str, rows: Rows) -> None:
-    if len(rows) < _LEAST:
-        raise SpecError(f"The {part!r} part of a split must hold at least {_LEAST} rows. Got {len(rows)}.")
+def _test(n_training: int, n_test: int) -> Rows:
+    return np.arange(n_training, n_training + n_test, dtype=np.intp)
+
+
+def _untied(rows: Rows, seen: Rows, ties: Ties | None) -> tuple[Rows, Rows]:
+    """Divide rows into those that are not tied to any that is seen, and those that are."""
+    tied = np.zeros(len(rows), bool) if ties is None else np.isin(ties.sets[rows], ties.sets[seen])
+    return rows[~tied], rows[tied]
+
+
+def _any(parts: Mapping[str, Rows]) -> dict[str, Rows]:
+    return {name: rows for name, rows in parts.items() if len(rows)}
+
+
+def _rows_of(mask: NDArray[np.bool_]) -> Rows:
+    return np.flatnonzero(mask).astype(np.intp)
+
+
+def _numbered(keys: Rows) -> Rows:
+    """Give the rows of each key, which are a set, the same number, counted in the order of keys."""
+    return np.unique(keys, return_inverse=True)[1].astype(np.intp)
+
+
+def _chosen(sizes: Rows, wanted: int) -> NDArray[np.bool_]:
+    """Choose sets one after another, each that brings the number of rows closer to what is wanted.
+
+    A set of no rows is not there to be chosen.
+    """
+    chosen, n_rows = np.zeros(len(sizes), bool), 0
+    for number, size in enumerate(sizes.tolist()):
+        if n_rows >= wanted:
+            break
+        if size and n_rows + size - wanted < wanted - n_rows:
+            chosen[number], n_rows = True, n_rows + size
+    return chosen
+
+
+def _one_at_least(sizes: Rows, wanted: int) -> NDArray[np.bool_]:
+    """Choose the smallest set where each alone is far larger than what is wanted, and something is."""
+    chosen = _chosen(sizes, wanted)
+    if wanted > 0 and not chosen.any() and sizes.any():
+        chosen[np.where(sizes > 0, sizes, sizes.max() + 1).argmin()] = True
+    return chosen
+
+
+def _shared_out(sizes: Rows, n_parts: int) -> Rows:
+    """Share sets out among parts of about as many rows, each starting with the largest set that is left.
+
+    Returns
+    -------
+    ndarray of intp
+        The part of each set; -1 for one of no rows. Sets of one row fall into runs, those of scikit-learn's ``KFold``.
+    """
+    part = np.full(len(sizes), -1, dtype=np.intp)
+    for number in range(n_parts):
+        left = np.where(part < 0, sizes, 0)
+        if not left.any():
+            break
+        largest = int(left.argmax())
+        wanted = -(-int(left.sum()) // (n_parts - number)) - int(left[largest])
+        left[largest], part[largest] = 0, number
+        part[_chosen(left, wanted)] = number
+    return part
+
+
+def _require_folds(spec: SplitSpec, split: Split) -> None:
+    if spec.folds and len(split.train) < _LEAST * spec.folds:
+        most = len(split.train) // _LEAST
+        raise SpecError(f"Each of the 'folds' must hold at least {_LEAST} rows: {most} at most. Got {spec.folds}.")
+    if spec.folds and len(split.held_out) < spec.folds:
+        most = len(split.held_out)
+        raise SpecError(f"Each of the 'folds' must hold a set of tied rows: {most} at most. Got {spec.folds}.")
+
+
+def _require_rows(part: str, rows: Rows, split: Split) -> None:
+    """Refuse a part in which nothing varies."""
+    n_rows = split.n_different(rows)
+    if n_rows >= _LEAST:
+        return
+    what, why = "rows", "."
+    if split.ties is not None:
+        what = "rows that are not equal"
+        n_left_out = len(split.left_out.get(part, ()))
+        why = f"; {n_left_out} are left out, tied to rows that are trained on" if n_left_out else ""
+        why += f". There are tied {split.ties}, and each set stays on one side."
+    raise SpecError(f"The {part!r} part of a split must hold at least {_LEAST} {what}. Got {n_rows}{why}")

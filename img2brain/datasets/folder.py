@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import digest
-from img2brain.datasets._contents import Contents, PartContents, image_folder, joined, read_contents, responses_file
+from img2brain.datasets._contents import (
+    Contents,
+    PartContents,
+    image_folder,
+    joined,
+    joined_groups,
+    read_contents,
+    responses_file,
+)
 from img2brain.datasets._looks import Numbers, PartName, Problems, Report, Section
 from img2brain.datasets._responses import float_type, release
 from img2brain.datasets._split import Rows
@@ -36,6 +44,7 @@ class FolderDataset(Dataset):
         trainingfMRI/training.npy  testfMRI/test.npy             (images, voxels); the test part is optional
         trainingfMRI/training_repeats.npy, testfMRI/test_repeats.npy   optional, (images, repeats, voxels), NaN = none
         trainingfMRI/training_counts.npy, testfMRI/test_counts.npy     optional, (images,), repeats that were averaged
+        trainingfMRI/training_groups.npy, testfMRI/test_groups.npy     optional, (images,), integers or texts
         rois.json                  optional, name -> voxel indices or a mask of true and false
         ncsnr.npy, noise_ceiling.npy   optional, (voxels,)
         dataset.toml               optional: name, unit, subject, order of file names ("name" or "natural"), background,
@@ -43,7 +52,7 @@ class FolderDataset(Dataset):
 
     Where the plain and the natural order of file names differ, as those of 2.png and 10.png do, one of them must be
     asked for. Responses are memory-mapped: opening reads no image and no response. Images and features serve where
-    every row has them.
+    every row has them. Images of one group stay on one side of every split.
     """
 
     def __init__(self, contents: Contents) -> None:
@@ -69,6 +78,7 @@ class FolderDataset(Dataset):
             rois=contents.rois,
             ncsnr=contents.ncsnr,
             noise_ceiling=contents.noise_ceiling,
+            groups=joined_groups(contents.root, training, test),
         )
 
     @classmethod
@@ -124,7 +134,7 @@ class FolderDataset(Dataset):
             with problems.keep():
                 dataset = cls(contents)
         sections = [_section(path, "training", contents.training), _section(path, "test", contents.test)]
-        problems.look_at(sections, contents.about.presentation)
+        pixels = problems.look_at(sections, contents.about.presentation)
         for name in ("training", "test"):
             problems.look_at_other_files(image_folder(path, name))
         if dataset is not None:
@@ -139,6 +149,7 @@ class FolderDataset(Dataset):
             digest=None if dataset is None else dataset._digest_or_none(problems),
             problems=problems.sorted,
             rows=() if dataset is None else tuple(line for section in sections for line in section.some_rows),
+            ties=None if dataset is None else dataset._tied(pixels) or None,
         )
 
     def _look_for_what_serves_no_row(self, problems: Problems) -> None:
@@ -202,6 +213,7 @@ class FolderDataset(Dataset):
             "noise_ceiling": self.noise_ceiling,
             **{f"roi {name}": voxels.astype(np.int64) for name, voxels in self.rois.items()},
             **{f"features {name}": matrix for name, matrix in self._matrices.items()},
+            "groups": self.group_rows,
         }
         return {name: digest.of_array(array) for name, array in arrays.items() if array is not None}
 

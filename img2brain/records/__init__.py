@@ -6,7 +6,16 @@ comparisons, the registry and a study that goes on read records and nothing else
 
 from __future__ import annotations
 
-from img2brain.records.base import CodeRecord, DatasetRecord, Estimate, PluginRecord, Record, RowsRecord, Summary
+from img2brain.records.base import (
+    CodeRecord,
+    DatasetRecord,
+    Estimate,
+    PluginRecord,
+    Record,
+    RowsRecord,
+    Summary,
+    TiesRecord,
+)
 from img2brain.records.confirmation import Against, CeilingRecord, ConfirmationRecord, PartRecord, RegionRecord
 from img2brain.records.study import StudyRecord
 from img2brain.records.trial import MetricRecord, NetworkRecord, TrialRecord
@@ -27,5 +36,6 @@ __all__ = [
     "RowsRecord",
     "StudyRecord",
     "Summary",
+    "TiesRecord",
     "TrialRecord",
 ]

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from img2brain.errors import RecordError
 from img2brain.faults import describe
@@ -129,6 +136,22 @@ class DatasetRecord(Part):
     n_voxels: int
 
 
+class TiesRecord(Part):
+    """Which images stay on one side of a split.
+
+    Attributes
+    ----------
+    n_images, n_sets : int
+        Images that are equal to others or of one group with them, and how many sets they fall into: each on one side.
+    left_out : mapping of str to int
+        By part, the images that would have been in it and are in none: they are tied to some that are trained on.
+    """
+
+    n_images: int
+    n_sets: int
+    left_out: Mapping[str, int] = {}
+
+
 class RowsRecord(Part):
     """Which rows trained, validated and confirmed.
 
@@ -144,6 +167,8 @@ class RowsRecord(Part):
         How many parts took turns to validate; 1 where one part did.
     n_train, n_validation, n_confirmation : int
         Images of each part.
+    ties : TiesRecord, optional
+        Where some images are tied to others; without it a record is written as one from before there were ties.
     """
 
     digest: str
@@ -153,6 +178,11 @@ class RowsRecord(Part):
     n_train: int
     n_validation: int
     n_confirmation: int
+    ties: TiesRecord | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if name != "ties" or value is not None}
 
 
 class CodeRecord(Part):

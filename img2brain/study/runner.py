@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from img2brain import digest
 from img2brain.confirm import BestLayers, ScoredRows
 from img2brain.datasets.base import Dataset
 from img2brain.errors import FeatureError, FitError, TrackingError, lack_of, stopping
@@ -217,9 +218,10 @@ class Run:
         if len(self.setting.split.confirmation):
             return
         unknown = noise_ceiling.unknown(self.setting.dataset.n_voxels)
+        sets = self.setting.split.sets(self.setting.split.scored)
         for trial in best_by_layer(told)[:_MOST_INTERVALS]:
             responses, predictions = self.evaluator.predict(trial.spec)
-            rows = ScoredRows(responses, self.setting.dataset.rois, self.setting.metrics, unknown)
+            rows = ScoredRows(responses, self.setting.dataset.rois, self.setting.metrics, unknown, sets)
             found = rows.report(predictions)
             record = confirmation_record(self._record_of(run_ids[trial.number]), VALIDATION, found)
             self.tracker.log_validation(run_ids[trial.number], record, found.arrays)
@@ -250,7 +252,9 @@ def _tell_what_changed(setting: Setting, name: str, stored: Mapping[str, Mapping
     if not others or name in others:
         return
     other, found = list(others.items())[-1]
-    changed = [key for key, value in setting.description.items() if found.get(key) != value]
+    changed = [
+        key for key, value in setting.description.items() if digest.of_value(found.get(key)) != digest.of_value(value)
+    ]
     log.warning(
         "%s differs from the stored study %s in %s: starting the new study %s",
         setting.spec.name, other, ", ".join(changed) or "its seed", name,

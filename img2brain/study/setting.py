@@ -32,6 +32,7 @@ from img2brain.records import (
     PluginRecord,
     RowsRecord,
     StudyRecord,
+    TiesRecord,
     TrialRecord,
 )
 from img2brain.records.code import this_code
@@ -41,6 +42,8 @@ from img2brain.study.space import Candidate, Parameters, Space, find_domains
 from img2brain.tracking.names import component_name
 
 log = logging.getLogger(__name__)
+
+_SEEN = {"validation": "trained on", "confirmation": "trained on or validate"}
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,7 @@ class Setting:
             n_train=len(split.train),
             n_validation=len(split.scored),
             n_confirmation=len(split.confirmation),
+            ties=_ties_record(split),
         )
 
     @property
@@ -268,6 +272,7 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | None = None) -> S
     split = dataset.split(spec.split)
     _require_rows(spec, split)
     log.info("%s: %d images, %d voxels; %s", dataset.name, dataset.n_images, dataset.n_voxels, _rows_text(split))
+    _tell_ties(split)
     metrics = find_metrics(spec, dataset.development(split), split)
     for item in spec.backbones:
         _require_input(item, dataset)
@@ -388,9 +393,25 @@ def _sample(spec: DatasetSpec, home: Home) -> Path:
 
 
 def _require_rows(spec: StudySpec, split: Split) -> None:
-    largest, n_rows = max(spec.n_components), min(len(fold.train) for fold in split.folds)
+    largest, n_rows = max(spec.n_components), min(split.n_different(fold.train) for fold in split.folds)
     if largest >= n_rows:
-        raise SpecError(f"'n_components' must be below the number of training rows, {n_rows}. Got {largest}.")
+        differ = " that differ" if split.ties else ""
+        raise SpecError(f"'n_components' must be below the number of training rows{differ}, {n_rows}. Got {largest}.")
+
+
+def _ties_record(split: Split) -> TiesRecord | None:
+    if split.ties is None:
+        return None
+    left_out = {part: len(rows) for part, rows in split.left_out.items()}
+    return TiesRecord(n_images=split.ties.n_rows, n_sets=split.ties.n_sets, left_out=left_out)
+
+
+def _tell_ties(split: Split) -> None:
+    """Say which rows were kept together, and which were left out for that."""
+    if split.ties is not None:
+        log.info("tied %s: each set stays on one side", split.ties)
+    for part, rows in split.left_out.items():
+        log.warning("left %d %s rows out: they are tied to rows that are %s", len(rows), part, _SEEN[part])
 
 
 def _rows_text(split: Split) -> str:

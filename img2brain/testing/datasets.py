@@ -25,7 +25,7 @@ from img2brain.errors import DataError
 from img2brain.spec import SplitSpec
 from img2brain.testing._suite import Check, named, owed, refused, run
 
-_CACHED = ("digest", "image_digests")
+_CACHED = ("digest", "image_digests", "ties")
 _SPLIT = SplitSpec(validation=0.5, confirmation=0.25)
 _MOST_ROWS = 256
 
@@ -211,13 +211,23 @@ def check_confirmation_rows_are_kept(specimen: Specimen) -> None:
 
 
 def check_split_covers_each_row_once(specimen: Specimen) -> None:
-    """Check that each row trains, validates or confirms, and that test rows confirm."""
+    """Check that each row trains, validates or confirms, or is left out for its ties, and that test rows confirm."""
     dataset = specimen.made()
     split = dataset.split(_SPLIT)
-    rows = np.sort(np.concatenate([split.train, split.validation, split.confirmation]))
+    left_out = np.concatenate([split.train[:0], *split.left_out.values()])
+    rows = np.sort(np.concatenate([split.train, split.validation, split.confirmation, left_out]))
     owed(np.array_equal(rows, np.arange(dataset.n_images)), "A split must hold each row once.")
+    confirming = np.sort(np.concatenate([split.confirmation, split.left_out.get("confirmation", split.train[:0])]))
     test = np.arange(dataset.n_training, dataset.n_images)
-    owed(not len(test) or np.array_equal(split.confirmation, test), "The test rows, and no others, must confirm.")
+    owed(not len(test) or np.array_equal(confirming, test), "The test rows, and no others, must confirm.")
+
+
+def check_split_keeps_ties_whole(specimen: Specimen) -> None:
+    """Check that rows that are equal, or of one group, are on one side of a split."""
+    dataset = specimen.made()
+    split = dataset.split(_SPLIT)
+    sides = [set(dataset.ties.sets[rows].tolist()) for rows in (split.train, split.validation, split.confirmation)]
+    owed(len(set().union(*sides)) == sum(map(len, sides)), "A split must keep tied rows on one side. It does not.")
 
 
 def check_regions(specimen: Specimen) -> None:
@@ -293,6 +303,7 @@ _CHECKS: tuple[Check[Specimen], ...] = (
     check_digest_follows_an_image,
     check_confirmation_rows_are_kept,
     check_split_covers_each_row_once,
+    check_split_keeps_ties_whole,
     check_regions,
     check_ceilings,
     check_repeats_and_counts,

@@ -61,6 +61,8 @@ def study_parameters(record: StudyRecord) -> dict[str, str]:
         "rows.n_validation": rows.n_validation,
         "rows.n_confirmation": rows.n_confirmation,
     }
+    if rows.ties is not None:
+        facts |= {"rows.n_tied": rows.ties.n_images, "rows.n_left_out": sum(rows.ties.left_out.values())}
     return _as_text(facts)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from img2brain import digest
 from img2brain.catalog import LAYOUTS
-from img2brain.datasets.base import Dataset, Split, shuffled
+from img2brain.datasets.base import Dataset, Split, shuffled, split_rows
 from img2brain.datasets.folder import FolderDataset
 from img2brain.testing import Specimen, check_dataset, dataset_checks
 
@@ -143,6 +143,14 @@ class SplitCoversEachRowOnce(Whole):
         return Split(split.train[1:], split.validation, split.confirmation)
 
 
+class SplitKeepsTiesWhole(Whole):
+    def break_down(self) -> None:
+        self.groups = np.arange(14) % 3
+
+    def split(self, spec: Any) -> Split:
+        return split_rows(spec, self.n_training, self.n_test)
+
+
 class Regions(Whole):
     def break_down(self) -> None:
         self.rois = {"": np.array([0])}
@@ -189,6 +197,7 @@ BROKEN = {
     DigestFollowsAnImage: "digest_follows_an_image: The digest must change with the bytes of an image.",
     ConfirmationRowsAreKept: "confirmation_rows_are_kept: No development row must be a confirmation row.",
     SplitCoversEachRowOnce: "split_covers_each_row_once: A split must hold each row once.",
+    SplitKeepsTiesWhole: "split_keeps_ties_whole: A split must keep tied rows on one side. It does not.",
     Regions: "regions: This must not raise DataError: The rois must give each region a name.",
     RegionsOutside: "regions: This must not raise DataError: The region 'V1' must hold voxels of 0..4. Got 5",
     Ceilings: "ceilings: This must not raise DataError: The noise_ceiling must be in 0..1",

@@ -28,6 +28,7 @@ from img2brain.records import (
     RegionRecord,
     RowsRecord,
     StudyRecord,
+    TiesRecord,
     TrialRecord,
 )
 from img2brain.spec import TrialSpec
@@ -46,8 +47,16 @@ values = st.one_of(
 )
 summaries = st.dictionaries(texts, numbers, max_size=3)
 datasets = st.builds(DatasetRecord, name=texts, digest=texts, n_images=counts, n_voxels=counts, subject=texts)
+ties = st.builds(TiesRecord, n_images=counts, n_sets=counts, left_out=st.dictionaries(texts, counts, max_size=2))
 rows = st.builds(
-    RowsRecord, digest=texts, split=texts, text=texts, n_train=counts, n_validation=counts, n_confirmation=counts
+    RowsRecord,
+    digest=texts,
+    split=texts,
+    text=texts,
+    n_train=counts,
+    n_validation=counts,
+    n_confirmation=counts,
+    ties=st.none() | ties,
 )
 codes = st.builds(CodeRecord, version=texts, digest=texts, commit=texts)
 plugins = st.lists(st.builds(PluginRecord, kind=texts, name=texts, digest=texts), max_size=2).map(tuple)

@@ -87,35 +87,33 @@ def test_a_changed_space_is_a_new_study_and_is_told_why(
 
 
 @pytest.fixture(scope="module")
-def repetitive(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Recordings of 12 pictures only, each shown many times: a layer spans 11 components at most."""
-    folder = tmp_path_factory.mktemp("repetitive") / "data"
+def flat(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings with features of their own, 40 numbers that span 11 components."""
+    folder, random = tmp_path_factory.mktemp("flat") / "data", np.random.default_rng(0)
     shutil.copytree(recordings, folder)
-    pictures = sorted((folder / "trainingIMG").iterdir())
-    for number, path in enumerate(pictures):
-        if number >= 12:
-            shutil.copyfile(pictures[number % 12], path)
+    matrix = random.standard_normal((60, 11)) @ random.standard_normal((11, 40))
+    for name, rows in (("training", matrix[:54]), ("test", matrix[54:])):
+        (folder / f"{name}Features").mkdir()
+        np.save(folder / f"{name}Features" / "flat.npy", rows)
     return folder
 
 
-def test_a_failing_trial_is_recorded_and_the_search_goes_on(
-    repetitive: Path, new_home: NewHome, make_spec: MakeSpec
-) -> None:
+def test_a_failing_trial_is_recorded_and_the_search_goes_on(flat: Path, new_home: NewHome, make_spec: MakeSpec) -> None:
     home = new_home()
     grid = {"sampler": "grid", "trials": None, "n_components": [5, 30], "regressors": ["linear"]}
-    layers = [{"name": "squeezenet1_1", "weights": "random:0", "layers": ["features.12"]}]
-    outcome = run_study(make_spec(repetitive, backbones=layers, **grid), home)
+    layers = [{"name": "given", "weights": "none"}]
+    outcome = run_study(make_spec(flat, backbones=layers, **grid), home)
     good, bad = outcome.trials
     assert good.succeeded
-    assert bad.failure.startswith("FitError: squeezenet1_1 features.12 spans 11 components over the training rows.")
+    assert bad.failure.startswith("FitError: given flat spans 11 components over the training rows.")
     store = TrackingStore(Home(home))
     experiment = store.client.get_experiment_by_name(outcome.published.registered.name if outcome.published else "")
     runs = store.client.search_runs([experiment.experiment_id], "attributes.status = 'FAILED'")
     records = [read_trial(store, run).record for run in runs]
     assert [(record.number, record.failure, record.succeeded) for record in records] == [(1, bad.failure, False)]
     assert math.isnan(records[0].score)
-    with pytest.raises(FitError, match=r"All 1 trials of small-\w+ failed, the last one: FitError: squeezenet1_1"):
-        run_study(make_spec(repetitive, backbones=layers, **grid | {"n_components": [30]}), home)
+    with pytest.raises(FitError, match=r"All 1 trials of small-\w+ failed, the last one: FitError: given"):
+        run_study(make_spec(flat, backbones=layers, **grid | {"n_components": [30]}), home)
 
 
 def test_more_components_than_training_rows_are_refused(new_home: NewHome, make_spec: MakeSpec) -> None:

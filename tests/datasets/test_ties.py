@@ -1,0 +1,206 @@
+"""Which rows belong together: equal pictures, equal features, declared groups, and what follows through others."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from img2brain.datasets import _ties
+from img2brain.datasets._images import open_pixels
+from img2brain.datasets._layouts import check
+from img2brain.datasets._ties import Ties
+from img2brain.datasets.base import Dataset, shuffled
+from img2brain.datasets.folder import FolderDataset
+from img2brain.errors import DataError
+
+Array = NDArray[Any]
+
+
+class Given(Dataset):
+    """Rows of features of one's own."""
+
+    def __init__(self, **facts: Any) -> None:
+        super().__init__(name="given", n_voxels=2, **facts)
+
+    def read_responses(self, rows: Array) -> Array:
+        return np.stack([rows, -rows], axis=1).astype(np.float64)
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=40))
+def test_sets_are_the_transitive_closure(keys: list[tuple[int, int]]) -> None:
+    contents, groups = (list(column) for column in zip(*keys, strict=True))
+    sets: list[set[int]] = []
+    for row in range(len(keys)):
+        met = [found for found in sets if any(contents[row] == contents[i] or groups[row] == groups[i] for i in found)]
+        sets = [found for found in sets if found not in met] + [{row}.union(*met)]
+    ties = Ties.of(contents, np.array(groups))
+    assert ties.sets.tolist() == [min(next(found for found in sets if row in found)) for row in range(len(keys))]
+    assert ties.equal.tolist() == [contents.index(content) for content in contents]
+    large = [found for found in sets if len(found) > 1]
+    assert (ties.n_rows, ties.n_sets) == (sum(map(len, large)), len(large))
+
+
+def _resaved(picture: Path, folder: Path) -> list[Path]:
+    """Save a picture of a PNG file again, in every way that keeps its pixels."""
+    image = Image.open(picture)
+    image.save(folder / "stored.png", compress_level=0)
+    image.save(folder / "small.PNG", optimize=True)
+    image.convert("RGBA").save(folder / "opaque.png")
+    image.save(folder / "dots.png", dpi=(300, 300))
+    shutil.copyfile(picture, folder / "copy.png")
+    return sorted(folder.iterdir())
+
+
+def test_a_picture_is_found_again_whatever_its_file_is(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
+    (tmp_path / "again").mkdir()
+    paths = []
+    for number, values in enumerate(pixels):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(values).save(paths[-1])
+    again = _resaved(paths[0], tmp_path / "again")
+    assert len(again) == 5
+    dataset = Given(images=[*paths, *again])
+    assert dataset.ties.sets.tolist() == [0, 1, *[0] * 5]
+
+
+def test_a_grey_picture_and_a_decoded_jpeg_are_found_again(tmp_path: Path) -> None:
+    grey = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    grey.save(tmp_path / "a.png")
+    grey.convert("RGB").save(tmp_path / "b.png")
+    Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(tmp_path / "c.png")
+    grey.rotate(90).convert("RGB").save(tmp_path / "d.jpg")
+    Image.open(tmp_path / "d.jpg").save(tmp_path / "e.png")
+    Image.open(tmp_path / "d.jpg").save(tmp_path / "f.jpeg", quality="keep", progressive=True)
+    assert Given(images=sorted(tmp_path.iterdir())).ties.sets.tolist() == [0, 0, 0, 3, 3, 3]
+
+
+def test_only_pictures_of_one_size_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for path, size in zip(paths, (4, 5, 6, 5), strict=True):
+        Image.new("RGB", (size, 4)).save(path)
+    decoded: list[Path] = []
+
+    def recorded(path: Path, *how: Any) -> Array:
+        decoded.append(path)
+        return open_pixels(path, *how)
+
+    monkeypatch.setattr(_ties, "open_pixels", recorded)
+    assert Given(images=[*paths, paths[0]]).ties.sets.tolist() == [0, 1, 2, 1, 0]
+    assert sorted(decoded) == [paths[1], paths[3]]
+
+
+def test_a_picture_that_does_not_decode_is_left_to_others(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (64, 64)).save(tmp_path / f"{number}.png")
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
+    paths = [*sorted(tmp_path.iterdir()), tmp_path / "absent.png"]
+    assert Given(images=paths).ties.sets.tolist() == [0, 1, 0, 3]
+
+
+def test_given_rows_are_tied_where_all_matrices_are_equal() -> None:
+    fine, coarse = (
+        np.array([[0.0, 1], [-0.0, 1], [0, 1], [1e8, 1], [1e8 + 1e-7, 1]]),
+        np.array([[1], [1], [2], [3], [3]]),
+    )
+    assert Given(features={"fine": fine}).ties.sets.tolist() == [0, 0, 0, 3, 4]
+    assert Given(features={"fine": fine, "coarse": coarse}).ties.sets.tolist() == [0, 0, 2, 3, 4]
+    large = 2**60 + np.arange(3)[:, None]
+    assert not Given(features={"integers": large}).ties
+
+
+def test_pictures_tell_where_there_are_any(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (4, 4), (number // 2, 0, 0)).save(path)
+    categories = np.array([[1], [2], [1], [1]])
+    assert Given(images=paths, features={"category": categories}).ties.sets.tolist() == [0, 0, 2, 2]
+
+
+@pytest.mark.parametrize("groups", [[1, 1, 2, 3], ["a", "a", "b", "c"], np.array(["a", "a", "b", "c"], dtype=object)])
+def test_declared_groups_are_tied_and_digested(groups: Any) -> None:
+    facts = {"features": {"f": np.array([[0], [1], [0], [2]])}}
+    plain, grouped = Given(**facts), Given(**facts, groups=groups)
+    assert plain.groups is None
+    assert grouped.ties.sets.tolist() == [0, 0, 0, 3]
+    assert str(grouped.ties) == "3 of 4 rows in 1 sets (equal pictures or features, or one group)"
+    assert "groups" not in plain.content_digests()
+    assert grouped.digest != plain.digest
+    assert grouped.digest == Given(**facts, groups=[7, 7, 9, 8]).digest
+    assert grouped.digest != Given(**facts, groups=[7, 8, 9, 8]).digest
+    assert shuffled(grouped, 1).ties.sets.tolist() == [0, 0, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([1, 2, 3], r"groups of 'given' must have shape \(4,\)"),
+        (np.ones(4), "must be integers or texts. Got float64"),
+        ([True] * 4, "must be integers or texts. Got bool"),
+        (np.array(["a", 1, None, 2], dtype=object), "must be integers or texts. Got object"),
+    ],
+)
+def test_groups_of_another_kind_are_refused(groups: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Given(features={"f": np.arange(4.0)[:, None]}, groups=groups)
+
+
+def test_groups_of_a_folder_reach_over_both_parts(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(training=6, test=3)
+    before = FolderDataset.open(root)
+    np.save(root / "trainingfMRI" / "training_groups.npy", np.array(["a", "b", "b", "c", "d", "e"]))
+    np.save(root / "testfMRI" / "test_groups.npy", np.array(["long name", "a", "f"]))
+    dataset = FolderDataset.open(root)
+    assert dataset.ties.sets.tolist() == [0, 1, 1, 3, 4, 5, 6, 0, 8]
+    assert not before.ties
+    assert dataset.digest != before.digest == FolderDataset.open(make_folder(6, 3, name="same")).digest
+    assert str(check(root).ties) == "4 of 9 rows in 2 sets (equal pictures or features, or one group)"
+
+
+@pytest.mark.parametrize(
+    ("training", "test", "message"),
+    [
+        (np.arange(6), None, "test_groups.npy' must both be there, and of one type. Got int64 and none"),
+        (None, np.arange(3), "must both be there, and of one type. Got none and int64"),
+        (np.arange(6), np.array(["a", "b", "c"]), "of one type. Got int64 and <U1"),
+        (np.arange(6), np.arange(3).astype("u8"), "of one type. Got int64 and uint64"),
+        (np.arange(5), np.arange(3), r"training_groups.npy' must have shape \(6,\)"),
+        (np.arange(6.0), np.arange(3), "training_groups.npy' must be integers or texts. Got float64"),
+        (np.array([{}] * 6), np.arange(3), "training_groups.npy' must be a complete .npy"),
+    ],
+)
+def test_group_files_that_do_not_fit_are_refused_and_listed(
+    make_folder: Callable[..., Path], training: Any, test: Any, message: str
+) -> None:
+    root = make_folder(training=6, test=3)
+    for name, groups in (("training", training), ("test", test)):
+        if groups is not None:
+            np.save(root / f"{name}fMRI" / f"{name}_groups.npy", groups, allow_pickle=True)
+    with pytest.raises(DataError, match=message):
+        FolderDataset.open(root)
+    report = check(root)
+    assert report.ties is None
+    assert len([problem for problem in report.problems if problem.severity == "error"]) >= 1
+
+
+def test_a_check_and_a_study_see_the_same_ties(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(training=12, test=3)
+    for number in range(1, 9):
+        shutil.copyfile(root / "trainingIMG" / "000.png", root / "trainingIMG" / f"{number:03}.png")
+    shutil.copyfile(root / "trainingIMG" / "010.png", root / "testIMG" / "001.png")
+    report = check(root)
+    assert report.ties is not None
+    np.testing.assert_array_equal(report.ties.sets, FolderDataset.open(root).ties.sets)
+    assert str(report.ties).startswith("11 of 15 rows in 2 sets")
+    said = [problem.message for problem in report.problems]
+    assert len(said) == 6
+    assert said[-1] == "4 more images hold the same picture as another one."
