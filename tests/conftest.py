@@ -75,6 +75,16 @@ def _own_stores() -> Iterator[None]:
     _forget_servers()
 
 
+@pytest.fixture(params=["torch", "cuda"])
+def device(request: pytest.FixtureRequest) -> str:
+    """Where tensors are: in main memory, or on a GPU where there is one."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real recordings and weights beside the repository; tests that need it skip without it."""

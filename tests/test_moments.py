@@ -159,9 +159,9 @@ def test_no_block_is_too_few() -> None:
         Moments.from_blocks([])
 
 
-def test_moments_move_there_and_back() -> None:
+def test_moments_move_there_and_back(device: str) -> None:
     moments = Moments.from_rows(*np.random.default_rng(0).standard_normal((2, 30, 3)))
-    there = moments.to("torch")
+    there = moments.to(device)
     assert is_tensor(there.xy)
     assert not is_tensor(there.to("cpu").xy)
     same(there.to("cpu"), moments, rtol=0)

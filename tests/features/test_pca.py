@@ -28,9 +28,14 @@ def make(n_images: int, n_features: int, seed: int = 0, rank: int | None = None)
     return (low @ random.standard_normal((rank, n_features)) + 5).astype(np.float32)
 
 
-def held(activations: NDArray[Any], dtype: torch.dtype = torch.float32, sizes: BlockSizes | None = None) -> InMemory:
-    kept = InMemory(len(activations), activations.shape[1], dtype, CPU, sizes)
-    kept.append(torch.from_numpy(activations))
+def held(
+    activations: NDArray[Any],
+    dtype: torch.dtype = torch.float32,
+    sizes: BlockSizes | None = None,
+    device: torch.device = CPU,
+) -> InMemory:
+    kept = InMemory(len(activations), activations.shape[1], dtype, device, sizes)
+    kept.append(torch.from_numpy(activations).to(device))
     return kept
 
 
@@ -61,6 +66,22 @@ def test_the_shape_chooses_the_method(n_images: int, n_features: int, kind: str)
     assert pca.sketch_size(10) == 127
     activations = make(n_images, n_features, rank=30)
     assert pca.compress(held(activations), np.arange(n_images), 10).kind == kind
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize(("n_images", "n_features"), [(300, 700), (600, 100), (1100, 700)])
+def test_on_cuda_it_is_what_it_is_here(n_images: int, n_features: int) -> None:
+    activations, rows = make(n_images, n_features), np.arange(0, n_images, 2)
+    gpu = torch.device("cuda")
+    here, there = (pca.compress(held(activations, device=device), rows, 10) for device in (CPU, gpu))
+    assert there.kind == here.kind
+    found, expected = (pca.fit(compressed.projected, rows, 10) for compressed in (there, here))
+    assert_same_up_to_sign(found.coordinates, expected.coordinates, 1e-4)
+    axes, beside = (
+        pca.axes(compressed, held(activations, device=device), part, rows)
+        for compressed, device, part in ((there, gpu, found), (here, CPU, expected))
+    )
+    assert_same_up_to_sign(axes.axes, beside.axes, 1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -165,13 +165,13 @@ def test_blocks_of_voxels_change_nothing(kind: Any) -> None:
 
 
 @pytest.mark.parametrize(("kind", "per_voxel"), [(kind, False) for kind in ALL] + [(kind, True) for kind in ALL[:3]])
-def test_moments_may_be_tensors(kind: Any, per_voxel: bool) -> None:
+def test_moments_may_be_tensors(kind: Any, per_voxel: bool, device: str) -> None:
     X, Y = some_rows(*SIZES[0])
     Y[:, 1] = 2.0
     folds = [Moments.from_rows(X[fold], Y[fold]) for fold in folds_of(len(X), 3)]
     parameters = {"per_voxel": True} if per_voxel else {}
     by_arrays = kind(**parameters).fit_folds(folds)
-    by_tensors = kind(**parameters).fit_folds([fold.to("torch") for fold in folds])
+    by_tensors = kind(**parameters).fit_folds([fold.to(device) for fold in folds])
     for name in (*kind.arrays, "cv_scores_", "alphas_"):
         found = getattr(by_tensors, name)
         assert isinstance(found, float | np.ndarray)
