@@ -25,6 +25,7 @@ from torch import nn
 from img2brain.backbones._backbone import NAMING, Backbone, RestoredBackbone, check_weights, content_digests, without
 from img2brain.backbones._checkpoint import State, fetch, load_state, read_checkpoint
 from img2brain.backbones._content import tensor_digests, weights_digest
+from img2brain.backbones._exact import exact_products
 from img2brain.backbones._fast import accelerated
 from img2brain.backbones._graph import Extractor, Graph
 from img2brain.backbones._preprocessing import Preprocessing
@@ -52,6 +53,7 @@ __all__ = [
     "build_fresh",
     "check_request",
     "curated_layers",
+    "exact_products",
     "find",
     "layer_names",
     "load_backbone",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from img2brain.backbones._exact import exact_products
 from img2brain.backbones._graph import Extractor
 from img2brain.backbones._preprocessing import Preprocessing
 
@@ -47,7 +47,7 @@ def sketch(restored: Restored) -> list[float]:
     random = np.random.RandomState(0)
     height, width = restored.preprocessing.size
     picture = torch.from_numpy(random.standard_normal((1, 3, height, width)).astype(np.float32))
-    with torch.inference_mode(), _exact_products():
+    with torch.inference_mode(), exact_products():
         found = restored.pruned(picture)[restored.layer][0]
     values = np.nan_to_num(found.double().numpy(), posinf=0.0, neginf=0.0)
     signed = values * (2 * random.randint(0, 2, len(values)) - 1)
@@ -60,15 +60,3 @@ def agree(found: Sequence[float], kept: Sequence[float]) -> bool:
     if len(found) != len(kept):
         return False
     return bool(np.abs(np.subtract(found, kept)).max() <= TOLERANCE * abs(kept[-1]))
-
-
-@contextmanager
-def _exact_products() -> Iterator[None]:
-    """Let products be those of float32, whatever the process asks of torch; afterwards all is as before."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast("cpu", enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from img2brain.backbones import exact_products
 from img2brain.datasets._images import AS_STORED, open_pixels
 from img2brain.datasets._presentation import Presentation
 from img2brain.errors import DeviceError
@@ -187,7 +188,9 @@ def activations(
                 if device.type == "cuda":
                     stacked = stacked.pin_memory().to(device, non_blocking=True)
                 batch = preparation.normalise(stacked.permute(0, 3, 1, 2), dtype)
-                yield slice(first + start, first + start + len(part)), network(batch)
+                with exact_products():
+                    found = network(batch)
+                yield slice(first + start, first + start + len(part)), found
 
 
 def _ahead(
