@@ -30,6 +30,7 @@ _REQUIREMENTS = {
     "too_short": "hold at least {min_length} item",
     "string_too_long": "have at most {max_length} characters",
 }
+_LONGEST = 100  # characters of a text that is shown
 _BRANCHES = frozenset(
     ("interval", "choices", "number", "flag", "int", "float", "search")
 )  # in places, but not in files
@@ -104,7 +105,9 @@ def shown(found: Any) -> str:
         return str(found).lower()
     if isinstance(found, list | tuple):
         return "a list" if found else "an empty list"
-    return "a table" if isinstance(found, Mapping) else repr(found) if isinstance(found, str) else str(found)
+    if isinstance(found, str):
+        return repr(found if len(found) <= _LONGEST else f"{found[:_LONGEST]}...")
+    return "a table" if isinstance(found, Mapping) else str(found)
 
 
 def _requirement(kind: type[BaseModel], fault: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -42,10 +43,20 @@ def read_rois(path: Path, n_voxels: int, guard: Guard) -> dict[str, Rows]:
 def _read_regions(path: Path) -> dict[str, object]:
     if not path.exists():
         return {}
+    twice: list[str] = []
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        """Note what comes twice: of two values JSON keeps the last one without a word."""
+        counts = Counter(name for name, _ in pairs)
+        twice.extend(name for name, count in counts.items() if count > 1)
+        return dict(pairs)
+
     try:
-        rois = json.loads(path.read_text(encoding="utf-8"))
+        rois = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{str(path)!r} must be JSON: name -> voxel indices or mask. Got: {error}.") from error
+    if twice:
+        raise DataError(f"{str(path)!r} must name each region once. Got {twice[0]!r} twice.")
     if not isinstance(rois, dict):
         raise DataError(f"{str(path)!r} must be an object, name -> voxel indices or mask. Got {type(rois).__name__}.")
     return rois

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from img2brain.datasets._presentation import BACKGROUND, BACKGROUND_PATTERN, Orientation, Presentation
 from img2brain.datasets._split import Rows
@@ -19,6 +19,9 @@ _TEXT_PATTERN = r"^[^\x00-\x1f\x7f]*$"
 _TEXT = "be one line of printable text"
 _COLOUR = f"be a colour such as '{BACKGROUND}', in small letters"
 _NAME = "start with a letter or digit, and hold letters, digits, '.', '_' and '-' only"
+_OF_MLFLOW = "Default"  # the experiment of runs that belong to none
+_WHOLE = "all"  # what tables call all voxels
+_LONGEST_REGION = 200
 
 
 class About(Spec):
@@ -34,6 +37,13 @@ class About(Spec):
     def presentation(self) -> Presentation:
         """How the pictures were shown."""
         return Presentation(self.background, self.orientation)
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name == _OF_MLFLOW:
+            raise ValueError(f'{name!r} is MLflow\'s own. Write another one, such as name = "{name.lower()}-data"')
+        return name
 
 
 def require_per_voxel(label: str, values: ArrayLike, n_voxels: int, most: float) -> NDArray[np.float64]:
@@ -58,15 +68,22 @@ def require_per_voxel(label: str, values: ArrayLike, n_voxels: int, most: float)
 
 
 def require_region_name(label: str, name: str) -> None:
-    """Refuse a region without a name: the empty text stands for all voxels.
+    """Refuse a name of a region that no table can show: the empty text and ``all`` stand for all voxels.
 
     Raises
     ------
     DataError
-        If the name is empty or no text.
+        If the name is no text, empty, blank at an end, too long, not printable, or ``all``.
     """
     if not isinstance(name, str) or not name:
         raise DataError(f"{label} must give each region a name. Got {name!r}.")
+    if name == _WHOLE:
+        raise DataError(f"{label} must not call a region {name!r}: all voxels are called so.")
+    if len(name) > _LONGEST_REGION or not name.isprintable() or name != name.strip():
+        raise DataError(
+            f"{label} must call each region by at most {_LONGEST_REGION} printable characters, none of them blank at "
+            f"an end. Got {name[:40]!r}, {len(name)} characters."
+        )
 
 
 def require_region(label: str, region: ArrayLike, n_voxels: int) -> Rows:

@@ -163,29 +163,40 @@ class Problems:
 
     def look_at(self, sections: Sequence[Section], presentation: Presentation = AS_STORED) -> dict[Path, str]:
         """Read every response and repeat, decode every image as it was shown, and return digests of the pixels."""
+        self.look_at_numbers(sections)
         for section in sections:
             with self.keep():
-                self._look_at_responses(section.responses)
-            with self.keep():
-                self._look_at_repeats(section.responses, section.repeats)
+                self._compare_repeats(section.responses, section.repeats)
         return self._look_at_images(sections, presentation)
 
-    def _look_at_responses(self, responses: Numbers | None) -> None:
+    def look_at_numbers(self, sections: Sequence[Section]) -> None:
+        """Read every response and repeat, and look for what no study can use."""
+        for section in sections:
+            with self.keep():
+                self._look_at_responses(section.name, section.responses)
+            with self.keep():
+                self._look_at_repeats(section.repeats)
+
+    def _look_at_responses(self, part: PartName, responses: Numbers | None) -> None:
         """Look for values that are not finite, and for voxels that never change."""
         if responses is None:
             return
         scan = Scan(responses.read, responses.shape)
         self._not_finite(responses, scan)
-        if len(scan.constant) and responses.shape[0] > 1:
+        if len(scan.constant) == responses.shape[1] and responses.shape[0] > 1:
+            self.error(_placeholder(part, responses))
+        elif len(scan.constant) and responses.shape[0] > 1:
             shown = _shown([str(voxel) for voxel in scan.constant])
             self.warn(f"{responses.label} has {len(scan.constant)} constant voxels: {shown}.")
 
-    def _look_at_repeats(self, responses: Numbers | None, repeats: Numbers | None) -> None:
-        """Look for infinite values, and at what a noise ceiling rests on."""
-        if repeats is None:
-            return
-        self._not_finite(repeats, Scan(repeats.read, repeats.shape, np.isinf))  # NaN is a missing repeat
-        if responses is None or not repeats.shape[0] == responses.shape[0] > 2:
+    def _look_at_repeats(self, repeats: Numbers | None) -> None:
+        """Look for infinite values."""
+        if repeats is not None:
+            self._not_finite(repeats, Scan(repeats.read, repeats.shape, np.isinf))  # NaN is a missing repeat
+
+    def _compare_repeats(self, responses: Numbers | None, repeats: Numbers | None) -> None:
+        """Look at what a noise ceiling rests on."""
+        if repeats is None or responses is None or not repeats.shape[0] == responses.shape[0] > 2:
             return
         some = np.unique(np.linspace(0, responses.shape[1] - 1, _SOME_VOXELS).astype(np.intp))
         values = repeats.voxels(some)
@@ -203,7 +214,8 @@ class Problems:
 
     def _look_for_baselines(self, label: str, repeats: Array) -> None:
         """Compare what sessions add to all their images with what images differ by."""
-        baseline, signal = _baselines_and_signal(repeats)
+        repeated = (np.isfinite(repeats).sum(axis=1) >= 2).any(axis=0)
+        baseline, signal = _baselines_and_signal(repeats[..., repeated])
         n_shifted = int((baseline > signal).sum())
         if n_shifted > _FEW_VOXELS * repeats.shape[2]:
             in_means = " Images lack repeats, so that baselines are noise of their responses: subtract them first."
@@ -303,6 +315,28 @@ class _Picture:
     path: Path
     digest: str
     silent: Silent
+
+
+class Refusal(Problems):
+    """Raises the first error that a look finds, and lets warnings pass: what a study does before it starts."""
+
+    @contextmanager
+    def keep(self) -> Iterator[None]:
+        """Let an error through."""
+        yield
+
+    def error(self, message: str) -> None:
+        """Refuse what stops a study."""
+        raise DataError(message)
+
+    def warn(self, message: str) -> None:
+        """Let pass what is worth a look."""
+
+
+def _placeholder(part: PartName, responses: Numbers) -> str:
+    """Write the message on responses that never change: public challenges hand out zeros for what they keep back."""
+    what = "Remove them, and training images confirm." if part == "test" else "Nothing can be learned from them."
+    return f"{responses.label} must hold responses that differ between images. Each voxel has one value alone. {what}"
 
 
 def some_rows(n_rows: int) -> list[int]:

@@ -23,17 +23,19 @@ from img2brain.datasets._facts import (
     require_region_name,
 )
 from img2brain.datasets._images import digest_of_picture, map_files
-from img2brain.datasets._looks import Numbers, PartName, Problems, Report, Section, not_finite
+from img2brain.datasets._looks import Numbers, PartName, Problems, Refusal, Report, Section
 from img2brain.datasets._presentation import BACKGROUND, Orientation, Presentation
-from img2brain.datasets._responses import Scan, own_numbers
+from img2brain.datasets._responses import own_numbers
 from img2brain.datasets._split import Rows, Split, split_rows
 from img2brain.datasets._ties import Ties, first_of_each, picture_digests, row_contents
 from img2brain.errors import DataError, Img2BrainError, ShapeError
 from img2brain.spec import SplitSpec, parse
 
-__all__ = ["Dataset", "Development", "Rows", "Split", "require_facts", "require_finite", "shuffled", "split_rows"]
+__all__ = ["Dataset", "Development", "Rows", "Split", "require_facts", "require_sound", "shuffled", "split_rows"]
 
 Array = NDArray[Any]
+
+_LEAST_TRAINING = 4
 
 
 class Dataset(ABC):
@@ -346,11 +348,14 @@ class Dataset(ABC):
         problems = Problems()
         sections: list[Section] = []
         with problems.keep():
-            sections.append(self._section("training", self.images[: self.n_training], 0, self.n_training))
+            self._require_enough()
         with problems.keep():
-            sections.append(self._section("test", self.test_images, self.n_training, self.n_test))
+            sections.append(self._section_of("training"))
+        with problems.keep():
+            sections.append(self._section_of("test"))
         pixels = problems.look_at(sections, self.presentation)
         self._look_for_ncsnr_without_counts(problems)
+        self._look_at_features(problems)
         return Report(
             images=len(self.images[: self.n_training]),
             test_images=len(self.test_images),
@@ -374,6 +379,32 @@ class Dataset(ABC):
                         f"The ncsnr of {self.name!r} gives its {part} responses no noise ceiling without their counts: "
                         f"how many repeats each is the mean of. A folder has them in {part}fMRI/{part}_counts.npy."
                     )
+
+    def _require_enough(self) -> None:
+        """Refuse what no split can divide, and rows that nothing was shown for."""
+        if self.n_training < _LEAST_TRAINING:
+            raise DataError(
+                f"{self.name!r} must have at least {_LEAST_TRAINING} training images: 2 to fit to, and 2 to validate. "
+                f"Got {self.n_training}."
+            )
+        if self.n_test == 1:
+            raise DataError(f"{self.name!r} must have at least 2 test images with responses, or none. Got 1.")
+        if not self.images and not self.features:
+            raise DataError(f"{self.name!r} must have images, or features in their place, for all rows. It has none.")
+
+    def _look_at_features(self, problems: Problems) -> None:
+        """Look for features that are the same for every image of a part."""
+        parts = {"training": slice(0, self.n_training), "test": slice(self.n_training, self.n_images)}
+        for name, matrix in self.features.items():
+            for part, rows in parts.items():
+                if len(matrix[rows]) > 1 and (matrix[rows] == matrix[rows][:1]).all():
+                    problems.warn(f"The features {name!r} of {self.name!r} do not vary over the {part} images.")
+
+    def _section_of(self, part: PartName) -> Section:
+        """Show a part to the looks; a layout may say better where its numbers are kept."""
+        if part == "training":
+            return self._section(part, self.images[: self.n_training], 0, self.n_training)
+        return self._section(part, self.test_images, self.n_training, self.n_test)
 
     def _section(self, name: PartName, images: tuple[Path, ...], first: int, n_rows: int) -> Section:
         """Show a part to the looks; its first repeats tell how many there are."""
@@ -546,20 +577,20 @@ def require_facts(dataset: Dataset) -> None:
         raise DataError(f"{type(dataset).__name__} must hand its facts to Dataset.__init__. It does not.")
 
 
-def require_finite(dataset: Dataset) -> None:
-    """Refuse responses that are NaN or infinite, before any work starts.
+def require_sound(dataset: Dataset) -> None:
+    """Refuse, before any work starts, what `Dataset.check` calls an error: the looks are the same.
 
     Raises
     ------
     DataError
-        With the file, row and voxel of the first such value, and how many there are.
+        For the first thing that is wrong: too few rows, no images and no features, a response that is not finite (with
+        its file, row and voxel), responses that never change.
 
     Notes
     -----
-    One pass over all responses, in blocks of some 16 MB.
+    One pass over all responses and repeats, in blocks of some 16 MB. Images are not decoded here: they are as soon as
+    their features are taken, which is before the first trial.
     """
     require_facts(dataset)
-    shape = (dataset.n_images, dataset.n_voxels)
-    scan = Scan(lambda start, stop: dataset._responses(np.arange(start, stop)), shape)
-    if scan.first_bad:
-        raise DataError(not_finite(dataset.where(scan.first_bad[0]), scan.first_bad[1], scan.n_bad))
+    dataset._require_enough()
+    Refusal().look_at_numbers([dataset._section_of("training"), dataset._section_of("test")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -138,8 +138,11 @@ class FolderDataset(Dataset):
         for name in ("training", "test"):
             problems.look_at_other_files(image_folder(path, name))
         if dataset is not None:
+            with problems.keep():
+                dataset._require_enough()
             dataset._look_for_what_serves_no_row(problems)
             dataset._look_for_ncsnr_without_counts(problems)
+            dataset._look_at_features(problems)
         return Report(
             images=len(contents.training.images),
             test_images=len(contents.test.images),
@@ -158,6 +161,10 @@ class FolderDataset(Dataset):
         partial += [f"features {name!r}" for name in self._matrices if name not in self.features]
         for what in partial:
             problems.warn(f"The {what} of {str(self._contents.root)!r} must be there for all rows. They are left out.")
+
+    def _section_of(self, part: PartName) -> Section:
+        contents = self._contents
+        return _section(contents.root, part, contents.training if part == "training" else contents.test)
 
     def read_responses(self, rows: Rows) -> Array:
         """Read the responses of some rows, each from its file."""
@@ -234,4 +241,10 @@ def _section(root: Path, name: PartName, part: PartContents) -> Section:
 
 def _numbers(path: Path, array: Array) -> Numbers:
     label = repr(str(path))
-    return Numbers(label, array.shape, lambda start, stop: array[start:stop], lambda row: f"{label}, row {row}")
+    return Numbers(label, array.shape, partial(_block, array), lambda row: f"{label}, row {row}")
+
+
+def _block(array: Array, start: int, stop: int) -> Array:
+    block = np.array(array[start:stop])
+    release(array)
+    return block

@@ -14,7 +14,7 @@ from img2brain.backbones import check_request
 from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Plugin
 from img2brain.confirm import ceiling_of, with_ceiling
 from img2brain.datasets._sample import write_sample
-from img2brain.datasets.base import Dataset, Development, Split, require_finite, shuffled
+from img2brain.datasets.base import Dataset, Development, Split, require_sound, shuffled
 from img2brain.errors import DataError, SpecError, did_you_mean
 from img2brain.evaluate import BankKey, Evaluator, bank_key
 from img2brain.features.extract import find_device
@@ -268,7 +268,7 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | None = None) -> S
     domains = find_domains(spec)
     device = str(find_device(spec.device))
     dataset = open_dataset(spec.dataset, home) if dataset is None else dataset
-    require_finite(dataset)
+    require_sound(dataset)
     split = dataset.split(spec.split)
     _require_rows(spec, split)
     log.info("%s: %d images, %d voxels; %s", dataset.name, dataset.n_images, dataset.n_voxels, _rows_text(split))

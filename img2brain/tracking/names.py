@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from img2brain import digest
 from img2brain.records import ConfirmationRecord, StudyRecord, TrialRecord
 
 PARENT = "mlflow.parentRunId"
@@ -16,17 +17,22 @@ KIND, STUDY, TRIAL, HOME = "img2brain.kind", "img2brain.study", "img2brain.trial
 RECORD, CONFIRMATION, VALIDATION = "record.json", "confirmation.json", "validation.json"
 
 _LONGEST = 6000  # characters of a parameter
+_LONGEST_NAME = 90  # characters of a part of a metric's name, which has at most 250
 
 
 def region_name(name: str) -> str:
-    """Make the name of a region one that MLflow takes, so that no two become one.
+    """Make the name of a region one that MLflow takes, so that no two become one; a long one ends in its digest.
 
     Examples
     --------
     >>> region_name("V1 left"), region_name("左V1")
     ('V1 left', '.5de6.V1')
     """
-    return re.sub(r"[^A-Za-z0-9_\- ]", lambda found: f".{ord(found[0]):x}.", name)
+    escaped = re.sub(r"[^A-Za-z0-9_\- ]", lambda found: f".{ord(found[0]):x}.", name)
+    if len(escaped) <= _LONGEST_NAME:
+        return escaped
+    named = digest.of_bytes(name.encode("utf-8", "surrogatepass"))[: digest.SHORT]
+    return f"{escaped[: _LONGEST_NAME - len(named) - 3]}.h{named}."  # no escape has an h
 
 
 def trial_parameters(record: TrialRecord) -> dict[str, str]:

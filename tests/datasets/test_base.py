@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from img2brain.datasets.base import Dataset, Split, require_finite, shuffled, split_rows
+from img2brain.datasets.base import Dataset, Split, require_sound, shuffled, split_rows
 from img2brain.datasets.folder import FolderDataset
 from img2brain.errors import DataError, Img2BrainError
 from img2brain.spec import SplitSpec
@@ -310,14 +310,14 @@ def test_shuffled_guards_its_rows_and_says_where_they_are(dataset: FolderDataset
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_responses_that_are_not_finite_are_refused(make_folder: MakeFolder, bad: float) -> None:
     root = make_folder()
-    require_finite(FolderDataset.open(root))
+    require_sound(FolderDataset.open(root))
     file = root / "testfMRI" / "test.npy"
     Y = np.load(file)
     Y[1, 2] = Y[2, 0] = bad
     np.save(file, Y)
     with pytest.raises(DataError, match=r"Got 2 .*first at '.*test\.npy', row 1, voxel 2\."):
-        require_finite(FolderDataset.open(root))
+        require_sound(FolderDataset.open(root))
 
 
 def test_integers_are_finite(make_folder: MakeFolder) -> None:
-    require_finite(FolderDataset.open(make_folder(dtype="i2")))
+    require_sound(FolderDataset.open(make_folder(dtype="i2")))

@@ -171,8 +171,14 @@ def test_a_cut_file_leaves_the_rest_checked(make_folder: MakeFolder) -> None:
 
 def test_integers_are_checked_too(make_folder: MakeFolder) -> None:
     root = make_folder(dtype="u1")
+    np.save(root / "testfMRI" / "test.npy", np.array([[0, 0, 0, 1], [0, 0, 0, 2], [0, 0, 0, 3]], "i8"))
+    _one(check(root), "warning", "test.npy' has 3 constant voxels: 0, 1, 2.")
+
+
+def test_placeholders_are_told(make_folder: MakeFolder) -> None:
+    root = make_folder()
     np.save(root / "testfMRI" / "test.npy", np.zeros((3, 4), "i8"))
-    _one(check(root), "warning", "test.npy' has 4 constant voxels: 0, 1, 2, 3.")
+    _one(check(root), "error", "test.npy' must hold responses that differ between images.", "Remove them, and training")
 
 
 def test_what_most_programs_pass_over_is_counted(tmp_path: Path) -> None:

@@ -177,11 +177,11 @@ SPOILS: list[tuple[Callable[[Path], object], str]] = [
 def test_what_somebody_elses_code_fails_at_is_one_line(
     table: Path, table_layout: str, spoil: Callable[[Path], object], match: str
 ) -> None:
-    from img2brain.datasets.base import require_finite
+    from img2brain.datasets.base import require_sound
 
     spoil(table)
     with pytest.raises((DataError, OSError), match=match) as caught:
-        require_finite(open_dataset(table, table_layout))
+        require_sound(open_dataset(table, table_layout))
     assert "\n" not in str(caught.value)
     errors = [problem for problem in check(table, table_layout).problems if problem.severity == "error"]
     assert errors
