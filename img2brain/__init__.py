@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from img2brain.records.confirmation import ConfirmationRecord as ConfirmationRecord
     from img2brain.records.study import StudyRecord as StudyRecord
     from img2brain.records.trial import TrialRecord as TrialRecord
+    from img2brain.registered import crown_model as crown_model
     from img2brain.registered import load_model as load_model
     from img2brain.regressors.base import MomentsRegressor as MomentsRegressor
     from img2brain.regressors.base import Regressor as Regressor
@@ -50,6 +51,7 @@ _PLACES = {
     "StudySpec": "spec:StudySpec",
     "TrialRecord": "records.trial:TrialRecord",
     "check_dataset": "datasets._layouts:check",
+    "crown_model": "registered:crown_model",
     "load_model": "registered:load_model",
     "load_study": "spec:load_study",
     "open_dataset": "datasets._layouts:open_dataset",

@@ -11,6 +11,7 @@ from typing import Any
 
 from img2brain.confirm import BestLayers, Metrics, PartResult, confirmation_rows
 from img2brain.controls import Controls, MakeBank
+from img2brain.crown import crown
 from img2brain.datasets.base import Dataset, Split
 from img2brain.features.features import Features
 from img2brain.model import EncodingModel
@@ -18,7 +19,7 @@ from img2brain.records import ConfirmationRecord, TrialRecord
 from img2brain.records.confirmation import CONFIRMATION
 from img2brain.refit import Refit
 from img2brain.regressors.base import Regressor
-from img2brain.tracking.reading import TrackedTrial, find_trial
+from img2brain.tracking.reading import find_trial
 from img2brain.tracking.registry import Registered, Registry
 from img2brain.tracking.tracker import Tracker
 
@@ -94,7 +95,7 @@ class Publisher:
         tracker: Tracker,
         best_layers: Callable[[], BestLayers | None] = lambda: None,
     ) -> Publication:
-        """Refit a trial, score it once on the confirmation rows, register it, and crown it where it beats the champion.
+        """Refit a trial, score it once on the confirmation rows, register it, and crown it where it is told apart.
 
         Parameters
         ----------
@@ -118,7 +119,7 @@ class Publisher:
         registered = present or self._register(record, run_id, bank, tracker, registry, best_layers)
         tracked = find_trial(tracker.store, run_id)
         with tracker.store.lock:
-            is_champion, reason = self._crown(registered, tracked, tracker, registry)
+            is_champion, reason = crown(registered, registry, tracker.store)
         confirmation = tracked.confirmation if tracked else None
         return Publication(registered, is_champion, confirmation, reason)
 
@@ -188,26 +189,6 @@ class Publisher:
         tracker.log_confirmation(run_id, confirmation, report.arrays)
         return confirmation
 
-    def _crown(
-        self, registered: Registered, tracked: TrackedTrial | None, tracker: Tracker, registry: Registry
-    ) -> tuple[bool, str]:
-        """Compare with the present champion, on the same rows or not at all."""
-        champion = registry.champion(registered.name)
-        if champion is None:
-            registry.crown(registered)
-            return True, "the first champion"
-        if champion.version == registered.version:
-            return True, "the champion already"
-        other = find_trial(tracker.store, champion.run_id)
-        if tracked is None or other is None or not _are_comparable(tracked.record, other.record):
-            return False, f"version {champion.version}, the champion, was scored on other rows or data: not compared"
-        part, ours, theirs = _scores_of(tracked, other)
-        said = f"{part} {_what(tracked.record)} {ours:.4f} against {theirs:.4f} of version {champion.version}"
-        if ours > theirs:
-            registry.crown(registered)
-            return True, f"beats the champion: {said}"
-        return False, f"does not beat the champion: {said}"
-
 
 def confirmation_record(
     record: TrialRecord, part: str, report: PartResult, best_layers: tuple[str, ...] = ()
@@ -247,23 +228,6 @@ def _looks(registry: Registry, tracker: Tracker, rows: str, run_id: str) -> int:
     return sum(part is not None and part.rows == rows for part in confirmed)
 
 
-def _are_comparable(one: TrialRecord, other: TrialRecord) -> bool:
-    return (one.rows.digest, one.objective) == (other.rows.digest, other.objective)
-
-
-def _scores_of(one: TrackedTrial, other: TrackedTrial) -> tuple[str, float, float]:
-    """Return the part of the rows that two trials compare on, and their scores there."""
-    confirmed = _confirmed_score(one.confirmation)
-    if math.isnan(confirmed):
-        return "validation", one.record.score, other.record.score
-    return CONFIRMATION, confirmed, _confirmed_score(other.confirmation)
-
-
 def _confirmed_score(confirmation: ConfirmationRecord | None) -> float:
     part = confirmation.confirmed if confirmation else None
     return part.whole.score.estimate if part else math.nan
-
-
-def _what(record: TrialRecord) -> str:
-    metric = record.metrics[record.objective]
-    return f"{metric.summary} {metric.label}"

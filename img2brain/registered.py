@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from img2brain.catalog import LIBRARIES, REGRESSORS
+from img2brain.crown import crown_by_hand
 from img2brain.datasets._images import find_images
-from img2brain.errors import DataError, SpecError
+from img2brain.errors import DataError, ModelError, SpecError
 from img2brain.home import Home
 from img2brain.model import EncodingModel
 from img2brain.tracking._store import TrackingStore
@@ -49,6 +50,43 @@ def load_model(reference: str, home: Home | Path | str = "mlruns", plugins: Sequ
     registry = Registry(TrackingStore(place))
     with registry.files(registry.find(reference)) as folder:
         return EncodingModel.load(folder, place.plugins)
+
+
+def crown_model(reference: str, home: Home | Path | str = "mlruns", by: str = "") -> str:
+    """Make a registered version the champion of its name by hand, whatever it scored.
+
+    Parameters
+    ----------
+    reference : str
+        ``"NAME/VERSION"``.
+    home : Home, Path or str
+        The home, or its folder.
+    by : str
+        Who decides; kept with the version in the registry.
+
+    Returns
+    -------
+    str
+        What is kept of it, such as ``"by hand of Ann, in place of version 3"``.
+
+    Raises
+    ------
+    ModelError
+        If there is no such version.
+    StoreError
+        If there is no home in the folder; none is made.
+
+    Notes
+    -----
+    A study that is published later takes the crown where it is told apart from this version.
+    """
+    name, _, number = reference.removeprefix("models:/").partition("/")
+    if not number:
+        raise ModelError(f"The version to crown must be named as NAME/VERSION. Got {reference!r}.")
+    store = TrackingStore(home if isinstance(home, Home) else Home.existing(home))
+    registry = Registry(store)
+    with store.lock:
+        return crown_by_hand(registry.find(f"{name}/{number}"), registry, by)
 
 
 def is_saved(reference: str) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import pearsonr
 
-from img2brain.errors import DataError, ModelError, StoreError
+from img2brain.crown import _Contender, _verdict
+from img2brain.errors import DataError, ModelError, StoreError, TrackingError
 from img2brain.home import Home
+from img2brain.leaderboard.collect import collect
 from img2brain.model import EncodingModel
-from img2brain.records import Estimate, TrialRecord
-from img2brain.registered import load_model, predict_to_file
+from img2brain.records import TrialRecord
+from img2brain.registered import crown_model, load_model, predict_to_file
+from img2brain.statistics.bootstrap import Summaries
 from img2brain.study.runner import run_study
 from img2brain.study.setting import Setting, make_ready
 from img2brain.tracking._store import TrackingStore
@@ -138,46 +142,91 @@ def test_publishing_twice_registers_once(setting: Setting, tracker: Tracker, fin
     assert first.registered.version == second.registered.version == "2"
 
 
-def with_score(monkeypatch: pytest.MonkeyPatch, finished: Finished, value: float) -> None:
-    """Let the confirmation of the first champion have scored something else."""
-    best, read = finished.outcome.best.number, find_trial
-
-    def changed(store: TrackingStore, run_id: str) -> TrackedTrial | None:
-        found = read(store, run_id)
-        if found is None or found.record.number != best or found.confirmation is None:
-            return found
-        part = found.confirmation.confirmed
-        assert part is not None
-        whole = part.whole.model_copy(update={"score": Estimate(estimate=value)})
-        parts = {"confirmation": part.model_copy(update={"whole": whole})}
-        return replace(found, confirmation=found.confirmation.model_copy(update={"parts": parts}))
-
-    monkeypatch.setattr("img2brain.publish.find_trial", changed)
+def other_layer(finished: Finished) -> int:
+    """The number of a trial that is not the best."""
+    return int(next(t.number for t in finished.outcome.trials if t.spec.layer == "features.12"))
 
 
-@pytest.mark.parametrize(("champions", "moves"), [(-0.99, True), (0.99, False)])
+def resampled(tracker: Tracker, number: int, value: float | None) -> None:
+    """Let every resample of a confirmation have scored something else, or none be stored."""
+    run = tracker.store.client.get_run(tracker.finished()[number])
+    with tracker.store.artifacts(run) as folder:
+        for name in ("estimate", "resampled"):
+            path = folder / "confirmation" / f"summaries_{name}.npy"
+            array = np.load(path)
+            path.unlink()
+            if value is not None:
+                np.save(path, np.full_like(array, value))
+
+
+@pytest.mark.parametrize(
+    ("champions", "moves", "reason"),
+    [
+        (-0.99, True, r"above version 1, the champion before: confirmation difference \+\d.\d+ \[\+.*\], p = \S+"),
+        (
+            0.99,
+            False,
+            r"below version 1, the champion: confirmation difference -\d.\d+ \[-.*\], p = .*; it keeps the crown",
+        ),
+    ],
+)
 def test_the_champion_moves_only_where_it_is_beaten(
-    setting: Setting,
-    tracker: Tracker,
-    finished: Finished,
-    champions: float,
-    moves: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    setting: Setting, tracker: Tracker, finished: Finished, champions: float, moves: bool, reason: str
 ) -> None:
-    with_score(monkeypatch, finished, champions)
-    other = next(t.number for t in finished.outcome.trials if t.spec.layer == "features.12")
-    published = publish(setting, tracker, finished, other)
+    number = other_layer(finished)
+    assert not publish(setting, tracker, finished, number).is_champion, "six images tell little apart"
+    resampled(tracker, finished.outcome.best.number, champions)
+    resampled(tracker, number, 0.0)
+    published = publish(setting, tracker, finished, number)
     assert published.is_champion is moves
-    beats = "beats the champion: confirmation" if moves else "does not beat the champion: confirmation"
-    assert published.reason.startswith(beats)
+    assert re.fullmatch(reason, published.reason), published.reason
     champion = Registry(tracker.store).champion("sample")
     assert champion is not None
     assert champion.version == ("2" if moves else "1")
+    assert (champion.tags["img2brain.crowned"] == published.reason) is moves
+    again = publish(setting, tracker, finished, other_layer(finished))
+    assert again.reason == ("the champion already" if moves else published.reason)
 
 
-def test_a_champion_on_other_rows_is_not_compared(
+def test_a_champion_that_is_not_told_apart_keeps_the_crown(
+    setting: Setting, tracker: Tracker, finished: Finished, finished_copy: Path
+) -> None:
+    score = publish(setting, tracker, finished, other_layer(finished)).score
+    resampled(tracker, finished.outcome.best.number, score - 0.02)
+    published = publish(setting, tracker, finished, other_layer(finished))
+    assert published.reason.startswith("tied with version 1, the champion: confirmation difference +0.0200 [-")
+    assert published.reason.endswith("; it keeps the crown")
+    assert not published.is_champion
+    board = [row for row in collect(Home(finished_copy), "sample") if row.place]
+    assert {row.place.group for row in board if row.place} == {1}, "a tie of the crown is a tie of the board"
+
+
+def test_all_models_of_the_rows_are_counted_as_comparisons() -> None:
+    random = np.random.default_rng(0)
+    drawn = 0.5 + 0.1 * random.standard_normal((2000, 1))
+
+    def contender(version: str, score: float) -> Any:
+        return _Contender(
+            version, Summaries(("",), np.array([score]), drawn + score + 0.01 * random.random(drawn.shape))
+        )
+
+    two = [contender("2", 0.5095), contender("1", 0.5)]
+    assert _verdict(two, "version 1, the champion", "confirmation")[0]
+    many = [*two, *(contender(str(number), 0.5) for number in range(3, 9))]
+    won, reason = _verdict(many, "version 1, the champion", "confirmation")
+    assert not won
+    assert "tied with version 1, the champion" in reason
+    assert "among 8 models" in reason
+
+
+def test_a_champion_that_cannot_be_compared_keeps_the_crown(
     setting: Setting, tracker: Tracker, finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    resampled(tracker, finished.outcome.best.number, None)
+    published = publish(setting, tracker, finished, other_layer(finished))
+    named = "not compared with version 1, the champion"
+    absent = f"{named}: resamples of the confirmation rows are not there; it keeps the crown"
+    assert (published.is_champion, published.reason) == (False, absent)
     read, best = find_trial, tracker.finished()[finished.outcome.best.number]
 
     def elsewhere(store: TrackingStore, run_id: str) -> TrackedTrial | None:
@@ -187,11 +236,39 @@ def test_a_champion_on_other_rows_is_not_compared(
         rows = found.record.rows.model_copy(update={"digest": "others"})
         return replace(found, record=found.record.model_copy(update={"rows": rows}))
 
-    monkeypatch.setattr("img2brain.publish.find_trial", elsewhere)
-    other = next(t.number for t in finished.outcome.trials if t.spec.layer == "features.12")
-    published = publish(setting, tracker, finished, other)
+    monkeypatch.setattr("img2brain.crown.find_trial", elsewhere)
+    published = publish(setting, tracker, finished, other_layer(finished))
     assert not published.is_champion
-    assert published.reason == "version 1, the champion, was scored on other rows or data: not compared"
+    assert published.reason == f"{named}, which was scored on other rows or data; it keeps the crown"
+    tracker.store.client.delete_run(best)
+    published = publish(setting, tracker, finished, other_layer(finished))
+    assert published.reason == f"{named}, whose run is gone; it keeps the crown"
+
+
+def test_a_version_is_crowned_by_hand_or_nothing_is(
+    setting: Setting, tracker: Tracker, finished: Finished, finished_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(setting, tracker, finished, other_layer(finished))
+    alias = type(tracker.store.client).set_registered_model_alias
+
+    def failing(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(type(tracker.store.client), "set_registered_model_alias", failing)
+    with pytest.raises(TrackingError, match="No space left"):
+        crown_model("sample/2", finished_copy)
+    assert Registry(tracker.store).find("sample@champion").version == "1"
+    monkeypatch.setattr(type(tracker.store.client), "set_registered_model_alias", alias)
+    said = crown_model("sample/2", finished_copy, by="Ann")
+    champion = Registry(tracker.store).find("sample@champion")
+    assert (champion.version, champion.tags["img2brain.crowned"]) == ("2", said)
+    assert said == "by hand of Ann, in place of version 1"
+    assert crown_model("models:/sample/2", finished_copy) == "the champion already"
+    for reference in ("sample", "sample@champion", "sample/"):
+        with pytest.raises(ModelError, match=r"must be named as NAME/VERSION\. Got"):
+            crown_model(reference, finished_copy)
+    with pytest.raises(ModelError, match=r"has no version 7\. It has version 2, 1\."):
+        crown_model("sample/7", finished_copy)
 
 
 def test_without_confirmation_rows_the_validation_rows_decide(
@@ -207,6 +284,10 @@ def test_without_confirmation_rows_the_validation_rows_decide(
     assert np.isnan(published.score)
     assert published.is_champion
     assert load_model("sample", home).about["scores"]["confirmation"] is None
+    again = run_study(make_spec(tmp_path / "sample", trials=3, split={"confirmation": 0.0}, backbones=layers), home)
+    assert again.published is not None
+    if again.published.registered.version != "1":
+        assert "version 1, the champion: validation difference" in again.published.reason
 
 
 def test_models_are_loaded_by_name_and_by_folder(finished: Finished, model: EncodingModel, tmp_path: Path) -> None:

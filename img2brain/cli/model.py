@@ -50,6 +50,21 @@ def show_command(name: str, open_home: OpenHome) -> None:
         click.echo(f"  {key}: {value}")
 
 
+@model.command("crown")
+@click.argument("name", metavar="NAME/VERSION")
+@reads_home
+def crown_command(name: str, open_home: OpenHome) -> None:
+    """Make a version the champion by hand, whatever it scored; who did it is kept with the version.
+
+    \b
+    Example:
+      img2brain model crown v4-210224/2
+    """
+    from img2brain.registered import crown_model
+
+    click.echo(f"{name}: {crown_model(name, open_home(), _user())}")
+
+
 @model.command("predict")
 @click.argument("name")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -80,6 +95,16 @@ def predict_command(
     click.echo(f"{out}: {n_images} images, {n_voxels} voxels")
     for row in [] if model.takes_features else some_rows(n_images):
         click.echo(f"row {row}: {place_of(image_files(images)[row])}")
+
+
+def _user() -> str:
+    """Return who runs the command; nothing where the system does not know."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
 
 
 def _registry(open_home: OpenHome) -> tuple[Registry, TrackingStore]:

@@ -61,16 +61,25 @@ def place(rows: Sequence[Summaries], region: str, level: float = LEVEL) -> list[
     A row is in the group of the row above unless it is told apart from it, or from the first of the group: a chain of
     small steps does not make a tie of its ends. All pairs count as comparisons.
     """
-    p = np.full((len(rows), len(rows)), np.nan)
-    pairs = list(combinations(range(len(rows)), 2))
-    corrected = holm(np.array([(rows[i] - rows[j]).p_value(region) for i, j in pairs], dtype=np.float64))
-    for (i, j), value in zip(pairs, corrected, strict=True):
-        p[i, j] = value
+    p = corrected(rows, region)
     found: list[Place] = []
     for group, head, number in _groups(p < 1 - level):
         difference = (rows[number - 1] - rows[number]).interval(region, level) if number else None
         found.append(Place(group, head + 1, difference, float(p[number - 1, number]) if number else np.nan))
     return found
+
+
+def corrected(rows: Sequence[Summaries], region: str) -> F64:
+    """Return p values that two rows do not differ (n_rows, n_rows), corrected for all pairs (Holm).
+
+    The upper triangle; NaN elsewhere.
+    """
+    p = np.full((len(rows), len(rows)), np.nan)
+    pairs = list(combinations(range(len(rows)), 2))
+    found = holm(np.array([(rows[i] - rows[j]).p_value(region) for i, j in pairs], dtype=np.float64))
+    for (i, j), value in zip(pairs, found, strict=True):
+        p[i, j] = value
+    return p
 
 
 def place_by_voxels(rows: Sequence[F64]) -> list[Place]:

@@ -112,8 +112,8 @@ class Run:
             self.setting.keep_plugins()
             told = self.work_through()
             run_ids = self._track_missing(told)
-            outcome = self._publish(told, run_ids)
             self._give_intervals(told, run_ids)
+            outcome = self._publish(told, run_ids)
             report(self.setting, self.search, self.evaluator, self.tracker, outcome)
         except TrackingError:  # The store would not answer this either.
             raise

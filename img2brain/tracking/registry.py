@@ -17,7 +17,7 @@ from img2brain.errors import ModelError, did_you_mean
 from img2brain.tracking._store import TrackingStore, answering
 
 CHAMPION = "champion"
-_RUN = "img2brain.run"
+_RUN, _CROWNED = "img2brain.run", "img2brain.crowned"
 _REQUIREMENTS = ("img2brain", "mlflow", "torch", "torchvision", "scikit-learn", "numpy", "pillow", "safetensors")
 
 
@@ -130,9 +130,13 @@ class Registry:
             )
             return _as_registered(made, None)
 
-    def crown(self, item: Registered) -> None:
-        """Give a version the alias `champion`."""
+    def crown(self, item: Registered, reason: str) -> None:
+        """Give a version the alias `champion`, and keep why.
+
+        The alias alone says who is champion, and comes last: where it is not reached, the champion is whoever it was.
+        """
         with answering(self._store.uri):
+            self._store.client.set_model_version_tag(item.name, item.version, _CROWNED, reason)
             self._store.client.set_registered_model_alias(item.name, CHAMPION, item.version)
 
     def _ensure(self, name: str) -> None:

@@ -33,6 +33,14 @@ def test_models_are_listed_and_shown(finished: Finished) -> None:
         assert "  trained: untrained\n" in shown
 
 
+def test_a_champion_is_crowned_by_hand(finished: Finished) -> None:
+    result = invoke("model", "crown", "sample/1", "--home", finished.home)
+    assert result.stdout == "sample/1: the champion already\n"
+    result = invoke("model", "crown", "sample", "--home", finished.home)
+    assert result.exit_code == 2
+    assert result.stderr == "Error: The version to crown must be named as NAME/VERSION. Got 'sample'.\n"
+
+
 def test_predictions_are_those_of_the_loaded_model(finished: Finished, recordings: Path, tmp_path: Path) -> None:
     pictures = list(find_images(recordings / "testIMG"))
     expected = load_model("sample", finished.home).predict(pictures)
