@@ -108,10 +108,10 @@ def _user() -> str:
 
 
 def _registry(open_home: OpenHome) -> tuple[Registry, TrackingStore]:
-    from img2brain.tracking._store import TrackingStore
+    from img2brain.tracking._local import open_to_read
     from img2brain.tracking.registry import Registry
 
-    store = TrackingStore(open_home())
+    store = open_to_read(open_home())
     return Registry(store), store
 
 

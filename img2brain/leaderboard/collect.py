@@ -13,6 +13,7 @@ from img2brain.home import Home
 from img2brain.leaderboard.published import with_places
 from img2brain.leaderboard.rows import Row, boards
 from img2brain.statistics.ties import place_by_voxels
+from img2brain.tracking._local import open_to_read
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.reading import TrackedTrial, experiments, run_array, stored_summaries, tracked_trials
 from img2brain.tracking.registry import CHAMPION, Registered, Registry
@@ -37,7 +38,7 @@ def collect(home: Home, dataset: str | None = None) -> list[Row]:
     SpecError
         If nothing is tracked for a dataset of this name.
     """
-    store = TrackingStore(home)
+    store = open_to_read(home)
     known = experiments(store)
     if dataset is not None and dataset not in known:
         raise SpecError(f"No trials of the dataset {dataset!r} are tracked. {did_you_mean(dataset, known)}")

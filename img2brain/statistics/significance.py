@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
-from scipy.stats import t as student
 
 F64 = NDArray[np.float64]
 
@@ -29,6 +27,8 @@ def p_of_r(r: F64, n_images: int) -> F64:
     >>> p_of_r(np.array([0.0, 0.5, np.nan]), 30).round(4)
     array([0.5   , 0.0024,    nan])
     """
+    from scipy.stats import t as student
+
     clipped = np.clip(r, -1 + 1e-15, 1 - 1e-15)
     freedom = max(n_images - 2, 1)
     found: F64 = student.sf(clipped * np.sqrt(freedom / (1 - clipped**2)), freedom)
@@ -45,6 +45,8 @@ def benjamini_hochberg(p: F64) -> F64:
     >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, np.nan]))
     array([0.03, 0.04, 0.04,  nan])
     """
+    from scipy.stats import false_discovery_control
+
     found, known = np.full(p.shape, np.nan), ~np.isnan(p)
     found[known] = false_discovery_control(p[known])
     return found
@@ -84,6 +86,8 @@ def p_of_difference(r_first: F64, r_second: F64, r_between: F64, n_images: int) 
     Williams' t with n - 3 degrees of freedom (Steiger, 1980, equation 7), which knows that the two correlations share
     images and responses. 1 where the predictions are the same; NaN where one is undefined.
     """
+    from scipy.stats import t as student
+
     determinant = 1 - r_first**2 - r_second**2 - r_between**2 + 2 * r_first * r_second * r_between
     mean = (r_first + r_second) / 2
     spread = 2 * (n_images - 1) / (n_images - 3) * np.maximum(determinant, 0.0) + mean**2 * (1 - r_between) ** 3

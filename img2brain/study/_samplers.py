@@ -6,14 +6,15 @@ import heapq
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from img2brain.study.space import Parameters
+if TYPE_CHECKING:
+    from img2brain.study.space import Parameters
 
 _BEST, _SEEN = 25, 250  # trials that TPE takes for good at most, and the fewest for which it takes so many
 

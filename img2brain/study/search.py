@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -23,7 +23,9 @@ from img2brain.records import TrialRecord
 from img2brain.spec import TrialSpec
 from img2brain.study._journal import QUIET, open_journal
 from img2brain.study._samplers import BoundedTPE, Listed
-from img2brain.study.space import Parameters, Space, Suggestion
+
+if TYPE_CHECKING:
+    from img2brain.study.space import Parameters, Space, Suggestion
 
 SPEC, FAILURE, STUDY, POINT = "spec", "failure", "study", "point"
 

@@ -6,9 +6,10 @@ import os
 import shutil
 import socket
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,8 +66,20 @@ class TrackingStore:
         self._local = None if home.tracking_uri else home
         self.uri = home.tracking_uri or database_uri(home.database)
         self.lock = home.lock("tracking store")
-        with answering(self.uri):
+        with _QUIETLY, answering(self.uri):
             self.client = self._open()
+
+    def find_run(self, run_id: str) -> Any:
+        """Return a run, or None where there is none of this id."""
+        from mlflow.exceptions import MlflowException
+
+        with answering(self.uri):
+            try:
+                return self.client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return None
+                raise
 
     def experiment(self, name: str) -> str:
         """Return the id of the experiment of this name, made where it is not there."""
@@ -193,16 +206,26 @@ def answering(uri: str) -> Iterator[None]:
     TrackingError
         Naming the store and the reason.
     """
-    with _QUIETLY:
-        import requests
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
+    # A store that needs MLflow has imported it when it was opened; one that does not is not made to wait for it.
+    with _QUIETLY if "mlflow" in sys.modules else nullcontext():
         try:
             yield
-        except (MlflowException, SQLAlchemyError, sqlite3.Error, requests.RequestException, OSError) as error:
+        except Exception as error:
+            if not isinstance(error, _failures()):
+                raise
             told = f"The tracking store {_shown(uri)} does not answer: {_reason(error)}"
             raise TrackingError(_without_password(told, uri)) from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what a store raises where it does not answer, of the libraries that are in use."""
+    named = {
+        "mlflow.exceptions": "MlflowException",
+        "sqlalchemy.exc": "SQLAlchemyError",
+        "requests": "RequestException",
+    }
+    used = (getattr(sys.modules[module], name) for module, name in named.items() if module in sys.modules)
+    return (sqlite3.Error, OSError, *used)
 
 
 def _reason(error: BaseException) -> str:

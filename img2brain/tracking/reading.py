@@ -110,16 +110,9 @@ def read_trial(store: TrackingStore, run: Any) -> TrackedTrial:
 
 def find_trial(store: TrackingStore, run_id: str) -> TrackedTrial | None:
     """Read the trial of a run; None where there is no such run, or it was deleted."""
-    from mlflow.exceptions import MlflowException
-
+    run = store.find_run(run_id)
     with answering(store.uri):
-        try:
-            run = store.client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
-        return read_trial(store, run) if run.info.lifecycle_stage == "active" else None
+        return read_trial(store, run) if run is not None and run.info.lifecycle_stage == "active" else None
 
 
 def study_records(store: TrackingStore, name: str) -> dict[str, StudyRecord]:

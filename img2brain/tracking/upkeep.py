@@ -10,8 +10,9 @@ from pathlib import Path
 from img2brain.home import Home
 from img2brain.tracking import _relocation
 from img2brain.tracking._database import connected
+from img2brain.tracking._local import open_to_read
 from img2brain.tracking._relocation import Relocated
-from img2brain.tracking._store import TrackingStore, answering
+from img2brain.tracking._store import answering
 from img2brain.tracking._uri import local_folder
 
 _NEEDED = """
@@ -51,7 +52,7 @@ def holdings(home: Home) -> Holdings:
     TrackingError
         If the store does not answer.
     """
-    store = TrackingStore(home)
+    store = open_to_read(home)
     with answering(store.uri):
         ids = [item.experiment_id for item in store.client.search_experiments()]
         query = "tags.`img2brain.kind` = 'trial' and attributes.status = 'FINISHED'"

@@ -1,0 +1,164 @@
+"""The home's own database, read without MLflow, whose import takes longer than most answers.
+
+What was deleted in MLflow's pages is gone here too, and an alias that was moved there has moved: both read the same
+tables. Nothing is written. The tests hold the answers against MLflow's own.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from img2brain.home import Home
+from img2brain.tracking._relocation import follow
+from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.names import HOME, KIND
+
+_CONDITION = re.compile(r"(tags|attributes)\.`?([\w.]+)`? = '([^']*)'")
+_RUNS = "SELECT run_uuid, artifact_uri, status, lifecycle_stage FROM runs"
+_TAGGED = "EXISTS (SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid AND tags.key = ? AND tags.value = ?)"
+_IN_THE_FIRST_FORMAT = f"""
+    SELECT 1 FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = '{KIND}'
+    WHERE NOT EXISTS (SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid AND tags.key = '{HOME}') LIMIT 1
+"""
+
+
+def open_to_read(home: Home) -> TrackingStore:
+    """Open what a home has tracked, for reading: its own database without MLflow, where that can answer.
+
+    MLflow answers for a server, for runs of the first format, and for a database that is not as it should be.
+
+    Raises
+    ------
+    TrackingError
+        If the store cannot be opened.
+    """
+    if home.tracking_uri is None:
+        with suppress(sqlite3.Error, _NotReadable):
+            return LocalStore(home)
+    return TrackingStore(home)
+
+
+class LocalStore(TrackingStore):
+    """A home's own store, for reading alone; one that is not there holds nothing, and is not made.
+
+    Raises
+    ------
+    sqlite3.Error
+        If the database has not the tables that are read.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._local = home
+        self.uri = str(home.database)
+        self.lock = home.lock("tracking store")
+        self.client = _Client(home.database)
+        if home.database.exists():
+            with self.lock:
+                follow(home)
+                self.client.require_readable()
+
+    def find_run(self, run_id: str) -> Any:
+        return next(iter(self.client.runs_where("run_uuid = ?", run_id)), None)
+
+
+class _NotReadable(Exception):  # noqa: N818 - nothing is wrong: MLflow can read it
+    """The database holds what only MLflow's own client reads here."""
+
+
+class _Page(list[Any]):
+    """All that was found, as MLflow's client hands out a part of it."""
+
+    token = None
+
+
+class _Client:
+    """The questions to MLflow's client that reading asks, answered by the database itself."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+
+    def require_readable(self) -> None:
+        """Ask all that is ever asked."""
+        self.search_experiments()
+        self.runs_where("0")
+        self.search_registered_models()
+        self.search_model_versions("name=''")
+        if self._rows(_IN_THE_FIRST_FORMAT):
+            raise _NotReadable
+
+    def search_experiments(self) -> list[Any]:
+        found = self._rows("SELECT experiment_id, name FROM experiments WHERE lifecycle_stage = 'active'")
+        return [SimpleNamespace(experiment_id=str(number), name=name) for number, name in found]
+
+    def search_runs(self, experiment_ids: Sequence[str], query: str, **_: Any) -> _Page:
+        """Find the runs that were not deleted, the first ones first."""
+        conditions = [_condition(text) for text in query.split(" and ")]
+        where = [f"experiment_id IN ({', '.join('?' * len(experiment_ids))})", "lifecycle_stage = 'active'"]
+        values: list[Any] = list(map(int, experiment_ids))
+        for kind, name, value in conditions:
+            where.append(_TAGGED if kind == "tags" else f"{name} = ?")
+            values += [name, value] if kind == "tags" else [value]
+        return self.runs_where(" AND ".join(where), *values)
+
+    def get_run(self, run_id: str) -> Any:
+        (run,) = self.runs_where("run_uuid = ?", run_id)
+        return run
+
+    def runs_where(self, where: str, *values: Any) -> _Page:
+        """Return runs with their tags."""
+        found = self._rows(f"{_RUNS} WHERE {where} ORDER BY start_time, run_uuid", *values)
+        asked = f"SELECT run_uuid, key, value FROM tags WHERE run_uuid IN (SELECT run_uuid FROM runs WHERE {where})"
+        tags = _by_first(self._rows(asked, *values))
+        return _Page(_run(run, tags.get(run[0], {})) for run in found)
+
+    def search_registered_models(self, **_: Any) -> list[Any]:
+        aliases = _by_first(self._rows("SELECT name, alias, version FROM registered_model_aliases"))
+        names = [name for (name,) in self._rows("SELECT name FROM registered_models")]
+        return [SimpleNamespace(name=name, aliases=aliases.get(name, {})) for name in names]
+
+    def search_model_versions(self, query: str = "", **_: Any) -> list[Any]:
+        """Find the versions that were not deleted, of all models or of ``name='NAME'``."""
+        name = query.removeprefix("name='").removesuffix("'") or None
+        asked = "SELECT name, version, run_id FROM model_versions WHERE current_stage != 'Deleted_Internal'"
+        found = self._rows(f"{asked} AND (?1 IS NULL OR name = ?1)", name)
+        tagged = self._rows("SELECT name || '/' || version, key, value FROM model_version_tags")
+        tags = _by_first(tagged)
+        return [
+            SimpleNamespace(name=name, version=number, run_id=run, tags=tags.get(f"{name}/{number}", {}), aliases=())
+            for name, number, run in found
+        ]
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:
+        if not self._database.exists():
+            return []
+        where = f"{self._database.as_uri()}?mode=ro"
+        with closing(sqlite3.connect(where, uri=True, timeout=30)) as connection:
+            return connection.execute(query, values).fetchall()
+
+
+def _condition(text: str) -> tuple[str, str, str]:
+    found = _CONDITION.fullmatch(text)
+    if found is None:
+        raise ValueError(f"A condition must be such as \"tags.`a` = 'b'\". Got {text!r}.")
+    kind, name, value = found.groups()
+    return kind, name, value
+
+
+def _run(line: tuple[str, str, str, str], tags: Mapping[str, str]) -> Any:
+    run_id, artifact_uri, status, stage = line
+    info = SimpleNamespace(run_id=run_id, artifact_uri=artifact_uri, status=status, lifecycle_stage=stage)
+    return SimpleNamespace(info=info, data=SimpleNamespace(tags=tags))
+
+
+def _by_first(found: Iterable[tuple[str, str, Any]]) -> dict[str, dict[str, Any]]:
+    """Gather keys and values by what they belong to."""
+    gathered: dict[str, dict[str, Any]] = {}
+    for owner, key, value in found:
+        gathered.setdefault(owner, {})[key] = value
+    return gathered
