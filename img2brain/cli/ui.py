@@ -24,4 +24,4 @@ def ui(host: str, port: int, home: Path) -> None:
     from img2brain.tracking.server import serve
 
     click.echo(f"http://{host}:{port} (Ctrl-C ends it)")
-    serve(Home(home), host, port)
+    serve(Home.existing(home), host, port)
