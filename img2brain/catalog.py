@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from img2brain import digest
+from img2brain import digest, plain
 from img2brain.errors import SpecError, UnknownComponentError, did_you_mean
 
 _FILE = ".py:"
@@ -148,7 +148,7 @@ class Catalog:
         if folder is None and name in self._loaded:
             file = self._loaded[name][0].path
         else:
-            file = ((folder or Path.cwd()) / Path(path).expanduser()).resolve()
+            file = _path_of(path, folder or Path.cwd())
         label = f"{file.name}:{attribute}"
         self._loaded[label] = self._load_file(label, file, attribute)
         return label
@@ -212,6 +212,13 @@ class Catalog:
         if not fits:
             raise SpecError(f"The {self.kind} {name!r} must be a class that extends {module}.{attribute}. It is not.")
         return found
+
+
+def _path_of(path: str, folder: Path) -> Path:
+    try:
+        return plain.path_of(path, folder).resolve()
+    except ValueError as error:
+        raise SpecError(f"{error}.") from None
 
 
 def _imported(what: str, load: Callable[[], Any]) -> Any:

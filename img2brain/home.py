@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from img2brain import digest
+from img2brain import digest, plain
 from img2brain.errors import StoreError
 from img2brain.store import Store
 
@@ -107,7 +107,10 @@ class Home:
         return found
 
     def _name_parts(self, folder: Path, tracking_uri: str | None) -> None:
-        self.folder = folder.expanduser().resolve()
+        try:
+            self.folder = plain.path_of(folder).resolve()
+        except ValueError as error:
+            raise StoreError(f"The home folder cannot be named {str(folder)[:80]!r}: {error}.") from None
         self.tracking_uri = tracking_uri or None
         self.database = self.folder / "mlflow.db"
         self.artifacts = self.folder / "artifacts"
@@ -241,7 +244,7 @@ def _id_of_runs(database: Path) -> str | None:
 
 def _read(path: Path) -> Identity:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = plain.of_json(path.read_text(encoding="utf-8"))
         return Identity(
             int(found["format"]), found["id"], found["path"], tuple(found.get("also", ())), tuple(found.get("was", ()))
         )

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
 
-from img2brain import digest
+from img2brain import digest, plain
 from img2brain.backbones import RestoredBackbone, accelerated, restore, sketch
 from img2brain.backbones._source import Source
 from img2brain.catalog import LIBRARIES, REGRESSORS
@@ -320,7 +320,7 @@ def _as_list(images: Any) -> list[Any]:
 
 def _read_description(folder: Path) -> dict[str, Any]:
     try:
-        described: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        described: dict[str, Any] = plain.of_json((folder / "model.json").read_text(encoding="utf-8"))
         if described.get("format") not in _READ:
             raise ModelError(f"{folder}: the format of a model must be {FORMAT}. Got {described.get('format')!r}.")
         changed = [name for name in _FILES if digest.of_file(folder / name) != described["files"].get(name)]

@@ -8,7 +8,6 @@ study file are relative to that file.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -25,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from img2brain import digest
+from img2brain import digest, plain
 from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Catalog
 from img2brain.errors import SpecError
 from img2brain.faults import describe
@@ -119,7 +118,7 @@ class DatasetSpec(Spec):
     @classmethod
     def _absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         folder = _folder_of(info)
-        return folder / path.expanduser() if path is not None and folder is not None else path
+        return plain.path_of(path, folder) if path is not None and folder is not None else path
 
     @field_validator("layout")
     @classmethod
@@ -398,10 +397,10 @@ def load_study(path: Path | str) -> StudySpec:
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = plain.of_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpecError(f"{path}: no such study file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SpecError(f"{path}: not a TOML file: {error}.") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
@@ -458,7 +457,7 @@ def _loaded(catalog: Catalog, name: str, info: ValidationInfo) -> str:
 def absolute_weights(weights: str, folder: Path) -> str:
     """Take the path of a checkpoint file from `folder`; leave other weights as they are."""
     is_file = _CHECKPOINT.search(weights) or "/" in weights
-    return str((folder / Path(weights).expanduser()).resolve()) if is_file else weights
+    return str(plain.path_of(weights, folder).resolve()) if is_file else weights
 
 
 def _regressor_table(found: Any) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from img2brain import digest
+from img2brain import digest, plain
 from img2brain.errors import StoreError, lack_of
 
 Write = Callable[[Path], None]
@@ -103,7 +103,7 @@ class Store:
     def keys(self, kind: str) -> Iterator[dict[str, Any]]:
         """Yield the keys of all entries of a kind; whether an entry is sound is for `find` to say."""
         for path in sorted((self.folder / kind).glob("*/*/key.json")):
-            with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):  # what cannot be read is no key
+            with contextlib.suppress(OSError, ValueError, TypeError):  # what cannot be read is no key
                 yield key_of(path.parent)
 
     def get_or_compute(self, kind: str, key: Mapping[str, Any], write: Write) -> Path:
@@ -246,7 +246,7 @@ class Store:
 
 def key_of(entry: Path) -> dict[str, Any]:
     """Return the key of an entry."""
-    return dict(json.loads((entry / "key.json").read_text(encoding="utf-8")))
+    return dict(plain.of_json((entry / "key.json").read_text(encoding="utf-8")))
 
 
 def _stamp(entry: Path) -> Stamp:
@@ -271,11 +271,11 @@ def _digests(entry: Path, digest_of: Callable[[Path], str]) -> dict[str, str]:
 def _damage(entry: Path, digest_of: Callable[[Path], str]) -> str:
     """Say what is wrong with an entry, or nothing."""
     try:
-        kept = dict(json.loads((entry / _DIGESTS).read_text(encoding="utf-8")))
+        kept = dict(plain.of_json((entry / _DIGESTS).read_text(encoding="utf-8")))
         found = _digests(entry, digest_of)
     except OSError as error:
         return f"{Path(error.filename or entry).name}: {error.strerror}"
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         return f"{_DIGESTS} cannot be read: {type(error).__name__}"
     changed = [name for name in sorted({*kept, *found}) if kept.get(name) != found.get(name)]
     return f"not as written: {', '.join(changed)}" if changed else ""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from img2brain import plain
 from img2brain.errors import WeightsError, did_you_mean
 
 TRAINED = "trained"
@@ -71,7 +72,10 @@ def parse_weights(name: str, text: str, known: Sequence[str]) -> Weights:
         return Weights(text, TRAINED, library_name=text)
     if text.startswith(_RANDOM):
         return Weights(text, UNTRAINED, seed=_seed(text))
-    path, part = _file(text)
+    try:
+        path, part = _file(text)
+    except ValueError as error:
+        raise WeightsError(f"The weights of {name} cannot be a file: {error}.") from None
     if path.is_file():
         return Weights(text, TRAINED_FILE, path=path, part=part)
     if path.suffix in _SUFFIXES:
@@ -87,13 +91,13 @@ def labelled(path: Path, part: str | None) -> str:
 
 
 def _file(text: str) -> tuple[Path, str | None]:
-    whole, (file, sharp, part) = Path(text), text.rpartition("#")
-    return (whole.expanduser(), None) if not sharp or whole.expanduser().is_file() else (Path(file).expanduser(), part)
+    whole, (file, sharp, part) = plain.path_of(text), text.rpartition("#")
+    return (whole, None) if not sharp or whole.is_file() else (plain.path_of(file), part)
 
 
 def _seed(text: str) -> int:
     number = text.removeprefix(_RANDOM)
-    if not (number.isascii() and number.isdigit() and int(number) < 2**32):
+    if not (number.isascii() and number.isdigit() and len(number) <= 10 and int(number) < 2**32):
         raise WeightsError(
             f"The SEED of weights 'random:SEED' must be an integer from 0 to {2**32 - 1}. Got {number!r}."
         )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain import plain
 from img2brain.datasets._facts import About, require_per_voxel, require_region, require_region_name
 from img2brain.datasets._responses import open_array
 from img2brain.datasets._split import Rows
@@ -52,8 +51,8 @@ def _read_regions(path: Path) -> dict[str, object]:
         return dict(pairs)
 
     try:
-        rois = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
+        rois = plain.of_json(path.read_text(encoding="utf-8"), once)
+    except ValueError as error:
         raise DataError(f"{str(path)!r} must be JSON: name -> voxel indices or mask. Got: {error}.") from error
     if twice:
         raise DataError(f"{str(path)!r} must name each region once. Got {twice[0]!r} twice.")
@@ -85,7 +84,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return plain.of_toml(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise SpecError(f"{str(path)!r} must be TOML. Got: {error}.") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import (
     model_serializer,
 )
 
+from img2brain import plain
 from img2brain.errors import RecordError
 from img2brain.faults import describe
 
@@ -70,8 +70,8 @@ class Record(Part):
             If it is no such record, or one of a newer version.
         """
         try:
-            table = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            table = plain.of_json(text)
+        except ValueError as error:
             raise RecordError(f"{where} must be a {cls.kind} record in JSON. Got: {error}.") from None
         found = table.get("format") if isinstance(table, dict) else None
         if type(found) is not int or not 1 <= found <= cls.newest:
