@@ -43,7 +43,7 @@ class UnknownComponentError(SpecError):
     """No component of this kind has this name."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"Unknown {kind} {name!r}. {did_you_mean(name, known)}")
+        super().__init__(f"Unknown {kind} {quoted(name)}. {did_you_mean(name, known)}")
 
 
 class DataError(Img2BrainError, ValueError):
@@ -92,6 +92,17 @@ class TrackingError(StoreError):
 
 class ResourceError(Img2BrainError, RuntimeError):
     """Memory, a disk or a file gave out under the work: this says nothing of what was tried."""
+
+
+def quoted(text: str, most: int = 100) -> str:
+    """Show a text in quotes, its beginning where it is long.
+
+    Examples
+    --------
+    >>> quoted("alexnet"), quoted("x" * 5000, 3)
+    ("'alexnet'", "'xxx...'")
+    """
+    return repr(text if len(text) <= most else f"{text[:most]}...")
 
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from img2brain.errors import did_you_mean
+from img2brain.errors import did_you_mean, quoted
 
 # What a key must do, by the type of the fault.
 _REQUIREMENTS = {
@@ -30,7 +30,6 @@ _REQUIREMENTS = {
     "too_short": "hold at least {min_length} item",
     "string_too_long": "have at most {max_length} characters",
 }
-_LONGEST = 100  # characters of a text that is shown
 _BRANCHES = frozenset(
     ("interval", "choices", "number", "flag", "int", "float", "search")
 )  # in places, but not in files
@@ -59,7 +58,7 @@ def describe(kind: type[BaseModel], error: ValidationError) -> str:
     place, key = fault["loc"], key_of(fault["loc"])
     if fault["type"] == "extra_forbidden":
         unknown = f"{key_of(place[:-1])}.{place[-1]}".removeprefix(".")
-        return f"unknown key {unknown!r}. {did_you_mean(str(place[-1]), _fields_at(kind, place[:-1]))}"
+        return f"unknown key {quoted(unknown)}. {did_you_mean(str(place[-1]), _fields_at(kind, place[:-1]))}"
     if fault["type"] == "missing":
         return _missing([key_of(other["loc"]) for other in error.errors() if other["type"] == "missing"])
     if fault["type"] == "value_error":
@@ -105,9 +104,7 @@ def shown(found: Any) -> str:
         return str(found).lower()
     if isinstance(found, list | tuple):
         return "a list" if found else "an empty list"
-    if isinstance(found, str):
-        return repr(found if len(found) <= _LONGEST else f"{found[:_LONGEST]}...")
-    return "a table" if isinstance(found, Mapping) else str(found)
+    return "a table" if isinstance(found, Mapping) else quoted(found) if isinstance(found, str) else str(found)
 
 
 def _requirement(kind: type[BaseModel], fault: Any) -> str:

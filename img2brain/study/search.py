@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from img2brain import digest
+from img2brain.errors import StoreError
 from img2brain.home import Home
 from img2brain.records import TrialRecord
 from img2brain.spec import TrialSpec
@@ -226,7 +227,13 @@ def _shared_parameters(study: optuna.Study) -> list[str]:
 
 def _told(study: optuna.Study) -> list[ToldTrial]:
     over = [trial for trial in study.get_trials(deepcopy=False) if _is_over(trial)]
-    return [_as_told(number, trial) for number, trial in enumerate(over)]
+    try:
+        return [_as_told(number, trial) for number, trial in enumerate(over)]
+    except (KeyError, ValueError) as error:
+        raise StoreError(
+            f"The search log of {study.study_name} holds a trial that cannot be read: {type(error).__name__}. Move "
+            "optuna.log away: it is written again from the records of the runs when a study is run."
+        ) from error
 
 
 def _is_over(trial: FrozenTrial) -> bool:

@@ -34,7 +34,13 @@ def lose_the_end(log: Path) -> None:
     log.write_bytes(b"".join(lines[: ends[4] + 1]))
 
 
-@pytest.mark.parametrize("lose", [lose_all, lose_the_end])
+def damage_the_middle(log: Path) -> None:
+    lines = log.read_bytes().splitlines(keepends=True)
+    lines[len(lines) // 2] = bytes(50) + b"\n"
+    log.write_bytes(b"".join(lines))
+
+
+@pytest.mark.parametrize("lose", [lose_all, lose_the_end, damage_the_middle])
 def test_a_study_goes_on_exactly_without_its_search_log(
     finished: Finished,
     new_home: NewHome,
