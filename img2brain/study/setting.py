@@ -270,9 +270,9 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | None = None) -> S
     dataset = open_dataset(spec.dataset, home) if dataset is None else dataset
     require_sound(dataset)
     split = dataset.split(spec.split)
+    _tell_ties(split)
     _require_rows(spec, split)
     log.info("%s: %d images, %d voxels; %s", dataset.name, dataset.n_images, dataset.n_voxels, _rows_text(split))
-    _tell_ties(split)
     metrics = find_metrics(spec, dataset.development(split), split)
     for item in spec.backbones:
         _require_input(item, dataset)
