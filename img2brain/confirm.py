@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from img2brain import digest
 from img2brain._arrays import frozen
 from img2brain.controls import Control
+from img2brain.datasets._responses import float32_holds
 from img2brain.datasets.base import Dataset, Split
 from img2brain.errors import failing_in
 from img2brain.metrics.base import Metric, NeedsCeiling
@@ -179,7 +180,7 @@ class ScoredRows:
             whole=by_region.pop(WHOLE),
             regions=by_region,
         )
-        arrays: dict[str, NDArray[np.generic]] = {"p": p, "q": q, "predictions": predictions.astype(np.float32)}
+        arrays: dict[str, NDArray[np.generic]] = {"p": p, "q": q, "predictions": _narrow(predictions)}
         arrays |= self._arrays(accuracies, summaries, rivals, best)
         return PartResult(part, arrays | ({"best_layer": best_layers.choice} if best_layers else {}))
 
@@ -280,6 +281,12 @@ def ceiling_of(
     if single is not None and single.shape[1] > 1:
         return noise_ceiling.from_repeats(single)
     return noise_ceiling.unknown(source.n_voxels)
+
+
+def _narrow(predictions: F64) -> NDArray[np.floating]:
+    """Return predictions in float32, unless that would lose what varies of them."""
+    held = float32_holds(predictions.min(axis=0), predictions.max(axis=0))
+    return predictions.astype(np.float32 if held else np.float64)
 
 
 def _against(summaries: Summaries, rival: _Rival, region: str) -> Against:

@@ -35,7 +35,7 @@ from img2brain.datasets._presentation import Presentation
 from img2brain.datasets._responses import open_array
 from img2brain.errors import DataError, ModelError, ShapeError, SpecError, UnknownComponentError
 from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
-from img2brain.features.given import GIVEN
+from img2brain.features.given import GIVEN, ORIGIN
 from img2brain.features.pca import Axes
 from img2brain.regressors.base import Regressor
 from img2brain.spec import TrialSpec, parse
@@ -111,7 +111,7 @@ class EncodingModel:
 
     def predict(
         self, images: ImageSource | Sequence[ImageSource], *, batch_size: int | None = None, device: str = "auto"
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.floating]:
         """Predict the responses to images.
 
         Parameters
@@ -127,7 +127,7 @@ class EncodingModel:
         Returns
         -------
         ndarray (n_images, n_voxels), float32
-            In the unit of the responses.
+            In the unit of the responses; float64 where float32 would lose what varies of them.
 
         Raises
         ------
@@ -135,12 +135,17 @@ class EncodingModel:
             If an image does not decode or has too many pixels.
         """
         if self.takes_features:
-            return np.asarray(self.regressor.predict(self._coordinates_of(images)), dtype=np.float32)
+            return np.asarray(self.regressor.predict(self._coordinates_of(images)), dtype=self.dtype)
         sources = _as_list(images)
         if not sources:
-            return np.empty((0, int(self.about["n_voxels"])), np.float32)
+            return np.empty((0, int(self.about["n_voxels"])), self.dtype)
         coordinates = np.concatenate(list(self._coordinates(sources, batch_size, device)))
-        return np.asarray(self.regressor.predict(coordinates), dtype=np.float32)
+        return np.asarray(self.regressor.predict(coordinates), dtype=self.dtype)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of predictions: float32, unless that would lose what varies of the responses."""
+        return np.dtype(np.float64 if self.about.get("dtype") == "float64" else np.float32)
 
     @property
     def takes_features(self) -> bool:
@@ -156,7 +161,9 @@ class EncodingModel:
                 f"This model takes the features {self.spec.layer!r}, an array of shape (images, {n_features}). "
                 f"Got {found.dtype} of shape {found.shape}."
             )
-        return np.asarray(found.astype(np.float32) @ self.axes.axes - self.axes.shift, dtype=np.float32)
+        origin = self.tensors.get(ORIGIN)
+        counted = found if origin is None else found - origin.numpy()
+        return np.asarray(counted.astype(np.float32) @ self.axes.axes - self.axes.shift, dtype=np.float32)
 
     @property
     def plugins(self) -> dict[str, dict[str, str]]:

@@ -12,7 +12,8 @@ from typing import Any
 from img2brain.confirm import BestLayers, Metrics, PartResult, confirmation_rows
 from img2brain.controls import Controls, MakeBank
 from img2brain.crown import crown
-from img2brain.datasets.base import Dataset, Split
+from img2brain.datasets._responses import Scan, float32_holds
+from img2brain.datasets.base import Dataset, Development, Split
 from img2brain.features.features import Features
 from img2brain.model import EncodingModel
 from img2brain.records import ConfirmationRecord, TrialRecord
@@ -83,7 +84,7 @@ class Publisher:
         self._split = split
         self._n_components = n_components
         self._metrics = metrics
-        development = dataset.development(split)
+        self._development = development = dataset.development(split)
         self.refit = Refit(development, split, n_components, device)
         self.controls = Controls(development, split, n_components, make_bank, metrics, device)
 
@@ -138,6 +139,7 @@ class Publisher:
             "unit": self._dataset.unit,
             "subject": self._dataset.subject,
             "n_voxels": self._dataset.n_voxels,
+            "dtype": _type_of(self._development),
             "n_images": len(self._split.development),
             "objective": record.objective,
             "scores": {name: None if math.isnan(value) else value for name, value in scores.items()},
@@ -167,7 +169,13 @@ class Publisher:
             n_features = len(model.axes.axes) if model.takes_features else None
             tags = _tags(record, confirmation)
             return registry.register(
-                self._dataset.name, folder, run_id, self._dataset.n_voxels, tags, n_features=n_features
+                self._dataset.name,
+                folder,
+                run_id,
+                self._dataset.n_voxels,
+                tags,
+                n_features=n_features,
+                dtype=model.dtype,
             )
 
     def _confirm(
@@ -205,6 +213,13 @@ def confirmation_record(
         parts={part: report.part},
         best_layers=best_layers,
     )
+
+
+def _type_of(development: Development) -> str:
+    """Return the type that holds what varies of the responses."""
+    shape = len(development.rows), development.n_voxels
+    scan = Scan(lambda start, stop: development.responses(development.rows[start:stop]), shape)
+    return "float32" if float32_holds(scan.lowest, scan.highest) else "float64"
 
 
 def _tags(record: TrialRecord, confirmation: ConfirmationRecord | None) -> dict[str, str]:

@@ -183,6 +183,8 @@ class Problems:
             return
         scan = Scan(responses.read, responses.shape)
         self._not_finite(responses, scan)
+        if scan.unheld:
+            self.error(f"{responses.label} {scan.unheld}")
         if len(scan.constant) == responses.shape[1] and responses.shape[0] > 1:
             self.error(_placeholder(part, responses))
         elif len(scan.constant) and responses.shape[0] > 1:

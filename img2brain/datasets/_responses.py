@@ -15,6 +15,9 @@ from img2brain.errors import DataError, ShapeError
 
 Array = NDArray[Any]
 
+HELD = 1024  # what varies may be this much smaller than what it varies around: float32 keeps 14 bits of it
+LARGEST_RESPONSE = 1e30  # float32 holds it, and its inverse
+
 _BLOCK_BYTES = 1 << 24
 
 
@@ -80,6 +83,18 @@ def float_type(*arrays: Array) -> np.dtype[Any]:
     return np.result_type(np.float32, *(array.dtype for array in arrays)).newbyteorder("=")
 
 
+def float32_holds(lowest: Array, highest: Array) -> bool:
+    """Tell whether float32 keeps what varies of numbers between these bounds.
+
+    Examples
+    --------
+    >>> float32_holds(np.array([99.0]), np.array([101.0])), float32_holds(np.array([1e8 - 1]), np.array([1e8 + 1]))
+    (True, False)
+    """
+    reach = highest - lowest
+    return bool((np.maximum(np.abs(lowest), np.abs(highest)) <= np.where(reach > 0, HELD * reach, np.inf)).all())
+
+
 def steps(shape: tuple[int, ...], block_bytes: int = _BLOCK_BYTES) -> Iterator[tuple[int, int]]:
     """Cut the rows of an array into ranges of at most so many bytes of float64, by default some 16 MB."""
     step = max(1, block_bytes // (8 * int(np.prod(shape[1:]))))
@@ -139,6 +154,8 @@ class Scan:
         How many values are bad.
     first_bad : tuple of int or None
         Row and voxel of the first one, in the order of rows.
+    lowest, highest : ndarray (n_voxels,)
+        The bounds of each voxel.
     constant : ndarray of intp
         The voxels whose values are all equal.
     """
@@ -158,7 +175,22 @@ class Scan:
             self._count(start, block)
             rows = block.reshape(-1, shape[-1])
             lowest, highest = np.minimum(lowest, rows.min(axis=0)), np.maximum(highest, rows.max(axis=0))
+        self.lowest, self.highest = lowest, highest
         self.constant = np.flatnonzero(lowest == highest)
+
+    @property
+    def unheld(self) -> str:
+        """Say which voxel is too large or varies too little for float32; empty where none is."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            reach, largest = self.highest - self.lowest, np.maximum(np.abs(self.lowest), np.abs(self.highest))
+            bad = np.flatnonzero((largest > LARGEST_RESPONSE) | ((reach > 0) & (reach < 1 / LARGEST_RESPONSE)))
+        if self.n_bad or not len(bad):
+            return ""
+        voxel = bad[0]
+        return (
+            f"must lie within {LARGEST_RESPONSE:g} and vary by {1 / LARGEST_RESPONSE:g} or more, in a unit that "
+            f"float32 holds. Got {self.lowest[voxel]:g}..{self.highest[voxel]:g} at voxel {voxel}."
+        )
 
     def _count(self, start: int, block: Array) -> None:
         bad = self._is_bad(block)

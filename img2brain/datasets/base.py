@@ -22,6 +22,7 @@ from img2brain.datasets._facts import (
     require_region,
     require_region_name,
 )
+from img2brain.datasets._given import count
 from img2brain.datasets._images import digest_of_picture, map_files
 from img2brain.datasets._looks import Numbers, PartName, Problems, Refusal, Report, Section
 from img2brain.datasets._presentation import BACKGROUND, Orientation, Presentation
@@ -393,9 +394,11 @@ class Dataset(ABC):
             raise DataError(f"{self.name!r} must have images, or features in their place, for all rows. It has none.")
 
     def _look_at_features(self, problems: Problems) -> None:
-        """Look for features that are the same for every image of a part."""
+        """Look for features that float32 does not hold, and for those that are the same for every image of a part."""
         parts = {"training": slice(0, self.n_training), "test": slice(self.n_training, self.n_images)}
         for name, matrix in self.features.items():
+            with problems.keep():
+                count(f"The features {name!r} of {self.name!r}", matrix, np.arange(self.n_training))
             for part, rows in parts.items():
                 if len(matrix[rows]) > 1 and (matrix[rows] == matrix[rows][:1]).all():
                     problems.warn(f"The features {name!r} of {self.name!r} do not vary over the {part} images.")

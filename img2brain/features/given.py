@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from img2brain import digest
+from img2brain.datasets._given import count
 from img2brain.features.activations import Activations, InMemory, Rows
 from img2brain.features.extract import Precision
 from img2brain.features.features import Features
@@ -18,6 +19,7 @@ from img2brain.spec import BackboneSpec
 from img2brain.store import Store
 
 GIVEN = "given"
+ORIGIN = "origin"
 
 
 class GivenFeatures(Features):
@@ -28,7 +30,7 @@ class GivenFeatures(Features):
     spec : BackboneSpec
         Named ``"given"``; its layers are names of matrices, all of them by default.
     matrices : mapping of str to ndarray (n_images, n_features)
-        Features, images in the order of the responses.
+        Features, images in the order of the responses; see `img2brain.datasets._given.count`.
     store, rows, n_components
         As for `Features`.
     """
@@ -37,20 +39,25 @@ class GivenFeatures(Features):
         self, spec: BackboneSpec, matrices: Mapping[str, NDArray[Any]], store: Store, rows: Rows, n_components: int
     ) -> None:
         layers = spec.layers or tuple(sorted(matrices))
-        self._matrices = {name: np.asarray(matrices[name], dtype=np.float32) for name in layers}
-        n_images = len(next(iter(self._matrices.values())))
+        self._counted = {name: count(f"The features {name!r}", np.asarray(matrices[name]), rows) for name in layers}
+        # What they are known by: as they came, unless float32 holds them.
+        self._known = {
+            name: found.values if found.origin is None else np.asarray(matrices[name])
+            for name, found in self._counted.items()
+        }
+        n_images = len(next(iter(self._known.values())))
         named = spec.model_copy(update={"layers": layers})
         super().__init__(named, layers, n_images, store, rows, n_components)
 
     @property
     def precision(self) -> Precision:
-        """What the matrices are kept in."""
+        """What the matrices are kept in, once what float32 would lose is taken off."""
         return "float32"
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
         """What is known of the features: their digest, and that nobody tells how they were made."""
-        found = digest.of_arrays(self._matrices)
+        found = digest.of_arrays(self._known)
         return {
             "label": self.spec.weights,
             "weights_digest": found,
@@ -61,15 +68,19 @@ class GivenFeatures(Features):
         }
 
     def export(self, layer: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Give what a saved model needs to know: the name of the matrix."""
-        return {"backbone": GIVEN, "layer": layer, "weights": self.spec.weights, "trained": GIVEN}, {}
+        """Give what a saved model needs to know: the name of the matrix, and the origin that it is counted from."""
+        origin = self._counted[layer].origin
+        tensors = {} if origin is None else {ORIGIN: torch.from_numpy(origin)}
+        return {"backbone": GIVEN, "layer": layer, "weights": self.spec.weights, "trained": GIVEN}, tensors
 
     def _about(self) -> Mapping[str, Mapping[str, Any]]:
-        return {name: {"given": digest.of_array(matrix)} for name, matrix in self._matrices.items()}
+        origins = {name: found.origin for name, found in self._counted.items()}
+        counted = {name: {} if at is None else {"origin": digest.of_array(at)} for name, at in origins.items()}
+        return {name: {"given": digest.of_array(matrix), **counted[name]} for name, matrix in self._known.items()}
 
     def _activations(self, layers: Sequence[str], n_components: int) -> Iterator[tuple[str, Activations]]:
         for layer in layers:
-            matrix = torch.from_numpy(self._matrices[layer].copy())
+            matrix = torch.from_numpy(self._counted[layer].values.copy())
             values = InMemory(len(matrix), matrix.shape[1], matrix.dtype, matrix.device)
             values.append(matrix)
             yield layer, values

@@ -18,6 +18,7 @@ from img2brain.tracking._store import TrackingStore, answering
 
 CHAMPION = "champion"
 _RUN, _CROWNED = "img2brain.run", "img2brain.crowned"
+_FLOAT32 = np.dtype(np.float32)
 _REQUIREMENTS = ("img2brain", "mlflow", "torch", "torchvision", "scikit-learn", "numpy", "pillow", "safetensors")
 
 
@@ -113,16 +114,17 @@ class Registry:
         n_voxels: int,
         tags: Mapping[str, str],
         n_features: int | None = None,
+        dtype: np.dtype[Any] = _FLOAT32,
     ) -> Registered:
         """Log a saved model under a run and register it; a run that is registered already is not registered twice.
 
-        A model takes images, or so many features.
+        A model takes images, or so many features, and gives numbers of one type.
         """
         for item in self.versions(name):
             if item.run_id == run_id:
                 return item
         with answering(self._store.uri):
-            logged = _log(self._store, folder, run_id, n_voxels, n_features)
+            logged = _log(self._store, folder, run_id, _signature(n_voxels, n_features, dtype))
             with self._store.lock:
                 self._ensure(name)
             made = self._store.client.create_model_version(
@@ -147,7 +149,7 @@ class Registry:
             )
 
 
-def _log(store: TrackingStore, folder: Path, run_id: str, n_voxels: int, n_features: int | None) -> Any:
+def _log(store: TrackingStore, folder: Path, run_id: str, signature: Any) -> Any:
     """Log a saved model under a run, and return what MLflow knows of it.
 
     `Model.log` would do all of this, with the client of the URI that MLflow itself uses in this process.
@@ -160,20 +162,20 @@ def _log(store: TrackingStore, folder: Path, run_id: str, n_voxels: int, n_featu
     )
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "model"
-        _save(whole, folder, made, _signature(n_voxels, n_features))
+        _save(whole, folder, made, signature)
         store.client.log_model_artifacts(made.model_id, str(whole))
     store.client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
     return store.client.finalize_logged_model(made.model_id, "READY")
 
 
-def _signature(n_voxels: int, n_features: int | None) -> Any:
+def _signature(n_voxels: int, n_features: int | None, dtype: np.dtype[Any]) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
     images = Schema([ColSpec("string", "image")])
     return ModelSignature(
         inputs=images if n_features is None else Schema([TensorSpec(np.dtype(np.float64), (-1, n_features))]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, n_voxels))]),
+        outputs=Schema([TensorSpec(dtype, (-1, n_voxels))]),
     )
 
 
