@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import sqlite3
@@ -62,7 +63,7 @@ class Home:
 
     Attributes
     ----------
-    folder, database, artifacts, search_log, datasets, leaderboards, plugins : Path
+    folder, database, artifacts, search_log, datasets, leaderboards, plugins, cache : Path
         Its parts.
     tracking_uri : str or None
         As above.
@@ -118,6 +119,7 @@ class Home:
         self.datasets = self.folder / "datasets"
         self.leaderboards = self.folder / "leaderboards"
         self.plugins = self.folder / "plugins"
+        self.cache = self.folder / "cache"
         self._locks = self.folder / "locks"
 
     def _make(self) -> None:
@@ -133,7 +135,7 @@ class Home:
     @cached_property
     def store(self) -> Store:
         """The cache of features and components."""
-        return Store(self.folder / "cache")
+        return Store(self.cache)
 
     @property
     def id(self) -> str:
@@ -178,6 +180,29 @@ class Home:
                 yield
         except Timeout:
             raise StoreError(f"{what} is at work in another process with the home folder {self.folder}.") from None
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep what the home holds from being freed; any number of threads and processes may. Waits for `unused`."""
+        with self._use(fcntl.LOCK_SH):
+            yield
+
+    @contextlib.contextmanager
+    def unused(self) -> Iterator[None]:
+        """Hold the home alone, to free what it holds, or raise `StoreError` where it is in use."""
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(self._use(fcntl.LOCK_EX | fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise StoreError(f"A study is at work with the home folder {self.folder}. Wait for its end.") from None
+            yield
+
+    @contextlib.contextmanager
+    def _use(self, how: int) -> Iterator[None]:
+        """Hold the lock of the home's use, which many may share; it is free again when its holders end."""
+        with (self._locks / "use.lock").open("a") as file:
+            fcntl.flock(file, how)
+            yield
 
     @property
     def _identity(self) -> Identity:

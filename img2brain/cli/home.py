@@ -1,21 +1,30 @@
-"""``img2brain home``: what a home holds, whether it is all there, and where its paths lead."""
+"""``img2brain home``: what a home holds, whether it is all there, what can be freed, and where its paths lead."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from img2brain.cli._options import OpenHome, reads_home
 
+if TYPE_CHECKING:
+    from img2brain.tracking.room import Room
+
 
 @click.group()
 def home() -> None:
-    """Show, check or relocate the folder that holds everything."""
+    """Show, check, tidy or relocate the folder that holds everything."""
 
 
 @home.command("show")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, sizes in bytes.")
 @reads_home
-def show_command(open_home: OpenHome) -> None:
-    """Show what a home is and holds.
+def show_command(as_json: bool, open_home: OpenHome) -> None:
+    """Show what a home is and holds, and what takes its room.
 
     \b
     Example:
@@ -26,14 +35,55 @@ def show_command(open_home: OpenHome) -> None:
 
     place = open_home()
     held = holdings(place)
-    click.echo(f"home: {place.folder}")
-    click.echo(f"id: {place.id}")
-    click.echo(f"format: {place.format}")
-    click.echo(f"runs go to: {place.tracking_uri or place.database}")
-    click.echo(f"studies: {len(stored_studies(place))}")
-    click.echo(f"finished trials: {held.n_runs}")
-    click.echo(f"models: {held.n_models}")
-    click.echo(f"size: {held.n_bytes / 1e6:.1f} MB")
+    facts = {
+        "home": str(place.folder),
+        "id": place.id,
+        "format": place.format,
+        "runs go to": str(place.tracking_uri or place.database),
+        "studies": len(stored_studies(place)),
+        "finished trials": held.n_runs,
+        "models": held.n_models,
+    }
+    if as_json:
+        click.echo(json.dumps(facts | {"bytes": held.n_bytes, "room": [asdict(item) for item in held.room]}, indent=1))
+        return
+    for name, value in facts.items():
+        click.echo(f"{name}: {value}")
+    click.echo(_table(held.room))
+
+
+@home.command("gc")
+@click.argument("kinds", nargs=-1, metavar="[KIND]...")
+@click.option("--deleted-runs", is_flag=True, help="Also the artifacts of what was deleted in MLflow: not restorable.")
+@click.option("--dry-run", is_flag=True, help="Say what would be freed, and free nothing.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, sizes in bytes.")
+@reads_home
+def gc_command(kinds: tuple[str, ...], deleted_runs: bool, dry_run: bool, as_json: bool, open_home: OpenHome) -> None:
+    """Free what can be computed again: the cache, or some KINDs of its entries, such as axes.
+
+    What a trial or a model keeps stays, also where the cache shares it. Refused while a study is at work.
+
+    \b
+    Example:
+      img2brain home gc --dry-run
+      img2brain home gc axes
+    """
+    from img2brain.tracking.room import free
+
+    freed, left = free(open_home(), kinds, deleted_runs=deleted_runs, dry_run=dry_run)
+    if as_json:
+        click.echo(json.dumps({"freed": [asdict(item) for item in freed], "left": left, "dry_run": dry_run}, indent=1))
+        return
+    for line in left:
+        click.echo(line)
+    click.echo(_table(freed, "would be freed" if dry_run else "freed"))
+
+
+def _table(found: Sequence[Room], title: str = "in all") -> str:
+    """Show what takes room, a line for each kind."""
+    n_files, n_bytes = sum(item.n_files for item in found), sum(item.n_bytes for item in found)
+    lines = [(item.kind, item.n_files, item.n_bytes) for item in found] + [(title, n_files, n_bytes)]
+    return "\n".join(f"{kind:<32} {files:>8} files {size / 1e6:>12.1f} MB" for kind, files, size in lines)
 
 
 @home.command("check")

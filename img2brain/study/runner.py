@@ -65,7 +65,7 @@ def run_study(spec: StudySpec, home: Home | Path | str = "mlruns", dataset: Data
         If memory, a disk or a file gives out. No trial is recorded as failed for it: the same call goes on.
     """
     place = Home.of(home)
-    with stopping(f"The study {spec.name!r} in the home {place.folder}"):
+    with stopping(f"The study {spec.name!r} in the home {place.folder}"), place.in_use():
         return _run_study(spec, place, dataset)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from img2brain.home import Home
 from img2brain.tracking import _relocation
@@ -14,6 +13,7 @@ from img2brain.tracking._local import open_to_read
 from img2brain.tracking._relocation import Relocated
 from img2brain.tracking._store import answering
 from img2brain.tracking._uri import local_folder
+from img2brain.tracking.room import Room, room
 
 _NEEDED = """
     SELECT 'run ' || runs.run_uuid, artifact_uri, 'accuracy.npy' FROM runs
@@ -35,13 +35,18 @@ class Holdings:
     ----------
     n_runs, n_models : int
         Finished trials, and versions of registered models.
-    n_bytes : int
-        On the disk, equal files that are one file counted once.
+    room : list of Room
+        What it takes of the disk, by kind.
     """
 
     n_runs: int
     n_models: int
-    n_bytes: int
+    room: list[Room]
+
+    @property
+    def n_bytes(self) -> int:
+        """What it takes in all."""
+        return sum(item.n_bytes for item in self.room)
 
 
 def holdings(home: Home) -> Holdings:
@@ -58,7 +63,7 @@ def holdings(home: Home) -> Holdings:
         query = "tags.`img2brain.kind` = 'trial' and attributes.status = 'FINISHED'"
         n_runs = sum(1 for _ in store.runs(ids, query))
         n_models = len(store.client.search_model_versions(max_results=10_000))
-    return Holdings(n_runs, n_models, _size(home.folder))
+    return Holdings(n_runs, n_models, room(home))
 
 
 def problems(home: Home) -> list[str]:
@@ -99,8 +104,3 @@ def _astray(connection: sqlite3.Connection, home: Home) -> Iterator[str]:
             yield f"The artifacts of the {what} are not in the home. They are at {folder or uri}."
         elif not (folder / needed).is_file():
             yield f"The {what} must have the file {folder / needed}. It is not there."
-
-
-def _size(folder: Path) -> int:
-    files = (path.lstat() for path in folder.rglob("*") if path.is_file())
-    return sum({(item.st_dev, item.st_ino): item.st_size for item in files}.values())

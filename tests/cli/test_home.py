@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -24,8 +25,25 @@ READING = [
     ("compare", "small#0", "small#1"),
     ("home", "show"),
     ("home", "check"),
+    ("home", "gc"),
     ("home", "relocate"),
     ("ui",),
+]
+KINDS = [
+    "artifacts: features",
+    "artifacts: fitted regressors",
+    "artifacts: pages",
+    "artifacts: records and scores",
+    "artifacts: registered models",
+    "cache: axes",
+    "cache: components",
+    "cache: features",
+    "cache: layers",
+    "cache: locks",
+    "cache: networks",
+    "databases",
+    "other",
+    "pages",
 ]
 
 
@@ -64,17 +82,58 @@ def test_the_server_is_named_by_an_option_or_by_the_environment(
 
 
 def test_a_home_is_shown(finished: Finished) -> None:
-    lines = dict(line.split(": ", 1) for line in invoke("home", "show", "--home", finished.home).stdout.splitlines())
-    assert lines.pop("size").endswith(" MB")
-    assert lines == {
+    told = invoke("home", "show", "--home", finished.home).stdout.splitlines()
+    facts = {
         "home": str(finished.home),
         "id": Home(finished.home).id,
-        "format": "2",
+        "format": 2,
         "runs go to": str(finished.home / "mlflow.db"),
-        "studies": "1",
-        "finished trials": "9",
-        "models": "1",
+        "studies": 1,
+        "finished trials": 9,
+        "models": 1,
     }
+    assert told[: len(facts)] == [f"{name}: {value}" for name, value in facts.items()]
+    assert [line.split("  ")[0] for line in told[len(facts) :]] == [*KINDS, "in all"]
+    found = json.loads(invoke("home", "show", "--json", "--home", finished.home).stdout)
+    assert {name: found[name] for name in facts} == facts
+    assert [item["kind"] for item in found["room"]] == KINDS
+    assert found["bytes"] == sum(item["n_bytes"] for item in found["room"])
+    counts = {item["kind"]: item["n_files"] for item in found["room"]}
+    assert counts["artifacts: pages"] == 1
+
+
+def test_what_can_be_computed_again_is_freed(finished_copy: Path) -> None:
+    before = _in_cache(finished_copy)
+    trial = invoke("home", "gc", "--dry-run", "--home", finished_copy)
+    assert trial.stdout.splitlines()[-1].startswith("would be freed ")
+    assert _in_cache(finished_copy) == before
+    found = json.loads(invoke("home", "gc", "--json", "--home", finished_copy).stdout)
+    assert trial.stdout.splitlines()[:-1] == _lines(found["freed"])
+    assert before - _in_cache(finished_copy) == sum(item["n_bytes"] for item in found["freed"]) > 0
+    assert invoke("home", "gc", "--home", finished_copy).stdout.splitlines() == [_line("freed", 0, 0)]
+    assert invoke("home", "check", "--home", finished_copy).stdout == "no problems\n"
+
+
+def test_a_kind_alone_is_freed_and_another_is_refused(finished_copy: Path) -> None:
+    (line, _) = invoke("home", "gc", "axes", "--home", finished_copy).stdout.splitlines()
+    assert line.startswith("cache: axes ")
+    result = invoke("home", "gc", "layer", "--home", finished_copy)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: The cache of {finished_copy} holds nothing of the kind 'layer'. ")
+    assert "'layers'" in result.stderr
+
+
+def _in_cache(folder: Path) -> int:
+    held = json.loads(invoke("home", "show", "--json", "--home", folder).stdout)["room"]
+    return sum(item["n_bytes"] for item in held if item["kind"].startswith("cache"))
+
+
+def _lines(freed: list[dict[str, Any]]) -> list[str]:
+    return [_line(item["kind"], item["n_files"], item["n_bytes"]) for item in freed]
+
+
+def _line(kind: str, n_files: int, n_bytes: int) -> str:
+    return f"{kind:<32} {n_files:>8} files {n_bytes / 1e6:>12.1f} MB"
 
 
 def test_a_home_is_checked(finished_copy: Path) -> None:
