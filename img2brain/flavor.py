@@ -28,6 +28,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.pyfunc import PythonModel
 from numpy.typing import NDArray
 
+from img2brain import sealed
 from img2brain.datasets._images import size_of
 from img2brain.errors import DataError
 from img2brain.model import EncodingModel
@@ -59,6 +60,8 @@ class EncodingPythonModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the model from its files."""
+        folder = Path(context.artifacts["model"])
+        sealed.check(folder.parents[1], but_for=[sealed.NO_CACHE])
         self._model = EncodingModel.load(Path(context.artifacts["model"]))
         self._in_turn = Lock()
 

@@ -1,6 +1,6 @@
 """A fitted encoding model: images -> responses, in files that hold numbers and no code.
 
-A saved model is a folder: ``model.json`` says what it is and names the digest of every other file,
+A saved model is a folder: ``model.json`` says what it is, ``digests.json`` names the digest of every file,
 ``network.safetensors`` holds what the network needs up to its layer, ``pca.safetensors`` the axes,
 ``regressor.safetensors`` the fitted regressor. The network's code is not in it: what the network makes of one picture
 is, and is compared when the model is first used.
@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
 
-from img2brain import digest, plain
+from img2brain import digest, plain, sealed
 from img2brain.backbones import RestoredBackbone, accelerated, restore, sketch
 from img2brain.backbones._source import Source
 from img2brain.catalog import LIBRARIES, REGRESSORS
@@ -40,8 +40,10 @@ from img2brain.features.pca import Axes
 from img2brain.regressors.base import Regressor
 from img2brain.spec import TrialSpec, parse
 
-FORMAT = 4
-_READ = (2, 3, FORMAT)  # a model of format 2 has no probe and names no plug-ins, one of 3 does not say how images look
+FORMAT = 5
+# A model of format 2 has no probe and names no plug-ins, one of 3 does not say how images look. Before format 5 the
+# digests are in model.json, but for its own.
+_READ = (2, 3, 4, FORMAT)
 _MATRIX = ("images", "features")
 _PRECISIONS: dict[str, Precision] = {"float32": "float32", "bfloat16": "bfloat16"}
 _FILES = ("network.safetensors", "pca.safetensors", "regressor.safetensors")
@@ -196,13 +198,13 @@ class EncodingModel:
             "linear": hasattr(self.regressor, "fit_folds"),
             "presentation": self.presentation.to_dict(),
             "about": dict(self.about),
-            "files": {name: digest.of_file(folder / name) for name in _FILES},
         }
         (folder / "model.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
+        sealed.seal(folder)
 
     @classmethod
     def load(cls, folder: Path, kept: Path | None = None) -> EncodingModel:
-        """Read a saved model, checking every file against its digest.
+        """Read a saved model, checking every file against its digest, and that there is no other.
 
         Parameters
         ----------
@@ -326,13 +328,22 @@ def _as_list(images: Any) -> list[Any]:
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
+    if sealed.is_sealed(folder):
+        sealed.check(folder)
     try:
         described: dict[str, Any] = plain.of_json((folder / "model.json").read_text(encoding="utf-8"))
         if described.get("format") not in _READ:
             raise ModelError(f"{folder}: the format of a model must be {FORMAT}. Got {described.get('format')!r}.")
-        changed = [name for name in _FILES if digest.of_file(folder / name) != described["files"].get(name)]
+        changed = [] if sealed.is_sealed(folder) else _changed_before_seals(folder, described)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise ModelError(f"{folder} holds no whole model: {error}.") from None
     if changed:
         raise ModelError(f"{folder}: {changed[0]} is not the file that the model was saved with.")
     return described
+
+
+def _changed_before_seals(folder: Path, described: Mapping[str, Any]) -> list[str]:
+    """Name the files that are not what a model of an older format says."""
+    if described["format"] == FORMAT:
+        raise ModelError(f"{folder} holds no whole model: {sealed.SEAL} is not there.")
+    return [name for name in _FILES if digest.of_file(folder / name) != described["files"].get(name)]

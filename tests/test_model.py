@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from img2brain import sealed
 from img2brain.backbones.torchvision import Torchvision
 from img2brain.datasets._images import find_images
 from img2brain.datasets._presentation import Presentation
@@ -37,6 +38,30 @@ def pictures(recordings: Path) -> tuple[Path, ...]:
 @pytest.fixture(scope="module")
 def expected(model: EncodingModel, pictures: tuple[Path, ...]) -> np.ndarray[Any, Any]:
     return model.predict(list(pictures))
+
+
+def damages(folder: Path) -> Iterator[tuple[str, str]]:
+    """Damage a sealed folder in every way, one after another, and yield what the message must say of each."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size):
+        name, content = path.relative_to(folder).as_posix(), path.read_bytes()
+        for place in (0, len(content) // 2, -1):
+            changed = bytearray(content)
+            changed[place] ^= 1
+            path.write_bytes(changed)
+            yield name, "is not the file that the model was saved with|holds no whole model"
+        path.write_bytes(content + b" ")
+        yield name, "is not the file that the model was saved with"
+        path.unlink()
+        yield name, "holds no whole model"
+        path.symlink_to("/dev/zero")
+        yield name, "is not the file that the model was saved with|holds no whole model"
+        path.unlink()
+        path.write_bytes(content)
+    for name in ("more.txt", "deep/__pycache__/flavor.pyc", ".hidden"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+        yield name, "is no file of the model"
+        (folder / name).unlink()
 
 
 def as_floats(path: Path) -> np.ndarray[Any, Any]:
@@ -72,7 +97,7 @@ def test_a_saved_model_predicts_the_same(
     model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any], tmp_path: Path
 ) -> None:
     model.save(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"model.json", *FILES}
+    assert {path.name for path in tmp_path.iterdir()} == {"digests.json", "model.json", *FILES}
     loaded = EncodingModel.load(tmp_path)
     np.testing.assert_array_equal(loaded.predict(list(pictures)), expected)
     assert loaded.spec == model.spec
@@ -90,10 +115,34 @@ def test_a_changed_file_is_refused(model: EncodingModel, tmp_path: Path, name: s
         EncodingModel.load(tmp_path)
 
 
+def test_a_byte_a_file_more_or_a_file_less_is_refused_by_name(model: EncodingModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    for name, message in damages(tmp_path):
+        with pytest.raises(ModelError, match=message) as caught:
+            EncodingModel.load(tmp_path)
+        assert "\n" not in str(caught.value)
+        if name != sealed.SEAL:
+            assert name in str(caught.value)
+    assert EncodingModel.load(tmp_path).spec == model.spec
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", "\0", "[" * 50_000, '{"model.json": 3}'])
+def test_a_seal_that_is_none_is_refused_on_one_line(model: EncodingModel, tmp_path: Path, text: str) -> None:
+    model.save(tmp_path)
+    (tmp_path / sealed.SEAL).write_text(text)
+    with pytest.raises(ModelError) as caught:
+        EncodingModel.load(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
 @pytest.mark.parametrize("name", ["model.json", *FILES])
 def test_an_absent_file_is_refused(model: EncodingModel, tmp_path: Path, name: str) -> None:
     model.save(tmp_path)
     (tmp_path / name).unlink()
+    with pytest.raises(ModelError, match="holds no whole model"):
+        EncodingModel.load(tmp_path)
+    (tmp_path / sealed.SEAL).unlink()
     with pytest.raises(ModelError, match="holds no whole model"):
         EncodingModel.load(tmp_path)
 
@@ -105,12 +154,12 @@ def without(key: str) -> Callable[[dict[str, Any]], Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table | {"format": 99}, "the format of a model must be 4. Got 99."),
+        (lambda table: table | {"format": 99}, "the format of a model must be 5. Got 99."),
         (lambda table: [table], "holds no whole model"),
         (without("spec"), "holds no whole model"),
         (without("network"), "holds no whole model"),
-        (without("files"), "holds no whole model"),
-        (lambda table: table | {"files": []}, "holds no whole model"),
+        (lambda table: table | {"format": 4}, "holds no whole model"),
+        (lambda table: table | {"format": 4, "files": []}, "holds no whole model"),
         (lambda table: table | {"spec": table["spec"] | {"n_components": "many"}}, "holds no whole model"),
         (lambda table: table | {"spec": table["spec"] | {"regressor": "os"}}, "holds no whole model"),
         (lambda table: table | {"spec": table["spec"] | {"regressor": "decision_tree"}}, "decision_tree"),
@@ -121,7 +170,11 @@ def test_a_changed_description_is_refused(
 ) -> None:
     model.save(tmp_path)
     path = tmp_path / "model.json"
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    path.write_text(json.dumps(table := change(json.loads(path.read_text()))))
+    if isinstance(table, dict) and table["format"] == 4:
+        (tmp_path / sealed.SEAL).unlink()
+    else:
+        sealed.seal(tmp_path)
     with pytest.raises(ModelError, match=message) as caught:
         EncodingModel.load(tmp_path)
     assert "\n" not in str(caught.value)
@@ -135,6 +188,7 @@ def test_a_network_of_other_tensors_is_refused(
     table = json.loads(path.read_text())
     table["network"]["backbone"] = "alexnet"
     path.write_text(json.dumps(table))
+    sealed.seal(tmp_path)
     with pytest.raises(ModelError, match="tensors of a saved backbone"):
         EncodingModel.load(tmp_path).predict(list(pictures))
 
@@ -159,6 +213,13 @@ def test_a_model_of_format_2_predicts_what_it_predicted(kind: str) -> None:
     found = model.predict(features if model.takes_features else pictures, device="cpu")
     expected = np.load(folder / f"{kind}-predictions.npy")
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_model_of_format_3_predicts_what_it_predicted() -> None:
+    folder = Path(__file__).parent / "fixtures" / "model-format-3"
+    features = np.random.RandomState(5).standard_normal((3, 5)).astype(np.float32)
+    found = EncodingModel.load(folder / "given").predict(features)
+    np.testing.assert_allclose(found, np.load(folder / "given-predictions.npy"), atol=1e-6)
 
 
 def test_a_network_that_is_not_what_it_was_is_refused(

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from img2brain import sealed
 from img2brain.errors import ModelError, did_you_mean
 from img2brain.tracking._store import TrackingStore, answering
 
 CHAMPION = "champion"
-_RUN, _CROWNED = "img2brain.run", "img2brain.crowned"
+_RUN, _CROWNED, _DIGEST = "img2brain.run", "img2brain.crowned", "img2brain.digest"
 _FLOAT32 = np.dtype(np.float32)
 _REQUIREMENTS = ("img2brain", "mlflow", "torch", "torchvision", "scikit-learn", "numpy", "pillow", "safetensors")
 
@@ -97,10 +98,19 @@ class Registry:
 
     @contextmanager
     def files(self, item: Registered) -> Iterator[Path]:
-        """Hand out the folder of a version's encoding model."""
+        """Hand out the folder of a version's encoding model, after a check of all that lies beside it.
+
+        Raises
+        ------
+        ModelError
+            If a file was changed, is not there or was not there before; a version that was registered before folders
+            were sealed is handed out as it is.
+        """
         with answering(self._store.uri):
             where = self._store.client.get_model_version_download_uri(item.name, item.version)
             with self._store.folder(where) as folder:
+                if item.tags.get(_DIGEST):
+                    sealed.check(folder, item.tags[_DIGEST])
                 found = next(iter(sorted(folder.rglob("model.json"))), None)
                 if found is None:
                     raise ModelError(f"The model {item.name!r} version {item.version} is not of img2brain.")
@@ -124,11 +134,15 @@ class Registry:
             if item.run_id == run_id:
                 return item
         with answering(self._store.uri):
-            logged = _log(self._store, folder, run_id, _signature(n_voxels, n_features, dtype))
+            logged, digest = _log(self._store, folder, run_id, _signature(n_voxels, n_features, dtype))
             with self._store.lock:
                 self._ensure(name)
             made = self._store.client.create_model_version(
-                name, logged.artifact_location, run_id, {_RUN: run_id, **tags}, model_id=logged.model_id
+                name,
+                logged.artifact_location,
+                run_id,
+                {_RUN: run_id, _DIGEST: digest, **tags},
+                model_id=logged.model_id,
             )
             return _as_registered(made, None)
 
@@ -149,8 +163,8 @@ class Registry:
             )
 
 
-def _log(store: TrackingStore, folder: Path, run_id: str, signature: Any) -> Any:
-    """Log a saved model under a run, and return what MLflow knows of it.
+def _log(store: TrackingStore, folder: Path, run_id: str, signature: Any) -> tuple[Any, str]:
+    """Log a saved model under a run, and return what MLflow knows of it, and the digest of its folder.
 
     `Model.log` would do all of this, with the client of the URI that MLflow itself uses in this process.
     """
@@ -163,9 +177,11 @@ def _log(store: TrackingStore, folder: Path, run_id: str, signature: Any) -> Any
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "model"
         _save(whole, folder, made, signature)
+        (whole / sealed.NO_CACHE).touch()
+        digest = sealed.seal(whole)
         store.client.log_model_artifacts(made.model_id, str(whole))
     store.client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
-    return store.client.finalize_logged_model(made.model_id, "READY")
+    return store.client.finalize_logged_model(made.model_id, "READY"), digest
 
 
 def _signature(n_voxels: int, n_features: int | None, dtype: np.dtype[Any]) -> Any:
