@@ -6,7 +6,9 @@ import importlib
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 
@@ -76,3 +78,31 @@ class Quiet:
             logging.getLogger(name).setLevel(level)
         for name in self._set_here:
             os.environ.pop(name, None)
+
+
+class _Warnings:
+    """Which warnings are ignored: one list for a whole process. The first user keeps it, the last restores it."""
+
+    def __init__(self) -> None:
+        self._lock, self._n_users = threading.Lock(), 0
+        self._kept: warnings.catch_warnings[None] = warnings.catch_warnings()
+
+    @contextmanager
+    def ignored(self, category: type[Warning] = Warning) -> Iterator[None]:
+        """Ignore warnings of some kind in a context, of which several threads may have one each."""
+        with self._lock:
+            if not self._n_users:
+                self._kept = warnings.catch_warnings()
+                self._kept.__enter__()
+            warnings.simplefilter("ignore", category)
+            self._n_users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_users -= 1
+                if not self._n_users:
+                    self._kept.__exit__(None, None, None)
+
+
+ignored = _Warnings().ignored

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, lru_cache, partial, reduce
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from img2brain._arrays import frozen
+from img2brain._quiet import ignored
 from img2brain.catalog import REGRESSORS
 from img2brain.datasets._responses import Scan
 from img2brain.datasets.base import Development, Rows, Split
@@ -96,8 +96,7 @@ class Evaluator:
         timings: dict[str, float] = {}
         with _timed(timings, "features_s"):
             self._require_components(spec)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # The result counts them instead.
+        with ignored(ConvergenceWarning):  # The result counts them instead.
             regressor, accuracies = self._fit_and_score(spec, timings)
         return TrialResult(spec, self._scored(accuracies), regressor, timings)
 

@@ -26,6 +26,7 @@ from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
 
 from img2brain import digest, plain, sealed
+from img2brain._forks import alone, works_after_fork
 from img2brain.backbones import RestoredBackbone, accelerated, restore, sketch
 from img2brain.backbones._source import Source
 from img2brain.catalog import LIBRARIES, REGRESSORS
@@ -111,6 +112,7 @@ class EncodingModel:
             "scores": f"{about.get('objective', '')} {shown or 'none'}".strip(),
         }
 
+    @works_after_fork
     def predict(
         self, images: ImageSource | Sequence[ImageSource], *, batch_size: int | None = None, device: str = "auto"
     ) -> NDArray[np.floating]:
@@ -177,6 +179,7 @@ class EncodingModel:
         }
         return {kind: {"name": item.name, "digest": item.digest} for kind, item in found.items() if item}
 
+    @works_after_fork
     def save(self, folder: Path | str) -> None:
         """Write the model into a folder, which is made where it is not there."""
         folder = Path(folder)
@@ -265,8 +268,9 @@ class EncodingModel:
         """Yield the coordinates along the principal axes, batch by batch."""
         device = find_device(device_name)
         dtype = find_precision(self.precision, device)
-        network, axes, shift = self._ready(device, dtype)
-        preparation = self._restored.preprocessing
+        with alone:  # Threads that meet a new model rebuild it once.
+            network, axes, shift = self._ready(device, dtype)
+            preparation = self._restored.preprocessing
         for _, layers in activations(
             network, preparation, sources, device, dtype, batch_size, presentation=self.presentation
         ):

@@ -25,12 +25,12 @@ from torch import nn
 from img2brain.backbones._backbone import NAMING, Backbone, RestoredBackbone, check_weights, content_digests, without
 from img2brain.backbones._checkpoint import State, fetch, load_state, read_checkpoint
 from img2brain.backbones._content import tensor_digests, weights_digest
-from img2brain.backbones._exact import exact_products
+from img2brain.backbones._exact import exact_products, products
 from img2brain.backbones._fast import accelerated
 from img2brain.backbones._graph import Extractor, Graph
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._probe import sketch
-from img2brain.backbones._random import filled_by
+from img2brain.backbones._random import SeededFill, filled_by
 from img2brain.backbones._source import Source, all_names, find, find_in, names_of
 from img2brain.backbones._weights import UNTRAINED, Weights, labelled, parse_weights
 from img2brain.backbones._wrapping import PLAIN
@@ -58,6 +58,7 @@ __all__ = [
     "layer_names",
     "load_backbone",
     "names_of",
+    "products",
     "restore",
     "sketch",
 ]
@@ -143,8 +144,7 @@ def build_fresh(backbone: Backbone, seed: int) -> Backbone:
 
     The global generator of torch stays untouched.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with SeededFill(seed):
         network = backbone.source.build(backbone.options)
     return replace(
         backbone, network=network, weights=f"fresh:{seed}", trained=UNTRAINED, weights_digest="", tensors={}, absent=()

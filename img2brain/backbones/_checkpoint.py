@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-import threading
 import urllib.request
-import warnings
 from argparse import Namespace
 from collections.abc import Callable, Collection, Mapping
 from http.client import HTTPException
@@ -21,6 +19,8 @@ from torch import nn
 from tqdm import tqdm
 
 from img2brain import digest
+from img2brain._forks import alone
+from img2brain._quiet import ignored
 from img2brain.backbones._wrapping import HEADS, take
 from img2brain.errors import WeightsError
 
@@ -28,7 +28,6 @@ _TIMEOUT_S = 20.0
 _BLOCK = 1 << 20
 _HASH = re.compile(r"-([0-9a-f]{8,})\.")
 _SHOWN = 3
-_READING = threading.Lock()
 
 
 class State(dict[str, torch.Tensor]):
@@ -151,9 +150,7 @@ def _read(path: Path) -> Any:
 
 def _load(path: Path) -> Any:
     """Read what torch saved; of all classes only those of plain settings are made."""
-    # What is ignored, and what is safe, torch and Python keep for the whole process: one thread at a time.
-    with _READING, warnings.catch_warnings(), torch.serialization.safe_globals([Namespace]):
-        warnings.simplefilter("ignore")  # torch remarks on pickle protocols
+    with alone, ignored(), torch.serialization.safe_globals([Namespace]):  # torch remarks on pickle protocols
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

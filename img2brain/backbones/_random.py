@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from img2brain._forks import alone
 from img2brain.errors import FeatureError
 
 _BLOCK = 1 << 20
-_BUILDING = threading.RLock()
 
 
 class RandomFill(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -86,10 +86,31 @@ class RandomFill(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tensor
 
 
+class SeededFill(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Divert the random fills of a network under construction to a generator of torch's own, apart from the global one.
+
+    Parameters
+    ----------
+    seed : int
+        The numbers are those that torch draws after ``torch.manual_seed(seed)``.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Answer one operation of torch."""
+        drawn = {"generator": self._generator} if torch.Tag.nondeterministic_seeded in func.tags else {}
+        return func(*args, **{**(kwargs or {}), **drawn})
+
+
 @contextmanager
 def filled_by(stream: np.random.RandomState | None, block: int = _BLOCK) -> Iterator[None]:
     """Let networks built inside draw their weights from `stream`, and leave torch's and numpy's global state alone."""
-    with _BUILDING, RandomFill(stream, block) as fill, _own_trunc_normal(fill):
+    with alone, RandomFill(stream, block) as fill, _own_trunc_normal(fill):
         yield
 
 

@@ -21,9 +21,9 @@ import torchvision
 from torch import fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
+from img2brain._forks import alone
 from img2brain.errors import FeatureError, UnknownLayerError, did_you_mean
 
-_TRACING = threading.RLock()  # torch.fx replaces methods of all modules while it traces
 _WHOLE = tuple(kind for _, kind in inspect.getmembers(torchvision.ops, inspect.isclass) if issubclass(kind, nn.Module))
 _NUMBERED = re.compile(r"(.+)_([0-9]+)")
 _SHOWN = 4
@@ -73,7 +73,7 @@ class Trace:
     def __init__(self, name: str, network: nn.Module, opened: Collection[str] = ()) -> None:
         self._name, tracer = name, _Tracer(opened)
         try:
-            with _TRACING:
+            with alone:  # torch.fx replaces methods of all modules while it traces
                 self.graph = tracer.trace(network)
         except Exception as error:  # the network's own code runs, and raises anything
             raise FeatureError(f"{name} cannot be traced by torch.fx: {in_short(error)}.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import digest
+from img2brain._quiet import ignored
 from img2brain.datasets._images import (
     AS_STORED,
     Silent,
@@ -228,8 +228,7 @@ class Problems:
             )
 
     def _compare_with_means(self, label: str, responses: Array, repeats: Array) -> None:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore", RuntimeWarning)  # no repeat of an image
+        with ignored(RuntimeWarning), np.errstate(all="ignore"):  # no repeat of an image
             means = np.nanmean(repeats, axis=1)
             seen = np.isfinite(means).all(axis=1)
             pairs = zip(responses[seen].T, means[seen].T, strict=True)

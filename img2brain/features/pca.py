@@ -7,8 +7,6 @@ size, and `axes` the directions in feature space, which a model needs that meets
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
+from img2brain.backbones import products
 from img2brain.errors import FitError
 from img2brain.features.activations import Activations, BlockSizes, Rows
 
@@ -266,7 +265,8 @@ def _projected_by_kernel(activations: Activations) -> F32:
     """
     values = activations.read(0, activations.n_images)
     kernel = torch.zeros((len(values), len(values)), dtype=torch.float64, device=values.device)
-    with _products_of(values.dtype):
+    # What was bfloat16 before takes the fast way.
+    with products.of("medium" if values.dtype == torch.bfloat16 else "highest"):
         for part in activations.ranges():
             block = values[:, part].to(torch.float32 if values.dtype == torch.bfloat16 else torch.float64)
             centred = block - block.mean(dim=0)
@@ -359,17 +359,6 @@ def _projected(
         for features, offset in zip(parts, offsets, strict=True):
             found[part] += torch.addmm(offset, block[:, features], basis[features])
     return found, -torch.stack(offsets).float().sum(dim=0)
-
-
-@contextmanager
-def _products_of(dtype: torch.dtype) -> Iterator[None]:
-    """Let float32 products of what was bfloat16 before take the fast way."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if dtype == torch.bfloat16 else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _leading_eigenpairs(matrix: F64, n_pairs: int, floor: float = _ROUNDING) -> tuple[F64, F64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial
+
+from img2brain._quiet import ignored
 
 if TYPE_CHECKING:
     from img2brain.study.space import Parameters
@@ -51,8 +52,7 @@ class BoundedTPE(TPESampler):
     """
 
     def __init__(self, seed: int, trials: Sequence[FrozenTrial]) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with ignored(optuna.exceptions.ExperimentalWarning):
             super().__init__(seed=seed, multivariate=True, group=True)
         self._seen = _telling(trials)
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from img2brain import digest
+from img2brain._forks import works_after_fork
 from img2brain.confirm import BestLayers, ScoredRows
 from img2brain.datasets.base import Dataset
 from img2brain.errors import FeatureError, FitError, TrackingError, lack_of, stopping
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 _MOST_INTERVALS = 5
 
 
+@works_after_fork
 def run_study(spec: StudySpec, home: Home | Path | str = "mlruns", dataset: Dataset | None = None) -> StudyOutcome:
     """Run a study to its end, or go on with it where it was left.
 

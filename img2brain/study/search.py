@@ -7,7 +7,6 @@ that was cut off anywhere goes on exactly as if it had not been.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from img2brain import digest
+from img2brain._quiet import ignored
 from img2brain.errors import StoreError
 from img2brain.home import Home
 from img2brain.records import TrialRecord
@@ -175,8 +175,7 @@ class Search:
         shared = _shared_parameters(self.study)
         if not shared:
             return {}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with ignored():
             try:
                 evaluator = FanovaImportanceEvaluator(n_trees=_N_TREES, seed=0)
                 return get_param_importances(self.study, evaluator=evaluator, params=shared)

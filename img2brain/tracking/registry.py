@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from img2brain import sealed
+from img2brain._quiet import ignored
 from img2brain.errors import ModelError, did_you_mean
 from img2brain.tracking._store import TrackingStore, answering
 
@@ -200,8 +200,7 @@ def _save(whole: Path, folder: Path, made: Any, signature: Any) -> None:
     from mlflow import pyfunc
     from mlflow.models import Model
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice to add an example of the input: the signature is given
+    with ignored():  # advice to add an example of the input: the signature is given
         pyfunc.save_model(
             path=str(whole),
             mlflow_model=Model(artifact_path=made.artifact_location, run_id=made.source_run_id, model_id=made.model_id),
