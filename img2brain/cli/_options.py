@@ -33,6 +33,11 @@ _server_option = click.option(
 )
 
 
+def names_home(command: Command) -> Command:
+    """Give a command the options of a home that it may do without, and hand it `home` and `tracking_uri`."""
+    return folder_option(_server_option(command))
+
+
 def writes_home(command: Command) -> Command:
     """Give a command the options of a home, and hand it `open_home`, which makes the home where there is none."""
     from img2brain.home import Home

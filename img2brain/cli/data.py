@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from img2brain.cli._options import names_home
+
+if TYPE_CHECKING:
+    from img2brain.datasets._looks import Report
 
 
 @click.group()
@@ -15,11 +21,13 @@ def data() -> None:
 @data.command("check")
 @click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--layout", metavar="NAME", help="A layout, or FILE.py:NAME; by default the one that recognises it.")
+@names_home
 @click.pass_context
-def check_command(context: click.Context, path: Path, layout: str | None) -> None:
+def check_command(context: click.Context, path: Path, layout: str | None, home: Path, tracking_uri: str | None) -> None:
     """Check every image and response of a dataset.
 
-    Prints what it holds, then every problem, one line each. Exit code 2 if there is any.
+    Prints what it holds, then every problem, one line each. Exit code 2 if there is any. Where there is a home, no
+    other data set in it may have the same name.
 
     \b
     Example:
@@ -41,9 +49,32 @@ def check_command(context: click.Context, path: Path, layout: str | None) -> Non
         click.echo(f"tied: {report.ties}")
     for problem in report.problems:
         click.echo(f"{problem.severity}: {' '.join(problem.message.split())}")
-    if report.problems:
+    taken = _name_of_others(report, path, home, tracking_uri) if report.digest else ""
+    if taken:
+        click.echo(f"error: {taken}")
+    if report.problems or taken:
         context.exit(2)
     click.echo("no problems")
+
+
+def _name_of_others(report: Report, path: Path, folder: Path, tracking_uri: str | None) -> str:
+    """Say whose the name of a dataset is in the home, where it is that of other data."""
+    from img2brain.errors import DataError, StoreError
+    from img2brain.home import Home
+    from img2brain.tracking._store import TrackingStore
+    from img2brain.tracking.own_name import origin_of, require_own_name
+
+    try:
+        home = Home.existing(folder, tracking_uri)
+    except StoreError:  # there is none: every name is free
+        return ""
+    if not home.tracking_uri and not home.database.exists():
+        return ""
+    try:
+        require_own_name(TrackingStore(home), report.name, str(report.digest), report.source, origin_of(path))
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 @data.command("layouts")

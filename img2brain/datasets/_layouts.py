@@ -56,6 +56,7 @@ def open_dataset(path: Path | str, layout: str | None = None) -> Dataset:
     if not isinstance(dataset, Dataset):
         raise DataError(f"The layout {name!r} must open {str(path)!r} as a Dataset. Got {type(dataset).__name__}.")
     require_facts(dataset)
+    dataset.origin = path
     return dataset
 
 

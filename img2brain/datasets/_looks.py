@@ -64,6 +64,8 @@ class Report:
         The layout that the dataset was opened by; empty where there is none.
     rows : tuple of str
         The first, second and last row of each part with the image that it belongs to, one line each.
+    name, source : str
+        What the dataset is called, and its folder.
     ties : Ties, optional
         Which rows stay on one side of every split, where any two belong together.
     """
@@ -77,6 +79,8 @@ class Report:
     problems: tuple[Problem, ...] = ()
     layout: str = ""
     rows: tuple[str, ...] = ()
+    name: str = ""
+    source: str = ""
     ties: Ties | None = None
 
 

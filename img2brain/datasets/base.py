@@ -86,6 +86,8 @@ class Dataset(ABC):
     ----------
     block_rows : int
         The most rows whose responses are read at a time.
+    origin : Path or None
+        Where it was opened from.
 
     Raises
     ------
@@ -107,6 +109,7 @@ class Dataset(ABC):
     """
 
     block_rows: ClassVar[int] = BLOCK_ROWS
+    origin: Path | None = None
 
     def __init__(
         self,
@@ -365,6 +368,8 @@ class Dataset(ABC):
             subject=self.subject,
             digest=self._digest_or_none(problems),
             problems=problems.sorted,
+            name=self.name,
+            source=self.source,
             rows=tuple(line for section in sections for line in section.some_rows),
             ties=self._tied(pixels) or None,
         )
@@ -514,7 +519,7 @@ class Dataset(ABC):
 class _Shuffled(Dataset):
     def __init__(self, dataset: Dataset, seed: int) -> None:
         super().__init__(name=f"{dataset.name[:91]}-shuffled", **{key: getattr(dataset, key) for key in _FACTS})
-        self._dataset = dataset
+        self._dataset, self.origin = dataset, dataset.origin
         random = np.random.RandomState(seed)
         training, test = random.permutation(self.n_training), random.permutation(self.n_test)
         self._order = np.concatenate([training, self.n_training + test]).astype(np.intp)

@@ -58,7 +58,7 @@ class FolderDataset(Dataset):
     def __init__(self, contents: Contents) -> None:
         training, test = contents.training, contents.test
         n_training, n_test = len(training.responses), len(test.responses)
-        self._contents = contents
+        self._contents, self.origin = contents, contents.root
         self._found = training.images + (test.images if n_test else ())
         self._matrices = joined(training.features, test.features if n_test else {})
         whole = n_training + n_test
@@ -151,6 +151,8 @@ class FolderDataset(Dataset):
             subject=contents.about.subject,
             digest=None if dataset is None else dataset._digest_or_none(problems),
             problems=problems.sorted,
+            name=contents.about.name,
+            source=path.resolve().name,
             rows=() if dataset is None else tuple(line for section in sections for line in section.some_rows),
             ties=None if dataset is None else dataset._tied(pixels) or None,
         )

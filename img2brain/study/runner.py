@@ -30,6 +30,8 @@ from img2brain.study.report import report
 from img2brain.study.search import Search, ToldTrial, best_trial, stored_studies
 from img2brain.study.setting import Setting, make_ready
 from img2brain.study.space import Parameters, Suggestion
+from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.own_name import origin_of, require_own_name
 from img2brain.tracking.reading import find_trial
 from img2brain.tracking.tracker import Tracker
 
@@ -78,6 +80,7 @@ def _run_study(spec: StudySpec, place: Home, dataset: Dataset | None) -> StudyOu
         is_first = setting.first_name in stored and not setting.is_renamed
         name = str(setting.first_name) if is_first else setting.name
         _tell_what_changed(setting, name, stored)
+        _require_own_name(setting)
         start = time.perf_counter()
         setting.extract()
         return Run(setting, name, features_s=time.perf_counter() - start).to_the_end()
@@ -104,7 +107,7 @@ class Run:
         spec = setting.spec
         self.record = setting.record(name)
         self.search = Search(setting.home, name, setting.space, spec.sampler, spec.seed, setting.description)
-        self.tracker = Tracker(setting.home, self.record)
+        self.tracker = Tracker(setting.home, self.record, origin_of(setting.dataset.origin))
         self._restore_search()
         self.n_trials = self._count()
 
@@ -246,6 +249,13 @@ def _absolute(suggestion: Suggestion, evaluator: Evaluator) -> TrialSpec:
         assert isinstance(value, int | float), "what is relative is a number"
         values[name] = value * scale
     return suggestion.spec.model_copy(update={"parameters": values})
+
+
+def _require_own_name(setting: Setting) -> None:
+    """Refuse data under a name that other data have in this home or on its server."""
+    dataset = setting.dataset
+    found = (dataset.name, dataset.digest, dataset.source, origin_of(dataset.origin))
+    require_own_name(TrackingStore(setting.home), *found)
 
 
 def _tell_what_changed(setting: Setting, name: str, stored: Mapping[str, Mapping[str, object]]) -> None:

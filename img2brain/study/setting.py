@@ -292,6 +292,8 @@ def open_dataset(spec: DatasetSpec | None, home: Home) -> Dataset:
         raise SpecError("A study must name its dataset, or be handed one. Got none.")
     layout = "folder" if spec.sample else spec.layout
     dataset = datasets.open_dataset(spec.path or _sample(spec, home), layout)
+    if spec.sample:  # samples of all sizes have one name, and are one origin's
+        dataset.origin = home.datasets
     return dataset if spec.shuffle is None else shuffled(dataset, spec.shuffle)
 
 

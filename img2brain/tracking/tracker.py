@@ -34,10 +34,13 @@ class Tracker:
         Holds the tracking store.
     study : StudyRecord
         The study; its parent run is made where it is not there.
+    origin : str
+        Where its data were read from, see `own_name.origin_of`.
     """
 
-    def __init__(self, home: Home, study: StudyRecord) -> None:
+    def __init__(self, home: Home, study: StudyRecord, origin: str = "") -> None:
         self.store = TrackingStore(home)
+        self._origin = origin
         self.study = study
         self._home = home
         self._experiment = self.store.experiment(study.dataset.name)
@@ -144,7 +147,7 @@ class Tracker:
         if run is not None:
             self.store.client.update_run(run.info.run_id, status="RUNNING")
             return run
-        run = self._create_run(self.study.name, {names.KIND: "study"})
+        run = self._create_run(self.study.name, {names.KIND: "study", names.ORIGIN: self._origin})
         self._log_batch(run, names.study_parameters(self.study), {})
         self._log_dataset(run)
         with self.store.artifacts(run) as folder:

@@ -32,7 +32,7 @@ def test_a_good_folder_has_no_problem(make_folder: MakeFolder) -> None:
     report = check(root)
     shown = {"training": (0, 1, 5), "test": (0, 1, 2)}
     rows = tuple(f"{part} row {row}: {part}IMG/00{row}.png" for part, numbers in shown.items() for row in numbers)
-    assert report == Report(6, 3, 4, "a.u.", "", FolderDataset.open(root).digest, (), "folder", rows)
+    assert report == Report(6, 3, 4, "a.u.", "", FolderDataset.open(root).digest, (), "folder", rows, "data", "data")
 
 
 @pytest.mark.parametrize("name", ["v4-210224", "v4-210325"])
