@@ -16,10 +16,12 @@ from img2brain.datasets._images import find_images
 from img2brain.datasets._order import LISTING, by_rows, ordered, read_listing
 from img2brain.datasets._responses import open_array
 from img2brain.datasets._split import Rows
+from img2brain.datasets._strays import instead_of_array, instead_of_images
 from img2brain.errors import DataError, ShapeError
 
 Array = NDArray[Any]
 
+_TRANSPOSED = " The responses look transposed: images are rows, voxels are columns. Write responses.T in their place."
 _NONE = np.empty((0, 0))
 
 
@@ -82,10 +84,10 @@ def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> PartCo
     given = root / f"{name}Features"
     if folder.exists() or (required and not given.exists()):
         with guard():
-            part.images = find_images(folder)
+            part.images = _images_of(folder)
     if required or file.exists():
         with guard():
-            part.responses = open_array(file, ("images", "voxels"))
+            part.responses = _responses_of(file)
     if not part.responses.size:
         return part
     if part.images or not (folder.exists() or given.exists()):
@@ -94,6 +96,11 @@ def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> PartCo
     for path in sorted(given.glob("*.npy")):
         with guard():
             features = open_array(path, ("images", "features"))
+            if len(part.responses) != len(features) == part.responses.shape[1]:
+                shapes = f"{features.shape} and {part.responses.shape}"
+                raise ShapeError(
+                    f"{str(path)!r} and {str(file)!r} must have a row for each image. Got {shapes}.{_TRANSPOSED}"
+                )
             part.features |= {path.stem: require_features(repr(str(path)), features, len(part.responses))}
     repeats = responses_file(root, name, "_repeats")
     if repeats.exists():
@@ -123,11 +130,25 @@ def _put_in_order(contents: Contents, guard: Guard) -> None:
                 part.images = ordered(part.images, contents.about.order, contents.root)
 
 
+def _images_of(folder: Path) -> tuple[Path, ...]:
+    try:
+        return find_images(folder)
+    except DataError as error:
+        raise DataError(f"{error}{instead_of_images(folder)}") from None
+
+
+def _responses_of(file: Path) -> Array:
+    if not file.is_file():
+        raise DataError(f"The file {str(file)!r} must exist. It does not.{instead_of_array(file)}")
+    return open_array(file, ("images", "voxels"))
+
+
 def _require_one_row_each(file: Path, responses: Array, folder: Path, images: tuple[Path, ...]) -> None:
     if len(responses) != len(images):
         raise ShapeError(
             f"{str(file)!r} must have one row for each image of {str(folder)!r}. "
             f"Got shape {responses.shape} and {len(images)} images."
+            + (instead_of_images(folder) or (_TRANSPOSED if responses.shape[1] == len(images) else ""))
         )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from img2brain.catalog import LAYOUTS
 from img2brain.datasets._looks import Problem, Report
+from img2brain.datasets._strays import instead_of_dataset
 from img2brain.datasets.base import Dataset, require_facts
 from img2brain.errors import DataError, Img2BrainError
 
@@ -113,8 +114,16 @@ def find_layout(path: Path, layout: str | None = None) -> str:
         raise DataError(f"The dataset {str(path)!r} is recognised by the layouts {names}. Say which one it is.")
     if not found:
         needed = " ".join(f"{name!r}: {_first_line(kind)}" for name, kind in known.items())
-        raise DataError(f"No dataset layout recognises {str(path)!r}. There are {needed}")
+        raise DataError(f"No dataset layout recognises {str(path)!r}.{_nearby(known, path)} There are {needed}")
     return found[0]
+
+
+def _nearby(known: Mapping[str, type[Dataset]], path: Path) -> str:
+    """Say which folder in a folder is a dataset, or what it holds else."""
+    for folder in sorted(item for item in path.iterdir() if item.is_dir()) if path.is_dir() else ():
+        if any(_recognises(name, kind, folder) for name, kind in known.items()):
+            return f" Its folder {folder.name!r} is recognised: give that one."
+    return instead_of_dataset(path)
 
 
 def _known() -> dict[str, type[Dataset]]:

@@ -13,8 +13,11 @@ import pytest
 
 from img2brain.datasets._layouts import check
 from img2brain.errors import DataError, SpecError
+from img2brain.home import Home
 from img2brain.spec import StudySpec, parse
 from img2brain.study.runner import run_study
+from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.reading import tracked_trials
 
 NewHome = Callable[..., Path]
 Change = Callable[[Path], object]
@@ -149,7 +152,15 @@ def test_a_study_finishes_on_strange_names_and_numbers(tmp_path: Path, new_home:
     root = make(tmp_path / "data")
     for oddity in ("strange regions", "strange texts", "another byte order", "features of a strange name", "repeats"):
         FINE[oddity](root)
-    finishes(root, new_home())
+    home = new_home()
+    finishes(root, home)
+    (trial, *_) = (item for item in tracked_trials(TrackingStore(Home(home))) if item.confirmation)
+    assert trial.confirmation is not None
+    assert trial.confirmation.confirmed is not None
+    named = list(json.loads((root / "rois.json").read_text()))
+    assert named != sorted(named)
+    assert [name for name in trial.record.metrics["pearson"].regions if name] == named  # one order everywhere
+    assert list(trial.confirmation.confirmed.regions) == named
 
 
 @pytest.mark.slow
