@@ -32,7 +32,7 @@ _REQUIREMENTS = {
 }
 _BRANCHES = frozenset(
     ("interval", "choices", "number", "flag", "int", "float", "search")
-)  # in places, but not in files
+)  # in places, but not in files; a key at the top may be called so
 
 
 def describe(kind: type[BaseModel], error: ValidationError) -> str:
@@ -88,7 +88,8 @@ def key_of(place: tuple[int | str, ...]) -> str:
     >>> key_of(("backbones", 0, "weights"))
     'backbones[0].weights'
     """
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place if part not in _BRANCHES)
+    within = [part for number, part in enumerate(place) if number == 0 or part not in _BRANCHES]
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in within)
     return "".join(parts).removeprefix(".")
 
 

@@ -34,8 +34,19 @@ def of_toml(text: str) -> dict[str, Any]:
     return found
 
 
-def of_json(text: str | bytes, of_pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
-    """Read JSON, as `of_toml` does TOML; `of_pairs` makes an object of its names and values.
+def of_json(
+    text: str | bytes, of_pairs: Callable[[list[tuple[str, Any]]], Any] = dict, *, any_text: bool = False
+) -> Any:
+    """Read JSON, as `of_toml` does TOML.
+
+    Parameters
+    ----------
+    text : str or bytes
+        The JSON.
+    of_pairs : callable
+        Makes an object of its names and values.
+    any_text : bool
+        Whether texts are only shown, and may hold anything.
 
     Examples
     --------
@@ -47,7 +58,7 @@ def of_json(text: str | bytes, of_pairs: Callable[[list[tuple[str, Any]]], Any] 
         found = json.loads(text, object_pairs_hook=of_pairs)
     except RecursionError:
         raise _too_deep() from None
-    _require_usable(found)
+    _require_usable(found, any_text=any_text)
     return found
 
 
@@ -77,14 +88,14 @@ def path_of(text: str | Path, folder: Path | None = None) -> Path:
     return path if folder is None else folder / path
 
 
-def _require_usable(value: Any) -> None:
+def _require_usable(value: Any, *, any_text: bool = False) -> None:
     """Look at each value, level by level: what is nested deep must not be looked at by recursion."""
     level, depth = [value], 0
     while level:
         if depth > _DEEPEST:
             raise _too_deep()
         for item in level:
-            if isinstance(item, str):
+            if isinstance(item, str) and not any_text:
                 _require_text(item)
             elif isinstance(item, int) and not -(2**63) <= item < 2**63:
                 raise ValueError("whole numbers must have at most 64 bits")

@@ -30,9 +30,20 @@ Summary = Mapping[str, NullableFloat]
 
 
 class Part(BaseModel):
-    """Base of what a record holds: frozen, and an unknown key is refused."""
+    """Base of what a record holds: frozen, and an unknown key is refused.
 
+    Attributes
+    ----------
+    added : frozenset of str
+        Keys that came later and are not written where they are None: such a record is written as it was before them.
+    """
+
+    added: ClassVar[frozenset[str]] = frozenset()
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if name not in self.added or value is not None}
 
 
 class Record(Part):
@@ -70,7 +81,7 @@ class Record(Part):
             If it is no such record, or one of a newer version.
         """
         try:
-            table = plain.of_json(text)
+            table = plain.of_json(text, any_text=True)  # The message of a failure may hold anything.
         except ValueError as error:
             raise RecordError(f"{where} must be a {cls.kind} record in JSON. Got: {error}.") from None
         found = table.get("format") if isinstance(table, dict) else None
@@ -168,8 +179,10 @@ class RowsRecord(Part):
     n_train, n_validation, n_confirmation : int
         Images of each part.
     ties : TiesRecord, optional
-        Where some images are tied to others; without it a record is written as one from before there were ties.
+        Where some images are tied to others.
     """
+
+    added: ClassVar[frozenset[str]] = frozenset(("ties",))
 
     digest: str
     split: str
@@ -179,10 +192,6 @@ class RowsRecord(Part):
     n_validation: int
     n_confirmation: int
     ties: TiesRecord | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_not_there(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in write(self).items() if name != "ties" or value is not None}
 
 
 class CodeRecord(Part):

@@ -107,6 +107,8 @@ class PartRecord(Part):
         By region of interest.
     """
 
+    added: ClassVar[frozenset[str]] = frozenset(("n_units",))
+
     rows: str
     n_images: int | None = None
     n_units: int | None = None

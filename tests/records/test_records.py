@@ -168,7 +168,10 @@ def test_it_knows_its_score(record: TrialRecord) -> None:
         ("[1]", "The 'format' of the file, a trial record, must be a whole number from 1 to 1. Got None; "),
         ('{"format": 2}', "from 1 to 1. Got 2; a larger one is of a newer version of img2brain."),
         ('{"format": true}', "must be a whole number from 1 to 1. Got True; "),
-        ('{"format": 1}', "the file: the key 'study' is missing."),
+        (
+            '{"format": 1}',
+            "the file: the keys 'study', 'number', 'spec', 'dataset', 'rows', 'network' and 'code' are missing.",
+        ),
         ("[" * 100_000, "the file must be a trial record in JSON. Got: "),
     ],
 )
