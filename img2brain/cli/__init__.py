@@ -18,6 +18,9 @@ from img2brain.errors import Img2BrainError, lack_of
 
 COMMANDS = {
     "data": ("data", "data"),
+    "backbones": ("components", "backbones"),
+    "regressors": ("components", "regressors"),
+    "metrics": ("components", "metrics"),
     "layers": ("layers", "layers"),
     "study": ("study", "study"),
     "model": ("model", "model"),

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 import click
 
 from img2brain.cli._options import folder_option
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
@@ -14,7 +21,9 @@ from img2brain.cli._options import folder_option
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
 @folder_option
 def ui(host: str, port: int, home: Path) -> None:
-    """Open the MLflow user interface, where runs are compared.
+    """Open the MLflow user interface, where runs are compared, until Ctrl-C.
+
+    Prints the addresses of its pages when they answer, one for each dataset.
 
     \b
     Example:
@@ -23,5 +32,22 @@ def ui(host: str, port: int, home: Path) -> None:
     from img2brain.home import Home
     from img2brain.tracking.server import serve
 
-    click.echo(f"http://{host}:{port} (Ctrl-C ends it)")
-    serve(Home.existing(home), host, port)
+    with _ended_by_signals(), suppress(KeyboardInterrupt):
+        serve(Home.existing(home), host, port, click.echo)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let signals that end a process end it in order, so that the server ends too."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for other in _ENDING:  # a second one must not cut the ending short
+            signal.signal(other, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from img2brain.errors import TrackingError
 from img2brain.home import Home
 from img2brain.tracking._database import database_uri
 from img2brain.tracking._store import QUIET, TrackingStore
+from img2brain.tracking.view import show_scores
+
+_PAUSE_S = 0.1  # between two questions whether it answers
+_GRACE_S = 10.0  # for a server that is told to end
 
 
 def command(home: Home, host: str, port: int) -> list[str]:
@@ -35,28 +42,78 @@ def _environment() -> dict[str, str]:
     return own | QUIET | {"MLFLOW_LOGGING_LEVEL": "ERROR", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
-def serve(home: Home, host: str, port: int) -> None:
+def serve(home: Home, host: str, port: int, tell: Callable[[str], None]) -> None:
     """Serve the user interface over the home's own database until it is interrupted.
+
+    However this call ends, the server and all its processes end with it.
+
+    Parameters
+    ----------
+    home : Home
+        Its own database is served.
+    host, port : str, int
+        Where to listen.
+    tell : callable
+        Told the addresses, a line each, when the server answers: the runs of each dataset with their scores.
 
     Raises
     ------
     TrackingError
         If the port is taken, or the server ends by itself.
     """
+    _require_free(host, port)
+    pages = show_scores(TrackingStore(Home(home.folder)))  # also makes the database before the processes race for it
+    with _running(command(home, host, port)) as server:
+        while server.poll() is None and not _answers(host, port):
+            time.sleep(_PAUSE_S)
+        if server.poll() is None:
+            for line in _addresses(host, port, pages):
+                tell(line)
+        code = server.wait()
+    raise TrackingError(f"The MLflow server ended with code {code}.")
+
+
+def _require_free(host: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             raise TrackingError(f"The address {host}:{port} cannot be served: {error.strerror}.") from None
-    TrackingStore(Home(home.folder))  # makes the database before the server's processes race for it
-    server = subprocess.Popen(command(home, host, port), env=_environment(), start_new_session=True)
+
+
+def _addresses(host: str, port: int, pages: dict[str, str]) -> list[str]:
+    top = f"http://{host}:{port}"
+    return [f"{name}: {top}/{page}" for name, page in pages.items()] or [top]
+
+
+@contextmanager
+def _running(words: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server in a group of its own; at the end no process of the group is left."""
+    server = subprocess.Popen(words, env=_environment(), stdout=subprocess.DEVNULL, start_new_session=True)
     try:
-        code = server.wait()
-    except KeyboardInterrupt:
-        return
+        yield server
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
+        _signal(server, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(_GRACE_S)
+        _signal(server, signal.SIGKILL)
         server.wait()
-    raise TrackingError(f"The MLflow server ended with code {code}.")
+
+
+def _signal(server: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to all processes of the group; its number is the server's own as long as any is there."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, number)
+
+
+def _answers(host: str, port: int) -> bool:
+    """Tell whether the server answers, asked directly, whatever proxy the environment names."""
+    connection = http.client.HTTPConnection("127.0.0.1" if host == "0.0.0.0" else host, port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

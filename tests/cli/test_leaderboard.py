@@ -86,6 +86,19 @@ def in_session(pid: int) -> list[int]:
     return [number for number in found if number in parents]
 
 
+def wait_for_address(process: Process) -> str:
+    """Wait until the page's address is printed, and return it: the server answers from then on."""
+    end = time.monotonic() + START_S
+    while "\n" not in process.stdout:
+        assert process.poll() is None, process.stderr
+        assert time.monotonic() < end, process.stderr
+        time.sleep(0.2)
+    name, _, address = process.stdout.strip().partition(": ")
+    assert name == "sample"
+    urllib.request.urlopen(address, timeout=30).close()
+    return address
+
+
 @pytest.fixture(scope="module")
 def ui(
     img2brain: Launcher, finished: Finished, tmp_path_factory: pytest.TempPathFactory
@@ -93,15 +106,8 @@ def ui(
     home, port = tmp_path_factory.mktemp("ui") / "100% ä #1?", free_port()
     shutil.copytree(finished.home, home, ignore=shutil.ignore_patterns("pages", "cache", "*.lock"))
     process = img2brain.start("ui", "--port", port, "--home", home, env={"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
-    address, end = f"http://127.0.0.1:{port}", time.monotonic() + START_S
-    while process.poll() is None:
-        try:
-            urllib.request.urlopen(f"{address}/health", timeout=2).close()
-            break
-        except OSError:
-            assert time.monotonic() < end, process.stderr
-            time.sleep(0.2)
-    assert process.poll() is None, process.stderr
+    address = wait_for_address(process)
+    assert f"http://127.0.0.1:{port}/#/" in address
     yield process, address
     process.send(signal.SIGINT)
     process.wait(30)
@@ -118,10 +124,14 @@ def test_the_ui_shows_the_runs_and_compares_two(ui: tuple[Process, str], finishe
     )
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
     page.set_default_timeout(60_000)
-    page.goto(f"{ui[1]}/#/experiments/{experiment}/runs")
-    page.get_by_text(finished.outcome.name).first.wait_for()
+    page.goto(ui[1])
+    for text in ("pearson/median", "confirmation/pearson", "backbone", "layer", runs[0].info.run_name):
+        page.get_by_text(text).first.wait_for()
+    scores = [runs[0].data.metrics[name] for name in ("pearson/median", "confirmation/pearson")]
+    for score in scores:
+        page.get_by_text(f"{score:.9f}"[:6]).first.wait_for()  # the page shows more digits
     ids = ",".join(f'"{run.info.run_id}"' for run in runs[:2])
-    page.goto(f'{ui[1]}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]')
+    page.goto(f'{ui[1].partition("/#/")[0]}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]')
     for text in ("confirmation/pearson", "n_components", "regressor", runs[0].info.run_name, runs[1].info.run_name):
         page.get_by_text(text).first.wait_for(state="attached")
     page.close()
@@ -136,7 +146,21 @@ def test_the_ui_ends_with_an_interrupt_and_leaves_no_process(ui: tuple[Process, 
     assert "Traceback" not in process.stderr
     assert not [number for number in descendants if Path(f"/proc/{number}").exists()]
     with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"{address}/health", timeout=2)
+        urllib.request.urlopen(address, timeout=2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_ui_ends_with_other_signals_and_leaves_no_process(
+    number: signal.Signals, img2brain: Launcher, finished: Finished, tmp_path: Path
+) -> None:
+    home = shutil.copytree(finished.home, tmp_path / "home", ignore=shutil.ignore_patterns("pages", "cache", "*.lock"))
+    process = img2brain.start("ui", "--port", free_port(), "--home", home)
+    wait_for_address(process)
+    descendants = in_session(process.pid)
+    process.send(number)
+    assert process.wait(60) == 128 + number
+    assert "Traceback" not in process.stderr
+    assert not [number for number in descendants if Path(f"/proc/{number}").exists()]
 
 
 def test_a_port_that_is_taken_is_refused_on_one_line(img2brain: Launcher, finished: Finished) -> None:
