@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from img2brain.records.trial import TrialRecord as TrialRecord
     from img2brain.registered import crown_model as crown_model
     from img2brain.registered import load_model as load_model
+    from img2brain.registered import load_plugin as load_plugin
     from img2brain.regressors.base import MomentsRegressor as MomentsRegressor
     from img2brain.regressors.base import Regressor as Regressor
     from img2brain.spec import StudySpec as StudySpec
@@ -53,6 +54,7 @@ _PLACES = {
     "check_dataset": "datasets._layouts:check",
     "crown_model": "registered:crown_model",
     "load_model": "registered:load_model",
+    "load_plugin": "registered:load_plugin",
     "load_study": "spec:load_study",
     "open_dataset": "datasets._layouts:open_dataset",
     "run_study": "study.runner:run_study",

@@ -138,13 +138,30 @@ class EncodingModel:
         DataError
             If an image does not decode or has too many pixels.
         """
-        if self.takes_features:
-            return np.asarray(self.regressor.predict(self._coordinates_of(images)), dtype=self.dtype)
-        sources = _as_list(images)
-        if not sources:
+        coordinates = self.coordinates(images, batch_size=batch_size, device=device)
+        if not len(coordinates):
             return np.empty((0, int(self.about["n_voxels"])), self.dtype)
-        coordinates = np.concatenate(list(self._coordinates(sources, batch_size, device)))
         return np.asarray(self.regressor.predict(coordinates), dtype=self.dtype)
+
+    def coordinates(
+        self, images: ImageSource | Sequence[ImageSource], *, batch_size: int | None = None, device: str = "auto"
+    ) -> NDArray[np.float32]:
+        """Return what the regressor predicts from: the coordinates of images along the principal axes.
+
+        Parameters
+        ----------
+        images, batch_size, device
+            As for `predict`.
+
+        Returns
+        -------
+        ndarray (n_images, n_components), float32
+        """
+        if self.takes_features:
+            return self._coordinates_of(images)
+        sources = _as_list(images)
+        none = np.empty((0, self.spec.n_components), np.float32)
+        return np.concatenate([none, *(self._coordinates(sources, batch_size, device) if sources else ())])
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -95,7 +95,14 @@ def is_saved(reference: str) -> bool:
 
 
 def load_plugin(name: str) -> None:
-    """Make a regressor or a library of networks known that a model needs, from ``PATH.py:NAME``.
+    """Make a regressor or a library of networks known that a model needs, in this process.
+
+    `mlflow.pyfunc.load_model` knows no home: before it loads such a model, the files are named here.
+
+    Parameters
+    ----------
+    name : str
+        ``PATH.py:NAME``; the file must be the one that the model was fitted with, as the home keeps it.
 
     Raises
     ------

@@ -118,7 +118,7 @@ def test_a_page_is_true(page: str, tmp_path: Path, img2brain: Any) -> None:
 
 def test_what_the_page_on_plugins_says_is_printed(plugins: Worked) -> None:
     check_outputs(plugins)
-    assert len(plugins.outputs) == 4
+    assert len(plugins.outputs) == 5
 
 
 def test_the_objective_has_an_interval_and_stands_on_the_page(plugins: Worked, champion: Row) -> None:

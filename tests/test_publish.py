@@ -133,6 +133,31 @@ def publish(setting: Setting, tracker: Tracker, finished: Finished, number: int)
     return setting.publisher().publish(record, tracker.finished()[number], setting.bank(record.spec), tracker)
 
 
+@pytest.mark.parametrize("spoilt", ["axes", "regressor", "network"])
+def test_a_model_that_is_saved_wrongly_is_not_registered_and_the_champion_stays(
+    setting: Setting, tracker: Tracker, finished: Finished, monkeypatch: pytest.MonkeyPatch, spoilt: str
+) -> None:
+    load = EncodingModel.load
+
+    def spoil(folder: Path) -> EncodingModel:
+        model = load(folder)
+        if spoilt == "axes":
+            return replace(model, axes=replace(model.axes, axes=model.axes.axes[::-1]))
+        if spoilt == "network":
+            return replace(model, probe=None, tensors={name: value * 1.5 for name, value in model.tensors.items()})
+        model.regressor.intercept_ = model.regressor.intercept_ + 0.1
+        return model
+
+    registry = Registry(tracker.store)
+    number = next(t.number for t in finished.outcome.trials if t.succeeded and t.spec.regressor == "ridge")
+    before = registry.versions()
+    assert number != finished.outcome.best.number
+    monkeypatch.setattr(EncodingModel, "load", spoil)
+    with pytest.raises(ModelError, match=r"The saved model must predict what it was made from\. .* champion stays\."):
+        publish(setting, tracker, finished, number)
+    assert registry.versions() == before
+
+
 def test_publishing_twice_registers_once(setting: Setting, tracker: Tracker, finished: Finished) -> None:
     again = publish(setting, tracker, finished, finished.outcome.best.number)
     assert (again.registered.version, again.is_champion, again.reason) == ("1", True, "the champion already")
