@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from img2brain.errors import SpecError, did_you_mean
+from img2brain.errors import RecordError, SpecError, did_you_mean
 from img2brain.home import Home
 from img2brain.leaderboard.published import with_places
 from img2brain.leaderboard.rows import Row, boards
@@ -17,6 +18,8 @@ from img2brain.tracking._local import open_to_read
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.reading import TrackedTrial, experiments, run_array, stored_summaries, tracked_trials
 from img2brain.tracking.registry import CHAMPION, Registered, Registry
+
+log = logging.getLogger(__name__)
 
 
 def collect(home: Home, dataset: str | None = None) -> list[Row]:
@@ -44,7 +47,8 @@ def collect(home: Home, dataset: str | None = None) -> list[Row]:
         raise SpecError(f"No trials of the dataset {dataset!r} are tracked. {did_you_mean(dataset, known)}")
     models = registered_by_run(store)
     trials = [item for item in tracked_trials(store, dataset) if item.record.metrics]
-    rows = [_row(item, models.get(item.run_id), home, store) for item in trials]
+    found = (_row_or_warn(item, models.get(item.run_id), home, store) for item in trials)
+    rows = [row for row in found if row is not None]
     return [row for board in boards(_told_apart(rows)) for row in _tied(with_places(board), store)]
 
 
@@ -74,6 +78,15 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         homes[row.study].add(row.home)
     return [replace(row, has_namesake=len(homes[row.study]) > 1) for row in rows]
+
+
+def _row_or_warn(item: TrackedTrial, model: Registered | None, home: Home, store: TrackingStore) -> Row | None:
+    """Make a row of a trial; one whose files are spoilt must not keep all others from the board."""
+    try:
+        return _row(item, model, home, store)
+    except (RecordError, LookupError, ValueError, TypeError) as error:
+        log.warning("the run %s is left out: %s", item.run_id, error)
+        return None
 
 
 def _row(item: TrackedTrial, model: Registered | None, home: Home, store: TrackingStore) -> Row:

@@ -55,11 +55,12 @@ def make_ready(database: Path, artifacts: Path) -> None:
     Raises
     ------
     TrackingError
-        If the database is not whole and holds something.
+        If the database is not whole and holds something, or holds nothing where there are artifacts of runs.
     sqlite3.Error
         If the file is no database.
     """
     if database.exists():
+        require_sound(database)
         with connected(database) as connection:
             lacks, n_kept = _lacks(connection), _count_kept(connection)
         if not lacks:
@@ -69,8 +70,37 @@ def make_ready(database: Path, artifacts: Path) -> None:
                 f"The database {database} is not whole: it lacks {lacks}. It holds runs, and is left as it is. "
                 "Put a copy of it in its place."
             )
+        require_no_artifacts(database, artifacts)
         log.warning("the database %s was left half made and holds no run: it is made again", database)
+    else:
+        require_no_artifacts(database, artifacts)
     _make(database, artifacts)
+
+
+def require_sound(database: Path) -> None:
+    """Refuse to write into a database whose pages are damaged: what is still there could be lost as well."""
+    try:
+        with connected(database) as connection:
+            (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        if "malformed" not in str(error):
+            raise
+        said = str(error)
+    if said != "ok":
+        raise TrackingError(
+            f"The database {database} is damaged, and is left as it is: {' '.join(said.split())}. Put a copy of it in "
+            f"its place, or what SQLite can save of it: sqlite3 {database.name} .recover | sqlite3 saved.db"
+        )
+
+
+def require_no_artifacts(database: Path, artifacts: Path) -> None:
+    """Refuse to begin anew beside the artifacts of runs: they would be nobody's."""
+    n_runs = sum(1 for _ in artifacts.glob("*/artifacts"))
+    if n_runs:
+        raise TrackingError(
+            f"The database {database} holds no run, though {artifacts} holds the artifacts of {n_runs}. Put a copy of "
+            f"it in its place; or move {artifacts.name} away, and run the studies again: their trials are tracked anew."
+        )
 
 
 def _lacks(connection: sqlite3.Connection) -> str:

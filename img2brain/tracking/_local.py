@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from img2brain.home import Home
+from img2brain.tracking._database import require_no_artifacts
 from img2brain.tracking._relocation import follow
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.names import HOME, KIND
@@ -62,6 +63,8 @@ class LocalStore(TrackingStore):
             with self.lock:
                 follow(home)
                 self.client.require_readable()
+        else:
+            require_no_artifacts(home.database, home.artifacts)
 
     def find_run(self, run_id: str) -> Any:
         return next(iter(self.client.runs_where("run_uuid = ?", run_id)), None)

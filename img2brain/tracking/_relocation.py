@@ -11,7 +11,7 @@ from pathlib import Path
 
 from img2brain.errors import StoreError
 from img2brain.home import Home
-from img2brain.tracking._database import connected
+from img2brain.tracking._database import connected, require_sound
 from img2brain.tracking._uri import local_folder
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ def follow(home: Home) -> None:
 
 def relocate(home: Home) -> Relocated:
     """Change the paths of the database to where the home is, whether or not all artifacts are there."""
+    require_sound(home.database)
     with connected(home.database) as connection:
         places = _places(connection, home)
         missing = _missing(connection, places, home)

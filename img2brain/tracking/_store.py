@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from img2brain._quiet import Quiet
-from img2brain.errors import TrackingError
+from img2brain.errors import RecordError, TrackingError
 from img2brain.home import Home
 from img2brain.tracking._database import database_uri, make_ready
 from img2brain.tracking._relocation import follow
@@ -186,7 +186,7 @@ def _read_array(path: Path) -> np.ndarray[Any, Any]:
     try:
         array: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise TrackingError(f"The artifact {path} must be a complete .npy of numbers or texts. It is not.") from error
+        raise RecordError(f"The artifact {path} must be a complete .npy of numbers or texts. It is not.") from error
     return array
 
 

@@ -60,7 +60,7 @@ def tracked_trials(store: TrackingStore, experiment: str | None = None) -> list[
     """Read the finished trials of the store, of one experiment or of all."""
     runs = finished_runs(store, experiment)
     with answering(store.uri), ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(lambda run: _read_or_warn(store, run), runs)
+        found = pool.map(lambda run: read_or_warn(store, run), runs)
         return _once(trial for trial in found if trial is not None)
 
 
@@ -82,7 +82,7 @@ def _once(trials: Iterable[TrackedTrial]) -> list[TrackedTrial]:
     return list(found.values())
 
 
-def _read_or_warn(store: TrackingStore, run: Any) -> TrackedTrial | None:
+def read_or_warn(store: TrackingStore, run: Any) -> TrackedTrial | None:
     """Read the records of one run; one that is spoilt must not keep all others from being read."""
     try:
         return read_trial(store, run)
@@ -92,7 +92,23 @@ def _read_or_warn(store: TrackingStore, run: Any) -> TrackedTrial | None:
 
 
 def read_trial(store: TrackingStore, run: Any) -> TrackedTrial:
-    """Read the records of one run."""
+    """Read the records of one run.
+
+    Raises
+    ------
+    RecordError
+        If they are absent, damaged or edited, or the run is none of img2brain's.
+    """
+    try:
+        return _read_trial(store, run)
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, RecordError):
+            raise
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RecordError(f"The run {run.info.run_id} must be a trial of img2brain. Got {told}.") from error
+
+
+def _read_trial(store: TrackingStore, run: Any) -> TrackedTrial:
     text = store.text(run, RECORD)
     if text is None and HOME in run.data.tags:
         raise RecordError(f"The file {RECORD} of the run {run.info.run_id} is not there.")
@@ -100,9 +116,11 @@ def read_trial(store: TrackingStore, run: Any) -> TrackedTrial:
         return TrackedTrial(run.info.run_id, *old.records_of(store, run))
     confirmation, validation = (store.text(run, name) for name in (CONFIRMATION, VALIDATION))
     where = f"run {run.info.run_id}"
+    record = TrialRecord.from_json(text, where)
+    _ = record.score  # a KeyError where it was edited out
     return TrackedTrial(
         run.info.run_id,
-        TrialRecord.from_json(text, where),
+        record,
         ConfirmationRecord.from_json(confirmation, where) if confirmation else None,
         ConfirmationRecord.from_json(validation, where) if validation else None,
     )

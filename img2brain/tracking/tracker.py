@@ -65,7 +65,8 @@ class Tracker:
         """Return the records of the trials that are tracked whole, by number."""
         with answering(self.store.uri):
             runs = {number: self.store.client.get_run(run_id) for number, run_id in self.finished().items()}
-            return {number: reading.read_trial(self.store, run).record for number, run in runs.items()}
+            found = {number: reading.read_or_warn(self.store, run) for number, run in runs.items()}
+            return {number: trial.record for number, trial in found.items() if trial is not None}
 
     def log_trial(
         self, record: TrialRecord, result: TrialResult | None = None, features: Callable[[], Path] | None = None
@@ -156,7 +157,8 @@ class Tracker:
 
     def _own_trials(self) -> list[Any]:
         query = f"tags.`{names.STUDY}` = '{self.study.name}' and tags.`{names.KIND}` = 'trial'"
-        return list(filter(self._is_own, reading.search(self.store, [self._experiment], query)))
+        found = filter(self._is_own, reading.search(self.store, [self._experiment], query))
+        return [run for run in found if run.data.tags.get(names.TRIAL, "").isdecimal()]
 
     def _is_own(self, run: Any) -> bool:
         """Tell whether this home made a run; those of the first format do not say, and are in its own store."""

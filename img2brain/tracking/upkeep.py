@@ -5,7 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+
+from img2brain import plain
 from img2brain.home import Home
 from img2brain.tracking import _relocation
 from img2brain.tracking._database import connected
@@ -104,3 +108,18 @@ def _astray(connection: sqlite3.Connection, home: Home) -> Iterator[str]:
             yield f"The artifacts of the {what} are not in the home. They are at {folder or uri}."
         elif not (folder / needed).is_file():
             yield f"The {what} must have the file {folder / needed}. It is not there."
+        elif needed == "record.json":
+            yield from _damaged(what, folder)
+
+
+def _damaged(what: str, folder: Path) -> Iterator[str]:
+    """Tell which records and arrays of a run are not whole: JSON that cannot be read, a ``.npy`` that was cut."""
+    for path in sorted(folder.rglob("*")):
+        try:
+            if path.suffix == ".json":
+                plain.of_json(path.read_text(encoding="utf-8"))
+            elif path.suffix == ".npy":
+                np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            told = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            yield f"The {what} must have a whole file {path}. Got: {told}."
