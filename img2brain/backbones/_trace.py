@@ -15,11 +15,12 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torchvision
 from torch import fx, nn
-from torchvision.models.feature_extraction import NodePathTracer
+from torchvision.models.feature_extraction import LeafModuleAwareTracer, NodePathTracer
 
 from img2brain._forks import alone
 from img2brain.errors import FeatureError, UnknownLayerError, did_you_mean
@@ -77,7 +78,7 @@ class Trace:
                 self.graph = tracer.trace(network)
         except Exception as error:  # the network's own code runs, and raises anything
             raise FeatureError(f"{name} cannot be traced by torch.fx: {in_short(error)}.") from error
-        self._first_names = {first: node for node, first in tracer.node_to_qualname.items()}
+        self._places = tracer.places
         self._paths = _paths(network)
         self._leaves = dict(tracer.leaves)
         self._repeated = {path: _numbered(path, len(calls)) for path, calls in tracer.calls.items() if len(calls) > 1}
@@ -136,9 +137,18 @@ class Trace:
         return Value(nodes[-1], nodes[-1])
 
     def _first_nodes(self, layer: str) -> list[fx.Node]:
-        if layer in self._first_names:
-            return [self._first_names[layer]]
-        return [node for name, node in self._first_names.items() if layer and name.startswith(f"{layer}.")]
+        names = self._first_names
+        if layer in names:
+            return [names[layer]]
+        return [node for name, node in names.items() if layer and name.startswith(f"{layer}.")]
+
+    @cached_property
+    def _first_names(self) -> dict[str, fx.Node]:
+        """What torchvision calls the operations; it compares each name with all before it."""
+        names = NodePathTracer()
+        for node, path in self._places.items():
+            names.node_to_qualname[node] = names._get_node_qualname(path, node)
+        return {name: node for node, name in names.node_to_qualname.items()}
 
     def gives(self, layer: str) -> bool:
         """Tell whether a name stands for what one operation gives."""
@@ -176,7 +186,7 @@ def in_short(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0].rstrip('.')}"
 
 
-class _Tracer(NodePathTracer):
+class _Tracer(LeafModuleAwareTracer):
     """Notes what each module gives, and leaves the calls of modules in other threads alone.
 
     Parameters
@@ -188,6 +198,7 @@ class _Tracer(NodePathTracer):
     def __init__(self, opened: Collection[str]) -> None:
         super().__init__(autowrap_modules=(math, torchvision.ops), leaf_modules=_WHOLE)
         self._opened, self._thread = frozenset(opened), threading.get_ident()
+        self._path = ""
         self.calls: dict[str, list[Value]] = defaultdict(list)
         self.leaves: dict[str, nn.Module] = {}
         self.places: dict[fx.Node, str] = {}
@@ -198,12 +209,21 @@ class _Tracer(NodePathTracer):
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
-        path, found = self.path_of_module(m), super().call_module(m, forward, args, kwargs)
-        if self.is_leaf_module(m, path):
-            self.leaves[path] = m
+        path, around = self.path_of_module(m), self._path
+        self._path = path
+        try:
+            found = self._call(m, path, forward, args, kwargs)
+        finally:
+            self._path = around
         given = found.node if isinstance(found, fx.Proxy) else found
         self.calls[path].append(Value(given, next(iter(reversed(self.graph.nodes)))))
         return found
+
+    def _call(self, m: nn.Module, path: str, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if not self.is_leaf_module(m, path):
+            return forward(*args, **kwargs)
+        self.leaves[path] = m
+        return self.create_proxy("call_module", path, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if threading.get_ident() != self._thread:
@@ -212,7 +232,7 @@ class _Tracer(NodePathTracer):
 
     def create_proxy(self, *args: Any, **kwargs: Any) -> fx.Proxy:
         proxy: fx.Proxy = super().create_proxy(*args, **kwargs)
-        self.places[proxy.node] = self.current_module_qualname
+        self.places[proxy.node] = self._path
         return proxy
 
 
