@@ -61,17 +61,15 @@ def _name_of_others(report: Report, path: Path, folder: Path, tracking_uri: str 
     """Say whose the name of a dataset is in the home, where it is that of other data."""
     from img2brain.errors import DataError, StoreError
     from img2brain.home import Home
-    from img2brain.tracking._store import TrackingStore
+    from img2brain.tracking._local import open_to_read
     from img2brain.tracking.own_name import origin_of, require_own_name
 
     try:
         home = Home.existing(folder, tracking_uri)
     except StoreError:  # there is none: every name is free
         return ""
-    if not home.tracking_uri and not home.database.exists():
-        return ""
     try:
-        require_own_name(TrackingStore(home), report.name, str(report.digest), report.source, origin_of(path))
+        require_own_name(open_to_read(home), report.name, str(report.digest), report.source, origin_of(path))
     except DataError as error:
         return str(error)
     return ""

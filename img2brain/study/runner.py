@@ -30,7 +30,7 @@ from img2brain.study.report import report
 from img2brain.study.search import Search, ToldTrial, best_trial, stored_studies
 from img2brain.study.setting import Setting, make_ready
 from img2brain.study.space import Parameters, Suggestion
-from img2brain.tracking._store import TrackingStore
+from img2brain.tracking._local import open_to_read
 from img2brain.tracking.own_name import origin_of, require_own_name
 from img2brain.tracking.reading import find_trial
 from img2brain.tracking.tracker import Tracker
@@ -255,7 +255,7 @@ def _require_own_name(setting: Setting) -> None:
     """Refuse data under a name that other data have in this home or on its server."""
     dataset = setting.dataset
     found = (dataset.name, dataset.digest, dataset.source, origin_of(dataset.origin))
-    require_own_name(TrackingStore(setting.home), *found)
+    require_own_name(open_to_read(setting.home), *found)
 
 
 def _tell_what_changed(setting: Setting, name: str, stored: Mapping[str, Mapping[str, object]]) -> None:

@@ -66,8 +66,7 @@ def _may_be_one(record: DatasetRecord, where: str, source: str, origin: str) -> 
 def _known(store: TrackingStore, name: str) -> Iterator[tuple[DatasetRecord, str]]:
     """Yield the data of each study under a name, and where they were read from."""
     with answering(store.uri):
-        experiment = store.client.get_experiment_by_name(name)
-        ids = [experiment.experiment_id] if experiment else []
+        ids = [item.experiment_id for item in store.client.search_experiments() if item.name == name]
         for run in search(store, ids, f"tags.`{KIND}` = 'study'") if ids else ():
             try:
                 yield read_study(store, run).dataset, run.data.tags.get(ORIGIN, "")

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from img2brain.home import Home
+from img2brain.tracking._local import open_to_read
+
 if TYPE_CHECKING:
     from tests.conftest import Finished, Launcher, Process
 
@@ -28,6 +31,7 @@ def home(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a finished study in it."""
     home = tmp_path_factory.mktemp("stored") / "home"
     shutil.copytree(finished.home, home, ignore=shutil.ignore_patterns("pages", "*.lock", "locks"))
+    open_to_read(Home(home))  # at the first look the paths in its database follow it to its place
     return home
 
 
