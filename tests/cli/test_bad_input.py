@@ -172,13 +172,12 @@ def test_a_disk_without_room(
         pytest.skip("no small disk can be mounted here")
     try:
         line = refused(study_file(tmp_path), at=disk / "home")
-        assert "A pass of squeezenet1_1 needs 0.0" in line
-        assert "GB of disk" in line
+        assert f"The cache {disk / 'home' / 'cache'} cannot be used: the disk is full" in line
         with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
             while filler.write(bytes(4096)):
                 pass
-        line = refused(study_file(tmp_path), at=disk / "home")
+        line = refused(study_file(tmp_path), at=disk / "another")
         assert "cannot be written: No space left on device." in line
-        assert not (disk / "home" / "optuna.log").exists()
+        assert not (disk / "another" / "optuna.log").exists()
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
