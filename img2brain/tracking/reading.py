@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,13 +100,20 @@ def read_trial(store: TrackingStore, run: Any) -> TrackedTrial:
     RecordError
         If they are absent, damaged or edited, or the run is none of img2brain's.
     """
-    try:
+    with _of_ours(run):
         return _read_trial(store, run)
+
+
+@contextmanager
+def _of_ours(run: Any) -> Iterator[None]:
+    """Tell what cannot be read of a run as a `RecordError`: others write into a store as well, and may do so now."""
+    try:
+        yield
+    except RecordError:
+        raise
     except (LookupError, ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, RecordError):
-            raise
         told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RecordError(f"The run {run.info.run_id} must be a trial of img2brain. Got {told}.") from error
+        raise RecordError(f"The run {run.info.run_id} must be one of img2brain. Got {told}.") from error
 
 
 def _read_trial(store: TrackingStore, run: Any) -> TrackedTrial:
@@ -149,9 +157,16 @@ def study_of(store: TrackingStore, run_id: str) -> StudyRecord | None:
 
 
 def read_study(store: TrackingStore, run: Any) -> StudyRecord:
-    """Read the record of a parent run."""
-    text = store.text(run, RECORD)
-    return StudyRecord.from_json(text, f"run {run.info.run_id}") if text else old.study_of(store, run)
+    """Read the record of a parent run.
+
+    Raises
+    ------
+    RecordError
+        If it is absent, damaged or edited, or not written yet.
+    """
+    with _of_ours(run):
+        text = store.text(run, RECORD)
+        return StudyRecord.from_json(text, f"run {run.info.run_id}") if text else old.study_of(store, run)
 
 
 def run_array(store: TrackingStore, run_id: str, name: str) -> np.ndarray[Any, Any] | None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from img2brain.errors import TrackingError
+from img2brain.errors import RecordError, TrackingError
 from img2brain.home import Home
 from img2brain.leaderboard.collect import collect
 from img2brain.study.runner import run_study
 from img2brain.tracking._local import open_to_read
 from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.reading import read_study
 from img2brain.tracking.upkeep import problems
 
 if TYPE_CHECKING:
@@ -102,3 +103,12 @@ def test_foreign_and_edited_runs_are_left_out_of_the_board(
     rows = collect(home)
     assert len(rows) == 8, "the trial that was confirmed is left out too"
     assert sum("is left out: " in line for line in caplog.messages) == 3
+
+
+def test_a_study_whose_record_is_not_written_yet_is_no_traceback(finished_copy: Path) -> None:
+    store = TrackingStore(Home(finished_copy))
+    experiment = store.client.get_experiment_by_name("sample").experiment_id
+    tags = {"img2brain.kind": "study", "img2brain.home": "x", "img2brain.study": "s-1"}
+    run = store.client.create_run(experiment, tags=tags)
+    with pytest.raises(RecordError, match=rf"The run {run.info.run_id} must be one of img2brain\. Got IndexError"):
+        read_study(store, run)

@@ -264,11 +264,11 @@ def test_runs_of_other_homes_are_neither_ours_nor_touched(
         (lambda path: path.write_text('{"format": 99}'), r"of a newer version of img2brain"),
         (
             lambda path: path.write_text(path.read_text().replace('"pearson"', '"other"', 1)),
-            r"must be a trial of img2brain\. Got KeyError",
+            r"must be one of img2brain\. Got KeyError",
         ),
         (
             lambda path: path.write_text(path.read_text().replace('"median":', '"middle":')),
-            r"must be a trial of img2brain\. Got KeyError",
+            r"must be one of img2brain\. Got KeyError",
         ),
         (lambda path: path.write_text("[" * 50_000), r"must be a trial record in JSON\. Got: lists and tables must be"),
     ],
