@@ -8,10 +8,12 @@ its files as ``digests.json``, so that damage is noticed before a number is read
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -246,7 +248,7 @@ class Store:
 
 def key_of(entry: Path) -> dict[str, Any]:
     """Return the key of an entry."""
-    return dict(plain.of_json((entry / "key.json").read_text(encoding="utf-8")))
+    return dict(plain.of_json(_regular(entry / "key.json").read_text(encoding="utf-8")))
 
 
 def _stamp(entry: Path) -> Stamp:
@@ -255,7 +257,7 @@ def _stamp(entry: Path) -> Stamp:
         return tuple(
             (file.name, found.st_size, found.st_mtime_ns, found.st_ino)
             for file in sorted(os.scandir(entry), key=lambda file: file.name)
-            if (found := file.stat())
+            if (found := file.stat(follow_symlinks=False))
         ) or (("", 0, 0, 0),)
     except FileNotFoundError:
         return (("a link to nowhere", 0, 0, 0),) if os.path.lexists(entry) else ()
@@ -265,13 +267,20 @@ def _stamp(entry: Path) -> Stamp:
 
 def _digests(entry: Path, digest_of: Callable[[Path], str]) -> dict[str, str]:
     """Digest the files of an entry, by name, but for the file of digests."""
-    return {path.name: digest_of(path) for path in sorted(entry.iterdir()) if path.name != _DIGESTS}
+    return {path.name: digest_of(_regular(path)) for path in sorted(entry.iterdir()) if path.name != _DIGESTS}
+
+
+def _regular(path: Path) -> Path:
+    """Return the path of a regular file; a link may lead to a file without an end, and a pipe never gives one."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path
 
 
 def _damage(entry: Path, digest_of: Callable[[Path], str]) -> str:
     """Say what is wrong with an entry, or nothing."""
     try:
-        kept = dict(plain.of_json((entry / _DIGESTS).read_text(encoding="utf-8")))
+        kept = dict(plain.of_json(_regular(entry / _DIGESTS).read_text(encoding="utf-8")))
         found = _digests(entry, digest_of)
     except OSError as error:
         return f"{Path(error.filename or entry).name}: {error.strerror}"

@@ -149,6 +149,21 @@ def a_link_elsewhere(entry: Path) -> None:
     (entry / "text").symlink_to(__file__)
 
 
+def a_link_to_a_file_without_an_end(entry: Path) -> None:
+    (entry / "text").unlink()
+    (entry / "text").symlink_to("/dev/zero")
+
+
+def digests_without_an_end(entry: Path) -> None:
+    (entry / "digests.json").unlink()
+    (entry / "digests.json").symlink_to("/dev/zero")
+
+
+def a_pipe(entry: Path) -> None:
+    (entry / "text").unlink()
+    os.mkfifo(entry / "text")
+
+
 def deep_digests(entry: Path) -> None:
     rewrite(entry / "digests.json", b"[" * 50_000)
 
@@ -160,8 +175,8 @@ def nul_bytes(entry: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        a_folder, an_empty_file, a_file_above, a_link_to_nowhere, a_link_to_itself, a_link_elsewhere, deep_digests,
-        nul_bytes,
+        a_folder, an_empty_file, a_file_above, a_link_to_nowhere, a_link_to_itself, a_link_elsewhere,
+        a_link_to_a_file_without_an_end, digests_without_an_end, a_pipe, deep_digests, nul_bytes,
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("reads", [Store.read_or_compute, Store.get_or_compute, Store.put])
@@ -277,6 +292,9 @@ def test_keys_that_cannot_be_read_are_passed_over(store: Store) -> None:
     entry = store.put("kind", KEY, writing("text", b"first"))
     store.put("kind", {"a": 1}, writing("text", b"first"))
     rewrite(entry / "key.json", b"{")
+    assert list(store.keys("kind")) == [{"a": 1}]
+    (entry / "key.json").unlink()
+    os.mkfifo(entry / "key.json")
     assert list(store.keys("kind")) == [{"a": 1}]
 
 
