@@ -176,7 +176,7 @@ class EncodingModel:
     def _coordinates_of(self, features: Any) -> NDArray[np.float32]:
         """Return the coordinates of given features along the principal axes."""
         n_features = len(self.axes.axes)
-        found = np.asarray(features) if not isinstance(features, str | Path) else open_array(Path(features), _MATRIX)
+        found = self._opened(Path(features)) if isinstance(features, str | Path) else np.asarray(features)
         if found.ndim != 2 or found.shape[1] != n_features or found.dtype.kind not in "fiu":
             raise ShapeError(
                 f"This model takes the features {self.spec.layer!r}, an array of shape (images, {n_features}). "
@@ -185,6 +185,14 @@ class EncodingModel:
         origin = self.tensors.get(ORIGIN)
         counted = found if origin is None else found - origin.numpy()
         return np.asarray(counted.astype(np.float32) @ self.axes.axes - self.axes.shift, dtype=np.float32)
+
+    def _opened(self, path: Path) -> NDArray[Any]:
+        if path.is_dir():
+            raise DataError(
+                f"This model takes the features {self.spec.layer!r}, a .npy file of shape (images, "
+                f"{len(self.axes.axes)}), not images. Got the folder {str(path)!r}."
+            )
+        return open_array(path, _MATRIX)
 
     @property
     def plugins(self) -> dict[str, dict[str, str]]:

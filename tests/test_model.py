@@ -222,6 +222,15 @@ def test_a_model_of_format_3_predicts_what_it_predicted() -> None:
     np.testing.assert_allclose(found, np.load(folder / "given-predictions.npy"), atol=1e-6)
 
 
+def test_a_folder_of_images_is_no_file_of_features(tmp_path: Path) -> None:
+    model = EncodingModel.load(Path(__file__).parent / "fixtures" / "model-format-3" / "given")
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(DataError, match=r"takes the features .*, a \.npy file .*Got the folder '.*pictures'\."):
+        model.predict(tmp_path / "pictures")
+    with pytest.raises(DataError, match=r"'.*none\.npy' must exist\. It does not\."):
+        model.predict(tmp_path / "none.npy")
+
+
 def test_a_network_that_is_not_what_it_was_is_refused(
     model: EncodingModel, pictures: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,7 +138,7 @@ def _images_of(folder: Path) -> tuple[Path, ...]:
 
 
 def _responses_of(file: Path) -> Array:
-    if not file.is_file():
+    if not file.exists():
         raise DataError(f"The file {str(file)!r} must exist. It does not.{instead_of_array(file)}")
     return open_array(file, ("images", "voxels"))
 

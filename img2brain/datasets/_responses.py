@@ -46,7 +46,7 @@ def open_array(path: Path, axes: tuple[str, ...], *, texts: bool = False) -> Arr
         If it has other dimensions, or an empty one.
     """
     if not path.is_file():
-        raise DataError(f"The file {str(path)!r} must exist. It does not.")
+        raise DataError(_none(path))
     try:
         with np.errstate(over="raise"):  # A header may claim a shape whose size overflows.
             array: Array = open_memmap(path, mode="r")
@@ -59,6 +59,13 @@ def open_array(path: Path, axes: tuple[str, ...], *, texts: bool = False) -> Arr
     if array.ndim != len(axes) or 0 in array.shape:
         raise ShapeError(f"The file {str(path)!r} must have shape ({', '.join(axes)}). Got {array.shape}.")
     return array
+
+
+def _none(path: Path) -> str:
+    """Say why there is no file at a path."""
+    if not path.exists():
+        return f"The file {str(path)!r} must exist. It does not."
+    return f"{str(path)!r} must be a .npy file. It is {'a folder' if path.is_dir() else 'none'}."
 
 
 def release(*arrays: Array) -> None:

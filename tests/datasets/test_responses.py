@@ -104,3 +104,8 @@ def test_a_scan_in_blocks_finds_what_a_look_at_the_whole_finds(values: Any, bloc
     assert scan.first_bad == (tuple(np.argwhere(bad)[0]) if bad.any() else None)
     constant = [v for v in range(values.shape[1]) if (values[:, v] == values[0, v]).all()]
     assert scan.constant.tolist() == constant
+
+
+def test_a_folder_in_place_of_a_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"' must be a \.npy file\. It is a folder\."):
+        open_array(tmp_path, AXES)
