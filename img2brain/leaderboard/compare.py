@@ -24,6 +24,7 @@ Voxels = NDArray[np.intp]
 
 FALSE_DISCOVERIES = 0.05
 BY_IMAGES = "paired bootstrap over images"
+BY_TOO_FEW = "resamples of so few images tell nothing: no interval"
 BY_VOXELS = "only scores of voxels are known, and voxels are no sample of images: no interval"
 ALL = "all"  # what tables call all voxels
 _KEYS = ("backbone", "weights", "layer", "components", "regressor", "preprocessing", "objective")
@@ -113,7 +114,7 @@ def compare(first: Subject, second: Subject) -> Comparison:
     regions = {WHOLE: np.arange(len(first.accuracy)), **first.regions}
     lines = [_line(name, voxels, first, second, difference) for name, voxels in regions.items()]
     better = _better_voxels(first, second)
-    return Comparison(first, second, pd.DataFrame(lines), *better, BY_VOXELS if difference is None else BY_IMAGES)
+    return Comparison(first, second, pd.DataFrame(lines), *better, _rule(difference))
 
 
 def compare_boards(first: Path, second: Path) -> pd.DataFrame:
@@ -189,6 +190,12 @@ def _difference(first: Subject, second: Subject) -> Summaries | None:
     }
     names = [name for name in one.regions if name in {WHOLE, *alike} and name in other.regions]
     return one.of(names) - other.of(names)
+
+
+def _rule(difference: Summaries | None) -> str:
+    if difference is None:
+        return BY_VOXELS
+    return BY_TOO_FEW if difference.too_few else BY_IMAGES
 
 
 def _better_voxels(first: Subject, second: Subject) -> tuple[int | None, int | None]:

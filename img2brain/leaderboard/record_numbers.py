@@ -65,12 +65,14 @@ def interval_text(interval: Estimate, digits: int = 3, *, sign: bool = False) ->
     --------
     >>> interval_text(Estimate(estimate=0.1234, low=0.1, high=0.15))
     '0.123 [0.100, 0.150]'
+    >>> interval_text(Estimate(estimate=0.1234))
+    '0.123, no interval'
     """
     form = f"{'+' if sign else ''}.{digits}f"
     if not math.isfinite(interval.estimate):
         return ""
     if not math.isfinite(interval.low):
-        return format(interval.estimate, form)
+        return f"{interval.estimate:{form}}, no interval"
     return f"{interval.estimate:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
 
 

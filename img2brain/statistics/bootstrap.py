@@ -32,6 +32,8 @@ How = Literal["median", "mean"]
 
 N_RESAMPLES = 2000
 LEVEL = 0.95
+# Fisher's standard error, 1 / sqrt(n - 3), exists from 4 units on: 2 points correlate by 1 or -1 whatever they are.
+FEWEST_UNITS = 4
 _BLOCK = 512
 _CHUNK_BYTES = 1 << 28
 # These shares of a sum of squares over all images are taken for rounding.
@@ -87,7 +89,7 @@ class Bootstrap:
     is less than 100 resamples, it meets 100, which give the standard error within 7 %. How many there are depends on
     the shape of the responses alone, and they are the first of those that another metric meets.
 
-    Of a single unit nothing can be resampled: no interval is known.
+    Of fewer than 4 units resamples tell nothing: no interval is known, of their differences neither.
     """
 
     def __init__(
@@ -235,6 +237,11 @@ class Summaries:
             "n_units": np.array(self.n_units),
         }
 
+    @property
+    def too_few(self) -> bool:
+        """Whether so few images were resampled that no interval is known."""
+        return 0 < self.n_units < FEWEST_UNITS
+
     def of(self, regions: Sequence[str]) -> Summaries:
         """Return the summaries of some regions."""
         where = [self.regions.index(name) for name in regions]
@@ -269,6 +276,8 @@ class Summaries:
         where some 20 voxels are predicted equally well. Percentiles of the resamples cover it too often, and
         percentiles that are corrected for bias too seldom: a median over voxels moves in steps, and its resamples in
         smaller ones.
+
+        Of fewer than 4 units no interval is known: its ends are NaN.
         """
         place = self.regions.index(region)
         centre, error = self._on_scale(place)
@@ -281,6 +290,7 @@ class Summaries:
         """Return estimate and standard error on the scale, from the resamples in which the summary is defined."""
         scale, estimate = SCALES[self.kind], float(self.estimate[place])
         known = self.resampled[np.isfinite(self.resampled[:, place]), place]
+        known = known[:0] if self.too_few else known
         spread = float(np.std(scale.forward(known), ddof=1)) if len(known) > 1 else float("nan")
         offset = scale.offset(estimate, self.n_units) if spread else 0.0  # scores that no image changes are the truth
         return float(scale.forward(estimate)) - offset, scale.error(spread, self.n_units)

@@ -16,7 +16,7 @@ def p_of_r(r: F64, n_images: int) -> F64:
     r : ndarray (n_voxels,)
         Pearson r; NaN stays NaN.
     n_images : int
-        Images that were correlated, at least 3.
+        Images that were correlated; of fewer than 3 nothing is known, and all are NaN.
 
     Notes
     -----
@@ -29,8 +29,10 @@ def p_of_r(r: F64, n_images: int) -> F64:
     """
     from scipy.stats import t as student
 
+    if n_images < 3:
+        return np.full(r.shape, np.nan)
     clipped = np.clip(r, -1 + 1e-15, 1 - 1e-15)
-    freedom = max(n_images - 2, 1)
+    freedom = n_images - 2
     found: F64 = student.sf(clipped * np.sqrt(freedom / (1 - clipped**2)), freedom)
     return found
 

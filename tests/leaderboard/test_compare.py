@@ -73,6 +73,16 @@ def test_scores_of_voxels_alone_give_no_interval() -> None:
     assert found.n_first is None
 
 
+def test_so_few_images_that_their_resamples_tell_nothing_give_no_interval() -> None:
+    first, second = subjects(worse=1.0)
+    assert first.summaries is not None
+    few = replace(first, summaries=replace(first.summaries, n_units=3))
+    alike = replace(second, summaries=few.summaries)
+    found = compare(few, alike)
+    assert found.table["low"].isna().all()
+    assert "no interval" in found.rule
+
+
 def test_regions_that_hold_other_voxels_are_not_paired() -> None:
     one, other = subjects(worse=1.0)
     moved = replace(other, regions={"V1": REGIONS["V1"], "IT": np.arange(60, 120)})

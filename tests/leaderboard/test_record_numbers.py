@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
-from img2brain.leaderboard.record_numbers import statistics_of, summaries_of, texts_of
-from img2brain.records import CeilingRecord, Estimate, RegionRecord
+from img2brain.leaderboard.record_numbers import confirmation_texts, statistics_of, summaries_of, texts_of
+from img2brain.records import Against, CeilingRecord, Estimate, PartRecord, RegionRecord
 from tests.leaderboard.conftest import against, region_record
+
+UNSURE = Against(score=-1.0, difference=Estimate(estimate=1.5))
 
 
 class _Later(RegionRecord):
@@ -59,3 +61,14 @@ def test_texts_tell_counts_and_differences() -> None:
     assert texts["pixels"] == "0.1000, the model +0.200 [+0.100, +0.400]"
     assert "score" not in texts
     assert texts_of(region_record(math.nan)) == {}
+
+
+def test_a_score_without_an_interval_says_so() -> None:
+    part = PartRecord(rows="r", n_images=2, whole=region_record(0.5))
+    whole = part.whole.model_copy(update={"score": Estimate(estimate=0.5), "controls": {"shuffled": UNSURE}})
+    texts = confirmation_texts(part.model_copy(update={"whole": whole}))
+    assert texts[0] == (
+        "confirmation",
+        "0.5000, no interval (2 images that the search never saw; few images: 2)",
+    )
+    assert texts[-1] == ("control", "shuffled -1.0000, the model +1.500, no interval")

@@ -19,6 +19,7 @@ from img2brain.metrics.spearman import Spearman
 from img2brain.records import Estimate
 from img2brain.result import WHOLE
 from img2brain.statistics.bootstrap import Bootstrap, Summaries, resamples
+from img2brain.statistics.ties import place
 
 F64 = NDArray[np.float64]
 N_DATASETS = 500
@@ -139,11 +140,25 @@ def test_showings_of_one_picture_do_not_make_an_interval_narrow() -> None:
     assert naive.high - naive.low < 0.75 * (tied.high - tied.low)
 
 
-def test_of_a_single_unit_no_interval_is_known() -> None:
-    Y, P, _ = simulated(np.random.default_rng(0), 10, 3)
-    found = Bootstrap(Y, Pearson(), units=np.full(10, 7)).summaries(P, {})
-    assert np.isfinite(found.interval().estimate)
-    assert np.isnan([found.interval().low, found.interval().high, found.p_value()]).all()
+@pytest.mark.parametrize("n_units", [1, 2, 3])
+@pytest.mark.parametrize("name", ["pearson", "r2"])
+def test_of_fewer_than_four_units_no_interval_is_known(n_units: int, name: str) -> None:
+    Y, P, _ = simulated(np.random.default_rng(0), 12, 3)
+    metric: Metric = METRICS[name]
+    tied = Bootstrap(Y, metric, 200, units=np.arange(12) % n_units)
+    found = [tied.summaries(P, {}), tied.summaries(P, {}) - tied.summaries(-P, {})]
+    if n_units > 1:
+        found.append(Bootstrap(Y[:n_units], metric, 200).summaries(Y[:n_units], {}))
+    for item in found:
+        assert np.isfinite(item.interval().estimate)
+        assert np.isnan([item.interval().low, item.interval().high, item.p_value()]).all()
+
+
+def test_four_units_have_an_interval_and_two_rows_of_fewer_are_tied() -> None:
+    Y, P, _ = simulated(np.random.default_rng(0), 4, 3)
+    assert np.isfinite(Bootstrap(Y, Pearson(), 200).summaries(P, {}).interval().low)
+    few = Bootstrap(Y[:3], Pearson(), 200)
+    assert [item.rank for item in place([few.summaries(Y[:3], {}), few.summaries(-Y[:3], {})], WHOLE)] == [1, 1]
 
 
 @pytest.mark.parametrize("regions", [{}, {"all": np.array([0, 2]), "V1": np.array([1])}])

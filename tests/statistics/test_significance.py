@@ -58,3 +58,7 @@ def test_differences_of_equal_predictors_have_uniform_p() -> None:
 
 def test_equal_predictions_do_not_differ() -> None:
     assert p_of_difference(np.array([0.3]), np.array([0.3]), np.array([1.0]), 30).tolist() == [1.0]
+
+
+def test_no_correlation_of_two_images_is_above_chance() -> None:
+    assert np.isnan(p_of_r(np.array([1.0, -1.0]), 2)).all()
