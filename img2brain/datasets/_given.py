@@ -69,6 +69,14 @@ def count(label: str, matrix: NDArray[Any], rows: Rows) -> Counted:
     return Counted(values, mean)
 
 
+def as_fitted(matrix: NDArray[Any], rows: Rows) -> NDArray[Any]:
+    """Return features as `count` does, or as they are where it refuses them: no study fits these."""
+    try:
+        return count("Features", matrix, rows).values
+    except DataError:
+        return matrix
+
+
 def _mean_and_reach(matrix: NDArray[Any], rows: Rows) -> tuple[NDArray[np.float64], float]:
     """Return the mean of each feature over some rows, and the most that one of them is away from it."""
     blocks = [rows[start:stop] for start, stop in steps((len(rows), matrix.shape[1]))]

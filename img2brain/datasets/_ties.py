@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ class Ties:
     Attributes
     ----------
     equal : ndarray of intp, shape (n_rows,)
-        Of each row the first one that is equal to it: the same picture, or the same given features.
+        Of each row the first one that is equal to it: the same picture or, without pictures, the same given features.
     sets : ndarray of intp, shape (n_rows,)
-        Of each row the first one of its tied set: of those that are equal to it or in its group, of those that are
-        equal to these or in their group, and so on.
+        Of each row the first one of its tied set: of those that are equal to it in one way or in its group, of those
+        that are equal to these or in their group, and so on.
 
     Examples
     --------
@@ -42,18 +42,18 @@ class Ties:
     sets: Labels
 
     @classmethod
-    def of(cls, contents: Sequence[Hashable], groups: NDArray[Any] | None = None) -> Ties:
-        """Tie rows by what they hold and by group.
+    def of(cls, contents: Iterable[Hashable], *others: Iterable[Hashable]) -> Ties:
+        """Tie rows by what they hold, and by whatever else they share.
 
         Parameters
         ----------
-        contents : sequence of hashable
+        contents : iterable of hashable
             What each row holds, by its digest or the like.
-        groups : ndarray, shape (n_rows,), optional
-            The group of each row.
+        *others : iterable of hashable
+            What else each row holds, or its group.
         """
         equal = first_of_each(contents)
-        return cls(equal, equal if groups is None else _joined(equal, first_of_each(groups.tolist())))
+        return cls(equal, reduce(_joined, map(first_of_each, others), equal))
 
     @property
     def n_rows(self) -> int:
@@ -78,7 +78,7 @@ class Ties:
         )
 
 
-def first_of_each(labels: Sequence[Hashable]) -> Labels:
+def first_of_each(labels: Iterable[Hashable]) -> Labels:
     """Return, for each row, the first row of the same label."""
     first: dict[Hashable, int] = {}
     return np.array([first.setdefault(label, row) for row, label in enumerate(labels)], dtype=np.intp)
@@ -126,9 +126,9 @@ def _size(path: Path) -> tuple[int, ...] | None:
         return None
 
 
-def row_contents(matrices: Mapping[str, NDArray[Any]]) -> list[Hashable]:
+def row_contents(matrices: Iterable[NDArray[Any]]) -> list[Hashable]:
     """Say what each row of some matrices of features holds: rows are equal where they are so in every matrix."""
-    parts = [list(_rows_digests(matrix)) for _, matrix in sorted(matrices.items())]
+    parts = [list(_rows_digests(matrix)) for matrix in matrices]
     return list(zip(*parts, strict=True))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
 from pathlib import Path
@@ -163,6 +163,11 @@ class FolderDataset(Dataset):
         partial += [f"features {name!r}" for name in self._matrices if name not in self.features]
         for what in partial:
             problems.warn(f"The {what} of {str(self._contents.root)!r} must be there for all rows. They are left out.")
+
+    @property
+    def _shown(self) -> Sequence[Path | None]:
+        parts = (self._contents.training.images, self.n_training), (self._contents.test.images, self.n_test)
+        return [path for images, n_rows in parts for path in (images[:n_rows] or [None] * n_rows)]
 
     def _section_of(self, part: PartName) -> Section:
         contents = self._contents

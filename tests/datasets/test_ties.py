@@ -112,18 +112,53 @@ def test_given_rows_are_tied_where_all_matrices_are_equal() -> None:
         np.array([[0.0, 1], [-0.0, 1], [0, 1], [1e8, 1], [1e8 + 1e-7, 1]]),
         np.array([[1], [1], [2], [3], [3]]),
     )
-    assert Given(features={"fine": fine}).ties.sets.tolist() == [0, 0, 0, 3, 4]
-    assert Given(features={"fine": fine, "coarse": coarse}).ties.sets.tolist() == [0, 0, 2, 3, 4]
+    assert Given(features={"fine": fine}).ties.sets.tolist() == [0, 0, 0, 3, 3]
+    assert Given(features={"fine": fine, "coarse": coarse}).ties.sets.tolist() == [0, 0, 2, 3, 3]
     large = 2**60 + np.arange(3)[:, None]
     assert not Given(features={"integers": large}).ties
 
 
-def test_pictures_tell_where_there_are_any(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{number}.png" for number in range(4)]
-    for number, path in enumerate(paths):
-        Image.new("RGB", (4, 4), (number // 2, 0, 0)).save(path)
-    categories = np.array([[1], [2], [1], [1]])
-    assert Given(images=paths, features={"category": categories}).ties.sets.tolist() == [0, 0, 2, 2]
+def test_given_rows_are_tied_where_they_are_fitted_as_equal() -> None:
+    rows = np.random.default_rng(0).standard_normal((6, 5))
+    features = np.concatenate([rows, rows.astype(np.float32), rows * (1 + 1e-12)])
+    assert Given(features={"f": features}, n_test=6).ties.sets.tolist() == [*range(6)] * 3
+    assert not Given(features={"f": 1e8 + rows[:, :1]}).ties  # in float32 all of them are 1e8
+
+
+def _pictures(folder: Path, reds: list[int]) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{number}.png" for number in range(len(reds))]
+    for red, path in zip(reds, paths, strict=True):
+        Image.new("RGB", (4, 4), (red, 0, 0)).save(path)
+    return paths
+
+
+def test_rows_are_tied_by_their_pictures_and_by_their_given_features(tmp_path: Path) -> None:
+    facts: dict[str, Any] = {
+        "images": _pictures(tmp_path, [0, 1, 1, 3, 4, 5]),
+        "features": {"f": np.arange(6)[:, None]},
+    }
+    assert Given(**facts).ties.sets.tolist() == [0, 1, 1, 3, 4, 5]
+    facts["features"]["f"] = np.array([[0], [0], [2], [3], [3], [5]])
+    both = Given(**facts, groups=[0, 1, 2, 3, 4, 4])
+    assert both.ties.sets.tolist() == [0, 0, 0, 3, 3, 3]
+    assert both.ties.equal.tolist() == [0, 1, 1, 3, 4, 5]
+
+
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_pictures_of_one_part_tie_its_rows(make_folder: Callable[..., Path], part: str) -> None:
+    root, first = make_folder(training=6, test=3), 0 if part == "training" else 6
+    for name, n_rows in (("training", 6), ("test", 3)):
+        (root / f"{name}Features").mkdir(exist_ok=True)
+        np.save(root / f"{name}Features" / "f.npy", np.random.default_rng(n_rows).standard_normal((n_rows, 2)))
+    shutil.copyfile(root / f"{part}IMG" / "000.png", root / f"{part}IMG" / "002.png")
+    shutil.rmtree(root / ("testIMG" if part == "training" else "trainingIMG"))
+    dataset, report = FolderDataset.open(root), check(root)
+    expected = np.arange(9)
+    expected[first + 2] = first
+    assert not dataset.images
+    assert report.ties is not None
+    assert dataset.ties.sets.tolist() == report.ties.sets.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("groups", [[1, 1, 2, 3], ["a", "a", "b", "c"], np.array(["a", "a", "b", "c"], dtype=object)])
