@@ -318,6 +318,11 @@ def _told(state: State, absent: Sequence[str]) -> str:
     told = [
         f"the part {state.part!r}" if state.part else "",
         f"names without {state.prefix!r}" if state.prefix else "",
-        f"no {', '.join(absent[:2])}{', ...' if len(absent) > 2 else ''}" if absent else "",
+        f"without {_few(state.left)}" if state.left else "",
+        f"no {_few(absent)}" if absent else "",
     ]
     return "; ".join(filter(None, told))
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")

@@ -7,7 +7,7 @@ import re
 import tempfile
 import urllib.request
 from argparse import Namespace
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from img2brain import digest
 from img2brain._forks import alone
 from img2brain._quiet import ignored
-from img2brain.backbones._wrapping import HEADS, take
+from img2brain.backbones._wrapping import head_of, is_of_head, take
 from img2brain.errors import WeightsError
 
 _TIMEOUT_S = 20.0
@@ -39,22 +39,33 @@ class State(dict[str, torch.Tensor]):
         Where it was in its file; empty for the whole of it.
     prefix : str
         What was cut off the names.
+    left : tuple of str
+        What was left out.
+    inside : tuple of str
+        Prefixes under which the network is; see `Taken`.
     """
 
     _metadata: dict[str, Any]
 
     def __init__(
-        self, tensors: Mapping[str, torch.Tensor], metadata: Any = None, *, part: str = "", prefix: str = ""
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        metadata: Any = None,
+        *,
+        part: str = "",
+        prefix: str = "",
+        left: tuple[str, ...] = (),
+        inside: tuple[str, ...] = (),
     ) -> None:
         super().__init__(tensors)
         self._metadata = dict(metadata) if isinstance(metadata, Mapping) else {}
-        self.part, self.prefix = part, prefix
+        self.part, self.prefix, self.left, self.inside = part, prefix, left, inside
 
 
 def read_checkpoint(
     path: Path,
     rename: Callable[[str], str] = str,
-    own: Callable[[], Collection[str]] = tuple,
+    own: Callable[[], Mapping[str, torch.Tensor]] = dict,
     part: str | None = None,
 ) -> State:
     """Read the tensors of a checkpoint file, under the names that `rename` gives them.
@@ -66,7 +77,7 @@ def read_checkpoint(
     rename : callable
         From a name in the file to that of the network.
     own : callable
-        Gives the names that the network has.
+        Gives the state dict of the network.
     part : str, optional
         Which of the state dicts in the file; see `take`.
 
@@ -77,9 +88,9 @@ def read_checkpoint(
     """
     if not path.is_file():
         raise WeightsError(f"The weights must be a file that exists. Got {str(path)!r}.")
-    taken = take(_read(path), frozenset(own()), part, str(path))
+    taken = take(_read(path), own(), part, str(path))
     tensors = {rename(key): value for key, value in taken.tensors.items()}
-    return State(tensors, taken.metadata, part=taken.part, prefix=taken.prefix)
+    return State(tensors, taken.metadata, part=taken.part, prefix=taken.prefix, left=taken.left, inside=taken.inside)
 
 
 def load_state(network: nn.Module, state: State, *, name: str, source: str) -> tuple[str, ...]:
@@ -98,8 +109,8 @@ def load_state(network: nn.Module, state: State, *, name: str, source: str) -> t
     own = network.state_dict()
     # Versions of inner modules decide on renamed keys; that of the network itself would let it rebuild itself.
     metadata = {**state._metadata, "": getattr(own, "_metadata", {}).get("", {})}
-    head = _head(own)
-    kept = {key: value for key, value in state.items() if _fits(own, key, value) or not _of_head(key, head)}
+    head = head_of(own)
+    kept = {key: value for key, value in state.items() if _fits(own, key, value) or not is_of_head(key, head)}
     try:
         found = network.load_state_dict(State(kept, metadata), strict=False)
     except Exception as error:
@@ -154,20 +165,8 @@ def _load(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _head(own: Collection[str]) -> str:
-    """Return the name of the last part of a network that is not all of it: its classifier."""
-    parts = list(own)[-1].split(".") if own else [""]
-    heads = (f"{'.'.join(parts[:depth])}." for depth in range(1, len(parts)))
-    return next((head for head in heads if not all(key.startswith(head) for key in own)), "")
-
-
 def _is_below(key: str, head: str) -> bool:
     return bool(head) and key.startswith(head)
-
-
-def _of_head(key: str, head: str) -> bool:
-    """Tell whether a tensor is of the classifier, or of one of others."""
-    return _is_below(key, head) or (bool(head) and key.partition(".")[0] in HEADS)
 
 
 def _fits(own: Mapping[str, torch.Tensor], key: str, value: torch.Tensor) -> bool:
@@ -175,6 +174,9 @@ def _fits(own: Mapping[str, torch.Tensor], key: str, value: torch.Tensor) -> boo
 
 
 def _difference(own: Mapping[str, torch.Tensor], state: State) -> str:
+    if state.inside:
+        asked = f"{state.part}.{state.inside[-1]}".strip(".")
+        return f"it holds the network under {', '.join(map(repr, state.inside))}; ask for it by name, as in '#{asked}'"
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
     reshaped = [

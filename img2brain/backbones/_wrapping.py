@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,12 @@ PLAIN = ("", "state_dict", "model_state_dict", "model")  # what a state dict is 
 HEADS = ("fc", "head", "heads", "classifier")  # what classifiers are commonly called
 _PREFIXES = (
     *("module.", "_orig_mod.", "model.", "backbone.", "net.", "network.", "encoder.", "student.", "teacher."),
-    *("ema_model.", "model_ema.", "base_model.", "feature_extractor."),
+    *("ema_model.", "model_ema.", "base_model.", "feature_extractor.", "_fsdp_wrapped_module."),
 )
-_COMPILED = "_orig_mod."  # torch.compile writes it before the names inside any module
+_KNOWN = re.compile(f"(?:{'|'.join(map(re.escape, _PREFIXES))})+")
+# What torch writes before the names inside a module that is compiled, sharded or run on several devices.
+_WRAPPED = re.compile(r"(?:(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module)|(?<=\.)module)\.")
+_COUNTED = ".num_batches_tracked"  # torch puts in what older files lack
 _AVERAGED = "n_averaged"  # torch's averaged models count beside the weights
 _DEEPEST = 4
 _SHOWN = 8
@@ -36,23 +40,29 @@ class Taken:
         What was cut off the names.
     metadata : any
         What the state dict says of the versions of modules.
+    left : tuple of str
+        What was left out: the names beside the prefix.
+    inside : tuple of str
+        Prefixes under which the network is, where none was cut because it is not plain which is meant.
     """
 
     tensors: Mapping[str, torch.Tensor]
     part: str
     prefix: str
     metadata: Any = None
+    left: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
 
 
-def take(content: Any, own: frozenset[str], part: str | None, source: str) -> Taken:
+def take(content: Any, own: Mapping[str, torch.Tensor], part: str | None, source: str) -> Taken:
     """Choose the state dict of a checkpoint that is meant, and cut the prefixes off its names.
 
     Parameters
     ----------
     content : any
         What the file holds.
-    own : frozenset of str
-        The names that the network has.
+    own : mapping of str to torch.Tensor
+        The state dict of the network.
     part : str, optional
         What was asked for: where the state dict is (``"state_dict_ema"``, ``"ema.module"``), or a prefix of names in
         it (``"state_dict.model"``).
@@ -71,8 +81,19 @@ def take(content: Any, own: frozenset[str], part: str | None, source: str) -> Ta
     tensors, metadata = found.get(chosen), getattr(found.get(chosen), "_metadata", None)
     if tensors is None:
         tensors = _below(found, chosen)
-    names, prefix = _names(tensors, own)
-    return Taken({names[key]: value for key, value in tensors.items() if key in names}, chosen, prefix, metadata)
+    return _freed(tensors, own, chosen, metadata)
+
+
+def head_of(own: Collection[str]) -> str:
+    """Return the name of the last part of a network that is not all of it: its classifier."""
+    parts = list(own)[-1].split(".") if own else [""]
+    heads = (f"{'.'.join(parts[:depth])}." for depth in range(1, len(parts)))
+    return next((head for head in heads if not all(key.startswith(head) for key in own)), "")
+
+
+def is_of_head(key: str, head: str) -> bool:
+    """Tell whether a tensor is of the classifier, or of one of others."""
+    return bool(head) and (key.startswith(head) or key.partition(".")[0] in HEADS)
 
 
 def _state_dicts(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:
@@ -87,9 +108,9 @@ def _state_dicts(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple
             yield from _state_dicts(value, f"{path}.{key}" if path else key, depth + 1)
 
 
-def _only(found: Mapping[str, Mapping[str, torch.Tensor]], own: frozenset[str], source: str) -> str:
+def _only(found: Mapping[str, Mapping[str, torch.Tensor]], own: Mapping[str, torch.Tensor], source: str) -> str:
     """Return where the one state dict is that has names of the network."""
-    fitting = [path for path, tensors in found.items() if not own.isdisjoint(_names(tensors, own)[0].values())]
+    fitting = [path for path, tensors in found.items() if not own.keys().isdisjoint(_freed(tensors, own).tensors)]
     among = fitting or list(found)
     if len(among) > 1:
         raise WeightsError(
@@ -114,6 +135,41 @@ def _below(found: Mapping[str, Mapping[str, torch.Tensor]], prefix: str) -> dict
     return {key.removeprefix(f"{prefix}."): value for key, value in full.items() if key.startswith(f"{prefix}.")}
 
 
+def _freed(
+    tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], part: str = "", metadata: Any = None
+) -> Taken:
+    """Return the tensors under the names of the network, as far as it is plain which these are."""
+    names, prefix = _names(tensors, own)
+    freed = {name: tensors[key] for key, name in names.items()}
+    inside = _inside(freed, own)
+    if "" in inside or not inside:
+        return Taken(freed, part, prefix, metadata)
+    if len(inside) > 1 or not _KNOWN.fullmatch(inside[0]) or not _is_all(freed, inside[0], own):
+        return Taken(freed, part, prefix, metadata, inside=tuple(prefix + inner for inner in inside))
+    kept = {name.removeprefix(inside[0]): freed[name] for name in freed if name.startswith(inside[0])}
+    left = tuple(name for name in freed if not name.startswith(inside[0]))
+    return Taken(kept, part, prefix + inside[0], metadata, left)
+
+
+def _inside(tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the prefixes under which there is all of the network, shapes included, but its classifier."""
+    head = head_of(own)
+    needed = {key: own[key].shape for key in own if not (is_of_head(key, head) or key.endswith(_COUNTED))}
+    first = next(iter(needed), "")
+    prefixes = [name.removesuffix(first) for name in tensors if first and f".{name}".endswith(f".{first}")]
+    return [
+        prefix
+        for prefix in prefixes
+        if all(prefix + key in tensors and tensors[prefix + key].shape == shape for key, shape in needed.items())
+    ]
+
+
+def _is_all(tensors: Mapping[str, torch.Tensor], prefix: str, own: Mapping[str, torch.Tensor]) -> bool:
+    """Tell whether nothing but the network, and some classifier, is under a prefix."""
+    names, head = (name.removeprefix(prefix) for name in tensors if name.startswith(prefix)), head_of(own)
+    return all(name in own or is_of_head(name, head) for name in names)
+
+
 def _names(tensors: Mapping[str, Any], own: Collection[str]) -> tuple[dict[str, str], str]:
     """Return the names without prefixes, and the prefix; a network's own first words are none."""
     names = {key: key for key in tensors if key != _AVERAGED or key in own}
@@ -121,7 +177,8 @@ def _names(tensors: Mapping[str, Any], own: Collection[str]) -> tuple[dict[str, 
     while prefix := _common(names.values(), own):
         names = {key: name.removeprefix(prefix) for key, name in names.items()}
         cut += prefix
-    return {key: name if name in own else name.replace(_COMPILED, "") for key, name in names.items()}, cut
+    freed = {key: name if name in own else _WRAPPED.sub("", name) for key, name in names.items()}
+    return (freed if len(set(freed.values())) == len(freed) else names), cut
 
 
 def _common(names: Collection[str], own: Collection[str]) -> str | None:

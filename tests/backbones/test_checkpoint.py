@@ -67,6 +67,18 @@ WRAPPINGS: dict[str, Callable[[State], Any]] = {
         "state_dict": dict(state),
         "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]},
     },
+    "lightning with a loss and a metric": lambda state: {
+        "state_dict": prefixed("model.", state) | {"criterion.weight": torch.ones(3), "train_acc.tp": torch.ones(3)},
+    },
+    "parallel inside": lambda state: {key.replace("features.", "features.module."): state[key] for key in state},
+    "sharded": lambda state: prefixed(
+        "_fsdp_wrapped_module.",
+        State({key.replace("features.", "features._fsdp_wrapped_module."): state[key] for key in state}),
+    ),
+    "beside a smaller one": lambda state: {
+        **prefixed("teacher.", state),
+        **prefixed("student.", State({key: value[:1] for key, value in state.items()})),
+    },
     "dino": lambda state: {"teacher": prefixed("backbone.", state), "dino_loss": {"center": torch.zeros(1, 3)}},
 }
 
@@ -108,10 +120,38 @@ def test_one_of_several_state_dicts_is_asked_for_by_name(two: Path) -> None:
 def test_a_prefix_of_names_is_asked_for_by_name(tmp_path: Path, state: State) -> None:
     both = prefixed("student.", State({key: value + 1 for key, value in state.items()})) | prefixed("old.", state)
     torch.save({"state_dict": both | {"criterion.weight": torch.zeros(3)}}, tmp_path / "mine.ckpt")
-    with pytest.raises(WeightsError, match="does not fit squeezenet1_1"):
+    with pytest.raises(WeightsError, match="does not fit squeezenet1_1") as caught:
         load_backbone("squeezenet1_1", str(tmp_path / "mine.ckpt"))
+    assert "under 'student.', 'old.'; ask for it by name, as in '#state_dict.old'." in str(caught.value)
     backbone = load_backbone("squeezenet1_1", f"{tmp_path / 'mine.ckpt'}#state_dict.old")
     assert backbone.weights_digest == load_backbone("squeezenet1_1", "random:5").weights_digest
+
+
+AMBIGUOUS: dict[str, Callable[[State], dict[str, torch.Tensor]]] = {
+    "plain and averaged": lambda state: dict(state) | prefixed("model_ema.", state),
+    "one in another": lambda state: prefixed("model.", state) | prefixed("model.ema_model.", state),
+    "two parts, one name": lambda state: dict(state) | {"features.module.0.weight": state["features.0.weight"] + 1},
+    "of a larger network": lambda state: (
+        prefixed("model.", state) | {"model.features.99.weight": torch.ones(3), "criterion.weight": torch.ones(3)}
+    ),
+    "under a word of no wrapping": lambda state: prefixed("part.", state) | {"criterion.weight": torch.ones(3)},
+}
+
+
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+def test_what_could_be_another_network_is_refused(tmp_path: Path, state: State, kind: str) -> None:
+    torch.save(AMBIGUOUS[kind](state), tmp_path / "mine.pt")
+    with pytest.raises(WeightsError, match=r"mine\.pt does not fit squeezenet1_1: "):
+        load_backbone("squeezenet1_1", str(tmp_path / "mine.pt"))
+
+
+def test_what_was_left_out_is_told(tmp_path: Path, state: State) -> None:
+    torch.save(
+        prefixed("backbone.", State(headless(state))) | {"projection_head.0.weight": torch.ones(3, 3)},
+        tmp_path / "mine.pt",
+    )
+    taken = load_backbone("squeezenet1_1", str(tmp_path / "mine.pt")).taken
+    assert taken.startswith("names without 'backbone.'; without projection_head.0.weight; no classifier.1.weight")
 
 
 def test_what_is_not_plain_is_told_in_the_label(tmp_path: Path, state: State) -> None:
