@@ -79,8 +79,8 @@ def _run_study(spec: StudySpec, place: Home, dataset: Dataset | None) -> StudyOu
         stored = stored_studies(place)
         is_first = setting.first_name in stored and not setting.is_renamed
         name = str(setting.first_name) if is_first else setting.name
-        _tell_what_changed(setting, name, stored)
         _require_own_name(setting)
+        _tell_what_changed(setting, name, stored)
         start = time.perf_counter()
         setting.extract()
         return Run(setting, name, features_s=time.perf_counter() - start).to_the_end()

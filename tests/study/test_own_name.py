@@ -35,6 +35,7 @@ def test_another_data_set_needs_another_name(
     with pytest.raises(DataError, match=r'write name = "data-2", or the like, in its dataset\.toml\.$') as caught:
         run_study(study(second), home)
     assert "('data', 48 images and 4 voxels)" in str(caught.value)
+    assert "starting the new study" not in caplog.text  # what is refused is not announced
     checked = CliRunner().invoke(data, ["check", str(second), "--home", str(home)])
     assert checked.exit_code == 2
     assert f"error: {caught.value}" in checked.stdout.splitlines()
