@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from img2brain import plain
 from img2brain.datasets._facts import About, require_per_voxel, require_region, require_region_name
+from img2brain.datasets._links import is_there
 from img2brain.datasets._responses import open_array
 from img2brain.datasets._split import Rows
 from img2brain.errors import DataError, SpecError
@@ -24,7 +25,7 @@ Guard = Callable[[], AbstractContextManager[Any]]  # raises what it finds, or ke
 
 def read_per_voxel(path: Path, n_voxels: int, most: float) -> NDArray[np.float64] | None:
     """Read one number in 0..`most` per voxel, or None where there is no file."""
-    if not path.exists():
+    if not is_there(path):
         return None
     return require_per_voxel(repr(str(path)), open_array(path, ("voxels",)), n_voxels, most)
 
@@ -40,7 +41,7 @@ def read_rois(path: Path, n_voxels: int, guard: Guard) -> dict[str, Rows]:
 
 
 def _read_regions(path: Path) -> dict[str, object]:
-    if not path.exists():
+    if not is_there(path):
         return {}
     twice: list[str] = []
 
@@ -81,7 +82,7 @@ def read_about(root: Path) -> FolderAbout:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    if not path.exists():
+    if not is_there(path):
         return {}
     try:
         return plain.of_toml(path.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from img2brain.datasets._about import FolderAbout, Guard, read_about, read_per_voxel, read_rois
 from img2brain.datasets._facts import require_features, require_groups
 from img2brain.datasets._images import find_images
+from img2brain.datasets._links import is_there
 from img2brain.datasets._order import LISTING, by_rows, ordered, read_listing
 from img2brain.datasets._responses import open_array
 from img2brain.datasets._split import Rows
@@ -82,15 +84,16 @@ def read_contents(root: Path, guard: Guard) -> Contents:
 def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> PartContents:
     part, folder, file = PartContents(), image_folder(root, name), responses_file(root, name)
     given = root / f"{name}Features"
-    if folder.exists() or (required and not given.exists()):
-        with guard():
+    with guard():
+        has_images, has_features = is_there(folder), is_there(given)
+        if has_images or (required and not has_features):
             part.images = _images_of(folder)
-    if required or file.exists():
-        with guard():
+    with guard():
+        if required or is_there(file):
             part.responses = _responses_of(file)
     if not part.responses.size:
         return part
-    if part.images or not (folder.exists() or given.exists()):
+    if part.images or not (os.path.lexists(folder) or os.path.lexists(given)):
         with guard():
             _require_one_row_each(file, part.responses, folder, part.images)
     for path in sorted(given.glob("*.npy")):
@@ -103,16 +106,16 @@ def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> PartCo
                 )
             part.features |= {path.stem: require_features(repr(str(path)), features, len(part.responses))}
     repeats = responses_file(root, name, "_repeats")
-    if repeats.exists():
-        with guard():
+    with guard():
+        if is_there(repeats):
             part.repeats = _open_repeats(repeats, file, part.responses)
     counts = responses_file(root, name, "_counts")
-    if counts.exists():
-        with guard():
+    with guard():
+        if is_there(counts):
             part.counts = _open_counts(counts, file, part.responses)
     groups = responses_file(root, name, "_groups")
-    if groups.exists():
-        with guard():
+    with guard():
+        if is_there(groups):
             found = open_array(groups, ("images",), texts=True)
             part.groups = require_groups(repr(str(groups)), found, len(part.responses))
     return part
@@ -138,7 +141,7 @@ def _images_of(folder: Path) -> tuple[Path, ...]:
 
 
 def _responses_of(file: Path) -> Array:
-    if not file.exists():
+    if not is_there(file):
         raise DataError(f"The file {str(file)!r} must exist. It does not.{instead_of_array(file)}")
     return open_array(file, ("images", "voxels"))
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from img2brain import digest
+from img2brain.datasets._links import is_there
 from img2brain.datasets._presentation import Presentation
 from img2brain.errors import DataError
 from img2brain.progress import track
@@ -60,11 +61,11 @@ def find_images(folder: Path) -> tuple[Path, ...]:
     Raises
     ------
     DataError
-        If the folder is absent or holds no image.
+        If the folder is absent or holds no image, or a link that leads to none.
     """
-    if not folder.is_dir():
+    if not (is_there(folder) and folder.is_dir()):
         raise DataError(f"The image folder {str(folder)!r} must exist. It does not.")
-    images = [path for path in _visible_files(folder) if path.suffix.lower() in SUFFIXES]
+    images = [path for path in _visible(folder) if _is_named_so(path) and is_there(path) and path.is_file()]
     if not images:
         raise DataError(f"The image folder {str(folder)!r} must hold .jpg, .jpeg or .png files. It holds none.")
     return tuple(images)
@@ -74,11 +75,15 @@ def find_other_files(folder: Path) -> tuple[Path, ...]:
     """List the files of a folder that are neither hidden nor images."""
     if not folder.is_dir():
         return ()
-    return tuple(path for path in _visible_files(folder) if path.suffix.lower() not in SUFFIXES)
+    return tuple(path for path in _visible(folder) if not _is_named_so(path) and path.is_file())
 
 
-def _visible_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _is_named_so(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
 
 
 def open_image(

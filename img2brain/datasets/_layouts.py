@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from img2brain.catalog import LAYOUTS
+from img2brain.datasets._links import is_there
 from img2brain.datasets._looks import Problem, Report
 from img2brain.datasets._strays import instead_of_dataset
 from img2brain.datasets.base import Dataset, require_facts
@@ -105,7 +106,7 @@ def find_layout(path: Path, layout: str | None = None) -> str:
     """
     if layout is not None:
         return LAYOUTS.load(layout)
-    if not path.exists():
+    if not is_there(path):
         raise DataError(f"The dataset folder {str(path)!r} must exist. It does not.")
     known = _known()
     found = [name for name, kind in known.items() if _recognises(name, kind, path)]

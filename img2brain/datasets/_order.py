@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from img2brain.datasets._links import is_there
 from img2brain.errors import DataError
 
 Images = tuple[Path, ...]
@@ -112,7 +113,7 @@ def read_listing(path: Path, images: Sequence[Path]) -> dict[Path, int]:
     """
     found: dict[Path, int] = {}
     known = _by_name(images)
-    for line, file, row in _lines(path) if path.exists() else ():
+    for line, file, row in _lines(path) if is_there(path) else ():
         where = f"line {line} of {str(path)!r}"
         matches = known.get(file, [])
         if len(matches) != 1:

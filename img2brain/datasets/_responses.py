@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from img2brain.datasets._links import is_there
 from img2brain.errors import DataError, ShapeError
 
 Array = NDArray[Any]
@@ -45,7 +46,7 @@ def open_array(path: Path, axes: tuple[str, ...], *, texts: bool = False) -> Arr
     ShapeError
         If it has other dimensions, or an empty one.
     """
-    if not path.is_file():
+    if not (is_there(path) and path.is_file()):
         raise DataError(_none(path))
     try:
         with np.errstate(over="raise"):  # A header may claim a shape whose size overflows.

@@ -84,7 +84,7 @@ class FolderDataset(Dataset):
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """Say whether one of the folders of this layout is there."""
-        return any((path / name).is_dir() for name in _FOLDERS)
+        return any(folder.is_dir() or folder.is_symlink() for folder in (path / name for name in _FOLDERS))
 
     @classmethod
     def open(cls, path: Path) -> Self:

@@ -74,3 +74,38 @@ def test_a_folder_of_other_files_is_told_what_it_holds(tmp_path: Path) -> None:
         (tmp_path / f"{number}.csv").touch()
     with pytest.raises(DataError, match=r"It holds '0\.csv', .*'4\.csv' and 2 more\. There are 'folder': Images in"):
         open_dataset(tmp_path)
+
+
+_LINKS = (
+    "trainingIMG", "trainingIMG/002.png", "trainingFeatures", "trainingFeatures/f.npy", "trainingfMRI",
+    "trainingfMRI/training.npy", "trainingfMRI/training_repeats.npy", "trainingfMRI/training_counts.npy",
+    "trainingfMRI/training_groups.npy", "testIMG", "testFeatures", "testfMRI", "testfMRI/test.npy",
+    "testfMRI/test_groups.npy", "images.csv", "rois.json", "ncsnr.npy", "noise_ceiling.npy", "dataset.toml",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _LINKS)
+def test_a_link_that_leads_to_nothing_is_not_passed_over(make_folder: MakeFolder, name: str) -> None:
+    link = make_folder() / name
+    root = link.parents[name.count("/")]
+    if link.exists():
+        link.rename(root / "moved")
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to("../.git/annex/objects/nowhere")
+    match = rf"The link '.*{name}' must lead to what is there\. It leads to '.*nowhere', which is not: fetch it"
+    with pytest.raises(DataError, match=match) as caught:
+        open_dataset(root)
+    errors = [problem.message for problem in check(root).problems]
+    assert str(caught.value) in errors
+    assert len(set(errors)) == len(errors)
+
+
+def test_a_link_that_leads_somewhere_is_followed(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder()
+    for name in ("trainingIMG", "testfMRI", "trainingfMRI/training.npy"):
+        target = tmp_path / name.replace("/", "-")
+        (root / name).rename(target)
+        (root / name).symlink_to(target)
+    (root / "a link that is none of a dataset's").symlink_to("nowhere")
+    assert check(root).problems == ()
+    assert open_dataset(root).n_test == 3
