@@ -23,6 +23,7 @@ Origin = Literal["none", "given", "ncsnr", "split halves"]
 LEAST_SHARE = 0.05
 N_SPLITS = 100
 _CHANCE = 0.05
+_LEAST_IMAGES = 3  # for a correlation
 _N_TURNS = 30
 _BLOCK_BYTES = 1 << 26
 
@@ -118,6 +119,8 @@ def from_repeats(repeats: NDArray[Any], n_splits: int = N_SPLITS, seed: int = 0)
     with a model nor the ceiling depends on them: it is the consistency of measurements, not their absolute agreement
     (McGraw and Wong, 1996, cases C and A). Where images lack repeats, their means differ by the baselines that they
     hold; the share is that without baselines, times the variance of the means without them over that with them.
+    Where no image links some repeats to the others, as in sessions of other images, what the images of such parts
+    differ by cannot be told from baselines: signal and noise are those around the mean of each part.
     """
     if repeats.ndim != 3:
         raise ShapeError(f"Repeats must have shape (images, repeats, voxels). Got {repeats.shape}.")
@@ -142,18 +145,21 @@ def _split_halves(repeats: F64, order: NDArray[np.intp]) -> tuple[F64, Mask]:
     counts = present.sum(axis=1)
     usable = counts >= 2
     n_usable = usable.sum(axis=0)
-    centred = np.where(present, repeats - _baselines(repeats, present), 0.0)
+    parts = _parts(present)
+    centred = _centred(np.where(present, repeats - _baselines(repeats, present), 0.0), present, parts)
+    freedom = n_usable - _n_more(parts, usable)
     totals = np.zeros(repeats.shape[2])
     for turn in order:
         totals += _half_correlation(centred, present, counts, usable, turn)
     with np.errstate(divide="ignore", invalid="ignore"):
-        r = totals / len(order)
+        r = np.where((freedom < n_usable) & (freedom < _LEAST_IMAGES), np.nan, totals / len(order))
         inverse = [_mean_inverse(half, usable) for half in (counts // 2, counts - counts // 2)]
         noise = _noise_ratio(r, *inverse)
         share = 1 / (1 + noise * _mean_inverse(counts, counts >= 1))
-        share *= np.minimum(1.0, _variance_of_means(centred, present) / _variance_of_means(repeats, present))
+        kept = _variance_of_means(centred, present) / _variance_of_means(repeats, present)
+        share *= np.minimum(1.0, kept * _inflation(parts, counts >= 1))
     share[r <= 0] = 0.0
-    p = np.array([p_of_r(np.array([value]), int(n))[0] for value, n in zip(r, n_usable, strict=True)])
+    p = np.array([p_of_r(np.array([value]), int(n))[0] for value, n in zip(r, freedom, strict=True)])
     return share, p < _CHANCE
 
 
@@ -165,7 +171,8 @@ def _means(repeats: F64, present: Mask) -> F64:
 
 def _variance_of_means(repeats: F64, present: Mask) -> F64:
     """Return the variance over the images that have repeats; NaN where it is 0."""
-    found = np.var(_means(repeats, present), axis=0, where=present.any(axis=1))
+    seen = present.any(axis=1)
+    found = np.var(_means(repeats, present), axis=0, where=seen | ~seen.any(axis=0))  # NumPy warns where none is seen.
     return np.where(found > 0, found, np.nan)
 
 
@@ -179,6 +186,52 @@ def _baselines(repeats: F64, present: Mask) -> F64:
     for _ in range(1 if present.all() else _N_TURNS):
         left = np.where(present, repeats - _means(repeats - found, present)[:, None], 0.0)
         found = (left.sum(axis=0) / n_images)[None]
+    return found
+
+
+def _parts(present: Mask) -> NDArray[np.intp]:
+    """Return which part of the repeats each image belongs to (n_images, n_voxels): those that images link.
+
+    A part is called by the first repeat in it; all images are of part 0 where every image has every repeat.
+    """
+    if present.all():
+        return np.zeros((present.shape[0], present.shape[2]), dtype=np.intp)
+    there = present.transpose(2, 1, 0).astype(np.float32)
+    linked = there @ there.transpose(0, 2, 1) > 0
+    for _ in range(linked.shape[1].bit_length()):  # Each turn doubles the images that a path may lead over.
+        paths = linked.astype(np.float32)
+        linked = paths @ paths > 0
+    first = linked.argmax(axis=2)
+    found: NDArray[np.intp] = first[np.arange(len(first)), present.argmax(axis=1)]
+    return found
+
+
+def _n_more(parts: NDArray[np.intp], of: Mask) -> NDArray[np.intp]:
+    """Count the parts beyond the first that some images belong to, voxel by voxel."""
+    n_parts = np.zeros(parts.shape[1], dtype=np.intp)
+    for part in np.unique(parts):
+        n_parts += ((parts == part) & of).any(axis=0)
+    return np.maximum(n_parts, 1) - 1
+
+
+def _centred(repeats: F64, present: Mask, parts: NDArray[np.intp]) -> F64:
+    """Take from the repeats of each part the mean of its images, where there is more than one part."""
+    counts = present.sum(axis=1)
+    apart = _n_more(parts, counts >= 1) > 0
+    means, found = _means(repeats, present), repeats.copy()
+    for part in np.unique(parts[:, apart]):
+        own = (parts == part) & (counts >= 1) & apart
+        repeated = own & (counts >= 2)
+        of = np.where(repeated.any(axis=0), repeated, own)  # What is correlated is centred where anything is.
+        mean = np.where(of, means, 0.0).sum(axis=0) / np.maximum(of.sum(axis=0), 1)
+        found -= np.where(present & own[:, None], mean, 0.0)
+    return found
+
+
+def _inflation(parts: NDArray[np.intp], seen: Mask) -> F64:
+    """Return what makes up for the means of parts in a variance around them: 1 where there is one part."""
+    freedom = seen.sum(axis=0) - 1
+    found: F64 = freedom / (freedom - _n_more(parts, seen))
     return found
 
 

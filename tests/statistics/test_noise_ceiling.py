@@ -66,7 +66,7 @@ def test_repeats_of_another_shape_are_refused() -> None:
 def shifted(baseline: float, missing: str, n_images: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Signals and repeats of noise 1, each session with a baseline of its own; some missing."""
     random = np.random.default_rng(seed)
-    n_repeats = 10 if missing == "seven of ten" else 3
+    n_repeats = {"seven of ten": 10, "other sessions": 4}.get(missing, 3)
     signal = random.standard_normal((n_images, 1, 60))
     repeats = signal + random.standard_normal((n_images, n_repeats, 60))
     repeats += baseline * random.standard_normal((1, n_repeats, 60))
@@ -76,10 +76,16 @@ def shifted(baseline: float, missing: str, n_images: int = 400, seed: int = 0) -
         repeats[random.random((n_images, n_repeats)) < 0.1] = np.nan
     if missing == "seven of ten":
         repeats[random.random((n_images, n_repeats)).argsort(axis=1) >= 3] = np.nan
+    if missing == "other sessions":
+        repeats[: n_images // 4, 2:] = np.nan
+        repeats[n_images // 4 :, :2] = np.nan
+    if missing == "once elsewhere":
+        repeats[: n_images // 2, 2] = np.nan
+        repeats[n_images // 2 :, :2] = np.nan
     return signal[:, 0], repeats
 
 
-@pytest.mark.parametrize("missing", ["none", "one", "a tenth", "seven of ten"])
+@pytest.mark.parametrize("missing", ["none", "one", "a tenth", "seven of ten", "other sessions", "once elsewhere"])
 @pytest.mark.parametrize("baseline", [0.0, 1.0, 3.0, 30.0])
 def test_baselines_of_sessions_are_what_they_are_to_the_mean_that_is_scored(missing: str, baseline: float) -> None:
     signal, repeats = shifted(baseline, missing)
@@ -104,3 +110,22 @@ def test_noise_alone_has_no_ceiling_however_few_images() -> None:
     repeats = np.random.default_rng(0).standard_normal((6, 4, 2000)) + 50 * np.arange(4)[None, :, None]
     found = from_repeats(repeats, n_splits=20)
     assert np.mean(found.reliable) < 0.06
+
+
+@pytest.mark.parametrize("n_each", [1, 2, 20, 50])
+def test_baselines_of_sessions_without_a_common_image_are_no_signal(n_each: int) -> None:
+    n_parts = 100 // n_each
+    random = np.random.default_rng(3)
+    repeats = random.standard_normal((100, 2 * n_parts, 200)) + 5 * random.standard_normal((1, 2 * n_parts, 200))
+    part = np.arange(100) // n_each
+    repeats[part[:, None] != np.arange(2 * n_parts)[None] // 2] = np.nan
+    found = from_repeats(repeats, n_splits=10)
+    assert found.reliable.mean() < 0.1
+    assert (found.share > 0.5).sum() == 0
+
+
+def test_voxels_without_a_repeat_have_no_ceiling_and_no_warning() -> None:
+    repeats = np.full((50, 3, 2), np.nan)
+    assert np.isnan(from_repeats(repeats).share).all()
+    repeats[..., 0] = repeated(0.5, np.full(50, 3), n_voxels=1)[..., 0]
+    assert from_repeats(repeats).reliable.tolist() == [True, False]
