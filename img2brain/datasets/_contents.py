@@ -24,6 +24,7 @@ from img2brain.errors import DataError, ShapeError
 Array = NDArray[Any]
 
 _TRANSPOSED = " The responses look transposed: images are rows, voxels are columns. Write responses.T in their place."
+_PARTS = ("training", "test")
 _NONE = np.empty((0, 0))
 
 
@@ -60,6 +61,18 @@ def image_folder(root: Path, part: str) -> Path:
 def responses_file(root: Path, part: str, kind: str = "") -> Path:
     """Return where the responses of a part are, or with `kind` ``"_repeats"`` its repeats."""
     return root / f"{part}fMRI" / f"{part}{kind}.npy"
+
+
+def misplaced(root: Path) -> list[Path]:
+    """Find files that have the name of one that belongs elsewhere: nothing reads them."""
+    kinds = ("_repeats", "_counts", "_groups")
+    read = {responses_file(root, part, kind) for part in _PARTS for kind in kinds}
+    read |= {root / "ncsnr.npy", root / "noise_ceiling.npy"}
+    names = {path.name for path in read} | {f"{kind[1:]}.npy" for kind in kinds}
+    folders = [root, *(root / f"{part}fMRI" for part in _PARTS)]
+    return sorted(
+        path for folder in folders for path in folder.glob("*.npy") if path.name in names and path not in read
+    )
 
 
 def read_contents(root: Path, guard: Guard) -> Contents:

@@ -48,12 +48,13 @@ def open_array(path: Path, axes: tuple[str, ...], *, texts: bool = False) -> Arr
     """
     if not (is_there(path) and path.is_file()):
         raise DataError(_none(path))
+    what = "integers or texts (those of objects are written with .astype(str))" if texts else "numbers"
     try:
         with np.errstate(over="raise"):  # A header may claim a shape whose size overflows.
             array: Array = open_memmap(path, mode="r")
     except Exception as error:  # NumPy's header parser raises nearly anything on a damaged file.
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise DataError(f"The file {str(path)!r} must be a complete .npy of numbers. Got: {reason}.") from error
+        raise DataError(f"The file {str(path)!r} must be a complete .npy of {what}. Got: {reason}.") from error
     is_text = texts and array.dtype.kind == "U"
     if not is_text and (array.dtype.kind not in "fiu" or array.dtype.itemsize > 8):
         raise DataError(f"The file {str(path)!r} must hold floats (16, 32, 64 bits) or integers. Got {array.dtype}.")

@@ -18,6 +18,7 @@ from img2brain.datasets._contents import (
     image_folder,
     joined,
     joined_groups,
+    misplaced,
     read_contents,
     responses_file,
 )
@@ -137,6 +138,8 @@ class FolderDataset(Dataset):
         pixels = problems.look_at(sections, contents.about.presentation)
         for name in ("training", "test"):
             problems.look_at_other_files(image_folder(path, name))
+        for stray in misplaced(path):
+            problems.warn(f"{str(stray)!r} is not read: {_where_it_belongs(stray.stem)}.")
         if dataset is not None:
             with problems.keep():
                 dataset._require_enough()
@@ -238,6 +241,15 @@ class FolderDataset(Dataset):
 
 
 COMPONENT = FolderDataset
+
+
+def _where_it_belongs(stem: str) -> str:
+    """Say where a file is looked for, given its name or that of its kind."""
+    if stem in ("ncsnr", "noise_ceiling"):
+        return f"{stem}.npy is looked for in the folder of the dataset"
+    part, _, kind = stem.rpartition("_")
+    places = [f"{name}fMRI/{name}_{kind}.npy" for name in ([part] if part else ["training", "test"])]
+    return f"{' or '.join(places)} is looked for"
 
 
 def _section(root: Path, name: PartName, part: PartContents) -> Section:

@@ -109,3 +109,22 @@ def test_a_link_that_leads_somewhere_is_followed(make_folder: MakeFolder, tmp_pa
     (root / "a link that is none of a dataset's").symlink_to("nowhere")
     assert check(root).problems == ()
     assert open_dataset(root).n_test == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("training_groups.npy", "trainingfMRI/training_groups.npy is looked for"),
+        ("trainingfMRI/groups.npy", "trainingfMRI/training_groups.npy or testfMRI/test_groups.npy is looked for"),
+        ("trainingfMRI/test_counts.npy", "testfMRI/test_counts.npy is looked for"),
+        ("testfMRI/noise_ceiling.npy", "noise_ceiling.npy is looked for in the folder of the dataset"),
+    ],
+)
+def test_a_file_at_a_wrong_place_is_told(make_folder: MakeFolder, name: str, place: str) -> None:
+    root = make_folder()
+    np.save(root / name, np.arange(1, 7))
+    np.save(root / "trainingfMRI" / "training_counts.npy", np.ones(6, int))  # where it belongs
+    np.save(root / "somebody's own.npy", np.arange(3))
+    (problem,) = check(root).problems
+    assert problem.severity == "warning"
+    assert problem.message == f"{str(root / name)!r} is not read: {place}."

@@ -211,6 +211,7 @@ def test_groups_of_a_folder_reach_over_both_parts(make_folder: Callable[..., Pat
         (np.arange(5), np.arange(3), r"training_groups.npy' must have shape \(6,\)"),
         (np.arange(6.0), np.arange(3), "training_groups.npy' must be integers or texts. Got float64"),
         (np.array([{}] * 6), np.arange(3), "training_groups.npy' must be a complete .npy"),
+        (np.array(list("aabbcc"), "O"), np.arange(3), r"\.npy of integers or texts \(.* written with \.astype\(str\)"),
     ],
 )
 def test_group_files_that_do_not_fit_are_refused_and_listed(
