@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isnan
 
-from img2brain.records import PartRecord, TrialRecord
+from img2brain.errors import ModelError, quoted
+from img2brain.records import Estimate, PartRecord
 from img2brain.records.confirmation import CONFIRMATION, VALIDATION
 from img2brain.result import WHOLE
 from img2brain.statistics.bootstrap import LEVEL, Summaries
@@ -15,6 +17,7 @@ from img2brain.tracking.reading import TrackedTrial, find_trial, stored_summarie
 from img2brain.tracking.registry import Registered, Registry
 
 _KEEPS = "it keeps the crown"
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,8 @@ class _Contender:
 
 def crown(challenger: Registered, registry: Registry, store: TrackingStore) -> tuple[bool, str]:
     """Crown a version where it is told apart from the champion on the same rows, or where there is none.
+
+    A version is judged once: what was decided of it stays, whoever is champion by now.
 
     Parameters
     ----------
@@ -44,23 +49,49 @@ def crown(challenger: Registered, registry: Registry, store: TrackingStore) -> t
         Why it is, or is not.
     """
     champion = registry.champion(challenger.name)
-    if champion is not None and champion.version == challenger.version:
+    if champion is None:
+        registry.crown(challenger, reason := "the first champion")
+        return True, reason
+    if champion.version == challenger.version:
         return True, "the champion already"
-    wins, reason = (True, "the first champion") if champion is None else _against(challenger, champion, registry, store)
+    if decided := registry.decided(challenger):
+        return False, f"decided before: {decided}"
+    wins, reason = _against(challenger, champion, registry, store)
     if wins:
-        registry.crown(challenger, reason)
+        _hand_over([champion], challenger, registry, reason)
+    else:
+        registry.decide(challenger, reason)
     return wins, reason
 
 
 def crown_by_hand(chosen: Registered, registry: Registry, by: str = "") -> str:
-    """Crown a version whatever it scored, and return what is kept of that."""
+    """Crown a version whatever it scored, and return what is kept of that.
+
+    Raises
+    ------
+    ModelError
+        If who decides cannot be told on one line.
+    """
+    if not by.isprintable() or len(by) > _LONGEST_NAME:
+        raise ModelError(
+            f"Who crowns a version must be named on one line of at most {_LONGEST_NAME} printable characters. "
+            f"Got {quoted(by)}."
+        )
     champion = registry.champion(chosen.name)
     if champion is not None and champion.version == chosen.version:
         return "the champion already"
     former = f", in place of version {champion.version}" if champion else ""
     reason = f"by hand{f' of {by}' if by else ''}{former}"
-    registry.crown(chosen, reason)
+    waiting = [item for item in registry.versions(chosen.name) if item == champion or not registry.decided(item)]
+    _hand_over([item for item in waiting if item.version != chosen.version], chosen, registry, reason)
     return reason
+
+
+def _hand_over(others: list[Registered], chosen: Registered, registry: Registry, reason: str) -> None:
+    """Crown a version, and settle first that others are no champion, so that none of them is judged against it."""
+    for item in others:
+        registry.decide(item, f"version {chosen.version} was crowned: {reason}")
+    registry.crown(chosen, reason)
 
 
 def _against(
@@ -73,7 +104,7 @@ def _against(
         return False, f"not compared with {named}, whose run is gone; {_KEEPS}"
     part = CONFIRMATION if ours.confirmation else VALIDATION
     if not _same_rows(ours, theirs, part):
-        return False, f"not compared with {named}, which was scored on other rows or data; {_KEEPS}"
+        return False, f"not compared with {named}, which was scored {_otherwise(ours, theirs, part)}; {_KEEPS}"
     found = {item.version: item for item in _contenders(ours, part, registry.versions(challenger.name), store)}
     if {challenger.version, champion.version} - found.keys():
         return False, f"not compared with {named}: resamples of the {part} rows are not there; {_KEEPS}"
@@ -85,13 +116,19 @@ def _verdict(found: list[_Contender], named: str, part: str) -> tuple[bool, str]
     """Decide between the first and the second of all that were scored on the same rows."""
     p = float(corrected([item.summaries for item in found], WHOLE)[0, 1])
     difference = (found[0].summaries - found[1].summaries).interval()
-    said = f"{part} difference {difference.estimate:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}], p = {p:.2g}"
+    said = f"{part} difference {_interval(difference, p)}"
     said += f" among {len(found)} models" if len(found) > 2 else ""
     if not p < 1 - LEVEL:
         return False, f"tied with {named}: {said}; {_KEEPS}"
     if difference.estimate < 0:
         return False, f"below {named}: {said}; {_KEEPS}"
     return True, f"above {named.removesuffix(', the champion')}, the champion before: {said}"
+
+
+def _interval(difference: Estimate, p: float) -> str:
+    if isnan(p):
+        return f"{difference.estimate:+.4f}, no interval"
+    return f"{difference.estimate:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}], p = {p:.2g}"
 
 
 def _contenders(
@@ -110,14 +147,18 @@ def _contenders(
 
 def _same_rows(one: TrackedTrial, other: TrackedTrial, part: str) -> bool:
     """Tell whether two trials were scored by one objective on the same rows of a part."""
-    return _board(one.record) == _board(other.record) and _rows(one, part) == _rows(other, part)
+    return _rows(one, part) == _rows(other, part) and one.record.objective == other.record.objective
 
 
-def _board(record: TrialRecord) -> tuple[str, str]:
-    return record.rows.digest, record.objective
+def _otherwise(one: TrackedTrial, other: TrackedTrial, part: str) -> str:
+    """Say in which way the second was scored otherwise."""
+    if _rows(one, part) != _rows(other, part):
+        return "on other rows or data"
+    return f"by another objective ({other.record.objective})"
 
 
-def _rows(trial: TrackedTrial, part: str) -> str | None:
+def _rows(trial: TrackedTrial, part: str) -> tuple[str, str | None]:
+    """Return the digests of all rows of a trial, and of those of a part."""
     record = trial.confirmation if part == CONFIRMATION else trial.validation
     found: PartRecord | None = record.parts.get(part) if record else None
-    return found.rows if found else None
+    return trial.record.rows.digest, found.rows if found else None

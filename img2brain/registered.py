@@ -10,7 +10,7 @@ import numpy as np
 from img2brain.catalog import LIBRARIES, REGRESSORS
 from img2brain.crown import crown_by_hand
 from img2brain.datasets._images import find_images
-from img2brain.errors import DataError, ModelError, SpecError
+from img2brain.errors import DataError, ModelError, SpecError, quoted
 from img2brain.home import Home
 from img2brain.model import EncodingModel
 from img2brain.tracking._store import TrackingStore
@@ -72,17 +72,18 @@ def crown_model(reference: str, home: Home | Path | str = "mlruns", by: str = ""
     Raises
     ------
     ModelError
-        If there is no such version.
+        If there is no such version, or `by` is not one line of at most 200 printable characters.
     StoreError
         If there is no home in the folder; none is made.
 
     Notes
     -----
-    A study that is published later takes the crown where it is told apart from this version.
+    A version that is registered later takes the crown where it is told apart from this one; those that are there
+    already do not, though their studies go on.
     """
     name, _, number = reference.removeprefix("models:/").partition("/")
     if not number:
-        raise ModelError(f"The version to crown must be named as NAME/VERSION. Got {reference!r}.")
+        raise ModelError(f"The version to crown must be named as NAME/VERSION. Got {quoted(reference)}.")
     store = TrackingStore(home if isinstance(home, Home) else Home.existing(home))
     registry = Registry(store)
     with store.lock:

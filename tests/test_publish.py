@@ -184,6 +184,11 @@ def resampled(tracker: Tracker, number: int, value: float | None) -> None:
                 np.save(path, np.full_like(array, value))
 
 
+def unjudged(tracker: Tracker, version: str) -> None:
+    """Leave a version as a process leaves it that ends between registration and judgement."""
+    tracker.store.client.delete_model_version_tag("sample", version, "img2brain.decided")
+
+
 @pytest.mark.parametrize(
     ("champions", "moves", "reason"),
     [
@@ -202,6 +207,7 @@ def test_the_champion_moves_only_where_it_is_beaten(
     assert not publish(setting, tracker, finished, number).is_champion, "six images tell little apart"
     resampled(tracker, finished.outcome.best.number, champions)
     resampled(tracker, number, 0.0)
+    unjudged(tracker, "2")
     published = publish(setting, tracker, finished, number)
     assert published.is_champion is moves
     assert re.fullmatch(reason, published.reason), published.reason
@@ -210,7 +216,10 @@ def test_the_champion_moves_only_where_it_is_beaten(
     assert champion.version == ("2" if moves else "1")
     assert (champion.tags["img2brain.crowned"] == published.reason) is moves
     again = publish(setting, tracker, finished, other_layer(finished))
-    assert again.reason == ("the champion already" if moves else published.reason)
+    assert again.reason == ("the champion already" if moves else f"decided before: {published.reason}")
+    versions = Registry(tracker.store).versions("sample")
+    assert [item.version for item in versions if "img2brain.crowned" in item.tags] == [champion.version]
+    assert [item.version for item in versions if "img2brain.decided" not in item.tags] == [champion.version]
 
 
 def test_a_champion_that_is_not_told_apart_keeps_the_crown(
@@ -218,6 +227,7 @@ def test_a_champion_that_is_not_told_apart_keeps_the_crown(
 ) -> None:
     score = publish(setting, tracker, finished, other_layer(finished)).score
     resampled(tracker, finished.outcome.best.number, score - 0.02)
+    unjudged(tracker, "2")
     published = publish(setting, tracker, finished, other_layer(finished))
     assert published.reason.startswith("tied with version 1, the champion: confirmation difference +0.0200 [-")
     assert published.reason.endswith("; it keeps the crown")
@@ -261,11 +271,24 @@ def test_a_champion_that_cannot_be_compared_keeps_the_crown(
         rows = found.record.rows.model_copy(update={"digest": "others"})
         return replace(found, record=found.record.model_copy(update={"rows": rows}))
 
+    def by_another_objective(store: TrackingStore, run_id: str) -> TrackedTrial | None:
+        found = read(store, run_id)
+        if found is None or run_id != best:
+            return found
+        return replace(found, record=found.record.model_copy(update={"objective": "r2"}))
+
     monkeypatch.setattr("img2brain.crown.find_trial", elsewhere)
+    unjudged(tracker, "2")
     published = publish(setting, tracker, finished, other_layer(finished))
     assert not published.is_champion
     assert published.reason == f"{named}, which was scored on other rows or data; it keeps the crown"
+    monkeypatch.setattr("img2brain.crown.find_trial", by_another_objective)
+    unjudged(tracker, "2")
+    published = publish(setting, tracker, finished, other_layer(finished))
+    assert published.reason == f"{named}, which was scored by another objective (r2); it keeps the crown"
+    monkeypatch.setattr("img2brain.crown.find_trial", read)
     tracker.store.client.delete_run(best)
+    unjudged(tracker, "2")
     published = publish(setting, tracker, finished, other_layer(finished))
     assert published.reason == f"{named}, whose run is gone; it keeps the crown"
 
@@ -294,6 +317,47 @@ def test_a_version_is_crowned_by_hand_or_nothing_is(
             crown_model(reference, finished_copy)
     with pytest.raises(ModelError, match=r"has no version 7\. It has version 2, 1\."):
         crown_model("sample/7", finished_copy)
+
+
+def test_a_crown_that_was_given_by_hand_stays_when_a_study_goes_on(
+    setting: Setting, tracker: Tracker, finished: Finished, finished_copy: Path
+) -> None:
+    publish(setting, tracker, finished, other_layer(finished))
+    resampled(tracker, finished.outcome.best.number, -0.99)
+    resampled(tracker, other_layer(finished), 0.0)
+    unjudged(tracker, "2")
+    assert publish(setting, tracker, finished, other_layer(finished)).is_champion
+    said = crown_model("sample/1", finished_copy, by="Ann")
+    again = publish(setting, tracker, finished, other_layer(finished))
+    assert (again.is_champion, again.reason) == (False, f"decided before: version 1 was crowned: {said}")
+    tags = {item.version: item.tags.get("img2brain.crowned") for item in Registry(tracker.store).versions("sample")}
+    assert tags == {"1": said, "2": None}
+    assert not publish(setting, tracker, finished, other_layer(finished)).is_champion
+
+
+@pytest.mark.parametrize("by", ["x\ny", "x" * 201, "\x1b[31mAnn", "a\u202eb"])
+def test_who_crowns_by_hand_is_named_on_one_line(finished_copy: Path, by: str) -> None:
+    with pytest.raises(ModelError, match="must be named on one line of at most 200 printable characters") as refused:
+        crown_model("sample/1", finished_copy, by=by)
+    assert str(refused.value).isprintable()
+
+
+def test_a_long_version_number_is_shortened(finished_copy: Path) -> None:
+    with pytest.raises(ModelError, match=r"has no version '9+\.\.\.'\. It has version 1\.") as refused:
+        crown_model(f"sample/{'9' * 5000}", finished_copy)
+    assert len(str(refused.value)) < 200
+
+
+def test_a_difference_of_so_few_images_that_nothing_is_known_is_a_tie() -> None:
+    drawn = np.full((50, 1), 0.9)
+    two = [
+        _Contender(v, Summaries(("",), drawn[0] - i, drawn - i, "median", "correlation", 3)) for i, v in enumerate("21")
+    ]
+    won, reason = _verdict(two, "version 1, the champion", "confirmation")
+    assert not won
+    assert reason == (
+        "tied with version 1, the champion: confirmation difference +1.0000, no interval; it keeps the crown"
+    )
 
 
 def test_without_confirmation_rows_the_validation_rows_decide(

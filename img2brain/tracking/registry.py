@@ -14,11 +14,13 @@ import numpy as np
 
 from img2brain import sealed
 from img2brain._quiet import ignored
-from img2brain.errors import ModelError, did_you_mean
+from img2brain.errors import ModelError, did_you_mean, quoted
 from img2brain.tracking._store import TrackingStore, answering
 
 CHAMPION = "champion"
 _RUN, _CROWNED, _DIGEST = "img2brain.run", "img2brain.crowned", "img2brain.digest"
+_DECIDED = "img2brain.decided"
+_LONG = 100  # characters of a name that is shown as it is
 _FLOAT32 = np.dtype(np.float32)
 _REQUIREMENTS = ("img2brain", "mlflow", "torch", "torchvision", "scikit-learn", "numpy", "pillow", "safetensors")
 
@@ -86,12 +88,13 @@ class Registry:
         versions = [item for item in self.versions() if item.name == name]
         if not versions:
             known = sorted({item.name for item in self.versions()})
-            raise ModelError(f"No model is registered as {name!r}. {did_you_mean(name, known)}")
+            raise ModelError(f"No model is registered as {quoted(name)}. {did_you_mean(name, known)}")
         alias = alias or ("" if number else CHAMPION)
         for item in versions:
             if item.version == number or alias in item.aliases:
                 return item
-        wanted = f"version {number}" if number else f"alias {alias!r}"
+        shown = number if number.isprintable() and len(number) <= _LONG else quoted(number)
+        wanted = f"version {shown}" if number else f"alias {quoted(alias)}"
         raise ModelError(
             f"The model {name!r} has no {wanted}. It has version {', '.join(v.version for v in versions)}."
         )
@@ -147,13 +150,29 @@ class Registry:
             return _as_registered(made, None)
 
     def crown(self, item: Registered, reason: str) -> None:
-        """Give a version the alias `champion`, and keep why.
+        """Give a version the alias `champion`, and keep why; what was kept of another champion goes.
 
-        The alias alone says who is champion, and comes last: where it is not reached, the champion is whoever it was.
+        The alias alone says who is champion: where it is not reached, the champion is whoever it was.
         """
+        former = self.champion(item.name)
         with answering(self._store.uri):
-            self._store.client.set_model_version_tag(item.name, item.version, _CROWNED, reason)
-            self._store.client.set_registered_model_alias(item.name, CHAMPION, item.version)
+            client = self._store.client
+            client.set_model_version_tag(item.name, item.version, _CROWNED, reason)
+            client.set_registered_model_alias(item.name, CHAMPION, item.version)
+            if former is not None and former.version != item.version and _CROWNED in former.tags:
+                client.delete_model_version_tag(former.name, former.version, _CROWNED)
+            if _DECIDED in client.get_model_version(item.name, item.version).tags:
+                client.delete_model_version_tag(item.name, item.version, _DECIDED)
+
+    def decided(self, item: Registered) -> str:
+        """Return why a version is no champion; nothing where that is still to be judged."""
+        with answering(self._store.uri):
+            return str(self._store.client.get_model_version(item.name, item.version).tags.get(_DECIDED, ""))
+
+    def decide(self, item: Registered, reason: str) -> None:
+        """Keep why a version is no champion."""
+        with answering(self._store.uri):
+            self._store.client.set_model_version_tag(item.name, item.version, _DECIDED, reason)
 
     def _ensure(self, name: str) -> None:
         known = self._store.client.search_registered_models(f"name='{name}'")
@@ -214,6 +233,9 @@ def _save(whole: Path, folder: Path, made: Any, signature: Any) -> None:
 def _as_registered(item: Any, model: Any) -> Registered:
     aliases = getattr(model, "aliases", {}) or {}
     own = tuple(alias for alias, number in aliases.items() if str(number) == str(item.version))
-    tags = dict(item.tags or {})
+    aliased = own or tuple(item.aliases or ())
+    # Where a process ended beside the alias, a tag may be left that says otherwise than the alias.
+    untrue = _DECIDED if CHAMPION in aliased else _CROWNED
+    tags = {key: value for key, value in (item.tags or {}).items() if key != untrue}
     run_id = item.run_id or tags.get(_RUN, "")
-    return Registered(item.name, str(item.version), own or tuple(item.aliases or ()), run_id, tags)
+    return Registered(item.name, str(item.version), aliased, run_id, tags)
