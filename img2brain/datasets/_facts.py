@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, field_validator
 
 from img2brain.datasets._presentation import BACKGROUND, BACKGROUND_PATTERN, Orientation, Presentation
+from img2brain.datasets._responses import as_array
 from img2brain.datasets._split import Rows
 from img2brain.errors import DataError, ShapeError
 from img2brain.spec import NAME_PATTERN, Spec
@@ -54,7 +55,7 @@ def require_per_voxel(label: str, values: ArrayLike, n_voxels: int, most: float)
     DataError
         If a number is out of range; if there is not one per voxel, a `ShapeError`.
     """
-    found = np.asarray(values)
+    found = as_array(label, values)
     if found.shape != (n_voxels,):
         raise ShapeError(f"{label} must have shape ({n_voxels},), one value per voxel. Got {found.shape}.")
     if found.dtype.kind not in "fiu":
@@ -94,7 +95,7 @@ def require_region(label: str, region: ArrayLike, n_voxels: int) -> Rows:
     DataError
         If it holds none, one that is not there or one twice; if a mask has another length, a `ShapeError`.
     """
-    voxels = np.asarray(region)
+    voxels = as_array(label, region)
     if voxels.dtype == bool:
         if voxels.shape != (n_voxels,):
             raise ShapeError(f"{label} must be a mask of {n_voxels} voxels. Got {voxels.size}.")
@@ -117,7 +118,7 @@ def require_features(label: str, matrix: ArrayLike, n_images: int) -> Array:
     DataError
         If a value is not a finite number; if there is not one row per image, a `ShapeError`.
     """
-    found = np.asarray(matrix)
+    found = as_array(label, matrix)
     if found.ndim != 2 or len(found) != n_images:
         raise ShapeError(f"{label} must have shape ({n_images}, features), a row for each image. Got {found.shape}.")
     if found.dtype.kind not in "fiu" or not np.isfinite(found).all():
@@ -133,7 +134,7 @@ def require_groups(label: str, groups: ArrayLike, n_images: int) -> Array:
     DataError
         If one is neither, or they are of both kinds; if there is not one per image, a `ShapeError`.
     """
-    found = np.asarray(groups)
+    found = as_array(label, groups)
     if found.shape != (n_images,):
         raise ShapeError(f"{label} must have shape ({n_images},), the group of each image. Got {found.shape}.")
     if found.dtype.kind == "O" and all(isinstance(group, str) for group in found):

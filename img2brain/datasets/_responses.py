@@ -20,6 +20,7 @@ HELD = 1024  # what varies may be this much smaller than what it varies around: 
 LARGEST_RESPONSE = 1e30  # float32 holds it, and its inverse
 
 _BLOCK_BYTES = 1 << 24
+_WHOLE = 2**53  # float64 holds every whole number up to it
 
 
 def open_array(path: Path, axes: tuple[str, ...], *, texts: bool = False) -> Array:
@@ -110,6 +111,55 @@ def steps(shape: tuple[int, ...], block_bytes: int = _BLOCK_BYTES) -> Iterator[t
     return ((start, min(start + step, shape[0])) for start in range(0, shape[0], step))
 
 
+def as_array(label: str, found: Any) -> Array:
+    """Return what was given as an array, with NaN for floats that are masked.
+
+    Parameters
+    ----------
+    label : str
+        What was given, for messages.
+    found : array-like
+        What NumPy makes an array of.
+
+    Raises
+    ------
+    DataError
+        If NumPy makes no array of it, or something else than a float is masked.
+
+    Examples
+    --------
+    >>> as_array("These", np.ma.masked_equal([1.0, -999.0], -999.0))
+    array([ 1., nan])
+    """
+    if np.ma.is_masked(found):
+        if found.dtype.kind != "f":
+            raise DataError(f"{label} must not be masked, unless they are floats. Got a masked array of {found.dtype}.")
+        return np.asarray(found.filled(np.nan))
+    try:
+        return np.asarray(found)
+    except MemoryError:
+        raise
+    except Exception as error:  # Arrays of other libraries raise anything.
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        kind = type(found).__name__
+        raise DataError(f"{label} must be an array, or become one. Got {kind}: {reason}.") from error
+
+
+def require_exact(label: str, values: Array) -> Array:
+    """Return numbers, unless they are integers that float64 would round.
+
+    Raises
+    ------
+    DataError
+        If one of them is beyond 2^53.
+    """
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size:
+        largest = max(int(values.max()), -int(values.min()))
+        if largest > _WHOLE:
+            raise DataError(f"{label} must be whole numbers up to 2^53, which float64 holds. Got {largest} in size.")
+    return values
+
+
 def own_numbers(label: str, found: Any, shape: tuple[int | None, ...]) -> Array:
     """Return what was read as new floats of the shape that it must have.
 
@@ -132,15 +182,15 @@ def own_numbers(label: str, found: Any, shape: tuple[int | None, ...]) -> Array:
     ShapeError
         If it has another shape.
     DataError
-        If it holds something else.
+        If it holds something else, or integers that float64 would round.
     """
-    values = np.asarray(found)
+    values = as_array(label, found)
     if len(shape) != values.ndim or any(n not in (None, m) for n, m in zip(shape, values.shape, strict=True)):
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise ShapeError(f"{label} must have shape ({wanted}). Got {values.shape}.")
     if values.dtype.kind not in "fiu" or values.dtype.itemsize > 8:
         raise DataError(f"{label} must be floats (16, 32, 64 bits) or integers. Got {values.dtype}.")
-    return values.astype(float_type(values), copy=values.base is not None)
+    return require_exact(label, values).astype(float_type(values), copy=values.base is not None)
 
 
 class Scan:

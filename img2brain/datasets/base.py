@@ -26,7 +26,7 @@ from img2brain.datasets._given import as_fitted, count
 from img2brain.datasets._images import digest_of_picture, map_files
 from img2brain.datasets._looks import Numbers, PartName, Problems, Refusal, Report, Section
 from img2brain.datasets._presentation import BACKGROUND, Orientation, Presentation
-from img2brain.datasets._responses import own_numbers
+from img2brain.datasets._responses import as_array, own_numbers
 from img2brain.datasets._split import Rows, Split, split_rows
 from img2brain.datasets._ties import Ties, first_of_each, picture_digests, row_contents
 from img2brain.errors import DataError, Img2BrainError, ShapeError
@@ -135,8 +135,10 @@ class Dataset(ABC):
         about = parse(About, told, "A dataset")
         self.name, self.unit, self.subject = about.name, about.unit, about.subject
         self.background, self.orientation = about.background, about.orientation
-        self.images, given = tuple(map(Path, images)), dict(features or {})
-        n_images = len(self.images) or max((len(np.asarray(matrix)) for matrix in given.values()), default=0)
+        self.images = tuple(map(Path, images))
+        label = f"The features {{!r}} of {self.name!r}".format
+        given = {key: as_array(label(key), matrix) for key, matrix in (features or {}).items()}
+        n_images = len(self.images) or max((len(np.atleast_1d(matrix)) for matrix in given.values()), default=0)
         self.n_test, self.n_voxels = index(n_test), index(n_voxels)
         self.n_training = n_images - self.n_test if n_training is None else index(n_training)
         self._require_numbers()
@@ -146,8 +148,8 @@ class Dataset(ABC):
         self.rois = self._regions(rois or {})
         self.ncsnr = self._per_voxel("ncsnr", ncsnr, np.inf)
         self.noise_ceiling = self._per_voxel("noise_ceiling", noise_ceiling, 1.0)
-        label = f"The groups of {self.name!r}"
-        self.groups = None if groups is None else require_groups(label, groups, self.n_images)
+        of_groups = f"The groups of {self.name!r}"
+        self.groups = None if groups is None else require_groups(of_groups, groups, self.n_images)
 
     def _require_numbers(self) -> None:
         for key, value, least in (("n_voxels", self.n_voxels, 1), ("n_training", self.n_training, 1),
@@ -508,7 +510,7 @@ class Dataset(ABC):
         found = self._read("counts", self.read_counts, rows)
         if found is None:
             return None
-        counts = np.asarray(found)
+        counts = as_array(f"The counts of {self.name!r}", found)
         if counts.shape != (len(rows),) or counts.dtype.kind not in "iu" or (counts < 0).any():
             raise DataError(f"The counts of {self.name!r} must be {len(rows)} whole numbers >= 0. They are not.")
         return counts.astype(np.int64)

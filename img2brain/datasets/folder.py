@@ -23,7 +23,7 @@ from img2brain.datasets._contents import (
     responses_file,
 )
 from img2brain.datasets._looks import Numbers, PartName, Problems, Report, Section
-from img2brain.datasets._responses import float_type, release
+from img2brain.datasets._responses import float_type, release, require_exact
 from img2brain.datasets._split import Rows
 from img2brain.datasets.base import Dataset
 
@@ -260,10 +260,10 @@ def _section(root: Path, name: PartName, part: PartContents) -> Section:
 
 def _numbers(path: Path, array: Array) -> Numbers:
     label = repr(str(path))
-    return Numbers(label, array.shape, partial(_block, array), lambda row: f"{label}, row {row}")
+    return Numbers(label, array.shape, partial(_block, label, array), lambda row: f"{label}, row {row}")
 
 
-def _block(array: Array, start: int, stop: int) -> Array:
-    block = np.array(array[start:stop])
+def _block(label: str, array: Array, start: int, stop: int) -> Array:
+    block = require_exact(label, np.array(array[start:stop]))
     release(array)
     return block

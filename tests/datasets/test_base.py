@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from img2brain.datasets.base import Dataset, Split, require_sound, shuffled, split_rows
 from img2brain.datasets.folder import FolderDataset
@@ -193,6 +194,56 @@ def test_facts_that_do_not_fit_are_refused(change: dict[str, Any], match: str) -
     with pytest.raises(Img2BrainError, match=match) as caught:
         Small(**change)
     assert "\n" not in str(caught.value)
+
+
+MASKED = np.ma.array(np.full(9, -999.0), mask=np.arange(9) == 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"features": {"a": [[1.0, 2.0], [3.0]] * 5}}, "The features 'a' of 'small' must be an array.*Got list"),
+        ({"features": {"a": torch.ones(9, 1, requires_grad=True)}}, "The features 'a' .*Got Tensor: Can't call numpy"),
+        ({"features": {"a": torch.ones(9, 1).bfloat16()}}, "The features 'a' .*Got Tensor: Got unsupported"),
+        ({"features": {"a": 1.0}}, "The 'n_training' of 'small' must be >= 1"),
+        ({"features": {"a": MASKED[:, None]}}, "The features 'a' of 'small' must be finite numbers"),
+        ({"groups": [[1], [2, 3]] * 5}, "The groups of 'small' must be an array"),
+        ({"groups": MASKED.astype(int)}, "The groups of 'small' must not be masked"),
+        ({"ncsnr": [[1], [2, 3]]}, "The ncsnr of 'small' must be an array"),
+        ({"rois": {"V1": np.ma.array([1, 2], mask=[True, False])}}, "The region 'V1' of 'small' must not be masked"),
+    ],
+)
+def test_what_is_no_array_or_masked_is_refused_on_one_line(change: dict[str, Any], match: str) -> None:
+    with pytest.raises(DataError, match=match) as caught:
+        Small(**change)
+    assert "\n" not in str(caught.value)
+
+
+def test_ceilings_that_are_masked_are_not_known() -> None:
+    dataset = Small(ncsnr=np.abs(MASKED[2:6]), noise_ceiling=np.ma.array([0.5] * 4, mask=[True, False, False, False]))
+    assert np.isnan(np.array([dataset.ncsnr, dataset.noise_ceiling])).tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
+
+
+def test_masked_responses_and_repeats_are_missing() -> None:
+    dataset = Small()
+    dataset.values = np.ma.array(dataset.values, mask=np.arange(36).reshape(9, 4) == 6)
+    with pytest.raises(DataError, match=r"must be finite\. Got 1 NaN .*row 1 of 'small', voxel 2"):
+        require_sound(dataset)
+    repeats = dataset._repeats(np.arange(9))
+    assert repeats is not None
+    assert np.argwhere(np.isnan(repeats)).tolist() == [[1, 0, 2], [1, 1, 2]]
+
+
+@pytest.mark.parametrize("largest", [2**53 + 1, -(2**53) - 1])
+def test_integers_that_would_be_rounded_are_refused(make_folder: MakeFolder, largest: int) -> None:
+    dataset, root = Small(), make_folder()
+    dataset.values = np.where(np.arange(36).reshape(9, 4) == 6, largest, 0)
+    file = root / "trainingfMRI" / "training.npy"
+    np.save(file, np.where(np.arange(24).reshape(6, 4) == 6, largest, np.arange(24).reshape(6, 4)))
+    for found in (dataset, FolderDataset.open(root)):
+        with pytest.raises(DataError, match=r"must be whole numbers up to 2\^53.* Got 9007199254740993"):
+            require_sound(found)
+    assert "2^53" in FolderDataset.check_folder(root).problems[0].message
 
 
 def test_regions_come_sorted_from_indices_or_a_mask() -> None:
