@@ -376,6 +376,9 @@ class Dataset(ABC):
         pixels = problems.look_at(sections, self.presentation)
         self._look_for_ncsnr_without_counts(problems)
         self._look_at_features(problems)
+        ties = self._tied(pixels)
+        with problems.keep():
+            self._require_sides(ties)
         return Report(
             images=len(self.images[: self.n_training]),
             test_images=len(self.test_images),
@@ -387,7 +390,7 @@ class Dataset(ABC):
             name=self.name,
             source=self.source,
             rows=tuple(line for section in sections for line in section.some_rows),
-            ties=self._tied(pixels) or None,
+            ties=ties or None,
         )
 
     def _look_for_ncsnr_without_counts(self, problems: Problems) -> None:
@@ -413,6 +416,15 @@ class Dataset(ABC):
             raise DataError(f"{self.name!r} must have at least 2 test images with responses, or none. Got 1.")
         if not self.images and not self.features:
             raise DataError(f"{self.name!r} must have images, or features in their place, for all rows. It has none.")
+
+    def _require_sides(self, ties: Ties) -> None:
+        """Refuse rows that are tied so that no split divides them: each side needs two rows that are not equal."""
+        different = np.flatnonzero(ties.equal[: self.n_training] == np.arange(self.n_training))
+        if ties and np.minimum(np.bincount(ties.sets[different]), 2).sum() < _LEAST_TRAINING:
+            raise DataError(
+                f"{self.name!r} must have training images that a split can divide: 2 that differ to fit to, and 2 to "
+                f"validate. There are tied {ties}, and each set stays on one side."
+            )
 
     def _look_at_features(self, problems: Problems) -> None:
         """Look for features that float32 does not hold, and for those that are the same for every image of a part."""

@@ -140,9 +140,12 @@ class FolderDataset(Dataset):
             problems.look_at_other_files(image_folder(path, name))
         for stray in misplaced(path):
             problems.warn(f"{str(stray)!r} is not read: {_where_it_belongs(stray.stem)}.")
-        if dataset is not None:
+        ties = None if dataset is None else dataset._tied(pixels)
+        if dataset is not None and ties is not None:
             with problems.keep():
                 dataset._require_enough()
+            with problems.keep():
+                dataset._require_sides(ties)
             dataset._look_for_what_serves_no_row(problems)
             dataset._look_for_ncsnr_without_counts(problems)
             dataset._look_at_features(problems)
@@ -157,7 +160,7 @@ class FolderDataset(Dataset):
             name=contents.about.name,
             source=path.resolve().name,
             rows=() if dataset is None else tuple(line for section in sections for line in section.some_rows),
-            ties=None if dataset is None else dataset._tied(pixels) or None,
+            ties=ties or None,
         )
 
     def _look_for_what_serves_no_row(self, problems: Problems) -> None:

@@ -36,6 +36,7 @@ from img2brain.records import (
     TrialRecord,
 )
 from img2brain.records.code import this_code
+from img2brain.refit import n_folds_of
 from img2brain.result import WHOLE, Scored, TrialResult
 from img2brain.spec import BackboneSpec, DatasetSpec, StudySpec, TrialSpec
 from img2brain.study.space import Candidate, Parameters, Space, find_domains
@@ -272,6 +273,7 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | None = None) -> S
     split = dataset.split(spec.split)
     _tell_ties(split)
     _require_rows(spec, split)
+    _require_sets(spec, split)
     log.info("%s: %d images, %d voxels; %s", dataset.name, dataset.n_images, dataset.n_voxels, _rows_text(split))
     metrics = find_metrics(spec, dataset.development(split), split)
     for item in spec.backbones:
@@ -399,6 +401,16 @@ def _require_rows(spec: StudySpec, split: Split) -> None:
     if largest >= n_rows:
         differ = " that differ" if split.ties else ""
         raise SpecError(f"'n_components' must be below the number of training rows{differ}, {n_rows}. Got {largest}.")
+
+
+def _require_sets(spec: StudySpec, split: Split) -> None:
+    """Refuse regressors that validate among the rows that they are fitted to, where these are one tied set."""
+    asking = [item.name for item in spec.regressors if n_folds_of(REGRESSORS[item.name]()) > 1]
+    if asking and any(len(split.runs(fold.train, 2)) < 2 for fold in split.folds):
+        raise SpecError(
+            f"The regressor {asking[0]!r} must be fitted to at least 2 sets of tied rows: its own cross-validation "
+            f"cuts none. Got 1. There are tied {split.ties}, and each set stays on one side."
+        )
 
 
 def _ties_record(split: Split) -> TiesRecord | None:

@@ -20,7 +20,8 @@ from img2brain.datasets._layouts import check
 from img2brain.datasets._ties import Ties
 from img2brain.datasets.base import Dataset, shuffled
 from img2brain.datasets.folder import FolderDataset
-from img2brain.errors import DataError
+from img2brain.errors import DataError, SpecError
+from img2brain.spec import SplitSpec
 
 Array = NDArray[Any]
 
@@ -240,3 +241,29 @@ def test_a_check_and_a_study_see_the_same_ties(make_folder: Callable[..., Path])
     said = [problem.message for problem in report.problems]
     assert len(said) == 6
     assert said[-1] == "4 more images hold the same picture as another one."
+
+
+@pytest.mark.parametrize(
+    ("groups", "divides"),
+    [([1] * 12, False), ([1] * 11 + [2], False), ([1] * 10 + [2, 3], True), ([1] * 10 + [2, 2], True)],
+)
+def test_a_check_tells_of_ties_that_no_split_divides(
+    make_folder: Callable[..., Path], groups: list[int], divides: bool
+) -> None:
+    root = make_folder(training=12, test=0)
+    np.save(root / "trainingfMRI" / "training_groups.npy", groups)
+    given = Given(features={"f": np.arange(12)[:, None]}, groups=groups)
+    for report in (check(root), given.check()):
+        errors = [problem.message for problem in report.problems if problem.severity == "error"]
+        assert ["that a split can divide" in message for message in errors] == [True] * (not divides)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), min_size=4, max_size=12), st.integers(0, 5))
+def test_what_a_check_refuses_is_divided_by_no_split(rows: list[tuple[int, int]], seed: int) -> None:
+    features, groups = (np.array(column) for column in zip(*rows, strict=True))
+    dataset = Given(features={"f": features[:, None]}, groups=groups)
+    try:
+        dataset.split(SplitSpec(seed=seed, confirmation=0.0, validation=0.5))
+    except SpecError:
+        return
+    dataset._require_sides(dataset.ties)

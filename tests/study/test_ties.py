@@ -203,3 +203,12 @@ def test_an_old_study_that_divided_tied_rows_gets_a_new_one_beside_it(
     assert old.published is not None
     assert new.published is not None
     assert old.published.score > MEMORY > CHANCE > abs(new.published.score)
+
+
+def test_a_regressor_that_cannot_validate_within_one_set_is_refused_first(tmp_path: Path) -> None:
+    rows, responses = np.random.default_rng(0).standard_normal((2, 60, 20))
+    folder = _features(tmp_path / "data", rows, responses, 20, np.repeat([0, 1, 2, 3], [20, 20, 10, 10]))
+    changes: dict[str, Any] = {"n_components": [3], "split": {"validation": 0.5}}
+    with pytest.raises(SpecError, match=r"'ridge_cv' must be fitted to at least 2 sets of tied rows.* Got 1\. There"):
+        make_ready(_spec(folder, **changes, regressors=["ridge", "ridge_cv"]), Home(tmp_path / "home"))
+    make_ready(_spec(folder, **changes), Home(tmp_path / "home"))
