@@ -35,6 +35,7 @@ _SHOWN = 5
 _SOME_VOXELS = 200
 _SAME_RESPONSES = 0.9
 _FEW_VOXELS = 0.1  # that have hardly a signal, in any recording
+_FIRST_BYTES = 1 << 20
 _LEAST_REPEATED = 3  # images, for a correlation
 
 
@@ -194,6 +195,8 @@ class Problems:
         elif len(scan.constant) and responses.shape[0] > 1:
             shown = _shown([str(voxel) for voxel in scan.constant])
             self.warn(f"{responses.label} has {len(scan.constant)} constant voxels: {shown}.")
+        if part == "training" and len(scan.constant) < responses.shape[1] and _vary_in_one_row(responses):
+            self.error(_placeholder(part, responses, ", but for one row"))
 
     def _look_at_repeats(self, repeats: Numbers | None) -> None:
         """Look for infinite values."""
@@ -338,10 +341,27 @@ class Refusal(Problems):
         """Let pass what is worth a look."""
 
 
-def _placeholder(part: PartName, responses: Numbers) -> str:
+def _vary_in_one_row(responses: Numbers) -> bool:
+    """Tell whether each voxel has one value in all rows but one: that row is fitted to or scored, so one is constant.
+
+    Of three rows of such a voxel two at least are equal, and the middle one of them is its value.
+    """
+    if responses.shape[0] < 3:
+        return False
+    value, n_others = np.sort(responses.read(0, 3), axis=0)[1], np.zeros(responses.shape[1], np.intp)
+    for step in steps(responses.shape, _FIRST_BYTES):
+        n_others += np.count_nonzero(responses.read(*step) != value, axis=0)
+        if (n_others > 1).any():  # as of any recording, in the first block
+            return False
+    return True
+
+
+def _placeholder(part: PartName, responses: Numbers, but: str = "") -> str:
     """Write the message on responses that never change: public challenges hand out zeros for what they keep back."""
     what = "Remove them, and training images confirm." if part == "test" else "Nothing can be learned from them."
-    return f"{responses.label} must hold responses that differ between images. Each voxel has one value alone. {what}"
+    return (
+        f"{responses.label} must hold responses that differ between images. Each voxel has one value alone{but}. {what}"
+    )
 
 
 def some_rows(n_rows: int) -> list[int]:

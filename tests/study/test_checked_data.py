@@ -121,6 +121,8 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "an empty name": (about(name=""), "'name' must start with a letter or digit"),
     "zeros": (training(np.zeros_like), "training.npy' must hold responses that differ between images"),
     "one value": (training(np.ones_like), "training.npy' must hold responses that differ between images"),
+    "one row differs": (training(lambda y: np.where(np.arange(N)[:, None] == [7, 7, 30, 0], y, 1.0)),
+                        r"training.npy' must hold responses that differ .* one value alone, but for one row\. Nothing"),
     "zeros kept back": (held_out(np.zeros_like), r"test.npy' must hold responses that differ .* Remove them, and"),
     "one row for all": (held_out(lambda y: y * 0 + y[:1]), "test.npy' must hold responses that differ"),
     "one test row": (lambda root: [held_out(lambda y: y[:1])(root), save("testFeatures/f.npy", X[:1])(root)],
