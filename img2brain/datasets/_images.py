@@ -42,6 +42,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_MOST_SHADES = {"L;2": 3, "L;4": 15}  # the largest shade, by how Pillow names what it decodes
 _WIDE_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -227,9 +228,19 @@ def _opened(source: Path | bytes | Image.Image, label: str, use: Callable[[Image
 
     def read() -> T:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
+            _scale_clear_shade(image)
             return use(image)
 
     return _decoded(label, read)
+
+
+def _scale_clear_shade(image: Image.Image) -> None:
+    """Bring the transparent shade of a grey PNG of 2 or 4 bits to 8 bits: Pillow does so with its pixels alone."""
+    tiles: list[Any] = getattr(image, "tile", [])
+    most = _MOST_SHADES.get(str(tiles[0].args)) if tiles else None
+    clear = image.info.get("transparency")
+    if image.mode == "L" and most and isinstance(clear, int):
+        image.info["transparency"] = (clear & most) * (255 // most)  # Higher bits do not count (PNG, 11.3.2.1).
 
 
 def _decoded(label: str, decode: Callable[[], T]) -> T:

@@ -79,6 +79,25 @@ def test_16_bit_greyscale_is_scaled_not_clipped(tmp_path: Path) -> None:
     assert _pixels(open_image(tmp_path / "a.png"))[0] == [[0] * 3, [1] * 3, [128] * 3, [255] * 3]
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("shade", [0, 1])
+def test_a_transparent_shade_of_few_bits_is_laid_over_the_background(tmp_path: Path, bits: int, shade: int) -> None:
+    row = b"\0" + bytes([shade << (8 - bits)] + [255] * (bits - 1))
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in (
+        (b"IHDR", struct.pack(">IIBBBBB", 8, 8, bits, 0, 0, 0, 0)),
+        (b"tRNS", struct.pack(">H", shade)),
+        (b"IDAT", zlib.compress(row * 8)),
+        (b"IEND", b""),
+    ):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    (tmp_path / "a.png").write_bytes(content)
+    found = open_pixels(tmp_path / "a.png", Presentation("#204060"))
+    assert found[0, 0].tolist() == [0x20, 0x40, 0x60]
+    assert bits == 1 or found[0, 7].tolist() == [255, 255, 255]
+    assert look_for_silent(tmp_path / "a.png").is_transparent
+
+
 def test_a_palette_with_transparency_is_laid_over_the_background(tmp_path: Path) -> None:
     image = Image.new("P", (3, 1))
     image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
