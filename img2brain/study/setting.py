@@ -272,7 +272,7 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | None = None) -> S
     require_sound(dataset)
     split = dataset.split(spec.split)
     _tell_ties(split)
-    _require_rows(spec, split)
+    spec = _sized(spec, split)
     _require_sets(spec, split)
     log.info("%s: %d images, %d voxels; %s", dataset.name, dataset.n_images, dataset.n_voxels, _rows_text(split))
     metrics = find_metrics(spec, dataset.development(split), split)
@@ -396,11 +396,16 @@ def _sample(spec: DatasetSpec, home: Home) -> Path:
     return folder
 
 
-def _require_rows(spec: StudySpec, split: Split) -> None:
-    largest, n_rows = max(spec.n_components), min(split.n_different(fold.train) for fold in split.folds)
+def _sized(spec: StudySpec, split: Split) -> StudySpec:
+    """Refuse more components than rows; lower a size that ties alone put out of reach, which no file can foresee."""
+    largest, n_rows = max(spec.n_components), min(len(fold.train) for fold in split.folds)
     if largest >= n_rows:
-        differ = " that differ" if split.ties else ""
-        raise SpecError(f"'n_components' must be below the number of training rows{differ}, {n_rows}. Got {largest}.")
+        raise SpecError(f"'n_components' must be below the number of training rows, {n_rows}. Got {largest}.")
+    most = min(split.n_different(fold.train) for fold in split.folds) - 1
+    if largest <= most:
+        return spec
+    log.warning("n_components of more than %d are taken as %d: %d training rows differ", most, most, most + 1)
+    return spec.model_copy(update={"n_components": tuple(dict.fromkeys(min(n, most) for n in spec.n_components))})
 
 
 def _require_sets(spec: StudySpec, split: Split) -> None:

@@ -152,10 +152,13 @@ def test_alpha_is_not_chosen_on_rows_that_were_trained_on(split: dict[str, Any],
         assert (fitted.alpha_, again.alpha_) == (expected, expected)
 
 
-def test_more_components_than_rows_that_differ_are_refused(tmp_path: Path) -> None:
-    spec = _spec(CASES["repeated rows"].write(tmp_path / "data"), n_components=[26])
-    with pytest.raises(SpecError, match=r"below the number of training rows that differ, 26\. Got 26\."):
-        make_ready(spec, Home(tmp_path / "home"))
+def test_a_size_that_ties_put_out_of_reach_is_lowered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data, home = CASES["repeated rows"].write(tmp_path / "data"), Home(tmp_path / "home")
+    assert make_ready(_spec(data, n_components=[5, 26, 30]), home).spec.n_components == (5, 25)
+    assert "n_components of more than 25 are taken as 25: 26 training rows differ" in caplog.text
+    n_train = make_ready(_spec(data), home).record("name").rows.n_train
+    with pytest.raises(SpecError, match=rf"below the number of training rows, {n_train}\. Got {n_train}\."):
+        make_ready(_spec(data, n_components=[n_train]), home)
 
 
 def test_repeated_pictures_are_met_on_one_side_alone(
