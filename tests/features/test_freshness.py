@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18", "alexnet"])
-@pytest.mark.parametrize("seed", [11, 12])
+@pytest.mark.parametrize("seed", [11, pytest.param(12, marks=pytest.mark.slow)])
 def test_random_weights_are_fresh(name: str, seed: int) -> None:
     assert freshness(load_backbone(name, f"random:{seed}")).is_fresh
 

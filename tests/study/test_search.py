@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from img2brain.errors import StoreError
 from img2brain.home import Home
 from img2brain.spec import StudySpec, TrialSpec, parse
 from img2brain.study.search import Search, ToldTrial, stored_studies, stored_trials
@@ -133,11 +132,11 @@ def test_a_torn_last_line_is_cut(
     assert (tmp_path / "torn" / "optuna.log").read_bytes().endswith(b"\n")
 
 
-def test_a_spoilt_log_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_spoilt_log_is_set_aside_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     work(make(tmp_path), 2)
     log = tmp_path / "optuna.log"
     log.write_bytes(b"not a log\n" + log.read_bytes())
     before = log.read_bytes()
-    with pytest.raises(StoreError, match=r"The search log .*optuna\.log cannot be read: "):
-        make(tmp_path)
-    assert log.read_bytes() == before
+    make(tmp_path)
+    assert "line 1 of the search log" in caplog.text
+    assert log.with_name("optuna.log.damaged-1").read_bytes() == before
