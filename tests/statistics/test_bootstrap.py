@@ -294,6 +294,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     assert 0.93 <= covered(one) <= 0.97
 
 
+@pytest.mark.slow
 def test_paired_differences_cover_the_truth_as_often_as_they_say() -> None:
     def one(random: np.random.Generator) -> tuple[Estimate, float]:
         Y, P, truth = simulated(random)
