@@ -36,12 +36,13 @@ N_IMAGES, N_COMPONENTS = 8857, 30  # the predecessor's
 N_PEER, PEER_BATCH = 50, 50
 
 
-def ours(name: str) -> Callable[[Path], Figures]:
-    """Measure one pass and the PCA of all layers, from files to stored components."""
+def ours(name: str, layers: tuple[str, ...] | None = None) -> Callable[[Path], Figures]:
+    """Measure one pass and the PCA of all layers, by default the published ones, from files to stored components."""
+    layers = layers or LAYERS[name]
 
     def measure(folder: Path) -> Figures:
         images = _images(folder)
-        spec = BackboneSpec(name=name, weights="random:224", layers=LAYERS[name], preprocessing="resize224")
+        spec = BackboneSpec(name=name, weights="random:224", layers=layers, preprocessing="resize224")
         digests, rows = [digest.of_file(path) for path in images], np.arange(N_IMAGES * 8 // 10)
         features = NetworkFeatures(spec, images, digests, Store(folder / f"cache-{name}"), rows, N_COMPONENTS)
         assert features.facts  # weights and their digest are there before the clock starts

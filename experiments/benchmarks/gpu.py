@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import features
 import numpy as np
 import predecessor
 import torch
@@ -26,20 +26,17 @@ from _bench import Figures, main, seconds, table
 from _pictures import write_dataset
 from _rows import components, responses
 
-from img2brain import digest
 from img2brain.catalog import REGRESSORS
 from img2brain.datasets._images import find_images
 from img2brain.features import pca
 from img2brain.features.activations import InMemory
 from img2brain.features.extract import find_device
-from img2brain.features.network import NetworkFeatures, choose_precision
+from img2brain.features.network import choose_precision
 from img2brain.metrics.pearson import Pearson
 from img2brain.moments import Moments
 from img2brain.predecessor.layers import LAYERS
 from img2brain.regressors.base import folds_of
 from img2brain.regressors.ridge_cv import RidgeCV
-from img2brain.spec import BackboneSpec
-from img2brain.store import Store
 from img2brain.sums import Sums
 
 ROOT = Path(__file__).parents[2]
@@ -74,21 +71,12 @@ def contracts(_folder: Path) -> Figures:
 
 
 def ours(name: str) -> Callable[[Path], Figures]:
-    """Measure one pass and the PCA of all layers, from files to stored components."""
+    """Measure one pass and the PCA of all layers, and what it takes of the GPU's memory."""
 
     def measure(folder: Path) -> Figures:
-        images = _images(folder)
-        spec = BackboneSpec(name=name, weights="random:224", layers=NETWORKS[name], preprocessing="resize224")
-        digests, rows = [digest.of_file(path) for path in images], np.arange(N_IMAGES * 8 // 10)
-        features = NetworkFeatures(spec, images, digests, Store(folder / f"cache-{name}"), rows, N_COMPONENTS)
-        assert features.facts  # weights and their digest are there before the clock starts
-        start = time.perf_counter()
-        features.extract()
-        extracted = time.perf_counter()
-        for layer in features.layers:
-            features.components(layer, rows, N_COMPONENTS)
-        gpu_mib = torch.cuda.max_memory_allocated() / 2**20
-        return {"seconds": time.perf_counter() - start, "pass": extracted - start, "gpu_mib": gpu_mib}
+        _images(folder)  # with the responses of a whole study
+        figures = features.ours(name, NETWORKS[name])(folder)
+        return {**figures, "gpu_mib": torch.cuda.max_memory_allocated() / 2**20}
 
     return measure
 

@@ -78,7 +78,7 @@ def test_an_interrupt_ends_in_one_line_and_the_same_command_goes_on(
     assert process.wait() == 130
     assert process.stderr.splitlines()[-1] == "Interrupted. The same command goes on where this one stopped."
     assert "Traceback" not in process.stderr
-    assert 2 <= len(kept(home).told) <= 9  # on a busy machine all are told before the interrupt arrives
+    assert len(kept(home).told) >= 2  # on a busy machine all are told before the interrupt arrives
     again = img2brain.run(*command)
     assert again.code == 0, again.stderr
     assert_like_the_undisturbed(home, finished, kept, again.stdout)
