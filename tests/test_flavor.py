@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,9 @@ def answer(app: Any, texts: list[str]) -> tuple[int, str]:
         "headers": [(b"content-type", b"application/json")], "http_version": "1.1", "root_path": "",
         "scheme": "http", "server": ("localhost", 80), "client": ("localhost", 1),
     }  # fmt: skip
-    asyncio.run(app(scope, receive, send))
+    # The thread of the tests may hold the event loop of a browser, so the request gets a thread of its own.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: asyncio.run(app(scope, receive, send))).result()
     return sent[0]["status"], b"".join(item.get("body", b"") for item in sent[1:]).decode()
 
 
