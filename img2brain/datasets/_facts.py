@@ -25,6 +25,27 @@ _WHOLE = "all"  # what tables call all voxels
 _LONGEST_REGION = 200
 
 
+def _one_line(longest: int = 200) -> Any:
+    """Describe a text that may be empty."""
+    return Field(default="", pattern=_TEXT_PATTERN, max_length=longest, description=_TEXT)
+
+
+class Provenance(Spec):
+    """What readers of a result ask about its data, each in one line; nothing that is computed depends on it.
+
+    Attributes
+    ----------
+    species, area, licence, url, citation : str
+        Whose responses they are, from where, how they may be used, where they are published, and how to cite them.
+    """
+
+    species: str = _one_line()
+    area: str = _one_line()
+    licence: str = _one_line()
+    url: str = _one_line()
+    citation: str = _one_line(2000)
+
+
 class About(Spec):
     """What is said of a dataset in words. Names become file names and texts are printed, hence the patterns."""
 
@@ -33,6 +54,7 @@ class About(Spec):
     subject: str = Field(default="", pattern=_TEXT_PATTERN, max_length=200, description=_TEXT)
     background: str = Field(default=BACKGROUND, pattern=BACKGROUND_PATTERN, description=_COLOUR)
     orientation: Orientation = "stored"
+    provenance: Provenance = Provenance()
 
     @property
     def presentation(self) -> Presentation:

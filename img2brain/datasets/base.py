@@ -16,6 +16,7 @@ from img2brain import digest
 from img2brain.datasets._development import BLOCK_ROWS, Development, Guarded, frozen, row_blocks
 from img2brain.datasets._facts import (
     About,
+    Provenance,
     require_features,
     require_groups,
     require_per_voxel,
@@ -70,6 +71,9 @@ class Dataset(ABC):
         The colour behind transparent pixels of an image when it was shown, ``#rrggbb``.
     orientation : {"stored", "exif"}
         Whether photographs were shown as their pixels are stored, or turned as their EXIF data say.
+    provenance : Provenance or mapping of str to str, optional
+        What readers ask: ``species``, ``area``, ``licence``, ``url``, ``citation``. Nothing that is computed depends on
+        it.
     source : str, optional
         Name of the folder, or the like, that it was read from; by default that of the folder of the first image.
     rois : mapping of str to indices or mask, optional
@@ -125,6 +129,7 @@ class Dataset(ABC):
         subject: str = "",
         background: str = BACKGROUND,
         orientation: Orientation = "stored",
+        provenance: Provenance | Mapping[str, str] | None = None,
         source: str | None = None,
         rois: Mapping[str, ArrayLike] | None = None,
         ncsnr: ArrayLike | None = None,
@@ -132,9 +137,9 @@ class Dataset(ABC):
         groups: ArrayLike | None = None,
     ) -> None:
         told = {"name": name, "unit": unit, "subject": subject, "background": background, "orientation": orientation}
-        about = parse(About, told, "A dataset")
+        about = parse(About, told | {"provenance": provenance or Provenance()}, "A dataset")
         self.name, self.unit, self.subject = about.name, about.unit, about.subject
-        self.background, self.orientation = about.background, about.orientation
+        self.background, self.orientation, self.provenance = about.background, about.orientation, about.provenance
         self.images = tuple(map(Path, images))
         label = f"The features {{!r}} of {self.name!r}".format
         given = {key: as_array(label(key), matrix) for key, matrix in (features or {}).items()}
@@ -579,7 +584,7 @@ class _Shuffled(Dataset):
 
 _FACTS = (
     "n_voxels", "images", "features", "n_training", "n_test", "test_images", "unit", "subject", "background",
-    "orientation", "source", "rois", "ncsnr", "noise_ceiling", "groups",
+    "orientation", "provenance", "source", "rois", "ncsnr", "noise_ceiling", "groups",
 )  # fmt: skip
 
 

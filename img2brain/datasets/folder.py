@@ -49,7 +49,7 @@ class FolderDataset(Dataset):
         rois.json                  optional, name -> voxel indices or a mask of true and false
         ncsnr.npy, noise_ceiling.npy   optional, (voxels,)
         dataset.toml               optional: name, unit, subject, order of file names ("name" or "natural"), background,
-                                   orientation
+                                   orientation; [provenance]: species, area, licence, url, citation
 
     Where the plain and the natural order of file names differ, as those of 2.png and 10.png do, one of them must be
     asked for. Responses are memory-mapped: opening reads no image and no response. Images and features serve where
@@ -69,6 +69,7 @@ class FolderDataset(Dataset):
             subject=contents.about.subject,
             background=contents.about.background,
             orientation=contents.about.orientation,
+            provenance=contents.about.provenance,
             source=contents.root.resolve().name,
             images=self._found if len(self._found) == whole else (),
             features={name: matrix for name, matrix in self._matrices.items() if len(matrix) == whole},

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -13,10 +15,18 @@ from img2brain.errors import RecordError, SpecError, did_you_mean
 from img2brain.home import Home
 from img2brain.leaderboard.published import with_places
 from img2brain.leaderboard.rows import Row, boards
+from img2brain.records import StudyRecord
 from img2brain.statistics.ties import place_by_voxels
 from img2brain.tracking._local import open_to_read
 from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.reading import TrackedTrial, experiments, run_array, stored_summaries, tracked_trials
+from img2brain.tracking.reading import (
+    TrackedTrial,
+    experiments,
+    run_array,
+    stored_summaries,
+    study_of,
+    tracked_trials,
+)
 from img2brain.tracking.registry import CHAMPION, Registered, Registry
 
 log = logging.getLogger(__name__)
@@ -47,7 +57,8 @@ def collect(home: Home, dataset: str | None = None) -> list[Row]:
         raise SpecError(f"No trials of the dataset {dataset!r} are tracked. {did_you_mean(dataset, known)}")
     models = registered_by_run(store)
     trials = [item for item in tracked_trials(store, dataset) if item.record.metrics]
-    found = (_row_or_warn(item, models.get(item.run_id), home, store) for item in trials)
+    studies = _Studies(store)
+    found = (_row_or_warn(item, models.get(item.run_id), home, store, studies) for item in trials)
     rows = [row for row in found if row is not None]
     return [row for board in boards(_told_apart(rows)) for row in _tied(with_places(board), store)]
 
@@ -80,22 +91,41 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
     return [replace(row, has_namesake=len(homes[row.study]) > 1) for row in rows]
 
 
-def _row_or_warn(item: TrackedTrial, model: Registered | None, home: Home, store: TrackingStore) -> Row | None:
+class _Studies:
+    """Reads the record of each study once; where it is spoilt, its trials are shown without it."""
+
+    def __init__(self, store: TrackingStore) -> None:
+        self._store = store
+        self._found: dict[tuple[str, str], StudyRecord | None] = {}
+
+    def __call__(self, item: TrackedTrial) -> StudyRecord | None:
+        key = item.record.home, item.record.study
+        if key not in self._found:
+            with suppress(RecordError):
+                self._found[key] = study_of(self._store, item.run_id)
+        return self._found.get(key)
+
+
+def _row_or_warn(
+    item: TrackedTrial, model: Registered | None, home: Home, store: TrackingStore, studies: _Studies
+) -> Row | None:
     """Make a row of a trial; one whose files are spoilt must not keep all others from the board."""
     try:
-        return _row(item, model, home, store)
+        return _row(item, model, home, store, studies)
     except (RecordError, LookupError, ValueError, TypeError) as error:
         log.warning("the run %s is left out: %s", item.run_id, error)
         return None
 
 
-def _row(item: TrackedTrial, model: Registered | None, home: Home, store: TrackingStore) -> Row:
+def _row(item: TrackedTrial, model: Registered | None, home: Home, store: TrackingStore, studies: _Studies) -> Row:
     how = item.record.metrics[item.record.objective].summary
     confirmed = item.confirmation is not None and item.confirmation.confirmed is not None
     return Row(
         run_id=item.run_id,
         trial=item.record,
         confirmation=item.confirmation,
+        study_record=studies(item),
+        arrays=partial(run_array, store, item.run_id),
         registered=model_name(model),
         home=owner(home, item.record.home),
         champion=model is not None and CHAMPION in model.aliases,

@@ -6,18 +6,26 @@ Scores are comparable within a *board* only: the same data, the same rows and th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain.errors import DataError
 from img2brain.leaderboard.measure import Measure
-from img2brain.records import ConfirmationRecord, MetricRecord, PartRecord, TrialRecord
+from img2brain.records import ConfirmationRecord, MetricRecord, PartRecord, StudyRecord, TrialRecord
 from img2brain.statistics.bootstrap import Summaries
 from img2brain.statistics.ties import VOXEL_RULE, Place
 
 _HOME_LENGTH = 8
+
+Arrays = Callable[[str], NDArray[Any] | None]  # from a name as in the run, ``confirmation/accuracy.npy``
+
+
+def no_arrays(name: str) -> None:
+    """Say of every array that it is not there."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -32,6 +40,15 @@ class Row:
         What was tried and found.
     confirmation : ConfirmationRecord, optional
         What rows say that the search never saw.
+    study_record : StudyRecord, optional
+        What all trials of its study share, the voxels of the regions among it; None where that is not known.
+    arrays : callable
+        Reads an array of the trial by its name among the files of its run, such as ``"accuracy.npy"`` or
+        ``"confirmation/predictions.npy"``: per voxel, per image or per resample. None where there is none.
+    origin : str
+        Whose row it is, where it is not this home's own.
+    verified : str
+        The highest level at which a row of others was verified.
     registered : str
         The registered model of this trial and its version, such as ``"v4 v3"``; empty where there is none.
     champion : bool
@@ -51,6 +68,10 @@ class Row:
     run_id: str
     trial: TrialRecord
     confirmation: ConfirmationRecord | None = None
+    study_record: StudyRecord | None = None
+    arrays: Arrays = no_arrays
+    origin: str = ""
+    verified: str = ""
     registered: str = ""
     champion: bool = False
     home: str = ""

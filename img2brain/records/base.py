@@ -120,6 +120,22 @@ class Estimate(Part):
         return self.low > 0 or self.high < 0
 
 
+class ProvenanceRecord(Part):
+    """What readers ask about data, in one line each; empty where it was not said.
+
+    Attributes
+    ----------
+    species, area, licence, url, citation : str
+        Whose responses they are, from where, how they may be used, where they are published, and how to cite them.
+    """
+
+    species: str = ""
+    area: str = ""
+    licence: str = ""
+    url: str = ""
+    citation: str = ""
+
+
 class DatasetRecord(Part):
     """What is known of a dataset.
 
@@ -135,7 +151,11 @@ class DatasetRecord(Part):
         The layout it was read in.
     n_images, n_voxels : int
         How many images have responses, and of how many voxels.
+    provenance : ProvenanceRecord, optional
+        Where anything was said of it.
     """
+
+    added: ClassVar[frozenset[str]] = frozenset(("provenance",))
 
     name: str
     digest: str
@@ -145,6 +165,7 @@ class DatasetRecord(Part):
     subject: str = ""
     n_images: int
     n_voxels: int
+    provenance: ProvenanceRecord | None = None
 
 
 class TiesRecord(Part):

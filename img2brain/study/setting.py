@@ -30,6 +30,7 @@ from img2brain.records import (
     MetricRecord,
     NetworkRecord,
     PluginRecord,
+    ProvenanceRecord,
     RowsRecord,
     StudyRecord,
     TiesRecord,
@@ -221,6 +222,7 @@ class Setting:
             subject=dataset.subject,
             n_images=dataset.n_images,
             n_voxels=dataset.n_voxels,
+            provenance=_provenance_record(dataset),
         )
 
     @property
@@ -416,6 +418,12 @@ def _require_sets(spec: StudySpec, split: Split) -> None:
             f"The regressor {asking[0]!r} must be fitted to at least 2 sets of tied rows: its own cross-validation "
             f"cuts none. Got 1. There are tied {split.ties}, and each set stays on one side."
         )
+
+
+def _provenance_record(dataset: Dataset) -> ProvenanceRecord | None:
+    """Return what is said of the data, None where nothing is."""
+    said = dataset.provenance.model_dump()
+    return ProvenanceRecord(**said) if any(said.values()) else None
 
 
 def _ties_record(split: Split) -> TiesRecord | None:

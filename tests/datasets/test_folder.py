@@ -72,6 +72,23 @@ def test_what_stands_beside_the_responses_is_read(make_folder: MakeFolder) -> No
     np.testing.assert_allclose(dataset.noise_ceiling, np.array([0, 0.5, 1, 0.2]), rtol=1e-6)
 
 
+def test_what_readers_ask_of_the_data_changes_no_digest(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    before = FolderDataset.open(root)
+    (root / "dataset.toml").write_text('[provenance]\nspecies = "macaque"\nlicence = "CC-BY-4.0"\n')
+    dataset = FolderDataset.open(root)
+    assert (dataset.provenance.species, dataset.provenance.licence, dataset.provenance.url) == (
+        "macaque",
+        "CC-BY-4.0",
+        "",
+    )
+    assert dataset.digest == before.digest
+    assert shuffled(dataset, 0).provenance == dataset.provenance
+    (root / "dataset.toml").write_text('[provenance]\nlicense = "CC-BY-4.0"\n')
+    with pytest.raises(SpecError, match=r"unknown key 'provenance\.license'\. Did you mean 'licence'"):
+        FolderDataset.open(root)
+
+
 def test_the_folders_name_is_made_safe(make_folder: MakeFolder) -> None:
     assert FolderDataset.open(make_folder(name="._my data: ä")).name == "my-data---"
 

@@ -49,6 +49,17 @@ def publish(store: TrackingStore, number: int, score: float, **found: Any) -> st
     return track(store, trial, confirmation_of(trial, region_record(score)), arrays)
 
 
+def test_a_row_reads_its_arrays_and_its_study(home: Home, store: TrackingStore) -> None:
+    publish(store, 0, 0.3)
+    (row,) = collect(home)
+    assert row.study_record is None  # these runs have no parent
+    resampled = row.arrays("confirmation/summaries_resampled.npy")
+    assert resampled is not None
+    assert resampled.shape == (400, 1)
+    assert row.arrays("confirmation/predictions.npy") is None
+    assert Row(run_id="", trial=row.trial).arrays("accuracy.npy") is None
+
+
 def test_published_models_that_cannot_be_told_apart_share_a_rank(home: Home, store: TrackingStore) -> None:
     for number, score in enumerate((0.30, 0.301, 0.20)):
         publish(store, number, score)

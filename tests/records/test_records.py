@@ -24,6 +24,7 @@ from img2brain.records import (
     NetworkRecord,
     PartRecord,
     PluginRecord,
+    ProvenanceRecord,
     Record,
     RegionRecord,
     RowsRecord,
@@ -46,7 +47,16 @@ values = st.one_of(
     st.lists(st.floats(0, 1), min_size=1, max_size=3).map(tuple),
 )
 summaries = st.dictionaries(texts, numbers, max_size=3)
-datasets = st.builds(DatasetRecord, name=texts, digest=texts, n_images=counts, n_voxels=counts, subject=texts)
+provenances = st.builds(ProvenanceRecord, species=texts, area=texts, licence=texts, url=texts, citation=texts)
+datasets = st.builds(
+    DatasetRecord,
+    name=texts,
+    digest=texts,
+    n_images=counts,
+    n_voxels=counts,
+    subject=texts,
+    provenance=st.none() | provenances,
+)
 ties = st.builds(TiesRecord, n_images=counts, n_sets=counts, left_out=st.dictionaries(texts, counts, max_size=2))
 rows = st.builds(
     RowsRecord,
