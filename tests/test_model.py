@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import base64
+import io
 import json
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -220,6 +225,33 @@ def test_a_model_of_format_3_predicts_what_it_predicted() -> None:
     features = np.random.RandomState(5).standard_normal((3, 5)).astype(np.float32)
     found = EncodingModel.load(folder / "given").predict(features)
     np.testing.assert_allclose(found, np.load(folder / "given-predictions.npy"), atol=1e-6)
+
+
+def test_a_model_of_format_5_predicts_what_it_predicted() -> None:
+    folder = Path(__file__).parent / "fixtures" / "model-format-5"
+    features = np.random.RandomState(5).standard_normal((3, 5)).astype(np.float32)
+    found = EncodingModel.load(folder / "given").predict(features)
+    np.testing.assert_allclose(found, np.load(folder / "given-predictions.npy"), atol=1e-6)
+
+
+def test_a_model_that_was_registered_in_format_5_is_loaded_by_mlflow(tmp_path: Path) -> None:
+    folder = Path(__file__).parent / "fixtures" / "model-format-5"
+    with tarfile.open(folder / "registered.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    random = np.random.RandomState(5)
+    pictures = [Image.fromarray(random.randint(0, 256, (40, 50, 3)).astype(np.uint8)) for _ in range(3)]
+    expected = np.load(folder / "network-predictions.npy")
+    ours = EncodingModel.load(tmp_path / "registered" / "artifacts" / "network").predict(pictures, device="cpu")
+    np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
+    theirs = mlflow.pyfunc.load_model(str(tmp_path / "registered"))
+    found = theirs.predict(pd.DataFrame({"image": [encoded(picture) for picture in pictures]}))
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def encoded(picture: Image.Image) -> str:
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode()
 
 
 def test_a_folder_of_images_is_no_file_of_features(tmp_path: Path) -> None:
