@@ -248,7 +248,7 @@ def test_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     carried = set(zipfile.ZipFile(wheel).namelist())
     assert {f"img2brain/leaderboard/site/{name}" for name in ASSETS} <= carried
-    assert "img2brain/study/every_key.toml" in carried
+    assert {"img2brain/study/every_key.toml", "img2brain/listing.json.gz"} <= carried
     assert {name.split("/")[0].partition("-")[0] for name in carried} == {"img2brain"}
 
 

@@ -21,7 +21,7 @@ COMMANDS = {
     "backbones": ("components", "backbones"),
     "regressors": ("components", "regressors"),
     "metrics": ("components", "metrics"),
-    "layers": ("layers", "layers"),
+    "layers": ("components", "layers"),
     "study": ("study", "study"),
     "model": ("model", "model"),
     "leaderboard": ("leaderboard", "leaderboard"),

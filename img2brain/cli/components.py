@@ -1,35 +1,56 @@
-"""``img2brain backbones``, ``regressors`` and ``metrics``: what there is to choose from."""
+"""``img2brain backbones``, ``layers``, ``regressors`` and ``metrics``: what there is to choose from."""
 
 from __future__ import annotations
 
 import fnmatch
-import json
-from collections.abc import Iterable
 
 import click
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print a list in JSON.")
+from img2brain.cli._shown import Shown, names, shows
 
 
 @click.command()
 @click.argument("pattern", default="*")
-@_json_option
-def backbones(pattern: str, as_json: bool) -> None:
+@shows
+def backbones(pattern: str) -> Shown:
     """List the networks, or those whose name fits PATTERN, such as 'resnet*'.
 
     \b
     Example:
       img2brain backbones 'vit*'
     """
-    from img2brain.backbones import backbone_names
+    from img2brain.errors import SpecError, did_you_mean, quoted
+    from img2brain.listing import backbone_names
 
-    found = [name for name in backbone_names() if fnmatch.fnmatchcase(name, pattern)]
-    _print(found, as_json)
+    known = backbone_names()
+    found = [name for name in known if fnmatch.fnmatchcase(name, pattern)]
+    if not found:
+        raise SpecError(f"No backbone fits {quoted(pattern)}. {did_you_mean(pattern.strip('*'), known)}")
+    return names(found)
 
 
 @click.command()
-@_json_option
-def regressors(as_json: bool) -> None:
+@click.argument("backbone")
+@click.option("--all", "every", is_flag=True, help="List every graph node, in order of execution.")
+@shows
+def layers(backbone: str, every: bool) -> Shown:
+    """List the curated layers of BACKBONE, in order of depth.
+
+    A network of one's own is named PATH.py:LIBRARY:NETWORK, and one of several of its name LIBRARY:NETWORK.
+
+    \b
+    Example:
+        img2brain layers resnet50
+        img2brain layers torchvision:resnet50 --all
+    """
+    from img2brain.listing import curated_layers, layer_names
+
+    return names(layer_names(backbone) if every else curated_layers(backbone))
+
+
+@click.command()
+@shows
+def regressors() -> Shown:
     """List the regressors.
 
     \b
@@ -38,12 +59,12 @@ def regressors(as_json: bool) -> None:
     """
     from img2brain.catalog import REGRESSORS
 
-    _print(REGRESSORS.names, as_json)
+    return names(REGRESSORS.names)
 
 
 @click.command()
-@_json_option
-def metrics(as_json: bool) -> None:
+@shows
+def metrics() -> Shown:
     """List the metrics.
 
     \b
@@ -52,12 +73,4 @@ def metrics(as_json: bool) -> None:
     """
     from img2brain.catalog import METRICS
 
-    _print(METRICS.names, as_json)
-
-
-def _print(names: Iterable[str], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(list(names)))
-        return
-    for name in names:
-        click.echo(name)
+    return names(METRICS.names)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from img2brain.cli._options import names_home
+from img2brain.cli._shown import Shown, shows
 
 if TYPE_CHECKING:
     from img2brain.datasets._looks import Report
@@ -22,8 +24,8 @@ def data() -> None:
 @click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--layout", metavar="NAME", help="A layout, or FILE.py:NAME; by default the one that recognises it.")
 @names_home
-@click.pass_context
-def check_command(context: click.Context, path: Path, layout: str | None, home: Path, tracking_uri: str | None) -> None:
+@shows
+def check_command(path: Path, layout: str | None, home: Path, tracking_uri: str | None) -> Shown:
     """Check every image and response of a dataset.
 
     Prints what it holds, then every problem, one line each. Exit code 2 if there is any. Where there is a home, no
@@ -37,24 +39,31 @@ def check_command(context: click.Context, path: Path, layout: str | None, home: 
     from img2brain.datasets._layouts import check
 
     report = check(path, layout)
-    click.echo(f"layout: {report.layout or '-'}")
-    click.echo(f"images: {report.images} training, {report.test_images} test")
-    click.echo(f"voxels: {report.voxels}")
-    click.echo(f"unit: {report.unit or '-'}")
-    click.echo(f"subject: {report.subject or '-'}")
-    click.echo(f"digest: {report.digest or '-'}")
-    for line in report.rows:
-        click.echo(line)
+    problems = [(problem.severity, " ".join(problem.message.split())) for problem in report.problems]
+    if taken := _name_of_others(report, path, home, tracking_uri) if report.digest else "":
+        problems.append(("error", taken))
+    facts = _facts(report) | {"problems": [{"severity": severity, "message": told} for severity, told in problems]}
+    told = [f"{severity}: {message}" for severity, message in problems] or ["no problems"]
+    return Shown(facts, [*_lines(report), *told], exit_code=2 if problems else 0)
+
+
+def _facts(report: Report) -> dict[str, Any]:
+    """Return what a dataset holds, as plain data."""
+    told = ("layout", "name", "images", "test_images", "voxels", "unit", "subject", "digest", "rows")
+    return {key: getattr(report, key) for key in told} | {"tied": str(report.ties) if report.ties else None}
+
+
+def _lines(report: Report) -> Iterator[str]:
+    """Tell what a dataset holds, a line for each thing."""
+    yield f"layout: {report.layout or '-'}"
+    yield f"images: {report.images} training, {report.test_images} test"
+    yield f"voxels: {report.voxels}"
+    yield f"unit: {report.unit or '-'}"
+    yield f"subject: {report.subject or '-'}"
+    yield f"digest: {report.digest or '-'}"
+    yield from report.rows
     if report.ties:
-        click.echo(f"tied: {report.ties}")
-    for problem in report.problems:
-        click.echo(f"{problem.severity}: {' '.join(problem.message.split())}")
-    taken = _name_of_others(report, path, home, tracking_uri) if report.digest else ""
-    if taken:
-        click.echo(f"error: {taken}")
-    if report.problems or taken:
-        context.exit(2)
-    click.echo("no problems")
+        yield f"tied: {report.ties}"
 
 
 def _name_of_others(report: Report, path: Path, folder: Path, tracking_uri: str | None) -> str:
@@ -76,7 +85,8 @@ def _name_of_others(report: Report, path: Path, folder: Path, tracking_uri: str 
 
 
 @data.command("layouts")
-def layouts_command() -> None:
+@shows
+def layouts_command() -> Shown:
     """List the layouts of datasets, and what each needs.
 
     \b
@@ -85,8 +95,8 @@ def layouts_command() -> None:
     """
     from img2brain.datasets._layouts import layouts
 
-    for name, needs in layouts().items():
-        click.echo(f"{name}: {needs}")
+    found = layouts()
+    return Shown(found, [f"{name}: {needs}" for name, needs in found.items()])
 
 
 @data.command("sample")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from img2brain.cli._options import OpenHome, reads_home
+from img2brain.cli._shown import Shown, shows
 
 if TYPE_CHECKING:
     from img2brain.tracking.room import Room
@@ -21,9 +21,9 @@ def home() -> None:
 
 
 @home.command("show")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, sizes in bytes.")
 @reads_home
-def show_command(as_json: bool, open_home: OpenHome) -> None:
+@shows
+def show_command(open_home: OpenHome) -> Shown:
     """Show what a home is and holds, and what takes its room.
 
     \b
@@ -44,21 +44,18 @@ def show_command(as_json: bool, open_home: OpenHome) -> None:
         "finished trials": held.n_runs,
         "models": held.n_models,
     }
-    if as_json:
-        click.echo(json.dumps(facts | {"bytes": held.n_bytes, "room": [asdict(item) for item in held.room]}, indent=1))
-        return
-    for name, value in facts.items():
-        click.echo(f"{name}: {value}")
-    click.echo(_table(held.room))
+    lines = [f"{name}: {value}" for name, value in facts.items()]
+    room = {"bytes": held.n_bytes, "room": [asdict(item) for item in held.room]}
+    return Shown(facts | room, [*lines, _table(held.room)])
 
 
 @home.command("gc")
 @click.argument("kinds", nargs=-1, metavar="[KIND]...")
 @click.option("--deleted-runs", is_flag=True, help="Also the artifacts of what was deleted in MLflow: not restorable.")
 @click.option("--dry-run", is_flag=True, help="Say what would be freed, and free nothing.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, sizes in bytes.")
 @reads_home
-def gc_command(kinds: tuple[str, ...], deleted_runs: bool, dry_run: bool, as_json: bool, open_home: OpenHome) -> None:
+@shows
+def gc_command(kinds: tuple[str, ...], deleted_runs: bool, dry_run: bool, open_home: OpenHome) -> Shown:
     """Free what can be computed again: the cache, or some KINDs of its entries, such as axes.
 
     What a trial or a model keeps stays, also where the cache shares it. Refused while a study is at work.
@@ -71,12 +68,8 @@ def gc_command(kinds: tuple[str, ...], deleted_runs: bool, dry_run: bool, as_jso
     from img2brain.tracking.room import free
 
     freed, left = free(open_home(), kinds, deleted_runs=deleted_runs, dry_run=dry_run)
-    if as_json:
-        click.echo(json.dumps({"freed": [asdict(item) for item in freed], "left": left, "dry_run": dry_run}, indent=1))
-        return
-    for line in left:
-        click.echo(line)
-    click.echo(_table(freed, "would be freed" if dry_run else "freed"))
+    facts = {"freed": [asdict(item) for item in freed], "left": left, "dry_run": dry_run}
+    return Shown(facts, [*left, _table(freed, "would be freed" if dry_run else "freed")])
 
 
 def _table(found: Sequence[Room], title: str = "in all") -> str:
@@ -88,8 +81,8 @@ def _table(found: Sequence[Room], title: str = "in all") -> str:
 
 @home.command("check")
 @reads_home
-@click.pass_context
-def check_command(context: click.Context, open_home: OpenHome) -> None:
+@shows
+def check_command(open_home: OpenHome) -> Shown:
     """Check the home's own database, and that the artifacts of every run and model are in the home.
 
     Prints every problem, one line each. Exit code 2 if there is any.
@@ -101,11 +94,7 @@ def check_command(context: click.Context, open_home: OpenHome) -> None:
     from img2brain.tracking.upkeep import problems
 
     found = problems(open_home())
-    for line in found:
-        click.echo(line)
-    if found:
-        context.exit(2)
-    click.echo("no problems")
+    return Shown(found, found or ["no problems"], exit_code=2 if found else 0)
 
 
 @home.command("relocate")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from img2brain.cli._options import OpenHome, reads_home, writes_home
+from img2brain.cli._shown import Shown, shows
 
 if TYPE_CHECKING:
     from img2brain.home import Home
@@ -75,7 +76,8 @@ def run_command(experiment: Path, open_home: OpenHome, **changes: Any) -> None:
 
 @study.command("list")
 @reads_home
-def list_command(open_home: OpenHome) -> None:
+@shows
+def list_command(open_home: OpenHome) -> Shown:
     """List the stored studies.
 
     \b
@@ -84,14 +86,16 @@ def list_command(open_home: OpenHome) -> None:
     """
     from img2brain.study.search import stored_trials
 
-    for name, trials in stored_trials(open_home()).items():
-        click.echo(_summary(name, trials))
+    stored = stored_trials(open_home())
+    facts = [_facts(name, trials) for name, trials in stored.items()]
+    return Shown(facts, [_summary(name, trials) for name, trials in stored.items()])
 
 
 @study.command("show")
 @click.argument("name")
 @reads_home
-def show_command(name: str, open_home: OpenHome) -> None:
+@shows
+def show_command(name: str, open_home: OpenHome) -> Shown:
     """Show the trials of a study, the best first: of every study of this name, or of one by its full name.
 
     \b
@@ -105,17 +109,42 @@ def show_command(name: str, open_home: OpenHome) -> None:
     found = {full: trials for full, trials in stored.items() if name in (full, full.rpartition("-")[0])}
     if not found:
         raise SpecError(f"No study is stored as {name!r}. {did_you_mean(name, stored)}")
-    for full, trials in found.items():
-        click.echo(_summary(full, trials))
-        for trial in sorted(trials, key=lambda trial: (not trial.succeeded, -trial.score, trial.number)):
-            score = trial.failure or f"{trial.score:.4f}"
-            click.echo(f"{f'#{trial.number}':>6}  {score}  {trial.spec.weighted_label}")
+    ranked = {full: sorted(trials, key=_rank) for full, trials in found.items()}
+    facts = [_facts(full, trials) | {"trials": list(map(_trial_facts, trials))} for full, trials in ranked.items()]
+    return Shown(facts, [line for full, trials in ranked.items() for line in _lines(full, trials)])
+
+
+def _rank(trial: ToldTrial) -> tuple[bool, float, int]:
+    return not trial.succeeded, -trial.score, trial.number
+
+
+def _trial_facts(trial: ToldTrial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "score": trial.score,
+        "failure": trial.failure,
+        "spec": trial.spec.model_dump(mode="json"),
+    }
+
+
+def _lines(name: str, trials: Sequence[ToldTrial]) -> Iterator[str]:
+    """Tell of a study, and of each of its trials."""
+    yield _summary(name, trials)
+    for trial in trials:
+        score = trial.failure or f"{trial.score:.4f}"
+        yield f"{f'#{trial.number}':>6}  {score}  {trial.spec.weighted_label}"
+
+
+def _facts(name: str, trials: Sequence[ToldTrial]) -> dict[str, Any]:
+    scores = [trial.score for trial in trials if trial.succeeded]
+    n_failed = len(trials) - len(scores)
+    return {"study": name, "n_trials": len(trials), "n_failed": n_failed, "best": max(scores, default=None)}
 
 
 def _summary(name: str, trials: Sequence[ToldTrial]) -> str:
-    scores = [trial.score for trial in trials if trial.succeeded]
-    best = f"best {max(scores):.4f}" if scores else "no score"
-    return f"{name}: {len(trials)} trials, {len(trials) - len(scores)} failed, {best}"
+    facts = _facts(name, trials)
+    best = "no score" if facts["best"] is None else f"best {facts['best']:.4f}"
+    return f"{name}: {facts['n_trials']} trials, {facts['n_failed']} failed, {best}"
 
 
 def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:

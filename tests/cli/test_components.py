@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -31,4 +33,26 @@ def test_networks_are_found_by_a_pattern() -> None:
     found = run("backbones", "resnet*").split()
     assert "resnet50" in found
     assert all(name.startswith("resnet") for name in found)
-    assert run("backbones", "no such network") == ""
+
+
+def test_a_pattern_that_fits_nothing_is_answered_with_close_matches() -> None:
+    result = CliRunner().invoke(main, ["backbones", "resnet5O*"])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert (
+        result.stderr == "Error: No backbone fits 'resnet5O*'. Did you mean 'resnet50' or 'resnet152' or 'resnet34'?\n"
+    )
+
+
+def test_layers_are_json_too() -> None:
+    assert json.loads(run("layers", "alexnet", "--json")) == run("layers", "alexnet").splitlines()
+
+
+@pytest.mark.parametrize("words", [["backbones"], ["layers", "resnet50"], ["layers", "torchvision:vgg16", "--all"]])
+def test_neither_torch_nor_torchvision_is_loaded_to_list(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom img2brain.cli import main\n"
+        f"main({words}, standalone_mode=False)\n"
+        "assert not {'torch', 'torchvision'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

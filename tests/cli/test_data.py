@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,22 @@ def test_check_prints_what_the_folder_holds(folder: Path) -> None:
         *(f"test row {row}: testIMG/{image.name}" for row, image in enumerate(test)),
         "no problems",
     ]
+
+
+def test_a_check_is_told_to_programs(folder: Path, tmp_path: Path) -> None:
+    told = json.loads(CliRunner().invoke(data, ["check", str(folder), "--json"]).stdout)
+    assert (told["layout"], told["images"], told["test_images"], told["voxels"]) == ("folder", 18, 2, 5)
+    assert told["digest"] == FolderDataset.open(folder).digest
+    assert (told["problems"], told["tied"], len(told["rows"])) == ([], None, 5)
+    result = CliRunner().invoke(data, ["check", str(tmp_path), "--json"])
+    assert result.exit_code == 2
+    assert {problem["severity"] for problem in json.loads(result.stdout)["problems"]} == {"error"}
+
+
+def test_layouts_are_told_to_programs() -> None:
+    told = json.loads(CliRunner().invoke(data, ["layouts", "--json"]).stdout)
+    lines = CliRunner().invoke(data, ["layouts"]).stdout.splitlines()
+    assert [f"{name}: {needs}" for name, needs in told.items()] == lines
 
 
 def test_check_prints_one_line_a_problem_and_exits_with_2(tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ def _line(kind: str, n_files: int, n_bytes: int) -> str:
 def test_a_home_is_checked(finished_copy: Path) -> None:
     assert invoke("model", "list", "--home", finished_copy).exit_code == 0
     assert invoke("home", "check", "--home", finished_copy).stdout == "no problems\n"
+    assert json.loads(invoke("home", "check", "--json", "--home", finished_copy).stdout) == []
     lost = sorted((finished_copy / "artifacts").glob("*/artifacts/accuracy.npy"))[0]
     lost.unlink()
     model = next((finished_copy / "artifacts" / "models").glob("*/artifacts/MLmodel"))

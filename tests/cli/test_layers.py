@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from img2brain.backbones import curated_layers, layer_names
-from img2brain.cli.layers import layers
+from img2brain.cli.components import layers
 from img2brain.errors import UnknownComponentError
 
 

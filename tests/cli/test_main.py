@@ -83,7 +83,7 @@ def test_errors_end_in_one_line(error: BaseException, code: int, line: str, monk
     def fail(name: str) -> None:
         raise error
 
-    monkeypatch.setattr("img2brain.backbones.curated_layers", fail)
+    monkeypatch.setattr("img2brain.listing.curated_layers", fail)
     result = CliRunner().invoke(main, ["layers", "alexnet"])
     assert result.exit_code == code
     assert result.stderr == f"{line}\n"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 from click.testing import CliRunner
 
 from img2brain.cli import main
+from img2brain.spec import TrialSpec
 
 if TYPE_CHECKING:
     from tests.conftest import Finished, Kept, Launcher, NewHome
@@ -32,6 +34,18 @@ def test_studies_are_listed_and_shown(finished: Finished) -> None:
         assert "squeezenet1_1 random:0 features." in lines[1]
         scores = [float(line.split()[1]) for line in lines[1:]]
         assert scores == sorted(scores, reverse=True)
+
+
+def test_studies_are_told_to_programs(finished: Finished) -> None:
+    name, best = finished.outcome.name, finished.outcome.best
+    told = {"study": name, "n_trials": 9, "n_failed": 0, "best": best.score}
+    assert json.loads(run("study", "list", "--json", "--home", finished.home)) == [told]
+    (shown,) = json.loads(run("study", "show", "small", "--json", "--home", finished.home))
+    first, *others = shown.pop("trials")
+    assert shown == told
+    assert len(others) == 8
+    assert (first["number"], first["score"], first["failure"]) == (best.number, best.score, "")
+    assert TrialSpec.model_validate(first["spec"]) == best.spec
 
 
 def test_a_home_without_studies_lists_none(new_home: NewHome) -> None:
