@@ -182,6 +182,8 @@ class ScoredRows:
         )
         arrays: dict[str, NDArray[np.generic]] = {"p": p, "q": q, "predictions": _narrow(predictions)}
         arrays |= self._arrays(accuracies, summaries, rivals, best)
+        shown = best_median_worst(next(iter(accuracies.values())))
+        arrays |= {"shown_voxels": shown, "shown_measured": _narrow(self._responses[:, shown])}
         return PartResult(part, arrays | ({"best_layer": best_layers.choice} if best_layers else {}))
 
     def _rival(self, name: str, predictions: F64) -> _Rival:
@@ -283,8 +285,23 @@ def ceiling_of(
     return noise_ceiling.unknown(source.n_voxels)
 
 
+def best_median_worst(accuracy: F64) -> Voxels:
+    """Return the voxels with the best, the median and the worst score; fewer where so few are defined.
+
+    Examples
+    --------
+    >>> best_median_worst(np.array([0.1, np.nan, 0.5, 0.3])).tolist()
+    [2, 3, 0]
+    """
+    ordered = np.argsort(-accuracy, kind="stable")[: np.isfinite(accuracy).sum()]
+    places = dict.fromkeys((0, (len(ordered) - 1) // 2, len(ordered) - 1)) if len(ordered) else ()
+    return np.asarray(ordered[list(places)], np.intp)
+
+
 def _narrow(predictions: F64) -> NDArray[np.floating]:
-    """Return predictions in float32, unless that would lose what varies of them."""
+    """Return predictions, or responses, in float32, unless that would lose what varies of them."""
+    if not predictions.size:
+        return predictions.astype(np.float32)
     held = float32_holds(predictions.min(axis=0), predictions.max(axis=0))
     return predictions.astype(np.float32 if held else np.float64)
 

@@ -23,13 +23,13 @@ PACKAGE = ROOT / "img2brain"
 UV = os.environ.get("UV") or shutil.which("uv") or "uv"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 HEAVY = ("torch", "torchvision", "mlflow", "optuna", "plotly", "sklearn", "scipy", "pandas")
-ASSETS = ("index.html", "board.html", "figure.html", "figure.js", "page.css", "page.js")
+ASSETS = ("index.html", "board.html", "figure.html", "figure.js", "site.css", "site.js")
 LIBRARIES = {  # each library from outside, and the places that may import it
     "PIL": ("backbones", "datasets", "features", "flavor", "model", "testing"),
     "click": ("cli",),
     "filelock": ("home", "store", "study"),
-    "jinja2": ("leaderboard._templates",),
-    "markupsafe": ("leaderboard._templates",),
+    "jinja2": ("leaderboard.site.templating",),
+    "markupsafe": ("leaderboard.site.templating",),
     "mlflow": ("flavor", "tracking"),
     "numpy": ("",),  # everywhere
     "optuna": ("study",),
@@ -247,7 +247,7 @@ def test_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
     run(UV, "build", "--wheel", "--out-dir", str(tmp_path))
     (wheel,) = tmp_path.glob("*.whl")
     carried = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"img2brain/leaderboard/site/{name}" for name in ASSETS} <= carried
+    assert {f"img2brain/leaderboard/site/templates/{name}" for name in ASSETS} <= carried
     assert {"img2brain/study/every_key.toml", "img2brain/listing.json.gz"} <= carried
     assert {name.split("/")[0].partition("-")[0] for name in carried} == {"img2brain"}
 

@@ -65,11 +65,11 @@ def build_command(folder: Path, dataset: str | None, open_home: OpenHome) -> Non
     Example:
       img2brain leaderboard build board
     """
-    from img2brain.leaderboard import page
     from img2brain.leaderboard.collect import collect
+    from img2brain.leaderboard.site.build import build
 
     built = datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
-    for path in page.build(collect(open_home(), dataset), folder, built=built):
+    for path in build(collect(open_home(), dataset), folder, built=built):
         click.echo(path)
 
 
@@ -82,7 +82,7 @@ def reference_command(out: Path | None) -> None:
     Example:
       img2brain leaderboard reference
     """
-    from img2brain.leaderboard import page
+    from img2brain.leaderboard.site.build import build
     from img2brain.leaderboard.table import as_text, ranked
     from img2brain.predecessor.board import reference_rows
     from img2brain.predecessor.entries import CAVEAT
@@ -95,7 +95,7 @@ def reference_command(out: Path | None) -> None:
             spec = row.trial.spec
             click.echo(f"note: {spec.backbone} {spec.layer}: {row.note.removeprefix(CAVEAT).lstrip('; ')}")
     if out is not None:
-        for path in page.build(rows, out, title="The predecessor's results"):
+        for path in build(rows, out, title="The predecessor's results"):
             click.echo(path)
 
 

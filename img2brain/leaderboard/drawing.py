@@ -17,9 +17,9 @@ from typing import TypeAlias
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from img2brain.leaderboard._templates import asset, render
 from img2brain.leaderboard._write import write_text
 from img2brain.leaderboard.rows import printable
+from img2brain.leaderboard.site.templating import asset, render
 
 Figure: TypeAlias = go.Figure
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

@@ -144,6 +144,15 @@ class Row:
         where = f"data {dataset.digest[: digest.SHORT]}, split {split[: digest.SHORT]}"
         return f"{dataset.name} ({where}; {self.measure.over_voxels})"
 
+    @property
+    def board_key(self) -> tuple[str, ...]:
+        """What is the same in all rows of its board; of a metric of others the code, too."""
+        trial, measure = self.trial, self.measure
+        code = next(
+            (item.digest for item in trial.plugins if (item.kind, item.name) == ("metric", trial.objective)), ""
+        )
+        return trial.dataset.digest, trial.rows.split, trial.objective, measure.summary, code
+
 
 def home_name(home: str) -> str:
     """Name a home for people, by the start of its id; runs of the first format do not say which home made them.
@@ -170,9 +179,9 @@ def boards(rows: Iterable[Row]) -> list[list[Row]]:
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault(_board(row), []).append(row)
+        groups.setdefault(row.board_key, []).append(row)
     ordered = [sorted(group, key=_order) for group in groups.values()]
-    return sorted(ordered, key=lambda group: (min(row.trial.dataset.name for row in group), _board(group[0])))
+    return sorted(ordered, key=lambda group: (min(row.trial.dataset.name for row in group), group[0].board_key))
 
 
 def placed(rows: Iterable[Row]) -> Iterator[tuple[int | None, Row]]:
@@ -235,15 +244,8 @@ def _value_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _board(row: Row) -> tuple[str, ...]:
-    """Return what has to be the same; of a metric of others the code, too."""
-    trial, measure = row.trial, row.measure
-    code = next((item.digest for item in trial.plugins if (item.kind, item.name) == ("metric", trial.objective)), "")
-    return trial.dataset.digest, trial.rows.split, trial.objective, measure.summary, code
-
-
 def _check_one_board(rows: list[Row]) -> None:
-    if len({_board(row) for row in rows}) > 1:
+    if len({row.board_key for row in rows}) > 1:
         found = " and ".join(sorted({row.board for row in rows})[:2])
         raise DataError(f"The 'rows' of a ranking must share one dataset, one split and one objective. Got {found}.")
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from img2brain.evaluate import Evaluator
-from img2brain.leaderboard import figures, page
+from img2brain.leaderboard import figures
 from img2brain.leaderboard.collect import collect
 from img2brain.leaderboard.drawing import Figure, write_page
 from img2brain.leaderboard.measure import Measure
 from img2brain.leaderboard.record_numbers import confirmation_texts
 from img2brain.leaderboard.region_figures import regions
 from img2brain.leaderboard.rows import Row
+from img2brain.leaderboard.site.build import build
 from img2brain.study.outcome import StudyOutcome
 from img2brain.study.search import Search, ToldTrial
 from img2brain.study.setting import Setting
@@ -41,7 +42,7 @@ def report(setting: Setting, search: Search, evaluator: Evaluator, tracker: Trac
         shown = write_page(drawn, Path(folder) / "figures.html", outcome.name)
         tracker.log_pages({"pages/figures.html": shown}, metrics, note(setting, outcome, best))
     tracker.close()
-    page.build(rows, setting.home.leaderboards / setting.dataset.name)
+    build(rows, setting.home.leaderboards / setting.dataset.name)
 
 
 def _regions(rows: Sequence[Row], outcome: StudyOutcome) -> list[Figure]:

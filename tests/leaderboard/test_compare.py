@@ -13,8 +13,8 @@ from img2brain.errors import DataError, SpecError
 from img2brain.home import Home
 from img2brain.leaderboard.compare import BY_IMAGES, BY_VOXELS, Subject, as_text, compare, compare_boards
 from img2brain.leaderboard.measure import Measure
-from img2brain.leaderboard.page import build
 from img2brain.leaderboard.region_figures import board_difference, comparison
+from img2brain.leaderboard.site.build import build
 from img2brain.leaderboard.subjects import find_subjects, find_trial
 from img2brain.metrics.pearson import Pearson, pearson
 from img2brain.result import WHOLE

@@ -1,4 +1,4 @@
-"""The templates of all pages, in `site/`.
+"""The templates of all pages, in `templates/`.
 
 Whatever a template shows is the text of others: it enters escaped, with control characters spelled out. Only our own
 style and script and the drawing of a figure are marked as safe, in the templates themselves.
@@ -6,11 +6,10 @@ style and script and the drawing of a figure are marked as safe, in the template
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from pathlib import Path
 from typing import TypeGuard
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,17 +17,17 @@ from markupsafe import Markup
 from img2brain import digest
 from img2brain.leaderboard.rows import printable
 
-SITE = Path(__file__).with_name("site")
+TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render(template: str, **values: object) -> str:
-    """Fill a template of `site/`; a value that it lacks is an error."""
+    """Fill a template; a value that it lacks is an error."""
     return ENVIRONMENT.get_template(template).render(**values)
 
 
 def asset(name: str) -> str:
-    """Read a file of `site/` that is no template."""
-    return (SITE / name).read_text(encoding="utf-8")
+    """Read a file that is no template."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _shown(value: object) -> object:
@@ -45,16 +44,14 @@ def _number(value: float | None, form: str) -> str:
     return format(value, form) if _is_finite(value) else "–"
 
 
-def _key(value: float | None) -> float | str:
-    """Return what a cell is sorted by."""
-    return value if _is_finite(value) else "none"
+def _at(value: float) -> str:
+    """Write a coordinate, in per cent."""
+    return f"{value:.2f}%"
 
 
-def _cell(value: object) -> str:
-    """Print a text or a number for people."""
-    if value is None or isinstance(value, float):
-        return _number(value, ".4f")
-    return format(value, ",") if isinstance(value, int) else str(value) or "–"
+def _address(text: str) -> str:
+    """Write a text of others into an address."""
+    return quote(printable(text), safe="")
 
 
 def _short(name: str) -> str:
@@ -62,13 +59,8 @@ def _short(name: str) -> str:
     return name[: digest.SHORT]
 
 
-def _sha256(text: str) -> str:
-    """Return what a page's policy knows a style or script by."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
 ENVIRONMENT = Environment(
-    loader=FileSystemLoader(SITE),
+    loader=FileSystemLoader(TEMPLATES),
     autoescape=True,
     finalize=_shown,
     undefined=StrictUndefined,
@@ -76,4 +68,4 @@ ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 ENVIRONMENT.tests["finite"] = _is_finite
-ENVIRONMENT.filters |= {"number": _number, "key": _key, "cell": _cell, "short": _short, "sha256": _sha256}
+ENVIRONMENT.filters |= {"number": _number, "at": _at, "address": _address, "short": _short}
