@@ -94,8 +94,51 @@ class SampleSpec(Spec):
     seed: Seed = 0
 
 
-class DatasetSpec(Spec):
-    """Where the images and responses are: a folder, or generated sample data.
+class PreparationSpec(Spec):
+    """How trials become responses, as far as it is asked for; what is not said is left to the layout.
+
+    Attributes
+    ----------
+    subject : str, optional
+        Whose responses, where a folder holds several subjects.
+    normalise : {"none", "session", "run"}, optional
+        Whether each voxel's responses are z-scored within each session or run.
+    repeats : {"mean", "single"}, optional
+        Whether an image's trials are averaged, as they are by default, or each is a row.
+    voxels : str, optional
+        The voxels to keep, such as ``"nc > 0.3"`` or ``"V1 or V2"``; all by default.
+    images : Path, optional
+        The folder or file of the images, where they are apart from the responses.
+    responses : str, optional
+        Which responses, where a folder holds several.
+    """
+
+    subject: str | None = Field(default=None, min_length=1)
+    normalise: Literal["none", "session", "run"] | None = None
+    repeats: Literal["mean", "single"] | None = None
+    voxels: str | None = Field(default=None, min_length=1)
+    images: Path | None = None
+    responses: str | None = Field(default=None, min_length=1)
+
+    @field_validator("images")
+    @classmethod
+    def _images_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        folder = _folder_of(info)
+        return plain.path_of(path, folder) if path is not None and folder is not None else path
+
+    @property
+    def preparation(self) -> PreparationSpec:
+        """What is asked of the trials, without all else."""
+        return PreparationSpec(**{name: getattr(self, name) for name in PreparationSpec.model_fields})
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The names of what is asked for."""
+        return tuple(name for name in PreparationSpec.model_fields if getattr(self, name) is not None)
+
+
+class DatasetSpec(PreparationSpec):
+    """Where the images and responses are, a folder or generated sample data, and what is taken of them.
 
     Attributes
     ----------
@@ -107,6 +150,8 @@ class DatasetSpec(Spec):
         Sample data, written once under the home folder.
     shuffle : int, optional
         A control: the responses are shuffled against the images with this seed, so that nothing can be predicted.
+
+    The keys of `PreparationSpec` say what is taken of a folder.
     """
 
     path: Path | None = None

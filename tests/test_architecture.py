@@ -28,6 +28,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "PIL": ("backbones", "datasets", "features", "flavor", "model", "testing"),
     "click": ("cli",),
     "filelock": ("home", "store", "study"),
+    "h5py": ("datasets._hdf5",),
     "jinja2": ("leaderboard.site.templating",),
     "markupsafe": ("leaderboard.site.templating",),
     "mlflow": ("flavor", "tracking"),

@@ -23,22 +23,29 @@ def data() -> None:
 @data.command("check")
 @click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--layout", metavar="NAME", help="A layout, or FILE.py:NAME; by default the one that recognises it.")
+@click.option("--subject", help="Whose responses, where there are several subjects.")
+@click.option("--normalise", help="session, run or none: z-score each voxel within each.")
+@click.option("--repeats", help="mean or single: average an image's trials, or have a row for each.")
+@click.option("--voxels", help='Those to keep, such as "nc > 0.3 and (V1 or V2)".')
+@click.option("--images", type=click.Path(path_type=Path), help="Where the images are, if apart.")
+@click.option("--responses", help="Which responses, where there are several.")
 @names_home
 @shows
-def check_command(path: Path, layout: str | None, home: Path, tracking_uri: str | None) -> Shown:
+def check_command(path: Path, layout: str | None, home: Path, tracking_uri: str | None, **asked: Any) -> Shown:
     """Check every image and response of a dataset.
 
     Prints what it holds, then every problem, one line each. Exit code 2 if there is any. Where there is a home, no
-    other data set in it may have the same name.
+    other data set in it may have the same name. The options from --subject on stand for keys of [dataset].
 
     \b
     Example:
       img2brain data check my-recordings
+      img2brain data check my-lab --subject s01 --normalise session --voxels "reliability > 0.1"
       img2brain data check my-table --layout my_layout.py:Table
     """
     from img2brain.datasets._layouts import check
 
-    report = check(path, layout)
+    report = check(path, layout, **asked)
     problems = [(problem.severity, " ".join(problem.message.split())) for problem in report.problems]
     if taken := _name_of_others(report, path, home, tracking_uri) if report.digest else "":
         problems.append(("error", taken))
@@ -49,7 +56,7 @@ def check_command(path: Path, layout: str | None, home: Path, tracking_uri: str 
 
 def _facts(report: Report) -> dict[str, Any]:
     """Return what a dataset holds, as plain data."""
-    told = ("layout", "name", "images", "test_images", "voxels", "unit", "subject", "digest", "rows")
+    told = ("layout", "name", "images", "test_images", "voxels", "unit", "subject", "digest", "preparation", "rows")
     return {key: getattr(report, key) for key in told} | {"tied": str(report.ties) if report.ties else None}
 
 
@@ -61,6 +68,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"unit: {report.unit or '-'}"
     yield f"subject: {report.subject or '-'}"
     yield f"digest: {report.digest or '-'}"
+    yield from (f"{name}: {done}" for name, done in report.preparation.items())
     yield from report.rows
     if report.ties:
         yield f"tied: {report.ties}"

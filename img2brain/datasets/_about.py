@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from img2brain.datasets._split import Rows
 from img2brain.errors import DataError, SpecError
 from img2brain.spec import parse
 
+A = TypeVar("A", bound=About)
 Guard = Callable[[], AbstractContextManager[Any]]  # raises what it finds, or keeps it and goes on
 
 
@@ -75,10 +76,10 @@ class FolderAbout(About):
     order: Literal["name", "natural"] | None = None
 
 
-def read_about(root: Path) -> FolderAbout:
+def read_about(root: Path, kind: type[A] = FolderAbout) -> A:  # type: ignore[assignment]
     """Read ``dataset.toml``; without one, or without a name in it, the folder's name serves."""
     path = root / "dataset.toml"
-    return parse(FolderAbout, {"name": _safe_name(root), **_read_toml(path)}, str(path))
+    return parse(kind, {"name": safe_name(root.resolve().name), **_read_toml(path)}, str(path))
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -90,5 +91,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SpecError(f"{str(path)!r} must be TOML. Got: {error}.") from error
 
 
-def _safe_name(root: Path) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "-", root.resolve().name).lstrip("._-")[:100] or "dataset"
+def safe_name(text: str) -> str:
+    """Return a text as a dataset may be called."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text).lstrip("._-")[:100] or "dataset"

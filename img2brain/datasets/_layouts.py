@@ -6,14 +6,16 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from img2brain.catalog import LAYOUTS
 from img2brain.datasets._links import is_there
 from img2brain.datasets._looks import Problem, Report
+from img2brain.datasets._selected import select
 from img2brain.datasets._strays import instead_of_dataset
 from img2brain.datasets.base import Dataset, require_facts
 from img2brain.errors import DataError, Img2BrainError
+from img2brain.spec import PreparationSpec, parse
 
 T = TypeVar("T")
 
@@ -31,7 +33,7 @@ def layouts() -> dict[str, str]:
     return {name: _first_line(kind) for name, kind in _known().items()}
 
 
-def open_dataset(path: Path | str, layout: str | None = None) -> Dataset:
+def open_dataset(path: Path | str, layout: str | None = None, **asked: Any) -> Dataset:
     """Open a dataset.
 
     Parameters
@@ -40,6 +42,10 @@ def open_dataset(path: Path | str, layout: str | None = None) -> Dataset:
         A folder, or a file where the layout is one of files.
     layout : str, optional
         The name of a layout, or ``PATH.py:NAME``. By default the one layout that recognises the folder.
+    **asked
+        What is taken of the folder, as in ``[dataset]`` of a study file: `subject`, `normalise` (``"session"``,
+        ``"run"`` or ``"none"``), `repeats` (``"mean"`` or ``"single"``), `voxels` (``"nc > 0.3"``, ``"V1 or V2"``),
+        `images` and `responses`, where a folder holds several or they lie elsewhere.
 
     Returns
     -------
@@ -50,24 +56,29 @@ def open_dataset(path: Path | str, layout: str | None = None) -> Dataset:
     DataError
         If no layout recognises the folder, or more than one does; if something in it is absent or does not fit.
     SpecError
-        If there is no such layout.
+        If there is no such layout, or something is asked for that is none of these.
     """
     path = Path(path)
-    name = find_layout(path, layout)
-    dataset = _run(name, path, lambda: LAYOUTS[name].open(path))
+    wanted = parse(PreparationSpec, asked, "What is asked of the dataset")
+    return _opened(find_layout(path, layout), path, wanted)
+
+
+def _opened(name: str, path: Path, asked: PreparationSpec) -> Dataset:
+    kind: type[Dataset] = LAYOUTS[name]
+    dataset = _run(name, path, lambda: kind.open_prepared(path, asked) if asked.asked else kind.open(path))
     if not isinstance(dataset, Dataset):
         raise DataError(f"The layout {name!r} must open {str(path)!r} as a Dataset. Got {type(dataset).__name__}.")
     require_facts(dataset)
     dataset.origin = path
-    return dataset
+    return dataset if asked.voxels is None else select(dataset, asked.voxels)
 
 
-def check(path: Path | str, layout: str | None = None) -> Report:
+def check(path: Path | str, layout: str | None = None, **asked: Any) -> Report:
     """Check a dataset, and report every problem at once.
 
     Parameters
     ----------
-    path, layout
+    path, layout, **asked
         As for `open_dataset`.
 
     Returns
@@ -86,12 +97,18 @@ def check(path: Path | str, layout: str | None = None) -> Report:
     Decodes every image and reads every response once.
     """
     path, name = Path(path), "" if layout is None else LAYOUTS.load(layout)
+    wanted = parse(PreparationSpec, asked, "What is asked of the dataset")
     try:
         name = name or find_layout(path)
-        kind: type[Dataset] = LAYOUTS[name]
-        return replace(_run(name, path, lambda: kind.check_folder(path)), layout=name)
+        return replace(_checked(name, path, wanted), layout=name)
     except (Img2BrainError, OSError) as error:
         return Report(problems=(Problem("error", str(error)),), layout=name)
+
+
+def _checked(name: str, path: Path, asked: PreparationSpec) -> Report:
+    """Check a folder as it is, also where it cannot be opened, or as it is asked for."""
+    kind: type[Dataset] = LAYOUTS[name]
+    return _run(name, path, lambda: _opened(name, path, asked).check() if asked.asked else kind.check_folder(path))
 
 
 def find_layout(path: Path, layout: str | None = None) -> str:

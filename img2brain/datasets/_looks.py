@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +69,8 @@ class Report:
         What the dataset is called, and its folder.
     ties : Ties, optional
         Which rows stay on one side of every split, where any two belong together.
+    preparation : mapping of str to str
+        What was done to what was recorded, each under a name.
     """
 
     images: int = 0
@@ -83,6 +85,7 @@ class Report:
     name: str = ""
     source: str = ""
     ties: Ties | None = None
+    preparation: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

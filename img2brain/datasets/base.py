@@ -31,7 +31,7 @@ from img2brain.datasets._responses import as_array, own_numbers
 from img2brain.datasets._split import Rows, Split, split_rows
 from img2brain.datasets._ties import Ties, first_of_each, picture_digests, row_contents
 from img2brain.errors import DataError, Img2BrainError, ShapeError
-from img2brain.spec import SplitSpec, parse
+from img2brain.spec import PreparationSpec, SplitSpec, parse
 
 __all__ = ["Dataset", "Development", "Rows", "Split", "require_facts", "require_sound", "shuffled", "split_rows"]
 
@@ -85,6 +85,8 @@ class Dataset(ABC):
     groups : ndarray of int or str, shape (n_images,), optional
         The group of each image, such as its video, scene or session: rows of one group, and rows with equal pictures,
         stay on one side of every split.
+    preparation : mapping of str to str, optional
+        What was done to what was recorded until it was these responses, each under a name.
 
     Attributes
     ----------
@@ -135,6 +137,7 @@ class Dataset(ABC):
         ncsnr: ArrayLike | None = None,
         noise_ceiling: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        preparation: Mapping[str, str] | None = None,
     ) -> None:
         told = {"name": name, "unit": unit, "subject": subject, "background": background, "orientation": orientation}
         about = parse(About, told | {"provenance": provenance or Provenance()}, "A dataset")
@@ -155,6 +158,7 @@ class Dataset(ABC):
         self.noise_ceiling = self._per_voxel("noise_ceiling", noise_ceiling, 1.0)
         of_groups = f"The groups of {self.name!r}"
         self.groups = None if groups is None else require_groups(of_groups, groups, self.n_images)
+        self.preparation = dict(preparation or {})
 
     def _require_numbers(self) -> None:
         for key, value, least in (("n_voxels", self.n_voxels, 1), ("n_training", self.n_training, 1),
@@ -200,6 +204,37 @@ class Dataset(ABC):
         make: Any = cls  # a layout's constructor takes the folder, unless it has an `open` of its own
         dataset: Self = make(path)
         return dataset
+
+    @classmethod
+    def open_prepared(cls, path: Path, asked: PreparationSpec) -> Dataset:
+        """Open a folder of this layout as it is asked for; one that knows single trials can do more than this.
+
+        Parameters
+        ----------
+        path : Path
+            The folder.
+        asked : PreparationSpec
+            What `voxels` asks for is not done here: it is the same for all layouts.
+
+        Raises
+        ------
+        DataError
+            If something is asked for that this layout does not know, or as `open` does.
+        """
+        dataset = cls.open(path)
+        known = {"voxels"} | ({"subject"} if asked.subject == dataset.subject else set())
+        for name in asked.asked:
+            if name not in known:
+                raise DataError(
+                    f"{name!r} must be left out of {dataset.name!r}: its layout knows one subject, its responses and "
+                    f"its images, and no single trials. Got {getattr(asked, name)!s}."
+                )
+        return dataset
+
+    @classmethod
+    def subjects(cls, path: Path) -> tuple[str, ...]:  # noqa: ARG003 - a layout of several looks at it
+        """Name the subjects of a folder of this layout, where one of them has to be chosen."""
+        return ()
 
     @classmethod
     def check_folder(cls, path: Path) -> Report:
@@ -321,7 +356,8 @@ class Dataset(ABC):
             **{f"features {name}": matrix for name, matrix in self.features.items()},
             "groups": self.group_rows,
         }
-        return {name: digest.of_array(array) for name, array in arrays.items() if array is not None}
+        found = {name: digest.of_array(array) for name, array in arrays.items() if array is not None}
+        return found | ({"preparation": digest.of_value(dict(self.preparation))} if self.preparation else {})
 
     @property
     def group_rows(self) -> NDArray[np.int64] | None:
@@ -396,6 +432,7 @@ class Dataset(ABC):
             source=self.source,
             rows=tuple(line for section in sections for line in section.some_rows),
             ties=ties or None,
+            preparation=self.preparation,
         )
 
     def _look_for_ncsnr_without_counts(self, problems: Problems) -> None:
@@ -551,7 +588,7 @@ class Dataset(ABC):
 
 class _Shuffled(Dataset):
     def __init__(self, dataset: Dataset, seed: int) -> None:
-        super().__init__(name=f"{dataset.name[:91]}-shuffled", **{key: getattr(dataset, key) for key in _FACTS})
+        super().__init__(name=f"{dataset.name[:91]}-shuffled", **{key: getattr(dataset, key) for key in FACTS})
         self._dataset, self.origin = dataset, dataset.origin
         random = np.random.RandomState(seed)
         training, test = random.permutation(self.n_training), random.permutation(self.n_test)
@@ -582,9 +619,9 @@ class _Shuffled(Dataset):
         return self._dataset.ties
 
 
-_FACTS = (
+FACTS = (
     "n_voxels", "images", "features", "n_training", "n_test", "test_images", "unit", "subject", "background",
-    "orientation", "provenance", "source", "rois", "ncsnr", "noise_ceiling", "groups",
+    "orientation", "provenance", "source", "rois", "ncsnr", "noise_ceiling", "groups", "preparation",
 )  # fmt: skip
 
 
@@ -614,7 +651,7 @@ def require_facts(dataset: Dataset) -> None:
     DataError
         If it has not.
     """
-    if not all(hasattr(dataset, fact) for fact in ("name", *_FACTS)):
+    if not all(hasattr(dataset, fact) for fact in ("name", *FACTS)):
         raise DataError(f"{type(dataset).__name__} must hand its facts to Dataset.__init__. It does not.")
 
 

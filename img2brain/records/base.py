@@ -153,9 +153,11 @@ class DatasetRecord(Part):
         How many images have responses, and of how many voxels.
     provenance : ProvenanceRecord, optional
         Where anything was said of it.
+    preparation : mapping of str to str, optional
+        What was done to what was recorded until it was these responses, each under a name; where anything was.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset(("provenance",))
+    added: ClassVar[frozenset[str]] = frozenset(("provenance", "preparation"))
 
     name: str
     digest: str
@@ -166,6 +168,7 @@ class DatasetRecord(Part):
     n_images: int
     n_voxels: int
     provenance: ProvenanceRecord | None = None
+    preparation: Mapping[str, str] | None = None
 
 
 class TiesRecord(Part):

@@ -223,6 +223,7 @@ class Setting:
             n_images=dataset.n_images,
             n_voxels=dataset.n_voxels,
             provenance=_provenance_record(dataset),
+            preparation=dataset.preparation or None,
         )
 
     @property
@@ -295,7 +296,7 @@ def open_dataset(spec: DatasetSpec | None, home: Home) -> Dataset:
     if spec is None:
         raise SpecError("A study must name its dataset, or be handed one. Got none.")
     layout = "folder" if spec.sample else spec.layout
-    dataset = datasets.open_dataset(spec.path or _sample(spec, home), layout)
+    dataset = datasets.open_dataset(spec.path or _sample(spec, home), layout, **spec.preparation.model_dump())
     if spec.sample:  # samples of all sizes have one name, and are one origin's
         dataset.origin = home.datasets
     return dataset if spec.shuffle is None else shuffled(dataset, spec.shuffle)

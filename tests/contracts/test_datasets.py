@@ -13,9 +13,12 @@ from PIL import Image
 
 from img2brain import digest
 from img2brain.catalog import LAYOUTS
+from img2brain.datasets._selected import select
 from img2brain.datasets.base import Dataset, Split, shuffled, split_rows
 from img2brain.datasets.folder import FolderDataset
+from img2brain.spec import PreparationSpec, parse
 from img2brain.testing import Specimen, check_dataset, dataset_checks
+from tests.datasets.miniatures import MINIATURES
 
 Make = Callable[..., Specimen]
 
@@ -42,6 +45,7 @@ def specimen(
     makes: dict[str, Callable[[], Specimen]] = {
         "sample data": lambda: Specimen(FolderDataset, recordings, _change_folder),
         "shuffled": lambda: Specimen(lambda path: shuffled(FolderDataset.open(path), 3), recordings, _change_folder),
+        "selected": lambda: Specimen(lambda path: select(FolderDataset.open(path), "V1"), recordings, _change_folder),
         "a table of somebody else": lambda: Specimen(kind, table),
         "with its change": lambda: Specimen(kind, table, _change_table),
         "as an object": lambda: Specimen(kind.open(table)),
@@ -52,7 +56,15 @@ def specimen(
 
 @pytest.mark.parametrize(
     "specimen",
-    ["sample data", "shuffled", "a table of somebody else", "with its change", "as an object", "without a path"],
+    [
+        "sample data",
+        "shuffled",
+        "selected",
+        "a table of somebody else",
+        "with its change",
+        "as an object",
+        "without a path",
+    ],
     indirect=True,
 )
 @pytest.mark.parametrize(("name", "check"), list(dataset_checks()))
@@ -60,8 +72,15 @@ def test_a_dataset_owes(name: str, check: Callable[[Specimen], None], specimen: 
     check(specimen)
 
 
+@pytest.mark.parametrize("layout", MINIATURES)
+def test_a_layout_of_ours_owes(layout: str, tmp_path: Path) -> None:
+    mini = MINIATURES[layout](tmp_path / "mini")
+    asked, kind = parse(PreparationSpec, dict(mini.asked), "the test"), LAYOUTS[layout]
+    check_dataset(lambda path: kind.open_prepared(path, asked), mini.path, mini.change)
+
+
 def test_every_layout_of_ours_is_checked() -> None:
-    assert [LAYOUTS[name] for name in LAYOUTS._own] == [FolderDataset]
+    assert set(LAYOUTS._own) == {"folder", *MINIATURES}
 
 
 class Whole(Dataset):

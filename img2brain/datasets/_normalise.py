@@ -1,0 +1,99 @@
+"""Z-scores within sessions or runs, taken when they are first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from img2brain.datasets._split import Rows
+from img2brain.errors import DataError
+
+F64 = NDArray[np.float64]
+Normalise = Callable[[Rows, F64], F64]  # from numbers of trials and their responses to these responses normalised
+
+
+_CONSTANT = 1e-12  # of the mean: what varies by less than this is the rounding of a constant
+
+
+def as_they_are(_: Rows, values: F64) -> F64:
+    """Return responses as they are."""
+    return values
+
+
+def within(
+    what: str,
+    keys: Rows,
+    trials: Rows,
+    read: Callable[[Rows], F64],
+    n_voxels: int,
+    blocks: Callable[[Rows], Iterator[Rows]],
+) -> Normalise:
+    """Return what z-scores each voxel within the trials of one key.
+
+    Parameters
+    ----------
+    what : str
+        What a key is called, for messages.
+    keys : ndarray of int (n_all_trials,)
+        The session or run of every trial.
+    trials : ndarray of int
+        Those that count.
+    read : callable
+        Reads the responses of trials, in float64.
+    n_voxels : int
+        Number of voxels.
+    blocks : callable
+        Cuts trials into blocks that fit into memory.
+
+    Raises
+    ------
+    DataError
+        If one of them has a single trial.
+
+    Notes
+    -----
+    The mean and then the sum of squares around it, in two passes over a session when it is first read; kept from there
+    on, 16 bytes for each voxel and session. A NaN has no part in either, and stays one.
+    """
+    groups = {int(key): trials[keys[trials] == key] for key in np.unique(keys[trials])}
+    alone = [group[0] for group in groups.values() if len(group) < 2]
+    if alone:
+        raise DataError(
+            f"A {what} must have at least 2 trials to be normalised. {len(alone)} of {len(groups)} have one, the first "
+            f"that of trial {alone[0]}, counted from 0."
+        )
+    known: dict[int, tuple[F64, F64]] = {}
+
+    def of(key: int) -> tuple[F64, F64]:
+        if key not in known:
+            known[key] = _mean_and_deviation(groups[key], read, n_voxels, blocks)
+        return known[key]
+
+    def normalise(some: Rows, values: F64) -> F64:
+        out = np.empty_like(values)
+        for key in np.unique(keys[some]):
+            mean, deviation = of(int(key))
+            chosen = keys[some] == key
+            out[chosen] = (values[chosen] - mean) / deviation
+        return out
+
+    return normalise
+
+
+def _mean_and_deviation(
+    trials: Rows, read: Callable[[Rows], F64], n_voxels: int, blocks: Callable[[Rows], Iterator[Rows]]
+) -> tuple[F64, F64]:
+    """Return the mean and the standard deviation of each voxel; infinite where it does not vary, so that it is 0."""
+    n_there, mean, squares = np.zeros(n_voxels), np.zeros(n_voxels), np.zeros(n_voxels)
+    for block in blocks(trials):
+        values = read(block)
+        n_there += np.isfinite(values).sum(axis=0)
+        mean += np.nansum(values, axis=0)
+    n_there = np.maximum(n_there, 1)
+    mean /= n_there
+    for block in blocks(trials):
+        squares += np.nansum((read(block) - mean) ** 2, axis=0)
+    deviation: F64 = np.sqrt(squares / n_there)
+    return mean, np.where(deviation > _CONSTANT * np.abs(mean), deviation, np.inf)

@@ -1,0 +1,15 @@
+"""Small folders of each layout, with the traps of the real ones planted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.datasets.miniatures import table
+from tests.datasets.miniatures.base import Miniature
+
+__all__ = ["MINIATURES", "Miniature"]
+
+MINIATURES: dict[str, Callable[[Path], Miniature]] = {
+    "table": table.write_table,
+}
