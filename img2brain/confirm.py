@@ -7,7 +7,6 @@ controls, its ceiling, region by region and voxel by voxel.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,21 +20,20 @@ from img2brain.controls import Control
 from img2brain.datasets._responses import float32_holds
 from img2brain.datasets.base import Dataset, Split
 from img2brain.errors import failing_in
+from img2brain.findings import Findings, Rival
 from img2brain.metrics.base import Metric, NeedsCeiling
 from img2brain.metrics.pearson import pearson
-from img2brain.records import Against, CeilingRecord, Estimate, PartRecord, RegionRecord
-from img2brain.result import WHOLE, summaries_of
+from img2brain.records import PartRecord
 from img2brain.statistics import noise_ceiling
-from img2brain.statistics.bootstrap import Bootstrap, Summaries, numbered
+from img2brain.statistics.bootstrap import Bootstrap, numbered
 from img2brain.statistics.noise_ceiling import NoiseCeiling
-from img2brain.statistics.significance import benjamini_hochberg, p_of_r
+from img2brain.statistics.significance import p_of_r
 
 log = logging.getLogger(__name__)
 
 F64 = NDArray[np.float64]
 Voxels = NDArray[np.intp]
 Metrics = Mapping[str, Metric]
-FALSE_DISCOVERIES = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +42,30 @@ class PartResult:
 
     Attributes
     ----------
-    part : PartRecord
-        Over all voxels and by region.
+    findings : Findings
+        What was found.
+    regions : mapping of str to ndarray of int
+        Voxels by region of interest.
+    facts : mapping
+        Name and number of the rows.
     arrays : mapping of str to ndarray
         Per voxel, per image or per resample.
     """
 
-    part: PartRecord
-    arrays: Mapping[str, NDArray[np.generic]]
+    findings: Findings
+    regions: Mapping[str, Voxels]
+    facts: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+
+    def part(self, looks: int = 1) -> PartRecord:
+        """Return what is recorded, over all voxels and by region.
+
+        Parameters
+        ----------
+        looks : int
+            How many models were scored on these rows, with this one.
+        """
+        return self.findings.part(self.regions, looks=looks, **self.facts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +85,6 @@ class BestLayers:
     layers: tuple[str, ...]
     choice: NDArray[np.intp]
     predictions: F64 = field(repr=False)
-
-
-@dataclass(frozen=True, eq=False)
-class _Rival:
-    """Predictions of something else, scored: its array's name, its scores, and resamples of them."""
-
-    name: str
-    accuracy: F64
-    summaries: Summaries
 
 
 class ScoredRows:
@@ -109,7 +114,7 @@ class ScoredRows:
         units: NDArray[Any] | None = None,
     ) -> None:
         self._responses = frozen(responses)
-        self._regions: dict[str, Voxels] = {WHOLE: np.arange(responses.shape[1]), **regions}
+        self._regions = dict(regions)
         self._metrics = with_ceiling(metrics, ceiling)
         self._constant = np.ptp(responses, axis=0) == 0
         self._units = numbered(np.arange(len(responses)) if units is None else units)
@@ -145,7 +150,6 @@ class ScoredRows:
         predictions: F64,
         controls: Iterable[Control] = (),
         best_layers: BestLayers | None = None,
-        looks: int = 1,
     ) -> PartResult:
         """Score a model, beside its controls.
 
@@ -157,8 +161,6 @@ class ScoredRows:
             What it has to beat.
         best_layers : BestLayers, optional
             What each voxel's own layer predicts.
-        looks : int
-            How many models were scored on these rows, with this one.
         """
         predictions = frozen(predictions)
         with failing_in(f"The metrics {', '.join(self._metrics)}"):
@@ -166,82 +168,35 @@ class ScoredRows:
                 name: scorer.from_rows(self._responses, predictions) for name, scorer in self._metrics.items()
             }
             summaries = self._bootstrap.summaries(predictions, self._regions)
-            rivals = [self._rival(item.name, item.predictions) for item in controls]
-            best = None if best_layers is None else self._rival("best_layer", best_layers.predictions)
-        p = p_of_r(pearson(self._responses, predictions), self.n_units)
-        q = benjamini_hochberg(p)
-        by_region = self._by_region(accuracies, summaries, rivals, best, q)
-        part = PartRecord(
-            rows=self.digest,
-            n_images=self.n_images,
-            n_units=self.n_units if self.n_units < self.n_images else None,
-            ceiling=self.ceiling.origin,
-            looks=looks,
-            whole=by_region.pop(WHOLE),
-            regions=by_region,
+            rivals = {item.name: self._rival(item.predictions) for item in controls}
+            best = None if best_layers is None else self._rival(best_layers.predictions)
+        found = Findings(
+            accuracies=accuracies,
+            summaries=summaries,
+            p=p_of_r(pearson(self._responses, predictions), self.n_units),
+            constant=self._constant,
+            ceiling=self.ceiling,
+            perfect=None if self.ceiling.origin == "none" else self._objective.ceiling(self.ceiling.share),
+            controls=rivals,
+            best_layer=best,
+            choice=None if best_layers is None else best_layers.choice,
         )
-        arrays: dict[str, NDArray[np.generic]] = {"p": p, "q": q, "predictions": _narrow(predictions)}
-        arrays |= self._arrays(accuracies, summaries, rivals, best)
         shown = best_median_worst(next(iter(accuracies.values())))
-        arrays |= {"shown_voxels": shown, "shown_measured": _narrow(self._responses[:, shown])}
-        return PartResult(part, arrays | ({"best_layer": best_layers.choice} if best_layers else {}))
-
-    def _rival(self, name: str, predictions: F64) -> _Rival:
-        accuracy = self._objective.from_rows(self._responses, predictions)
-        return _Rival(name, accuracy, self._bootstrap.summaries(predictions, self._regions))
-
-    def _by_region(
-        self,
-        accuracies: Mapping[str, F64],
-        summaries: Summaries,
-        rivals: list[_Rival],
-        best: _Rival | None,
-        q: F64,
-    ) -> dict[str, RegionRecord]:
-        named = {name: voxels for name, voxels in self._regions.items() if name != WHOLE}
-        numbers = {name: summaries_of(values, named, self._constant) for name, values in accuracies.items()}
-        objective = next(iter(accuracies))
-        return {
-            region: RegionRecord(
-                n_voxels=len(voxels),
-                score=_around(summaries.interval(region), numbers[objective][region][self._objective.summary]),
-                summaries={name: found[region] for name, found in numbers.items()},
-                n_significant=int((q[voxels] < FALSE_DISCOVERIES).sum()),
-                ceiling=self._beside_ceiling(accuracies[objective], voxels),
-                controls={rival.name: _against(summaries, rival, region) for rival in rivals},
-                best_layer=None if best is None else _against(summaries, best, region),
-            )
-            for region, voxels in self._regions.items()
+        arrays = {
+            "predictions": _narrow(predictions),
+            "shown_voxels": shown,
+            "shown_measured": _narrow(self._responses[:, shown]),
         }
+        return PartResult(found, self._regions, self._facts, found.to_arrays() | arrays)
 
-    def _beside_ceiling(self, accuracy: F64, voxels: Voxels) -> CeilingRecord | None:
-        """Summarise scores as shares of what could be reached, over the voxels whose signal is reliable."""
-        ceiling = None if self.ceiling.origin == "none" else self._objective.ceiling(self.ceiling.share)
-        if ceiling is None:
-            return None
-        kept = voxels[self.ceiling.reliable[voxels] & ~self._constant[voxels]]
-        normalised = accuracy[kept] / ceiling[kept]
-        return CeilingRecord(
-            score=float(np.median(ceiling[kept])) if len(kept) else math.nan,
-            normalised=_median(normalised),
-            explained=_median(np.abs(normalised) * normalised),
-            n_unreliable=len(voxels) - len(kept),
-            n_above=int((normalised > 1).sum()),
-        )
+    def _rival(self, predictions: F64) -> Rival:
+        accuracy = self._objective.from_rows(self._responses, predictions)
+        return Rival(accuracy, self._bootstrap.summaries(predictions, self._regions))
 
-    def _arrays(
-        self, accuracies: Mapping[str, F64], summaries: Summaries, rivals: list[_Rival], best: _Rival | None
-    ) -> dict[str, NDArray[np.generic]]:
-        first, *others = accuracies
-        arrays: dict[str, Any] = {"accuracy": accuracies[first]}
-        arrays |= {f"accuracy_{name}": accuracies[name] for name in others}
-        arrays |= {f"summaries_{name}": array for name, array in summaries.to_arrays().items()}
-        arrays |= {f"control_{rival.name}_accuracy": rival.accuracy for rival in rivals}
-        if best is not None:
-            arrays["best_layer_accuracy"] = best.accuracy
-        if self.ceiling.origin != "none":
-            arrays |= {"ceiling_share": self.ceiling.share, "ceiling_reliable": self.ceiling.reliable}
-        return arrays
+    @property
+    def _facts(self) -> dict[str, Any]:
+        n_units = self.n_units if self.n_units < self.n_images else None
+        return {"rows": self.digest, "n_images": self.n_images, "n_units": n_units}
 
 
 def confirmation_rows(dataset: Dataset, split: Split, metrics: Metrics) -> ScoredRows:
@@ -304,22 +259,3 @@ def _narrow(predictions: F64) -> NDArray[np.floating]:
         return predictions.astype(np.float32)
     held = float32_holds(predictions.min(axis=0), predictions.max(axis=0))
     return predictions.astype(np.float32 if held else np.float64)
-
-
-def _against(summaries: Summaries, rival: _Rival, region: str) -> Against:
-    """Compare the model with something else that was scored on the same rows."""
-    difference = (summaries - rival.summaries).interval(region)
-    score = float(rival.summaries.estimate[rival.summaries.regions.index(region)])
-    return Against(score=score, difference=difference)
-
-
-def _around(interval: Estimate, score: float) -> Estimate:
-    """Return an interval that holds the score, whose last digits may differ from those of its resamples."""
-    return Estimate(estimate=score, low=min(interval.low, score), high=max(interval.high, score))
-
-
-def _median(values: F64) -> float:
-    """Return the median, in which an undefined voxel ranks lowest."""
-    ranked = np.where(np.isnan(values), -np.inf, values)
-    median = float(np.median(ranked)) if len(ranked) else math.nan
-    return median if math.isfinite(median) else math.nan

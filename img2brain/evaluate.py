@@ -98,7 +98,8 @@ class Evaluator:
             self._require_components(spec)
         with ignored(ConvergenceWarning):  # The result counts them instead.
             regressor, accuracies = self._fit_and_score(spec, timings)
-        return TrialResult(spec, self._scored(accuracies), regressor, timings)
+        constant = self._constant if self._constant.any() else None
+        return TrialResult(spec, self._scored(accuracies), regressor, timings, constant)
 
     def predict(self, spec: TrialSpec) -> tuple[F64, F64]:
         """Return the responses to the rows that a trial is scored on, and what it predicts of them.

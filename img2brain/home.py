@@ -63,7 +63,7 @@ class Home:
 
     Attributes
     ----------
-    folder, database, artifacts, search_log, datasets, leaderboards, plugins, cache : Path
+    folder, database, artifacts, search_log, datasets, leaderboards, plugins, cache, looks, imported : Path
         Its parts.
     tracking_uri : str or None
         As above.
@@ -120,6 +120,8 @@ class Home:
         self.leaderboards = self.folder / "leaderboards"
         self.plugins = self.folder / "plugins"
         self.cache = self.folder / "cache"
+        self.looks = self.folder / "looks.jsonl"
+        self.imported = self.folder / "imported"
         self._locks = self.folder / "locks"
 
     def _make(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from img2brain.confirm import BestLayers, Metrics, PartResult, confirmation_rows
+from img2brain import looks
+from img2brain.confirm import BestLayers, Metrics, confirmation_rows
 from img2brain.controls import Controls, MakeBank
 from img2brain.crown import crown
 from img2brain.datasets._responses import Scan, float32_holds
@@ -20,10 +21,11 @@ from img2brain.datasets.base import Dataset, Development, Split
 from img2brain.errors import ModelError
 from img2brain.features.features import Features
 from img2brain.model import EncodingModel
-from img2brain.records import ConfirmationRecord, TrialRecord
+from img2brain.records import ConfirmationRecord, PartRecord, TrialRecord
 from img2brain.records.confirmation import CONFIRMATION
 from img2brain.refit import Refit
 from img2brain.regressors.base import Regressor
+from img2brain.tracking.names import component_name
 from img2brain.tracking.reading import find_trial
 from img2brain.tracking.registry import Registered, Registry
 from img2brain.tracking.tracker import Tracker
@@ -223,10 +225,14 @@ class Publisher:
     ) -> ConfirmationRecord:
         """Score predictions of the confirmation rows beside the controls, once, and log what they say."""
         rows = confirmation_rows(self._dataset, self._split, self._metrics)
-        looks = 1 + _looks(registry, tracker, rows.digest, run_id)
-        report = rows.report(predictions, self.controls.of(record.spec, bank), best_layers, looks)
+        report = rows.report(predictions, self.controls.of(record.spec, bank), best_layers)
+        known = looks.unchained(_confirmed(registry, tracker, run_id))
+        found = {component_name(name): array for name, array in report.findings.to_arrays().items()}
+        look = looks.look_at(record, rows.digest, found, report.arrays["predictions"])
         layers = best_layers.layers if best_layers else ()
-        confirmation = confirmation_record(record, CONFIRMATION, report, layers)
+        confirmation = confirmation_record(
+            record, CONFIRMATION, report.part(looks.add(tracker.home, look, known)), layers
+        )
         tracker.log_confirmation(run_id, confirmation, report.arrays)
         return confirmation
 
@@ -237,7 +243,7 @@ def _spread(coordinates: NDArray[np.floating]) -> float:
 
 
 def confirmation_record(
-    record: TrialRecord, part: str, report: PartResult, best_layers: tuple[str, ...] = ()
+    record: TrialRecord, name: str, part: PartRecord, best_layers: tuple[str, ...] = ()
 ) -> ConfirmationRecord:
     """Make a record of what a part of the rows says of a trial."""
     metric = record.metrics[record.objective]
@@ -248,7 +254,7 @@ def confirmation_record(
         label=metric.label,
         summary=metric.summary,
         validation=record.score,
-        parts={part: report.part},
+        parts={name: part},
         best_layers=best_layers,
     )
 
@@ -273,12 +279,12 @@ def _tags(record: TrialRecord, confirmation: ConfirmationRecord | None) -> dict[
     return tags
 
 
-def _looks(registry: Registry, tracker: Tracker, rows: str, run_id: str) -> int:
-    """Count the models, of any name, that were scored on these confirmation rows, but for that of one run."""
-    runs = {item.run_id for item in registry.versions()} - {run_id}
-    found = [find_trial(tracker.store, other) for other in runs]
-    confirmed = (item.confirmation.confirmed for item in found if item is not None and item.confirmation is not None)
-    return sum(part is not None and part.rows == rows for part in confirmed)
+def _confirmed(registry: Registry, tracker: Tracker, run_id: str) -> Iterator[tuple[TrialRecord, PartRecord]]:
+    """Yield the registered models, of any name and home, that were confirmed, but for that of one run."""
+    for other in {item.run_id for item in registry.versions()} - {run_id}:
+        found = find_trial(tracker.store, other)
+        if found is not None and found.confirmation is not None and found.confirmation.confirmed is not None:
+            yield found.record, found.confirmation.confirmed
 
 
 def _confirmed_score(confirmation: ConfirmationRecord | None) -> float:

@@ -58,12 +58,15 @@ class TrialResult:
         The fitted regressor.
     timings : mapping of str to float
         Seconds by stage, such as ``fit_s``.
+    constant : ndarray (n_voxels,), bool, optional
+        Voxels whose responses do not vary, where there are any.
     """
 
     spec: TrialSpec
     metrics: Mapping[str, Scored]
     estimator: Any
     timings: Mapping[str, float]
+    constant: NDArray[np.bool_] | None = None
 
     @property
     def objective(self) -> Scored:

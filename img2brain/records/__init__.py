@@ -18,6 +18,7 @@ from img2brain.records.base import (
     TiesRecord,
 )
 from img2brain.records.confirmation import Against, CeilingRecord, ConfirmationRecord, PartRecord, RegionRecord
+from img2brain.records.look import LookRecord
 from img2brain.records.study import StudyRecord
 from img2brain.records.trial import MetricRecord, NetworkRecord, TrialRecord
 
@@ -28,6 +29,7 @@ __all__ = [
     "ConfirmationRecord",
     "DatasetRecord",
     "Estimate",
+    "LookRecord",
     "MetricRecord",
     "NetworkRecord",
     "PartRecord",

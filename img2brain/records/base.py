@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import (
     model_serializer,
 )
 
-from img2brain import plain
+from img2brain import digest, plain
 from img2brain.errors import RecordError
 from img2brain.faults import describe
 
@@ -63,6 +64,11 @@ class Record(Part):
     def to_json(self) -> str:
         """Write the record; NaN becomes null."""
         return self.model_dump_json(indent=1)
+
+    @property
+    def digest(self) -> str:
+        """What names the record in a chain of looks: it does not depend on the order of keys."""
+        return digest.of_value(json.loads(self.to_json()))
 
     @classmethod
     def from_json(cls, text: str, where: str = "the record") -> Self:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from img2brain import digest
 from img2brain._arrays import in_blocks, slices
 from img2brain.errors import DataError, ShapeError
 from img2brain.records import Estimate
@@ -112,6 +113,7 @@ class Bootstrap:
             n_resamples = min(n_resamples, max(_FEWEST, _ROWS_VALUES // max(1, self._responses.size)))
         self._counts = resamples(len(responses), n_resamples, seed, units)
         self._n_units = len(responses) if units is None else len(np.unique(units))
+        self._draws = digest.of_array(self._counts)
 
     def summaries(self, predictions: Floats, regions: Mapping[str, Voxels]) -> Summaries:
         """Score predictions in every resample, and summarise the scores over voxels.
@@ -133,11 +135,10 @@ class Bootstrap:
                 f"Predictions must have the shape of the responses, {self._responses.shape}. Got {predictions.shape}."
             )
         parts = {WHOLE: np.arange(predictions.shape[1]), **regions}
-        summarised = _SUMMARISED[self._metric.summary]
-        estimate = summarised(self._scores(predictions)[None], parts.values())[0]
-        resampled = [summarised(scores, parts.values()) for scores in self._resampled(predictions)]
-        metric, n_units = self._metric, self._n_units
-        return Summaries(tuple(parts), estimate, np.concatenate(resampled), metric.summary, metric.kind, n_units)
+        how, kind, voxels = self._metric.summary, self._metric.kind, list(parts.values())
+        estimate = summarised(self._scores(predictions)[None], voxels, how)[0]
+        resampled = np.concatenate([summarised(scores, voxels, how) for scores in self._resampled(predictions)])
+        return Summaries(tuple(parts), estimate, resampled, how, kind, self._n_units, self._draws)
 
     def _scores(self, predictions: Floats) -> F64:
         """Score all images (n_voxels,)."""
@@ -191,6 +192,8 @@ class Summaries:
         What sort of score they are: the scale of their intervals.
     n_units : int
         Images that were resampled, tied ones as one; 0 where it is not known, as of what was stored by older versions.
+    draws : str
+        Digest of how often each image is in each resample; empty where it is not known.
     """
 
     regions: tuple[str, ...]
@@ -199,6 +202,7 @@ class Summaries:
     how: How = "median"
     kind: Known = "other"
     n_units: int = 0
+    draws: str = ""
 
     @classmethod
     def from_arrays(
@@ -210,8 +214,9 @@ class Summaries:
         *,
         kind: Any = "other",
         n_units: Any = 0,
+        draws: Any = "",
     ) -> Summaries:
-        """Return what `to_arrays` gave, the last two where they are known.
+        """Return what `to_arrays` gave, the last three where they are known.
 
         Raises
         ------
@@ -225,16 +230,21 @@ class Summaries:
             )
         known: Known = next((name for name in SCALES if name == str(kind)), "other")
         values = (estimate.astype(np.float64), resampled.astype(np.float64))
-        return cls(tuple(map(str, regions)), *values, how, known, int(n_units))
+        return cls(tuple(map(str, regions)), *values, how, known, int(n_units), str(draws))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return ``regions``, ``estimate``, ``resampled``, in float32, ``kind`` and ``n_units``."""
+        """Return ``regions``, ``estimate``, ``resampled``, ``kind``, ``n_units`` and ``draws``.
+
+        Resamples are in float32 where that loses nothing, as of medians of correlations: an interval that is taken from
+        what is stored is the same number as before.
+        """
         return {
             "regions": np.array(self.regions),
             "estimate": self.estimate,
-            "resampled": self.resampled.astype(np.float32),
+            "resampled": _narrowest(self.resampled),
             "kind": np.array(self.kind),
             "n_units": np.array(self.n_units),
+            "draws": np.array(self.draws),
         }
 
     @property
@@ -255,6 +265,8 @@ class Summaries:
                 f"{self.regions} of {self.resampled.shape} and {other.how} of {other.regions} of "
                 f"{other.resampled.shape}."
             )
+        if self.draws and other.draws and self.draws != other.draws:
+            raise ShapeError("Scores that are paired must have met the same resamples. Got those of other draws.")
         return replace(
             self,
             estimate=self.estimate - other.estimate,
@@ -350,6 +362,14 @@ def numbered(labels: NDArray[Any]) -> Units:
     return order[inverse.reshape(labels.shape)]
 
 
+def summarised(scores: Floats, regions: Iterable[Voxels], how: How) -> F64:
+    """Summarise scores (n_resamples, n_voxels) over the voxels of regions (n_resamples, n_regions).
+
+    A score is NaN where the responses of its voxel do not vary, and -inf where it is undefined for any other reason.
+    """
+    return _SUMMARISED[how](scores, regions)
+
+
 def _of_counts(metric: Score, counts: Any, Y: Floats, P: Floats) -> Any:
     """Score a block of voxels (n_resamples, n_block) with images counted so often."""
     if isinstance(metric, FromSums):
@@ -428,6 +448,13 @@ def _mean(scores: Floats) -> F64:
     defined = np.isfinite(scores)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(defined, scores, 0.0).sum(axis=1, dtype=np.float64) / defined.sum(axis=1))
+
+
+def _narrowest(values: F64) -> Floats:
+    """Return numbers in float32 where it holds each of them, NaN too."""
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    return narrow if np.array_equal(narrow, values, equal_nan=True) else values
 
 
 def _of_region(scores: Floats, voxels: Voxels) -> Floats:

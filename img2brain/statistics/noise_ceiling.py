@@ -7,7 +7,7 @@ r that a perfect model reaches in expectation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from img2brain.statistics.significance import p_of_r
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Origin = Literal["none", "given", "ncsnr", "split halves"]
+ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
 LEAST_SHARE = 0.05
 N_SPLITS = 100

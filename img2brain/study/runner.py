@@ -228,7 +228,7 @@ class Run:
             responses, predictions = self.evaluator.predict(trial.spec)
             rows = ScoredRows(responses, self.setting.dataset.rois, self.setting.metrics, unknown, sets)
             found = rows.report(predictions)
-            record = confirmation_record(self._record_of(run_ids[trial.number]), VALIDATION, found)
+            record = confirmation_record(self._record_of(run_ids[trial.number]), VALIDATION, found.part())
             self.tracker.log_validation(run_ids[trial.number], record, found.arrays)
 
     def _count(self) -> int:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _PAGE = 1000
 _READERS = 8  # at once, of a store that answers over a network
 _ARRAYS = ("regions", "estimate", "resampled")
-_ABOUT = ("kind", "n_units")  # which older versions did not store
+_ABOUT = ("kind", "n_units", "draws")  # which older versions did not store
 _OLD_WHOLE = "all"  # what the first format called all voxels, after the regions
 
 

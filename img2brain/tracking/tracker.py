@@ -42,7 +42,7 @@ class Tracker:
         self.store = TrackingStore(home)
         self._origin = origin
         self.study = study
-        self._home = home
+        self.home = home
         self._experiment = self.store.experiment(study.dataset.name)
         with answering(self.store.uri):
             self.run = self._parent()
@@ -163,11 +163,11 @@ class Tracker:
     def _is_own(self, run: Any) -> bool:
         """Tell whether this home made a run; those of the first format do not say, and are in its own store."""
         made_by = run.data.tags.get(names.HOME)
-        return self._home.tracking_uri is None if made_by is None else made_by in self._home.own_ids
+        return self.home.tracking_uri is None if made_by is None else made_by in self.home.own_ids
 
     def _create_run(self, name: str, tags: Mapping[str, str]) -> Any:
         code = this_code()
-        tags = {**tags, names.STUDY: self.study.name, names.HOME: self._home.id}
+        tags = {**tags, names.STUDY: self.study.name, names.HOME: self.home.id}
         tags |= {"mlflow.source.name": "img2brain", "mlflow.source.type": "LOCAL"}
         tags |= {"mlflow.source.git.commit": code.commit} if code.commit else {}
         return self.store.client.create_run(self._experiment, start_time=_now_ms(), tags=tags, run_name=name)
@@ -256,6 +256,8 @@ def _write_result(folder: Path, record: TrialRecord, result: TrialResult) -> Non
     """
     for name, scored in result.metrics.items():
         np.save(folder / record.metrics[name].file, scored.accuracy)
+    if result.constant is not None:
+        np.save(folder / "constant.npy", result.constant)
     described = {
         "regressor": result.spec.regressor,
         "parameters": dict(result.spec.parameters),

@@ -1,0 +1,155 @@
+"""The chain of looks of a home: every scoring of a model on confirmation rows, each naming the one before.
+
+A look that is dropped, changed or put elsewhere breaks the chain, or leaves it shorter than the records say. The chain
+is in one file of the home, ``looks.jsonl``, a look a line. It is written whole beside itself and renamed, under a lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from img2brain import digest, plain
+from img2brain.errors import RecordError, StoreError
+from img2brain.faults import describe
+from img2brain.home import Home
+from img2brain.records import LookRecord, PartRecord, TrialRecord
+
+
+def look_at(trial: TrialRecord, rows: str, found: Mapping[str, NDArray[Any]], predictions: NDArray[Any]) -> LookRecord:
+    """Return the look of a trial at some rows, not yet linked.
+
+    Parameters
+    ----------
+    trial : TrialRecord
+        What was scored.
+    rows : str
+        Names the rows.
+    found : mapping of str to ndarray
+        All that a record of the rows follows from.
+    predictions : ndarray (n_images, n_voxels)
+        What was scored.
+    """
+    return LookRecord(
+        home=trial.home,
+        rows=rows,
+        trial=trial.digest,
+        found=digest.of_arrays(found),
+        predictions=digest.of_array(predictions),
+        when=datetime.now(tz=UTC).isoformat(timespec="seconds"),
+    )
+
+
+def unchained(confirmed: Iterable[tuple[TrialRecord, PartRecord]]) -> list[LookRecord]:
+    """Return the looks of models of which no more is known than that they were scored, in the order of their count."""
+    ordered = sorted(confirmed, key=lambda item: (item[1].looks, item[0].study, item[0].number))
+    return [LookRecord(home=trial.home, rows=part.rows, trial=trial.digest, unchained=True) for trial, part in ordered]
+
+
+def add(home: Home, look: LookRecord, known: Sequence[LookRecord] = ()) -> int:
+    """Add a look to the chain of a home, after those that are known and not in it, and return its count.
+
+    A look that is in the chain already, as of a publication that was cut off, is not added again.
+
+    Returns
+    -------
+    int
+        How many models were scored on these rows, with this one.
+
+    Raises
+    ------
+    RecordError
+        If the chain is broken.
+    StoreError
+        If it cannot be written.
+    """
+    with home.lock("looks"):
+        before = chain_of(home)
+        after = extended(before, [*(item for item in known if not item.is_of(look)), look])
+        if len(after) > len(before):
+            _write(home, after)
+        return count(after, look)
+
+
+def chain_of(home: Home) -> list[LookRecord]:
+    """Read the chain of a home, the first look first; a home that published nothing has none.
+
+    Raises
+    ------
+    RecordError
+        If the file is damaged, or was edited.
+    """
+    try:
+        text = home.looks.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise RecordError(f"The chain of looks {home.looks} must be readable. Got {error}.") from None
+    return of_lines(text.splitlines(), str(home.looks))
+
+
+def of_lines(lines: Iterable[str], where: str) -> list[LookRecord]:
+    """Read a chain, a look in JSON each line, and check that each names the one before.
+
+    Raises
+    ------
+    RecordError
+        Naming the first look that is damaged or does not follow.
+    """
+    chain: list[LookRecord] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            look = LookRecord.model_validate(plain.of_json(line))
+        except ValidationError as error:
+            raise RecordError(f"The look {number} of {where}: {describe(LookRecord, error)}") from None
+        except ValueError as error:
+            raise RecordError(f"The look {number} of {where} must be JSON. Got: {error}.") from None
+        previous = chain[-1].digest if chain else ""
+        if look.previous != previous:
+            raise RecordError(
+                f"The look {number} of {where} must name the one before, {previous[: digest.SHORT] or 'none'}. "
+                f"Got {look.previous[: digest.SHORT] or 'none'}: a look was dropped, changed or moved."
+            )
+        chain.append(look)
+    return chain
+
+
+def to_lines(chain: Iterable[LookRecord]) -> str:
+    """Write a chain, a look in JSON each line."""
+    return "".join(json.dumps(look.model_dump(mode="json"), sort_keys=True) + "\n" for look in chain)
+
+
+def extended(chain: Sequence[LookRecord], looks: Iterable[LookRecord]) -> list[LookRecord]:
+    """Return a chain with the looks that it lacks, linked."""
+    found = list(chain)
+    known = {(look.rows, look.trial) for look in chain}
+    for look in looks:
+        if (look.rows, look.trial) not in known:
+            previous = found[-1].digest if found else ""
+            found.append(look.model_copy(update={"previous": previous}))
+            known.add((look.rows, look.trial))
+    return found
+
+
+def count(chain: Sequence[LookRecord], look: LookRecord) -> int:
+    """Return how many models were scored on the rows of a look of the chain, with its own."""
+    of_rows = [item.trial for item in chain if item.rows == look.rows]
+    return of_rows.index(look.trial) + 1
+
+
+def _write(home: Home, chain: Sequence[LookRecord]) -> None:
+    unfinished = home.looks.with_suffix(".unfinished")
+    try:
+        with unfinished.open("w", encoding="utf-8") as stream:
+            stream.write(to_lines(chain))
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(home.looks)
+    except OSError as error:
+        raise StoreError(f"The chain of looks {home.looks} cannot be written: {error.strerror}.") from None
