@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from img2brain import errors as errors
 
 if TYPE_CHECKING:
+    from img2brain import leaderboard as leaderboard
     from img2brain.backbones.base import Library as Library
     from img2brain.datasets._layouts import check as check_dataset  # noqa: F401
     from img2brain.datasets._layouts import open_dataset as open_dataset
@@ -53,6 +54,7 @@ _PLACES = {
     "TrialRecord": "records.trial:TrialRecord",
     "check_dataset": "datasets._layouts:check",
     "crown_model": "registered:crown_model",
+    "leaderboard": "leaderboard",
     "load_model": "registered:load_model",
     "load_plugin": "registered:load_plugin",
     "load_study": "spec:load_study",
@@ -69,7 +71,8 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'img2brain' has no attribute {name!r}")
     module, _, attribute = _PLACES[name].partition(":")
-    return getattr(importlib.import_module(f"img2brain.{module}"), attribute)
+    found = importlib.import_module(f"img2brain.{module}")
+    return getattr(found, attribute) if attribute else found
 
 
 def __dir__() -> list[str]:

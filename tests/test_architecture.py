@@ -37,7 +37,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "pandas": ("flavor", "leaderboard", "study"),
     "plotly": ("leaderboard.drawing", "leaderboard.figures", "leaderboard.region_figures"),
     "pydantic": ("datasets", "faults", "records", "spec", "tracking"),
-    "requests": ("tracking",),
+    "requests": ("leaderboard.reading", "tracking"),
     "safetensors": ("backbones", "model", "testing", "tracking"),
     "scipy": ("datasets", "features", "metrics", "regressors", "statistics"),
     "simplejpeg": ("datasets",),

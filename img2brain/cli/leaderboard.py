@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from img2brain.cli._options import OpenHome, reads_home, writes_home
+from img2brain.cli._shown import Shown, shows
 
 if TYPE_CHECKING:
     from img2brain.leaderboard.rows import Row
 
+_NOTHING = "There are no finished trials yet."
 _dataset_option = click.option("--dataset", help="One dataset's trials only, by its name.")
 
 
@@ -28,7 +30,8 @@ def leaderboard() -> None:
 @_dataset_option
 @click.option("--most", default=20, show_default=True, type=click.IntRange(min=1), help="Rows of each board.")
 @reads_home
-def show_command(dataset: str | None, most: int, open_home: OpenHome) -> None:
+@shows
+def show_command(dataset: str | None, most: int, open_home: OpenHome) -> Shown:
     """Print the ranked trials, one board for each dataset, split and metric.
 
     \b
@@ -36,30 +39,21 @@ def show_command(dataset: str | None, most: int, open_home: OpenHome) -> None:
       img2brain leaderboard show --dataset v4-210224
     """
     from img2brain.leaderboard.collect import collect
-    from img2brain.leaderboard.rows import boards, printable
-    from img2brain.leaderboard.table import as_text, ranked
+    from img2brain.leaderboard.rows import boards, placed
+    from img2brain.leaderboard.site.api import row_lines
 
-    rows = collect(open_home(), dataset)
-    if not rows:
-        click.echo("There are no finished trials yet.")
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for board in boards(rows):
-        table = ranked(board)
-        click.echo(board[0].board)
-        for line in _confirmed(board):
-            click.echo(line)
-        click.echo(as_text(table.head(most), width))
-        for note in dict.fromkeys(row.note for row in board if row.note):
-            click.echo(printable(f"note: {note}"))
-        click.echo(f"{len(table)} trials\n")
+    groups = boards(collect(open_home(), dataset))
+    facts = [line for group in groups for line in row_lines([[row for _, row in placed(group)]])[:most]]
+    return Shown(facts, [line for group in groups for line in _lines(group, most)] or [_NOTHING])
 
 
 @leaderboard.command("build")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @_dataset_option
+@click.option("--no-responses", is_flag=True, help="Leave measured responses out of the pages of published models.")
 @reads_home
-def build_command(folder: Path, dataset: str | None, open_home: OpenHome) -> None:
-    """Write the leaderboard as CSV and one HTML page.
+def build_command(folder: Path, dataset: str | None, no_responses: bool, open_home: OpenHome) -> None:
+    """Write the leaderboard as a site that opens from disk, with its data as JSON and CSV.
 
     \b
     Example:
@@ -69,8 +63,8 @@ def build_command(folder: Path, dataset: str | None, open_home: OpenHome) -> Non
     from img2brain.leaderboard.site.build import build
 
     built = datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
-    for path in build(collect(open_home(), dataset), folder, built=built):
-        click.echo(path)
+    paths = build(collect(open_home(), dataset), folder, built=built, with_responses=not no_responses)
+    _tell(paths)
 
 
 @leaderboard.command("reference")
@@ -95,8 +89,7 @@ def reference_command(out: Path | None) -> None:
             spec = row.trial.spec
             click.echo(f"note: {spec.backbone} {spec.layer}: {row.note.removeprefix(CAVEAT).lstrip('; ')}")
     if out is not None:
-        for path in build(rows, out, title="The predecessor's results"):
-            click.echo(path)
+        _tell(build(rows, out, title="The predecessor's results"))
 
 
 @leaderboard.command("import-predecessor")
@@ -117,6 +110,25 @@ def import_command(folder: Path, open_home: OpenHome) -> None:
         if item.note:
             click.echo(f"{item.entry.backbone} {item.entry.layer} {item.entry.regressor}: {item.note}")
     click.echo(f"{len(published)} results: img2brain leaderboard show --dataset {DATASET} --most {len(published)}")
+
+
+def _tell(paths: list[Path]) -> None:
+    """Name the first page of a site that was written."""
+    click.echo(f"{paths[0]} and {len(paths) - 1} other files")
+
+
+def _lines(board: list[Row], most: int) -> Iterator[str]:
+    """Tell of a board: its published models, and its best trials."""
+    from img2brain.leaderboard.rows import printable
+    from img2brain.leaderboard.table import as_text, ranked
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    table = ranked(board)
+    yield board[0].board
+    yield from _confirmed(board)
+    yield as_text(table.head(most), width)
+    yield from (printable(f"note: {note}") for note in dict.fromkeys(row.note for row in board if row.note))
+    yield f"{len(table)} trials\n"
 
 
 def _confirmed(board: list[Row]) -> Iterator[str]:

@@ -48,6 +48,7 @@ _LAST = {
     "dataset_digest": "str",
     "split_digest": "str",
 }
+COLUMNS: dict[str, Any] = _FIRST | _LAST  # that every row has, with their types
 _ALWAYS = ("rank", "backbone", "weights", "trained", "layer", "components", "regressor", "alpha")
 _SCORES = ("validation", "confirmation")
 _EXTRAS = ("registered", "parameters", "preprocessing", "home", "trial", "undefined", "study")  # last makes room first

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 import signal
@@ -53,14 +54,28 @@ def test_a_board_of_a_home_without_trials_says_so(new_home: NewHome) -> None:
     assert run("show", "--home", new_home()) == "There are no finished trials yet.\n"
 
 
-def test_the_board_is_built_as_csv_and_one_page(finished: Finished, tmp_path: Path) -> None:
-    lines = run("build", tmp_path / "board", "--home", finished.home).splitlines()
-    assert sorted(Path(line).name for line in lines) == ["index.html", "leaderboard.csv", "regions.csv"]
+def test_a_board_is_shown_as_json(finished: Finished) -> None:
+    lines = json.loads(run("show", "--most", 2, "--json", "--home", finished.home))
+    assert [line["rank"] for line in lines] == [1, 2]
+    assert lines[0]["validation"] == pytest.approx(finished.outcome.best.score)
+    assert lines[0]["confirmation"] == pytest.approx(finished.outcome.published.score)
+    assert lines[1]["confirmation"] is None
+
+
+def test_the_board_is_built_as_a_site_with_its_data(finished: Finished, tmp_path: Path) -> None:
+    told = run("build", tmp_path / "board", "--home", finished.home)
+    files = {path.relative_to(tmp_path / "board").as_posix() for path in (tmp_path / "board").rglob("*.*")}
+    assert told == f"{tmp_path}/board/index.html and {len(files) - 1} other files\n"
+    assert {"index.html", "leaderboard.csv", "regions.csv", "api/rows.json", "assets/site.css"} <= files
     with (tmp_path / "board" / "leaderboard.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 9
     assert {row["trained"] for row in rows} == {"untrained"}
     assert finished.outcome.best.spec.layer in (tmp_path / "board" / "index.html").read_text(encoding="utf-8")
+    (page,) = (tmp_path / "board" / "rows").glob("*.html")
+    assert page.read_text(encoding="utf-8").count("predicted against measured responses") == 3
+    run("build", tmp_path / "board", "--no-responses", "--home", finished.home)
+    assert "predicted against measured" not in page.read_text(encoding="utf-8")
 
 
 def free_port() -> int:

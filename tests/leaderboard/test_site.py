@@ -6,8 +6,11 @@ import csv
 import io
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +25,7 @@ from img2brain.records import Estimate
 from tests.leaderboard.conftest import MakeRow, against, confirmation_of, region_record, trial_record
 
 
-def _index(rows: list[Row], folder: Path, **options: str) -> str:
+def _index(rows: list[Row], folder: Path, **options: Any) -> str:
     files = build(rows, folder, **options)
     assert files[0] == folder / "index.html"
     return files[0].read_text(encoding="utf-8")
@@ -177,3 +180,89 @@ def test_digits_are_worth_a_tenth_of_the_interval(estimate: float, side: float) 
 
 def test_what_is_not_known_is_not_written() -> None:
     assert (estimate_text(Estimate(estimate=math.nan)), bounds_text(Estimate(estimate=0.1))) == ("–", "")
+
+
+def _with_arrays(**changes: Any) -> Row:
+    """A published row whose run holds what a publication stores."""
+    chance = np.random.default_rng(0)
+    measured = chance.standard_normal((12, 6))
+    arrays = {
+        "accuracy": chance.uniform(-0.2, 0.8, 6),
+        "control_pixels_accuracy": np.array([0.1, 0.2, np.nan, 0.1, 0.0, 0.3]),
+        "predictions": (measured + chance.standard_normal((12, 6))).astype(np.float32),
+        "shown_voxels": np.array([4, 1, 0]),
+        "shown_measured": measured[:, [4, 1, 0]],
+    } | changes
+    files = {f"confirmation/{name}.npy": array for name, array in arrays.items()}
+    return replace(_published(0.4, 7), arrays=files.get)
+
+
+def test_the_page_of_a_row_says_all_that_is_known(make_row: MakeRow, tmp_path: Path) -> None:
+    row = replace(_with_arrays(), registered="my model v3", champion=True)
+    others = [make_row(number=number, layer=f"features.{number}", score=number / 100) for number in range(4)]
+    build([row, *others], tmp_path)
+    (path,) = (tmp_path / "rows").iterdir()
+    page = path.read_text(encoding="utf-8")
+    for text in (
+        "img2brain.load_model(&#34;my model/3&#34;)",
+        "0.400</b><small>[0.350, 0.450]",
+        "optimism +0.010",
+        "Best voxel, 4",
+        "Median voxel, 1",
+        "Worst voxel, 0",
+        "1 undefined",
+        "the only model on these images",
+        row.run_id,
+        "d" * 64,
+        "confirming",
+        "The best validation score of each layer of alexnet",
+    ):
+        assert text in page, text
+    assert page.count('<path class="area') == 2, "the model's, and that of the control whose scores are stored"
+    assert page.count('<path class="dots" d="M') == 3
+    assert f'href="rows/{path.name}"' in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_measured_responses_can_be_left_out(tmp_path: Path) -> None:
+    build([_with_arrays()], tmp_path, with_responses=False)
+    (path,) = (tmp_path / "rows").iterdir()
+    assert "Three voxels" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shown_measured": None},
+        {"shown_voxels": np.array([4, 1, 99])},
+        {"shown_voxels": np.array([-1, 1, 2])},
+        {"shown_measured": np.zeros((5, 3))},
+        {"predictions": np.zeros((12, 2))},
+    ],
+)
+def test_arrays_that_do_not_fit_together_draw_nothing(changes: dict[str, Any], tmp_path: Path) -> None:
+    build([_with_arrays(**changes)], tmp_path)
+    (path,) = (tmp_path / "rows").iterdir()
+    assert "Three voxels" not in path.read_text(encoding="utf-8")
+
+
+def test_a_row_of_another_lab_says_whose_it_is(tmp_path: Path) -> None:
+    build([replace(_published(0.4), origin="Lab of B", verified="arithmetic", registered="m v1")], tmp_path)
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert ">from Lab of B<" in index
+    assert ">verified: arithmetic<" in index
+    assert "follows from the scores of the voxels" in index, "what the level means"
+    (path,) = (tmp_path / "rows").iterdir()
+    page = path.read_text(encoding="utf-8")
+    assert "load_model" not in page, "the model is elsewhere"
+    assert "ask Lab of B" in page
+
+
+def test_a_data_set_has_a_card(make_row: MakeRow, tmp_path: Path) -> None:
+    said = {"species": "macaque", "area": "V4", "citation": "Cowley et al. (2023)"}
+    row = make_row(dataset={"provenance": said, "unit": "spikes"})
+    build([row, make_row(number=1, rows={"split": "6" * 64})], tmp_path)
+    (path,) = (tmp_path / "data").iterdir()
+    page = path.read_text(encoding="utf-8")
+    for text in ("macaque", "V4", "spikes", "Cowley et al. (2023)", 'Licence</dt><dd class="soft">not said'):
+        assert text in page
+    assert page.count("index.html#board=") == 1 + 2, "the way back, and its two boards"

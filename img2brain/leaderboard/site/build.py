@@ -7,21 +7,31 @@ The policy of a page allows the site's own style and script alone.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from img2brain.leaderboard._write import write_text
-from img2brain.leaderboard.published import confirmed_rows, region_table
+from img2brain.leaderboard.published import region_table
 from img2brain.leaderboard.rows import Row, boards
+from img2brain.leaderboard.site.api import api_files
 from img2brain.leaderboard.site.board import Board, board_of
+from img2brain.leaderboard.site.cards import DatasetCard, cards_of
 from img2brain.leaderboard.site.forest import kind_of
+from img2brain.leaderboard.site.row_page import row_page
 from img2brain.leaderboard.site.templating import asset, render
 from img2brain.leaderboard.table import as_csv, ranked_boards
 
 ASSETS = ("site.css", "site.js")
 
 
-def build(rows: Iterable[Row], folder: Path, *, built: str = "", title: str = "Leaderboard") -> list[Path]:
+def build(
+    rows: Iterable[Row],
+    folder: Path,
+    *,
+    built: str = "",
+    title: str = "Leaderboard",
+    with_responses: bool = True,
+) -> list[Path]:
     """Write the leaderboard of some trials as a site that opens from disk.
 
     Parameters
@@ -34,6 +44,8 @@ def build(rows: Iterable[Row], folder: Path, *, built: str = "", title: str = "L
         When and by what the site was built, as it shall be shown.
     title : str
         The heading of the first page.
+    with_responses : bool
+        Whether the pages of rows may show measured responses, those of three voxels each.
 
     Returns
     -------
@@ -46,38 +58,57 @@ def build(rows: Iterable[Row], folder: Path, *, built: str = "", title: str = "L
         If the folder cannot be written or is full.
     """
     groups = boards(rows)
-    files = dict(_files(groups, built=built, title=title))
-    return [write_text(folder / name, text) for name, text in files.items()]
+    about = {"built": built, "site_title": title, "kind_of": kind_of}
+    files = _files(groups, about, with_responses=with_responses)
+    return [write_text(folder / name, text) for name, text in files]
 
 
-def _files(groups: list[list[Row]], **about: str) -> Iterator[tuple[str, str]]:
+def _files(groups: list[list[Row]], about: Mapping[str, object], *, with_responses: bool) -> Iterator[tuple[str, str]]:
     """Yield all files of a site, by their names in its folder."""
     found = [board_of(group) for group in groups]
-    regions = region_table([row for group in groups for row in confirmed_rows(group)])
-    yield "index.html", _index(found, groups, has_regions=len(regions) > 0, **about)
+    cards = cards_of(found)
+    regions = region_table([row for board in found for row in board.published])
+    yield "index.html", _index(found, cards, about, has_regions=len(regions) > 0)
     yield "leaderboard.csv", as_csv(ranked_boards(groups))
     if len(regions):
         yield "regions.csv", as_csv(regions)
+    yield from api_files(found, cards, str(about["site_title"]), str(about["built"]))
     yield from ((f"assets/{name}", asset(name)) for name in ASSETS)
+    yield from ((f"data/{card.id}.html", _card(card, about)) for card in cards)
+    for board in found:
+        yield from _row_pages(board, about, with_responses=with_responses)
 
 
-def _index(found: list[Board], groups: list[list[Row]], **about: object) -> str:
+def _index(found: list[Board], cards: list[DatasetCard], about: Mapping[str, object], *, has_regions: bool) -> str:
     return render(
         "index.html",
         up="",
+        title=about["site_title"],
         boards=found,
         acrosses=[],
         has_across=0,
-        cards=[],
+        cards=cards,
+        has_regions=has_regions,
         origins=[origin for board in found for origin in board.origins],
-        commands=_commands(groups),
-        kind_of=kind_of,
+        commands=_commands(row for board in found for _, row in board.ranked),
         **about,
     )
 
 
-def _commands(groups: list[list[Row]]) -> list[str]:
-    models = {row.registered.rsplit(" ", 1)[0] for group in groups for row in group if row.champion and row.registered}
+def _card(card: DatasetCard, about: Mapping[str, object]) -> str:
+    return render("dataset.html", up="../", title=f"{card.record.name} · {about['site_title']}", card=card, **about)
+
+
+def _row_pages(board: Board, about: Mapping[str, object], *, with_responses: bool) -> Iterator[tuple[str, str]]:
+    rows = [row for _, row in board.ranked]
+    for row in board.published:
+        page = row_page(row, rows, with_responses=with_responses)
+        title = f"{row.trial.spec.backbone} · {board.dataset.name} · {about['site_title']}"
+        yield f"rows/{page.id}.html", render("row.html", up="../", title=title, page=page, board=board, **about)
+
+
+def _commands(rows: Iterable[Row]) -> list[str]:
+    models = {row.registered.rsplit(" ", 1)[0] for row in rows if row.champion and row.registered}
     return [
         "img2brain study run EXPERIMENT.toml",
         *(f"img2brain model predict {shlex.quote(name)} IMAGES... --out responses.npy" for name in sorted(models)),
