@@ -121,11 +121,13 @@ class Split:
         Returns
         -------
         list of ndarray of intp
-            Places in `rows`, rising. Without ties those of scikit-learn's ``KFold``.
+            Places in `rows`, rising. Without ties those of scikit-learn's ``KFold``; a tied set of one row that would
+            be a part of its own, in which nothing varies, joins another.
         """
         sets = _numbered(first_of_each(self.sets(rows).tolist()))
         part = _shared_out(np.bincount(sets), n_runs)[sets]
-        return [np.flatnonzero(part == number) for number in range(part.max(initial=-1) + 1)]
+        runs = [np.flatnonzero(part == number) for number in range(part.max(initial=-1) + 1)]
+        return runs if self.ties is None else _none_alone(runs)
 
 
 def split_rows(spec: SplitSpec, n_training: int, n_test: int = 0, ties: Ties | None = None) -> Split:
@@ -265,6 +267,16 @@ def _shared_out(sizes: Rows, n_parts: int) -> Rows:
         left[largest], part[largest] = 0, number
         part[_chosen(left, wanted)] = number
     return part
+
+
+def _none_alone(runs: list[Rows]) -> list[Rows]:
+    """Let a run of one row join the shortest of the others."""
+    by_length = sorted(runs, key=len)
+    if len(runs) < 2 or len(by_length[0]) >= _LEAST:
+        return runs
+    alone, shortest = by_length[:2]
+    left = [run for run in runs if run is not alone and run is not shortest]
+    return _none_alone([*left, np.sort(np.concatenate([alone, shortest]))])
 
 
 def _require_folds(spec: SplitSpec, split: Split) -> None:

@@ -30,7 +30,7 @@ from img2brain.datasets._presentation import BACKGROUND, Orientation, Presentati
 from img2brain.datasets._responses import as_array, own_numbers
 from img2brain.datasets._split import Rows, Split, split_rows
 from img2brain.datasets._ties import Ties, first_of_each, picture_digests, row_contents
-from img2brain.errors import DataError, Img2BrainError, ShapeError
+from img2brain.errors import DataError, Img2BrainError, ShapeError, SpecError
 from img2brain.spec import PreparationSpec, SplitSpec, parse
 
 __all__ = ["Dataset", "Development", "Rows", "Split", "require_facts", "require_sound", "shuffled", "split_rows"]
@@ -409,8 +409,6 @@ class Dataset(ABC):
         problems = Problems()
         sections: list[Section] = []
         with problems.keep():
-            self._require_enough()
-        with problems.keep():
             sections.append(self._section_of("training"))
         with problems.keep():
             sections.append(self._section_of("test"))
@@ -419,7 +417,7 @@ class Dataset(ABC):
         self._look_at_features(problems)
         ties = self._tied(pixels)
         with problems.keep():
-            self._require_sides(ties)
+            self._require_divisible(ties)
         return Report(
             images=len(self.images[: self.n_training]),
             test_images=len(self.test_images),
@@ -458,6 +456,18 @@ class Dataset(ABC):
             raise DataError(f"{self.name!r} must have at least 2 test images with responses, or none. Got 1.")
         if not self.images and not self.features:
             raise DataError(f"{self.name!r} must have images, or features in their place, for all rows. It has none.")
+
+    def _require_divisible(self, ties: Ties) -> None:
+        """Refuse what no split divides, and what the default one does not: a study need not say another."""
+        self._require_enough()
+        self._require_sides(ties)
+        try:
+            split_rows(SplitSpec(), self.n_training, self.n_test, ties)
+        except SpecError as error:
+            raise DataError(
+                f"{self.name!r} must have images enough for the default split of a study, or its study another split. "
+                f"{error}"
+            ) from error
 
     def _require_sides(self, ties: Ties) -> None:
         """Refuse rows that are tied so that no split divides them: each side needs two rows that are not equal."""

@@ -144,9 +144,7 @@ class FolderDataset(Dataset):
         ties = None if dataset is None else dataset._tied(pixels)
         if dataset is not None and ties is not None:
             with problems.keep():
-                dataset._require_enough()
-            with problems.keep():
-                dataset._require_sides(ties)
+                dataset._require_divisible(ties)
             dataset._look_for_what_serves_no_row(problems)
             dataset._look_for_ncsnr_without_counts(problems)
             dataset._look_at_features(problems)

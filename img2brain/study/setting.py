@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Plugin
 from img2brain.confirm import ceiling_of, with_ceiling
 from img2brain.datasets._sample import write_sample
 from img2brain.datasets.base import Dataset, Development, Split, require_sound, shuffled
-from img2brain.errors import DataError, SpecError, did_you_mean
+from img2brain.errors import DataError, FitError, SpecError, did_you_mean
 from img2brain.evaluate import BankKey, Evaluator, bank_key
 from img2brain.features.extract import find_device
 from img2brain.features.features import Features
@@ -39,7 +40,7 @@ from img2brain.records import (
 from img2brain.records.code import this_code
 from img2brain.refit import n_folds_of
 from img2brain.result import WHOLE, Scored, TrialResult
-from img2brain.spec import BackboneSpec, DatasetSpec, StudySpec, TrialSpec
+from img2brain.spec import BackboneSpec, DatasetSpec, RegressorSpec, StudySpec, TrialSpec
 from img2brain.study.space import Candidate, Parameters, Space, find_domains
 from img2brain.tracking.names import component_name
 
@@ -284,7 +285,9 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | None = None) -> S
     banks = {item: make_bank(item, dataset, split, home, spec) for item in spec.backbones}
     for bank in banks.values():
         _tell_of_weights(bank)
-    space = Space(spec, domains, {item: _candidate(bank) for item, bank in banks.items()})
+    space = Space(
+        spec, domains, {item: _candidate(bank, split, max(spec.n_components)) for item, bank in banks.items()}
+    )
     by_key: dict[BankKey, Features] = {
         (item.name, bank.facts["weights_digest"], item.preprocessing): bank for item, bank in banks.items()
     }
@@ -384,8 +387,23 @@ def _require_input(item: BackboneSpec, dataset: Dataset) -> None:
         raise DataError(f"{dataset.name!r} brings no features of its own: trainingFeatures/ is empty or absent.")
 
 
-def _candidate(bank: Features) -> Candidate:
-    return Candidate(bank.facts["label"], bank.facts["weights_digest"], bank.layers)
+def _candidate(bank: Features, split: Split, n_components: int) -> Candidate:
+    spans = cache(partial(_spanned, bank, split, n_components))
+    return Candidate(bank.facts["label"], bank.facts["weights_digest"], bank.layers, spans)
+
+
+def _spanned(bank: Features, split: Split, n_components: int, layer: str) -> int:
+    """Count the components of a layer over the training rows, and say where these are fewer than asked for."""
+    try:
+        n_found = min(len(bank.components(layer, fold.train, n_components).variances) for fold in split.folds)
+    except FitError:  # the layer does not vary: its trials fail with this reason
+        return n_components
+    if n_found < n_components:
+        log.warning(
+            "%s %s spans %d components over the training rows: n_components of more are taken as %d there",
+            bank.spec.name, layer, n_found, n_found,
+        )  # fmt: skip
+    return n_found
 
 
 def _sample(spec: DatasetSpec, home: Home) -> Path:
@@ -413,12 +431,25 @@ def _sized(spec: StudySpec, split: Split) -> StudySpec:
 
 def _require_sets(spec: StudySpec, split: Split) -> None:
     """Refuse regressors that validate among the rows that they are fitted to, where these are one tied set."""
-    asking = [item.name for item in spec.regressors if n_folds_of(REGRESSORS[item.name]()) > 1]
-    if asking and any(len(split.runs(fold.train, 2)) < 2 for fold in split.folds):
-        raise SpecError(
-            f"The regressor {asking[0]!r} must be fitted to at least 2 sets of tied rows: its own cross-validation "
-            f"cuts none. Got 1. There are tied {split.ties}, and each set stays on one side."
-        )
+    asking = {item.name: n_folds for item in spec.regressors if (n_folds := _n_folds(item)) > 1}
+    n_rows = min(len(fold.train) for fold in split.folds)
+    for name, n_folds in asking.items():
+        if n_folds > n_rows // 2:
+            raise SpecError(
+                f"The own cross-validation of {name!r} must have at least 2 of the {n_rows} training rows in each "
+                f"part: {n_rows // 2} parts at most. Got {n_folds}."
+            )
+        if any(len(split.runs(fold.train, n_folds)) < 2 for fold in split.folds):
+            raise SpecError(
+                f"The regressor {name!r} must be fitted to at least 2 sets of tied rows, not counting one of a single "
+                f"row: its own cross-validation cuts none. There are tied {split.ties}, and each set stays on one side."
+            )
+
+
+def _n_folds(item: RegressorSpec) -> int:
+    """Return into how many parts a regressor divides its training rows, with the options of the study."""
+    component = REGRESSORS[item.name]
+    return n_folds_of(component(**{name: value for name, value in item.search.items() if name in component.options}))
 
 
 def _provenance_record(dataset: Dataset) -> ProvenanceRecord | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -127,11 +128,18 @@ class Candidate:
         Their name, free of any machine's folders, and the digest that tells them from others of that name.
     layers : tuple of str
         Shallow to deep.
+    spans : callable
+        Tells how many components a layer has, at most: a larger size is taken as this one.
     """
 
     weights: str
     weights_digest: str
     layers: tuple[str, ...]
+    spans: Callable[[str], int] = lambda _: sys.maxsize
+
+    def layer_at(self, depth: float) -> str:
+        """Return the layer at a relative depth."""
+        return self.layers[min(int(depth * len(self.layers)), len(self.layers) - 1)]
 
 
 @dataclass(frozen=True)
@@ -170,12 +178,13 @@ class Space:
         """Ask for the next point."""
         label = Choice(tuple(self._backbones)).ask(trial, "backbone")
         depth = trial.suggest_float("depth", 0.0, 1.0) if self._has_depth else 0.0
-        n_components = self._sizes[_rank(trial, len(self._sizes))]
+        layer = self._networks[label].layer_at(depth)
+        n_components = min(self._sizes[_rank(trial, len(self._sizes))], self._networks[label].spans(layer))
         regressor = Choice(tuple(self._domains)).ask(trial, "regressor")
         domains = self._domains[regressor]
         asked = {name: domain.ask(trial, f"{regressor}.{name}") for name, domain in domains.items()}
         values = {name: domains[name].within(value, n_components) for name, value in asked.items()}
-        return self._request(label, depth, n_components, regressor, values)
+        return self._request(label, layer, n_components, regressor, values)
 
     def replay(self, parameters: Parameters) -> tuple[Suggestion, dict[str, Any]]:
         """Return the point that these parameters were asked for, and how each of them was asked for.
@@ -192,12 +201,11 @@ class Space:
     def grid(self) -> Iterator[Parameters]:
         """Yield every cell of the grid, as the parameters that `ask` asks for."""
         for label, network in self._networks.items():
-            n_layers = len(network.layers)
-            for index, size, (regressor, domains) in itertools.product(
-                range(n_layers), range(len(self._sizes)), self._domains.items()
+            for (index, (n_components, size)), (regressor, domains) in itertools.product(
+                self._sizes_of(network), self._domains.items()
             ):
-                shared = {"backbone": label, "depth": (index + 0.5) / n_layers, "size": size}
-                for values in itertools.product(*(_points(domain, self._sizes[size]) for domain in domains.values())):
+                shared = {"backbone": label, "depth": (index + 0.5) / len(network.layers), "size": size}
+                for values in itertools.product(*(_points(domain, n_components) for domain in domains.values())):
                     own = {f"{regressor}.{name}": value for name, value in zip(domains, values, strict=True)}
                     yield {**shared, "regressor": regressor, **own}
 
@@ -221,21 +229,28 @@ class Space:
             },
         }
 
+    def _sizes_of(self, network: Candidate) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Yield, for each layer, the sizes that differ there, each with its rank among those asked for."""
+        for index, layer in enumerate(network.layers):
+            sizes: dict[int, int] = {}
+            for rank, size in enumerate(self._sizes):
+                sizes.setdefault(min(size, network.spans(layer)), rank)
+            yield from ((index, item) for item in sizes.items())
+
     @property
     def _has_depth(self) -> bool:
         return max(len(network.layers) for network in self._networks.values()) > 1
 
     def _request(
-        self, label: str, depth: float, n_components: int, regressor: str, values: Mapping[str, Value]
+        self, label: str, layer: str, n_components: int, regressor: str, values: Mapping[str, Value]
     ) -> Suggestion:
         backbone, network = self._backbones[label], self._networks[label]
-        layers = network.layers
         spec = TrialSpec(
             backbone=backbone.name,
             weights=network.weights,
             weights_digest=network.weights_digest,
             preprocessing=backbone.preprocessing,
-            layer=layers[min(int(depth * len(layers)), len(layers) - 1)],
+            layer=layer,
             n_components=n_components,
             regressor=regressor,
             parameters=dict(values),

@@ -136,7 +136,7 @@ def test_a_small_class_is_a_whole_dataset() -> None:
     assert counts.tolist() == [2, 2]
     assert not Small.recognises(Path())
     report = dataset.check()
-    assert report.problems == ()
+    assert ["the default split of a study" in problem.message for problem in report.problems] == [True]
     assert report.digest == Small().digest
     with pytest.raises(TypeError, match="abstract"):
         Dataset(name="none", n_voxels=1)  # type: ignore[abstract]

@@ -28,11 +28,11 @@ def _one(report: Report, *parts: str) -> None:
 
 
 def test_a_good_folder_has_no_problem(make_folder: MakeFolder) -> None:
-    root = make_folder()
+    root = make_folder(training=8)
     report = check(root)
-    shown = {"training": (0, 1, 5), "test": (0, 1, 2)}
+    shown = {"training": (0, 1, 7), "test": (0, 1, 2)}
     rows = tuple(f"{part} row {row}: {part}IMG/00{row}.png" for part, numbers in shown.items() for row in numbers)
-    assert report == Report(6, 3, 4, "a.u.", "", FolderDataset.open(root).digest, (), "folder", rows, "data", "data")
+    assert report == Report(8, 3, 4, "a.u.", "", FolderDataset.open(root).digest, (), "folder", rows, "data", "data")
 
 
 @pytest.mark.parametrize("name", ["v4-210224", "v4-210325"])
@@ -74,7 +74,7 @@ def test_every_problem_is_found_at_once(make_folder: MakeFolder) -> None:
 
 
 def test_both_parts_and_the_repeats_are_looked_at(make_folder: MakeFolder) -> None:
-    root = make_folder(training=6, test=3, voxels=4)
+    root = make_folder(training=8, test=3, voxels=4)
     Y = np.load(root / "testfMRI" / "test.npy").astype("f8")
     Y[0, 3] = np.inf
     np.save(root / "testfMRI" / "test.npy", Y)
@@ -88,7 +88,7 @@ def test_both_parts_and_the_repeats_are_looked_at(make_folder: MakeFolder) -> No
 
 
 def test_a_missing_repeat_is_no_problem(make_folder: MakeFolder) -> None:
-    root = make_folder()
+    root = make_folder(training=8)
     responses = np.load(root / "trainingfMRI" / "training.npy")
     repeats = np.repeat(responses[:, None], 3, axis=1)
     repeats[:3, 2], repeats[3:, 1:] = np.nan, np.nan
@@ -97,8 +97,8 @@ def test_a_missing_repeat_is_no_problem(make_folder: MakeFolder) -> None:
 
 
 def test_too_few_repeats_for_a_ceiling_are_told(make_folder: MakeFolder) -> None:
-    root = make_folder()
-    repeats = np.full((6, 2, 4), np.nan, dtype="f2")
+    root = make_folder(training=8)
+    repeats = np.full((8, 2, 4), np.nan, dtype="f2")
     repeats[:2] = np.load(root / "trainingfMRI" / "training.npy")[:2, None]
     np.save(root / "trainingfMRI" / "training_repeats.npy", repeats)
     _one(check(root), "warning", "Got 2 such images")
@@ -118,7 +118,7 @@ def test_repeats_of_other_responses_are_told(make_folder: MakeFolder, are_theirs
 
 
 def test_two_rows_with_one_picture_are_both_named(make_folder: MakeFolder) -> None:
-    root = make_folder()
+    root = make_folder(training=8)
     images = root / "trainingIMG"
     (images / "005.png").write_bytes((images / "001.png").read_bytes() + b"another ending, the same pixels")
     report = check(root)
@@ -127,7 +127,7 @@ def test_two_rows_with_one_picture_are_both_named(make_folder: MakeFolder) -> No
 
 
 def test_a_test_image_without_responses_has_no_row(make_folder: MakeFolder) -> None:
-    root = make_folder()
+    root = make_folder(training=15)
     (root / "testfMRI" / "test.npy").unlink()
     (root / "testIMG" / "001.png").write_bytes((root / "trainingIMG" / "001.png").read_bytes())
     _one(check(root), "(training row 1)", "testIMG/001.png' hold", "also a test image")
@@ -170,13 +170,13 @@ def test_a_cut_file_leaves_the_rest_checked(make_folder: MakeFolder) -> None:
 
 
 def test_integers_are_checked_too(make_folder: MakeFolder) -> None:
-    root = make_folder(dtype="u1")
+    root = make_folder(training=8, dtype="u1")
     np.save(root / "testfMRI" / "test.npy", np.array([[0, 0, 0, 1], [0, 0, 0, 2], [0, 0, 0, 3]], "i8"))
     _one(check(root), "warning", "test.npy' has 3 constant voxels: 0, 1, 2.")
 
 
 def test_placeholders_are_told(make_folder: MakeFolder) -> None:
-    root = make_folder()
+    root = make_folder(training=8)
     np.save(root / "testfMRI" / "test.npy", np.zeros((3, 4), "i8"))
     _one(check(root), "error", "test.npy' must hold responses that differ between images.", "Remove them, and training")
 
@@ -243,11 +243,11 @@ def test_baselines_above_the_signal_are_said(make_folder: MakeFolder) -> None:
 
 
 def test_ncsnr_without_counts_is_said(make_folder: MakeFolder) -> None:
-    root = make_folder()
+    root = make_folder(training=8)
     np.save(root / "ncsnr.npy", np.ones(4))
     assert [line.split(" responses ")[0] for line in _lines(check(root))] == [
         "warning: The ncsnr of 'data' gives its training", "warning: The ncsnr of 'data' gives its test",
     ]  # fmt: skip
-    for part, n_images in (("training", 6), ("test", 3)):
+    for part, n_images in (("training", 8), ("test", 3)):
         np.save(root / f"{part}fMRI" / f"{part}_counts.npy", np.ones(n_images, np.int64))
     assert _lines(check(root)) == []

@@ -90,7 +90,7 @@ def test_two_layouts_that_recognise_a_folder_are_both_named(
     make_folder: MakeFolder, installed: Callable[..., None]
 ) -> None:
     installed(everything=_Everything)
-    root = make_folder()
+    root = make_folder(training=8)
     with pytest.raises(DataError, match=r"recognised by the layouts 'folder' and 'everything'\. Say which one"):
         open_dataset(root)
     assert isinstance(open_dataset(root, "folder"), FolderDataset)

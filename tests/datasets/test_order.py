@@ -134,13 +134,15 @@ def test_each_part_is_looked_at_and_images_without_rows_need_no_order(tmp_path: 
 
 
 def test_a_listing_says_which_row_is_which_image(tmp_path: Path) -> None:
-    training = ("1.png", "2.png", "3.png", "10.png")
+    others = [f"{row}.png" for row in range(4, 8)]
+    training = ("1.png", "2.png", "3.png", "10.png", *others)
     root = _named(_named(tmp_path / "data", *training), "9.png", "10.png", part="test")
     lines = ["\ufeffrow,note,file", "3,,trainingIMG/3.png", "0,,trainingIMG/10.png", "2,x,trainingIMG/1.png",
-             '1,"y,z", 2.png ', ",,", "1,,testIMG/10.png", "0,,9.png"]  # fmt: skip
+             '1,"y,z", 2.png ', ",,", "1,,testIMG/10.png", "0,,9.png",
+             *(f"{name[0]},,{name}" for name in others)]  # fmt: skip
     (root / "images.csv").write_text("\r\n".join(lines), encoding="utf-8")
     dataset = FolderDataset.open(root)
-    assert [path.name for path in dataset.images] == ["10.png", "2.png", "1.png", "3.png", "9.png", "10.png"]
+    assert [path.name for path in dataset.images] == ["10.png", "2.png", "1.png", "3.png", *others, "9.png", "10.png"]
     assert check(root).problems == ()
 
 

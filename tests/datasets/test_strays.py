@@ -101,7 +101,7 @@ def test_a_link_that_leads_to_nothing_is_not_passed_over(make_folder: MakeFolder
 
 
 def test_a_link_that_leads_somewhere_is_followed(make_folder: MakeFolder, tmp_path: Path) -> None:
-    root = make_folder()
+    root = make_folder(training=8)
     for name in ("trainingIMG", "testfMRI", "trainingfMRI/training.npy"):
         target = tmp_path / name.replace("/", "-")
         (root / name).rename(target)
@@ -121,9 +121,9 @@ def test_a_link_that_leads_somewhere_is_followed(make_folder: MakeFolder, tmp_pa
     ],
 )
 def test_a_file_at_a_wrong_place_is_told(make_folder: MakeFolder, name: str, place: str) -> None:
-    root = make_folder()
+    root = make_folder(training=8)
     np.save(root / name, np.arange(1, 7))
-    np.save(root / "trainingfMRI" / "training_counts.npy", np.ones(6, int))  # where it belongs
+    np.save(root / "trainingfMRI" / "training_counts.npy", np.ones(8, int))  # where it belongs
     np.save(root / "somebody's own.npy", np.arange(3))
     (problem,) = check(root).problems
     assert problem.severity == "warning"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -244,18 +245,36 @@ def test_a_check_and_a_study_see_the_same_ties(make_folder: Callable[..., Path])
 
 
 @pytest.mark.parametrize(
-    ("groups", "divides"),
-    [([1] * 12, False), ([1] * 11 + [2], False), ([1] * 10 + [2, 3], True), ([1] * 10 + [2, 2], True)],
+    ("groups", "problem"),
+    [
+        ([1] * 12, "that a split can divide"),
+        ([1] * 11 + [2], "that a split can divide"),
+        ([1] * 10 + [2, 3], "enough for the default split of a study"),
+        ([1] * 10 + [2, 2], "enough for the default split of a study"),
+        ([1] * 10 + [2, 2, 3, 3, 4, 4], ""),
+    ],
 )
-def test_a_check_tells_of_ties_that_no_split_divides(
-    make_folder: Callable[..., Path], groups: list[int], divides: bool
+def test_a_check_tells_of_ties_that_no_split_or_not_the_default_one_divides(
+    make_folder: Callable[..., Path], groups: list[int], problem: str
 ) -> None:
-    root = make_folder(training=12, test=0)
+    root = make_folder(training=len(groups), test=0)
     np.save(root / "trainingfMRI" / "training_groups.npy", groups)
-    given = Given(features={"f": np.arange(12)[:, None]}, groups=groups)
+    given = Given(features={"f": np.arange(len(groups))[:, None]}, groups=groups)
     for report in (check(root), given.check()):
         errors = [problem.message for problem in report.problems if problem.severity == "error"]
-        assert ["that a split can divide" in message for message in errors] == [True] * (not divides)
+        assert [problem in message for message in errors] == [True] * bool(problem)
+
+
+@given(st.lists(st.integers(0, 30), min_size=4, max_size=30), st.integers(0, 4).filter(lambda n_test: n_test != 1))
+def test_what_a_check_passes_is_divided_by_the_default_split(groups: list[int], n_test: int) -> None:
+    features = np.arange(len(groups) + n_test)[:, None]
+    dataset = Given(features={"f": features}, groups=[*groups, *range(100, 100 + n_test)], n_test=n_test)
+    with suppress(DataError):
+        dataset._require_divisible(dataset.ties)
+        dataset.split(SplitSpec())
+    with suppress(SpecError):
+        dataset.split(SplitSpec())
+        dataset._require_divisible(dataset.ties)
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), min_size=4, max_size=12), st.integers(0, 5))

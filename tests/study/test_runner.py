@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     Read = Callable[..., Kept]
 
 
+TOO_MANY = {"name": "k_neighbors", "n_neighbors": 1000}  # more than there are rows
+
+
 def test_a_study_ends_with_a_champion(finished: Finished) -> None:
     outcome = finished.outcome
     assert [trial.number for trial in outcome.trials] == list(range(9))
@@ -98,22 +101,34 @@ def flat(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_more_components_than_a_layer_spans_are_taken_as_these(
+    flat: Path, new_home: NewHome, make_spec: MakeSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    grid = {"sampler": "grid", "trials": None, "n_components": [5, 30, 20], "regressors": ["linear", "pls"]}
+    outcome = run_study(make_spec(flat, backbones=[{"name": "given", "weights": "none"}], **grid), new_home())
+    asked = [(trial.spec.regressor, trial.spec.n_components) for trial in outcome.trials]
+    assert set(asked) == {("linear", 5), ("pls", 5), ("linear", 11), ("pls", 11)}
+    assert asked.count(("linear", 11)) == 1
+    assert all(trial.succeeded for trial in outcome.trials)
+    assert caplog.text.count("given flat spans 11 components over the training rows: n_components of more are") == 1
+
+
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(flat: Path, new_home: NewHome, make_spec: MakeSpec) -> None:
     home = new_home()
-    grid = {"sampler": "grid", "trials": None, "n_components": [5, 30], "regressors": ["linear"]}
+    grid = {"sampler": "grid", "trials": None, "n_components": [5], "regressors": ["linear", TOO_MANY]}
     layers = [{"name": "given", "weights": "none"}]
     outcome = run_study(make_spec(flat, backbones=layers, **grid), home)
     good, bad = outcome.trials
     assert good.succeeded
-    assert bad.failure.startswith("FitError: given flat spans 11 components over the training rows.")
+    assert bad.failure.startswith("FitError: ")
     store = TrackingStore(Home(home))
     experiment = store.client.get_experiment_by_name(outcome.published.registered.name if outcome.published else "")
     runs = store.client.search_runs([experiment.experiment_id], "attributes.status = 'FAILED'")
     records = [read_trial(store, run).record for run in runs]
     assert [(record.number, record.failure, record.succeeded) for record in records] == [(1, bad.failure, False)]
     assert math.isnan(records[0].score)
-    with pytest.raises(FitError, match=r"All 1 trials of small-\w+ failed, the last one: FitError: given"):
-        run_study(make_spec(flat, backbones=layers, **grid | {"n_components": [30]}), home)
+    with pytest.raises(FitError, match=r"All 1 trials of small-\w+ failed, the last one: FitError: "):
+        run_study(make_spec(flat, backbones=layers, **grid | {"regressors": [TOO_MANY]}), home)
 
 
 def test_more_components_than_training_rows_are_refused(new_home: NewHome, make_spec: MakeSpec) -> None:

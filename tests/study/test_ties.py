@@ -212,6 +212,35 @@ def test_a_regressor_that_cannot_validate_within_one_set_is_refused_first(tmp_pa
     rows, responses = np.random.default_rng(0).standard_normal((2, 60, 20))
     folder = _features(tmp_path / "data", rows, responses, 20, np.repeat([0, 1, 2, 3], [20, 20, 10, 10]))
     changes: dict[str, Any] = {"n_components": [3], "split": {"validation": 0.5}}
-    with pytest.raises(SpecError, match=r"'ridge_cv' must be fitted to at least 2 sets of tied rows.* Got 1\. There"):
+    with pytest.raises(SpecError, match=r"'ridge_cv' must be fitted to at least 2 sets of tied rows.* There are tied"):
         make_ready(_spec(folder, **changes, regressors=["ridge", "ridge_cv"]), Home(tmp_path / "home"))
     make_ready(_spec(folder, **changes), Home(tmp_path / "home"))
+
+
+@pytest.mark.parametrize("regressor", ["ridge_cv", {"name": "ridge_cv", "cv": 5}])
+def test_a_set_of_one_row_joins_another_in_a_cross_validation(regressor: Any, tmp_path: Path) -> None:
+    rows, responses = np.random.default_rng(0).standard_normal((2, 57, 20))
+    groups = np.repeat([0, 1, 2, 3, 4, 5], [12, 12, 12, 1, 10, 10])
+    folder = _features(tmp_path / "data", rows, responses, 20, groups)
+    spec = _spec(folder, n_components=[3], split={"validation": 0.3, "seed": 1}, regressors=[regressor])
+    split = FolderDataset.open(folder).split(spec.split)
+    assert sorted(np.unique(split.sets(split.train), return_counts=True)[1]) == [1, 12, 12]
+    outcome = run_study(spec, Home(tmp_path / "home"))
+    assert [trial.failure for trial in outcome.trials] == [""]
+
+
+def test_a_set_of_one_row_beside_one_other_set_is_refused_first(tmp_path: Path) -> None:
+    rows, responses = np.random.default_rng(0).standard_normal((2, 61, 20))
+    folder = _features(tmp_path / "data", rows, responses, 20, np.repeat([0, 1, 2, 3, 4], [20, 1, 20, 10, 10]))
+    changes: dict[str, Any] = {"n_components": [3], "split": {"validation": 0.5, "seed": 1}}
+    with pytest.raises(SpecError, match=r"'ridge_cv' must be fitted to at least 2 sets of tied rows, not counting one"):
+        make_ready(_spec(folder, **changes, regressors=["ridge_cv"]), Home(tmp_path / "home"))
+
+
+def test_more_parts_than_pairs_of_rows_are_refused_first(tmp_path: Path) -> None:
+    rows, responses = np.random.default_rng(0).standard_normal((2, 20, 20))
+    folder = _features(tmp_path / "data", rows, responses)
+    asked = _spec(folder, n_components=[3], regressors=["ridge", {"name": "lasso_cv", "cv": 7}])
+    with pytest.raises(SpecError, match=r"of 'lasso_cv' must have at least 2 of the 13 training rows .*: 6 parts .* 7"):
+        make_ready(asked, Home(tmp_path / "home"))
+    make_ready(_spec(folder, n_components=[3], regressors=[{"name": "lasso_cv", "cv": 6}]), Home(tmp_path / "home"))
