@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from img2brain.home import Home as Home
     from img2brain.metrics.base import Metric as Metric
     from img2brain.model import EncodingModel as EncodingModel
+    from img2brain.moving import export_model as export_model
+    from img2brain.moving import import_model as import_model
     from img2brain.records.confirmation import ConfirmationRecord as ConfirmationRecord
     from img2brain.records.study import StudyRecord as StudyRecord
     from img2brain.records.trial import TrialRecord as TrialRecord
@@ -54,6 +56,8 @@ _PLACES = {
     "TrialRecord": "records.trial:TrialRecord",
     "check_dataset": "datasets._layouts:check",
     "crown_model": "registered:crown_model",
+    "export_model": "moving:export_model",
+    "import_model": "moving:import_model",
     "leaderboard": "leaderboard",
     "load_model": "registered:load_model",
     "load_plugin": "registered:load_plugin",

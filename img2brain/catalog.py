@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,15 @@ class Plugin:
     name: str
     digest: str
     path: Path
+
+    def keep(self, folder: Path) -> None:
+        """Keep the file in a folder, under its digest, as `Catalog.exactly` looks for it."""
+        target = folder / self.digest / self.path.name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = target.with_name(f".{target.name}.unfinished")
+            shutil.copyfile(self.path, unfinished)
+            unfinished.replace(target)
 
 
 class Catalog:
@@ -173,7 +183,7 @@ class Catalog:
         if _FILE not in name or (name in self._loaded and self._loaded[name][0].digest == digest_):
             return self[name]
         file, _, attribute = name.rpartition(":")
-        path = None if kept is None else kept / digest_ / file
+        path = None if kept is None or file != Path(file).name else kept / digest_ / file
         if path is None or not path.is_file() or digest.of_file(path) != digest_:
             raise SpecError(
                 f"The {self.kind} {name!r} is needed, from the file {file!r} with the digest {digest_[:12]}. "

@@ -100,7 +100,9 @@ def _against(
     """Compare two versions on the same rows, among all that were scored on them, or not at all."""
     named = f"version {champion.version}, the champion"
     ours, theirs = (find_trial(store, item.run_id) for item in (challenger, champion))
-    if theirs is None or ours is None:
+    if ours is None:
+        return False, f"not compared with {named}: nothing is known of its own trial; {_KEEPS}"
+    if theirs is None:
         return False, f"not compared with {named}, whose run is gone; {_KEEPS}"
     part = CONFIRMATION if ours.confirmation else VALIDATION
     if not _same_rows(ours, theirs, part):

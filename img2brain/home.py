@@ -259,8 +259,11 @@ def _id_at(folder: Path) -> str:
 
 
 def _id_of_runs(database: Path) -> str | None:
-    """Return the id that the first run of a home's own database carries, where there is one."""
-    asked = "SELECT tags.value FROM tags JOIN runs ON runs.run_uuid = tags.run_uuid WHERE tags.key = 'img2brain.home'"
+    """Return the id that the first run of a home's own database carries that it made, where there is one."""
+    asked = (
+        "SELECT tags.value FROM tags JOIN runs ON runs.run_uuid = tags.run_uuid WHERE tags.key = 'img2brain.home' "
+        "AND NOT EXISTS (SELECT 1 FROM tags WHERE run_uuid = runs.run_uuid AND key = 'img2brain.imported')"
+    )
     with contextlib.suppress(sqlite3.Error):
         connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
         with contextlib.closing(connection):

@@ -13,6 +13,7 @@ from img2brain.datasets._images import find_images
 from img2brain.errors import DataError, ModelError, SpecError, quoted
 from img2brain.home import Home
 from img2brain.model import EncodingModel
+from img2brain.model_file import MODEL, is_model_file, unpacked
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.registry import Registry
 
@@ -23,7 +24,8 @@ def load_model(reference: str, home: Home | Path | str = "mlruns", plugins: Sequ
     Parameters
     ----------
     reference : str
-        ``"NAME@champion"``, ``"NAME/VERSION"`` or ``"NAME"`` (its champion), or the folder of a saved model.
+        ``"NAME@champion"``, ``"NAME/VERSION"`` or ``"NAME"`` (its champion); or the folder of a saved model, or a file
+        of `export_model`, which need no home.
     home : Home, Path or str
         The home, or its folder.
     plugins : sequence of str
@@ -46,10 +48,18 @@ def load_model(reference: str, home: Home | Path | str = "mlruns", plugins: Sequ
         load_plugin(plugin)
     if is_saved(reference):
         return EncodingModel.load(Path(reference))
+    if is_model_file(reference):
+        with unpacked(Path(reference)) as folder:
+            return EncodingModel.load(folder / MODEL, folder_of(home) / "plugins")
     place = home if isinstance(home, Home) else Home.existing(home)
     registry = Registry(TrackingStore(place))
     with registry.files(registry.find(reference)) as folder:
         return EncodingModel.load(folder, place.plugins)
+
+
+def folder_of(home: Home | Path | str) -> Path:
+    """Return the folder of a home, whether there is one."""
+    return home.folder if isinstance(home, Home) else Path(home)
 
 
 def crown_model(reference: str, home: Home | Path | str = "mlruns", by: str = "") -> str:

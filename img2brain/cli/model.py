@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from img2brain.cli._options import OpenHome, reads_home
+from img2brain.cli.moving import export_command, import_command
 
 if TYPE_CHECKING:
     from img2brain.tracking._store import TrackingStore
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 @click.group()
 def model() -> None:
     """List, show and run registered models."""
+
+
+model.add_command(export_command)
+model.add_command(import_command)
 
 
 @model.command("list")

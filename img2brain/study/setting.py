@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -191,12 +190,7 @@ class Setting:
     def keep_plugins(self) -> None:
         """Keep the files of the components that are not ours, so that a model of this home finds them again."""
         for plugin in self.plugins:
-            folder = self.home.plugins / plugin.digest
-            if not (folder / plugin.path.name).exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                unfinished = folder / f".{plugin.path.name}.unfinished"
-                shutil.copyfile(plugin.path, unfinished)
-                unfinished.replace(folder / plugin.path.name)
+            plugin.keep(self.home.plugins)
 
     def evaluator(self) -> Evaluator:
         """Return what evaluates trials; it sees the development rows only."""

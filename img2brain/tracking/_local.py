@@ -128,13 +128,21 @@ class _Client:
     def search_model_versions(self, query: str = "", **_: Any) -> list[Any]:
         """Find the versions that were not deleted, of all models or of ``name='NAME'``."""
         name = query.removeprefix("name='").removesuffix("'") or None
-        asked = "SELECT name, version, run_id FROM model_versions WHERE current_stage != 'Deleted_Internal'"
-        found = self._rows(f"{asked} AND (?1 IS NULL OR name = ?1)", name)
+        asked = "SELECT name, version, run_id, description, creation_time FROM model_versions"
+        found = self._rows(f"{asked} WHERE current_stage != 'Deleted_Internal' AND (?1 IS NULL OR name = ?1)", name)
         tagged = self._rows("SELECT name || '/' || version, key, value FROM model_version_tags")
         tags = _by_first(tagged)
         return [
-            SimpleNamespace(name=name, version=number, run_id=run, tags=tags.get(f"{name}/{number}", {}), aliases=())
-            for name, number, run in found
+            SimpleNamespace(
+                name=name,
+                version=number,
+                run_id=run,
+                tags=tags.get(f"{name}/{number}", {}),
+                aliases=(),
+                description=text,
+                creation_timestamp=made_ms,
+            )
+            for name, number, run, text, made_ms in found
         ]
 
     def _rows(self, query: str, *values: Any) -> list[Any]:

@@ -145,6 +145,13 @@ class TrackingStore:
         with self._artifact(run, name) as path:
             return path.read_text(encoding="utf-8", errors="replace") if path else None
 
+    def names(self, run: Any, folder: str) -> list[str]:
+        """Name the artifacts in a folder of a run, in order."""
+        local = local_folder(run.info.artifact_uri)
+        if local is not None:
+            return sorted(f"{folder}/{path.name}" for path in (local / folder).glob("*") if path.is_file())
+        return sorted(item.path for item in self.client.list_artifacts(run.info.run_id, folder) if not item.is_dir)
+
     @contextmanager
     def folder(self, uri: str) -> Iterator[Path]:
         """Hand out a folder of artifacts, a copy of it where it is remote."""

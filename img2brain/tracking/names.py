@@ -14,6 +14,7 @@ from img2brain.records import ConfirmationRecord, StudyRecord, TrialRecord
 
 PARENT = "mlflow.parentRunId"
 KIND, STUDY, TRIAL, HOME = "img2brain.kind", "img2brain.study", "img2brain.trial", "img2brain.home"
+IMPORTED, IMPORTED_BY = "img2brain.imported", "img2brain.imported-by"  # of a run: where it comes from; the home
 ORIGIN = "img2brain.origin"  # of a study: where its data were read from, as a digest
 RECORD, CONFIRMATION, VALIDATION = "record.json", "confirmation.json", "validation.json"
 

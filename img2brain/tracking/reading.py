@@ -17,7 +17,7 @@ from img2brain.result import WHOLE
 from img2brain.statistics.bootstrap import How, Summaries
 from img2brain.tracking import old
 from img2brain.tracking._store import TrackingStore, answering
-from img2brain.tracking.names import CONFIRMATION, HOME, KIND, PARENT, RECORD, STUDY, VALIDATION
+from img2brain.tracking.names import CONFIRMATION, HOME, IMPORTED, KIND, PARENT, RECORD, STUDY, VALIDATION
 
 log = logging.getLogger(__name__)
 
@@ -135,10 +135,17 @@ def _read_trial(store: TrackingStore, run: Any) -> TrackedTrial:
 
 
 def find_trial(store: TrackingStore, run_id: str) -> TrackedTrial | None:
-    """Read the trial of a run; None where there is no such run, or it was deleted."""
+    """Read the trial of a run; None where there is no such run, it was deleted, or nothing is known of a trial."""
     run = store.find_run(run_id)
+    if run is None or run.info.lifecycle_stage != "active" or _is_bare(run):
+        return None
     with answering(store.uri):
-        return read_trial(store, run) if run is not None and run.info.lifecycle_stage == "active" else None
+        return read_trial(store, run)
+
+
+def _is_bare(run: Any) -> bool:
+    """Tell whether a run was made for a model that came without the records of a trial."""
+    return IMPORTED in run.data.tags and KIND not in run.data.tags
 
 
 def study_records(store: TrackingStore, name: str) -> dict[str, StudyRecord]:

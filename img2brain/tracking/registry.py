@@ -41,6 +41,10 @@ class Registered:
         The run of the trial that it comes from: what is known of it is in the records of that run.
     tags : mapping of str to str
         What MLflow's pages show of it.
+    description : str
+        In Markdown.
+    made_ms : int
+        When it was registered, in milliseconds since 1970.
     """
 
     name: str
@@ -48,6 +52,8 @@ class Registered:
     aliases: tuple[str, ...]
     run_id: str
     tags: Mapping[str, str]
+    description: str = ""
+    made_ms: int = 0
 
 
 class Registry:
@@ -128,6 +134,7 @@ class Registry:
         tags: Mapping[str, str],
         n_features: int | None = None,
         dtype: np.dtype[Any] = _FLOAT32,
+        description: str = "",
     ) -> Registered:
         """Log a saved model under a run and register it; a run that is registered already is not registered twice.
 
@@ -145,6 +152,7 @@ class Registry:
                 logged.artifact_location,
                 run_id,
                 {_RUN: run_id, _DIGEST: digest, **tags},
+                description=description or None,
                 model_id=logged.model_id,
             )
             return _as_registered(made, None)
@@ -238,4 +246,6 @@ def _as_registered(item: Any, model: Any) -> Registered:
     untrue = _DECIDED if CHAMPION in aliased else _CROWNED
     tags = {key: value for key, value in (item.tags or {}).items() if key != untrue}
     run_id = item.run_id or tags.get(_RUN, "")
-    return Registered(item.name, str(item.version), aliased, run_id, tags)
+    return Registered(
+        item.name, str(item.version), aliased, run_id, tags, item.description or "", int(item.creation_timestamp or 0)
+    )

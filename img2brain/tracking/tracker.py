@@ -161,8 +161,13 @@ class Tracker:
         return [run for run in found if run.data.tags.get(names.TRIAL, "").isdecimal()]
 
     def _is_own(self, run: Any) -> bool:
-        """Tell whether this home made a run; those of the first format do not say, and are in its own store."""
+        """Tell whether this home made a run; those of the first format do not say, and are in its own store.
+
+        What was imported is no part of a search, whoever made it.
+        """
         made_by = run.data.tags.get(names.HOME)
+        if names.IMPORTED in run.data.tags:
+            return False
         return self.home.tracking_uri is None if made_by is None else made_by in self.home.own_ids
 
     def _create_run(self, name: str, tags: Mapping[str, str]) -> Any:

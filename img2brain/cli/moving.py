@@ -1,0 +1,58 @@
+"""Commands of ``img2brain model`` that move models: out of a home, into another, to a hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from img2brain.cli._options import OpenHome, names_home, reads_home
+
+_plugins = click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE.py:NAME", help="A component of others that it needs."
+)
+
+
+@click.command("export")
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@reads_home
+def export_command(name: str, file: Path, open_home: OpenHome) -> None:
+    """Write a registered model into one file, NAME.img2brain.zip, which any home imports and Python loads.
+
+    With the model goes what is known of it: its origin, tags, and the records and scores of its trial. Neither pictures
+    nor responses do, unless the regressor itself keeps responses (k_neighbors), which is said then.
+
+    NAME may be the folder of a saved model: no home is needed then.
+
+    \b
+    Example:
+      img2brain model export v4-210224@champion v4.img2brain.zip
+    """
+    from img2brain.moving import export_model
+    from img2brain.registered import is_saved
+
+    export_model(name, file, Path() if is_saved(name) else open_home())
+    click.echo(f"{file}: {file.stat().st_size} bytes")
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--as", "name", default="", metavar="NAME", help="What it is called here; by default as it was.")
+@_plugins
+@names_home
+def import_command(file: Path, name: str, plugins: tuple[str, ...], home: Path, tracking_uri: str | None) -> None:
+    """Register the model of a file of `model export`, without its data; all of the file is checked before.
+
+    \b
+    Example:
+      img2brain model import v4.img2brain.zip
+    """
+    from img2brain.home import Home
+    from img2brain.moving import arriving, register
+
+    with arriving(file, home, name, plugins) as arrival:
+        found = register(arrival, Home(home, tracking_uri))
+    item = f"{found.registered.name}/{found.registered.version}"
+    click.echo(f"{item}: {'imported' if found.is_new else 'there already, imported'} from {found.origin}")
+    click.echo(f"{item}: {'the champion' if found.is_champion else 'not the champion'} ({found.reason})")
