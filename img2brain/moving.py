@@ -17,15 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from img2brain import model_file
+from img2brain import model_file, onnx_file
 from img2brain.catalog import LIBRARIES, REGRESSORS
 from img2brain.crown import crown
 from img2brain.errors import Img2BrainError, ModelError, RecordError, lack_of, quoted
 from img2brain.home import Home
 from img2brain.model import EncodingModel
 from img2brain.model_file import MODEL, ORIGIN, RUN, SUFFIX
+from img2brain.onnx_file import SUFFIX as ONNX
 from img2brain.records.origin import LONGEST_NAME, OriginRecord
-from img2brain.registered import folder_of, is_saved, load_plugin
+from img2brain.registered import folder_of, is_saved, load_model, load_plugin
 from img2brain.spec import NAME_PATTERN
 from img2brain.tracking import transfer
 from img2brain.tracking._store import TrackingStore
@@ -94,7 +95,8 @@ def export_model(reference: str, file: Path | str, home: Home | Path | str = "ml
     reference : str
         ``"NAME@champion"``, ``"NAME/VERSION"`` or ``"NAME"``; or the folder of a saved model, which needs no home.
     file : Path or str
-        The file to write, ``.img2brain.zip``; it is there whole or not at all, the same bytes for the same model.
+        The file to write, ``.img2brain.zip``; it is there whole or not at all, the same bytes for the same model. An
+        ``.onnx`` file is for people without this package, see `onnx_file.write_onnx`.
     home : Home, Path or str
         The home, or its folder.
 
@@ -111,10 +113,13 @@ def export_model(reference: str, file: Path | str, home: Home | Path | str = "ml
         If there is no home in the folder; none is made.
     """
     file = Path(file)
-    if not model_file.is_model_file(file.name):
-        raise ModelError(f"The file to write must end in {SUFFIX}. Got {str(file)!r}.")
+    if not file.name.endswith((SUFFIX, ONNX)):
+        raise ModelError(f"The file to write must end in {SUFFIX} or {ONNX}. Got {str(file)!r}.")
     if not file.parent.is_dir():
         raise ModelError(f"The folder of the file to write must exist. Got {str(file)!r}.")
+    if file.name.endswith(ONNX):
+        onnx_file.write_onnx(load_model(reference, home), file)
+        return file
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model file"
         folder.mkdir()

@@ -33,6 +33,8 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "markupsafe": ("leaderboard.site.templating",),
     "mlflow": ("flavor", "tracking"),
     "numpy": ("",),  # everywhere
+    "onnx": ("onnx_file",),
+    "onnxruntime": ("onnx_file",),
     "optuna": ("study",),
     "pandas": ("flavor", "leaderboard", "study"),
     "plotly": ("leaderboard.drawing", "leaderboard.figures", "leaderboard.region_figures"),
@@ -44,7 +46,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "sklearn": ("evaluate", "regressors", "testing"),
     "sqlalchemy": ("tracking",),
     "threadpoolctl": ("_arrays",),
-    "torch": ("_arrays", "backbones", "features", "model", "testing"),
+    "torch": ("_arrays", "backbones", "features", "model", "onnx_file", "testing"),
     "torchvision": ("backbones", "features"),
     "tqdm": ("backbones", "progress", "study"),
 }

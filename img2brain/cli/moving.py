@@ -16,9 +16,13 @@ _plugins = click.option(
 @click.command("export")
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--format", "kind", type=click.Choice(["img2brain.zip", "onnx"]), help="By default as FILE ends.")
 @reads_home
-def export_command(name: str, file: Path, open_home: OpenHome) -> None:
+def export_command(name: str, file: Path, kind: str | None, open_home: OpenHome) -> None:
     """Write a registered model into one file, NAME.img2brain.zip, which any home imports and Python loads.
+
+    A file that ends in .onnx maps pixels to responses for people without this package: its input is uint8 (images,
+    height, width, 3), resized and cropped as its metadata say. Only linear models can be written so.
 
     With the model goes what is known of it: its origin, tags, and the records and scores of its trial. Neither pictures
     nor responses do, unless the regressor itself keeps responses (k_neighbors), which is said then.
@@ -28,10 +32,14 @@ def export_command(name: str, file: Path, open_home: OpenHome) -> None:
     \b
     Example:
       img2brain model export v4-210224@champion v4.img2brain.zip
+      img2brain model export v4-210224@champion v4.onnx
     """
+    from img2brain.errors import ModelError
     from img2brain.moving import export_model
     from img2brain.registered import is_saved
 
+    if kind is not None and not file.name.endswith(f".{kind}"):
+        raise ModelError(f"The file of --format {kind} must end in .{kind}. Got {str(file)!r}.")
     export_model(name, file, Path() if is_saved(name) else open_home())
     click.echo(f"{file}: {file.stat().st_size} bytes")
 
