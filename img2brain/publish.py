@@ -159,7 +159,15 @@ class Publisher:
             "scores": {name: None if math.isnan(value) else value for name, value in scores.items()},
         }
         return EncodingModel(
-            spec, network, tensors, axes, regressor, about, bank.precision, presentation=self._dataset.presentation
+            spec,
+            network,
+            tensors,
+            axes,
+            regressor,
+            about,
+            bank.precision,
+            presentation=self._dataset.presentation,
+            regions=self._dataset.rois,
         )
 
     def _register(

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from img2brain.catalog import LIBRARIES, REGRESSORS
 from img2brain.crown import crown_by_hand
-from img2brain.datasets._images import find_images
 from img2brain.errors import DataError, ModelError, SpecError, quoted
 from img2brain.home import Home
 from img2brain.model import EncodingModel
+from img2brain.model._outputs import FILES, write
 from img2brain.model_file import MODEL, is_model_file, unpacked
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.registry import Registry
@@ -131,25 +132,28 @@ def load_plugin(name: str) -> None:
     raise reasons[0]
 
 
-def image_files(images: Sequence[Path]) -> list[Path]:
-    """Name the file of each row of predictions: a folder stands for its images in the plain order of their names."""
-    return [path for image in images for path in (find_images(image) if image.is_dir() else [image])]
-
-
 def predict_to_file(
-    model: EncodingModel, images: Sequence[Path], out: Path, *, device: str = "auto"
+    model: EncodingModel,
+    images: Sequence[Path],
+    out: Path,
+    rois: Sequence[str] | None = None,
+    *,
+    device: str = "auto",
 ) -> tuple[int, int]:
-    """Predict the responses to images and write them as ``.npy``.
+    """Predict the responses to images and write them as ``.npy``, ``.csv`` or ``.parquet``.
 
     Parameters
     ----------
     model : EncodingModel
         See `load_model`.
     images : sequence of Path
-        Files, or folders that stand for their images, in the order of `image_files`; for a model of features that came
+        Files, or folders that stand for their images (see `EncodingModel.predict`); for a model of features that came
         with the data, ``.npy`` files of them.
     out : Path
-        The file to write; it is there whole or not at all.
+        The file to write; it is there whole or not at all. A table has a column for the names of the files, and one
+        for each voxel, called by its number, or ``REGION/VOXEL`` where there are `rois`.
+    rois : sequence of str, optional
+        The regions whose voxels are written, by default all voxels.
     device : str
         Where the network runs.
 
@@ -161,19 +165,24 @@ def predict_to_file(
     ------
     DataError
         If a file is absent or does not decode, or a folder holds no image.
+    SpecError
+        If a region is not known, or named twice.
     """
-    if out.suffix != ".npy":
-        raise DataError(f"The file to write must end in .npy. Got {out}.")
+    if out.suffix not in FILES:
+        raise DataError(f"The file to write must end in {', '.join(FILES[:-1])} or {FILES[-1]}. Got {out}.")
     if not out.parent.is_dir():
         raise DataError(f"The folder of the file to write must exist. Got {out}.")
-    if model.takes_features:
-        predictions = np.concatenate([model.predict(path) for path in images])
-    else:
-        predictions = model.predict(image_files(images), device=device)
-    unfinished = out.with_name(f".{out.name}.unfinished.npy")
+    given = _joined(model, images) if model.takes_features else list(images)
+    found = model.predict(given, rois, as_frame=True, device=device)
+    unfinished = out.with_name(f".{out.name}.unfinished{out.suffix}")
     try:
-        np.save(unfinished, predictions)
+        write(found, unfinished)
         unfinished.replace(out)
     finally:
         unfinished.unlink(missing_ok=True)
-    return len(predictions), predictions.shape[1]
+    return len(found), found.shape[1]
+
+
+def _joined(model: EncodingModel, files: Sequence[Path]) -> NDArray[np.generic]:
+    """Read the features of several files, one below the other."""
+    return np.concatenate([model.features_of(file) for file in files])

@@ -36,7 +36,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "onnx": ("onnx_file",),
     "onnxruntime": ("onnx_file",),
     "optuna": ("study",),
-    "pandas": ("flavor", "leaderboard", "study"),
+    "pandas": ("flavor", "leaderboard", "model", "study"),
     "plotly": ("leaderboard.drawing", "leaderboard.figures", "leaderboard.region_figures"),
     "pydantic": ("datasets", "faults", "records", "spec", "tracking"),
     "requests": ("leaderboard.reading", "tracking"),

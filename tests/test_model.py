@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,14 +25,14 @@ from img2brain import sealed
 from img2brain.backbones.torchvision import Torchvision
 from img2brain.datasets._images import find_images
 from img2brain.datasets._presentation import Presentation
-from img2brain.errors import DataError, DeviceError, ModelError
+from img2brain.errors import DataError, DeviceError, ModelError, SpecError
 from img2brain.model import EncodingModel
 from img2brain.registered import load_model
 
 if TYPE_CHECKING:
     from tests.conftest import Finished
 
-FILES = ("network.safetensors", "pca.safetensors", "regressor.safetensors")
+FILES = ("network.safetensors", "pca.safetensors", "regions.safetensors", "regressor.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,7 @@ def damages(folder: Path) -> Iterator[tuple[str, str]]:
             changed = bytearray(content)
             changed[place] ^= 1
             path.write_bytes(changed)
-            yield name, "is not the file that the model was saved with|holds no whole model"
+            yield name, "is not the file that the model was saved with|holds no whole model|is no file of the model"
         path.write_bytes(content + b" ")
         yield name, "is not the file that the model was saved with"
         path.unlink()
@@ -90,6 +95,80 @@ def test_an_array_of_four_dimensions_is_a_sequence(
     np.testing.assert_array_equal(model.predict(array), expected)
 
 
+def test_a_folder_stands_for_its_images_by_name(
+    model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    (folder / "inside").mkdir(parents=True)
+    for path in pictures:
+        shutil.copy(path, folder / path.name)
+    shutil.copy(pictures[0], folder / "inside" / "00000.png")
+    (folder / "notes.txt").touch()
+    for images in (folder, str(folder), [folder]):
+        np.testing.assert_array_equal(model.predict(images), expected)
+    table = model.predict([folder, pictures[1]], as_frame=True)
+    assert list(table.index) == [*(str(folder / path.name) for path in pictures), str(pictures[1])]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"'.*empty' must hold \.jpg, \.jpeg or \.png files\. It holds none\."):
+        model.predict(tmp_path / "empty")
+
+
+def test_regions_are_chosen_in_their_order(
+    model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    assert list(model.regions) == ["V1", "V4", "IT"]
+    model.save(tmp_path)
+    loaded = EncodingModel.load(tmp_path)
+    for name, voxels in model.regions.items():
+        np.testing.assert_array_equal(loaded.regions[name], voxels)
+        np.testing.assert_array_equal(loaded.predict(list(pictures), [name]), expected[:, voxels])
+        np.testing.assert_array_equal(loaded.predict(list(pictures), name), expected[:, voxels])
+    both = np.concatenate([model.regions["IT"], model.regions["V1"]])
+    np.testing.assert_array_equal(loaded.predict(list(pictures), ["IT", "V1"]), expected[:, both])
+    assert loaded.predict([], ["V1"]).shape == (0, len(model.regions["V1"]))
+
+
+@pytest.mark.parametrize(
+    ("rois", "message"),
+    [
+        (["v1"], r"Unknown region 'v1'\. Did you mean 'V1'"),
+        (["V1", "LGN"], r"Unknown region 'LGN'\. Known: V1, V4, IT\."),
+        ([3], r"Unknown region '3'\. Known: V1, V4, IT\."),
+        ([], r"The 'rois' must name one region or several, each once\. Got \[\]\."),
+        (["IT", "IT"], r"each once\. Got \['IT', 'IT'\]\."),
+    ],
+)
+def test_a_region_that_is_none_is_refused_before_any_work(model: EncodingModel, rois: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        model.predict("no such image.png", rois)
+
+
+def test_a_table_names_images_regions_and_voxels(
+    model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any]
+) -> None:
+    whole = model.predict(pictures, as_frame=True)
+    assert whole.index.tolist() == [path.name for path in pictures]
+    assert np.array_equal(whole.columns, range(20))
+    assert (whole.index.name, whole.columns.name) == ("image", "voxel")
+    np.testing.assert_array_equal(whole.to_numpy(), expected)
+    table = model.predict([Image.open(path) for path in pictures], ["IT", "V1"], as_frame=True)
+    assert list(table.index) == [path.name for path in pictures]
+    assert table.columns.names == ["region", "voxel"]
+    assert table["V1"].columns.tolist() == model.regions["V1"].tolist()
+    np.testing.assert_array_equal(table["V1"].to_numpy(), expected[:, model.regions["V1"]])
+    assert model.predict([pictures[0].read_bytes(), pictures[1]], as_frame=True).index.tolist() == [0, 1]
+    assert model.predict([], ["V1"], as_frame=True).shape == (0, len(model.regions["V1"]))
+
+
+def test_a_table_of_given_features_is_numbered() -> None:
+    model = EncodingModel.load(Path(__file__).parent / "fixtures" / "model-format-5" / "given")
+    table = model.predict(np.zeros((3, 5)), as_frame=True)
+    assert table.index.tolist() == [0, 1, 2]
+    assert np.array_equal(table.columns, range(4))
+    with pytest.raises(SpecError, match=r"Unknown region 'V1'\. Known: none\."):
+        model.predict(np.zeros((3, 5)), "V1")
+
+
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_batches_do_not_matter(
     model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any], batch_size: int
@@ -102,7 +181,7 @@ def test_a_saved_model_predicts_the_same(
     model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any], tmp_path: Path
 ) -> None:
     model.save(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"digests.json", "model.json", *FILES}
+    assert {path.name for path in tmp_path.iterdir()} == {"digests.json", "model.json", "golden", *FILES}
     loaded = EncodingModel.load(tmp_path)
     np.testing.assert_array_equal(loaded.predict(list(pictures)), expected)
     assert loaded.spec == model.spec
@@ -159,7 +238,7 @@ def without(key: str) -> Callable[[dict[str, Any]], Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table | {"format": 99}, "the format of a model must be 5. Got 99."),
+        (lambda table: table | {"format": 99}, "the format of a model must be 6. Got 99."),
         (lambda table: [table], "holds no whole model"),
         (without("spec"), "holds no whole model"),
         (without("network"), "holds no whole model"),
@@ -206,7 +285,7 @@ def test_what_is_no_picture_is_refused(model: EncodingModel, tmp_path: Path) -> 
     with pytest.raises(DataError, match="Got int"):
         model.predict([3])  # type: ignore[list-item]
     with pytest.raises(DeviceError):
-        model.predict(tmp_path, device="cuda:99")
+        model.predict(np.zeros((4, 4)), device="cuda:99")
 
 
 @pytest.mark.parametrize("kind", ["network", "given"])
@@ -236,14 +315,13 @@ def test_a_model_of_format_5_predicts_what_it_predicted() -> None:
 
 def test_a_model_that_was_registered_in_format_5_is_loaded_by_mlflow(tmp_path: Path) -> None:
     folder = Path(__file__).parent / "fixtures" / "model-format-5"
-    with tarfile.open(folder / "registered.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    whole = unpacked(tmp_path)
     random = np.random.RandomState(5)
     pictures = [Image.fromarray(random.randint(0, 256, (40, 50, 3)).astype(np.uint8)) for _ in range(3)]
     expected = np.load(folder / "network-predictions.npy")
-    ours = EncodingModel.load(tmp_path / "registered" / "artifacts" / "network").predict(pictures, device="cpu")
+    ours = EncodingModel.load(whole / "artifacts" / "network").predict(pictures, device="cpu")
     np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
-    theirs = mlflow.pyfunc.load_model(str(tmp_path / "registered"))
+    theirs = mlflow.pyfunc.load_model(str(whole))
     found = theirs.predict(pd.DataFrame({"image": [encoded(picture) for picture in pictures]}))
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
@@ -277,12 +355,64 @@ def test_a_network_that_is_not_what_it_was_is_refused(
                     module.register_module(key, torch.nn.LeakyReLU(0.05))
         return network
 
-    assert EncodingModel.load(tmp_path).probe == pytest.approx(model.probe, rel=1e-3)
+    EncodingModel.load(tmp_path).check()
     monkeypatch.setattr(Torchvision, "build", edited)
     message = r"The network 'torchvision:squeezenet1_1' is not what this model was saved with"
-    with pytest.raises(ModelError, match=message) as caught:
-        EncodingModel.load(tmp_path).predict(list(pictures))
-    assert "\n" not in str(caught.value)
+    for use in (EncodingModel.check, lambda loaded: loaded.predict(list(pictures))):
+        with pytest.raises(ModelError, match=message) as caught:
+            use(EncodingModel.load(tmp_path))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_network_of_format_5_that_is_not_what_it_was_is_refused(tmp_path: Path) -> None:
+    old = EncodingModel.load(unpacked(tmp_path) / "artifacts" / "network")
+    assert old.format == 5
+    assert old.probe is not None
+    with pytest.raises(ModelError, match="is not what this model was saved with"):
+        replace(old, probe=tuple(value + 0.1 for value in old.probe)).check()
+    old.save(tmp_path / "saved")
+    assert EncodingModel.load(tmp_path / "saved").golden is not None
+
+
+def test_a_regressor_that_is_not_what_it_was_is_refused(model: EncodingModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    loaded = EncodingModel.load(tmp_path)
+    other: Any = copy.deepcopy(loaded.regressor)
+    other.intercept_ = other.intercept_ + 0.01
+    with pytest.raises(ModelError, match="The regressor 'ridge' is not what this model was saved with"):
+        replace(loaded, regressor=other).check()
+
+
+def test_the_golden_example_is_kept_as_it_was(model: EncodingModel, tmp_path: Path) -> None:
+    model.save(tmp_path / "once")
+    EncodingModel.load(tmp_path / "once").save(tmp_path / "twice")
+    for path in (tmp_path / "once" / "golden").iterdir():
+        assert path.read_bytes() == (tmp_path / "twice" / "golden" / path.name).read_bytes()
+    found = model.predict(tmp_path / "once" / "golden" / "input.png")
+    np.testing.assert_allclose(found, np.load(tmp_path / "once" / "golden" / "responses.npy"), atol=1e-4)
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2"])
+def test_it_predicts_the_same_on_a_processor_of_another_kind(
+    model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any], tmp_path: Path, capability: str
+) -> None:
+    model.save(tmp_path / "model")
+    code = (
+        "import sys, numpy, img2brain; model = img2brain.load_model(sys.argv[1]); "
+        "numpy.save(sys.argv[2], model.predict(sys.argv[3:]))"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "model"), str(tmp_path / "found.npy"), *map(str, pictures)]
+    subprocess.run(words, check=True, env={**os.environ, "ATEN_CPU_CAPABILITY": capability, "OMP_NUM_THREADS": "1"})
+    # Where bytes are resized otherwise, by rounding alone, coordinates are up to .0005 of their size away.
+    most = 1e-4 if capability == "avx2" else 2e-3
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, rtol=0, atol=most * np.abs(expected).max())
+
+
+def unpacked(folder: Path) -> Path:
+    """Unpack the model that MLflow registered in format 5."""
+    with tarfile.open(Path(__file__).parent / "fixtures" / "model-format-5" / "registered.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "registered"
 
 
 def test_it_is_shown_in_five_lines_without_its_numbers(model: EncodingModel) -> None:

@@ -269,9 +269,9 @@ REFUSED |= {
     f"resealed: {what}": (resealed(edited("model/model.json", **changes)), message)
     for what, changes, message in (
         ("future model", {"format": 99}, "the format of a model must be"),
-        ("voxels", {"about__n_voxels": 19}, "must predict 19 voxels, as it says. Got 20"),
-        ("no voxels", {"about": {}}, "must hold a whole model"),
-        ("voxels are a list", {"about__n_voxels": []}, "must hold a whole model"),
+        ("voxels", {"about__n_voxels": 19}, "the region 'IT' must hold voxels of 0..18"),
+        ("no voxels", {"about": {}}, "(must hold a|holds no) whole model"),
+        ("voxels are a list", {"about__n_voxels": []}, "(must hold a|holds no) whole model"),
         ("network", {"network": []}, "must have the keys"),
         ("options", {"network__options": {"boom": 1}}, "whole model|must"),
         ("backbone", {"network__backbone": "evil.py:Library:net"}, "is not known here"),

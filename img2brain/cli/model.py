@@ -73,12 +73,24 @@ def crown_command(name: str, open_home: OpenHome) -> None:
 @model.command("predict")
 @click.argument("name")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write, .npy.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write: .npy, or .csv or .parquet with the names of images and regions.",
+)
+@click.option("--roi", "rois", multiple=True, metavar="REGION", help="A region to predict; by default all voxels.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE.py:NAME", help="A component of others that it needs.")
 @reads_home
 def predict_command(
-    name: str, images: tuple[Path, ...], out: Path, device: str, plugins: tuple[str, ...], open_home: OpenHome
+    name: str,
+    images: tuple[Path, ...],
+    out: Path,
+    rois: tuple[str, ...],
+    device: str,
+    plugins: tuple[str, ...],
+    open_home: OpenHome,
 ) -> None:
     """Predict the responses to images, one row each; a folder stands for its images in the plain order of their names.
 
@@ -89,17 +101,19 @@ def predict_command(
     \b
     Example:
       img2brain model predict v4-210224@champion pictures/*.jpg --out predictions.npy
+      img2brain model predict nsd@champion pictures --roi V1 --roi V2 --out predictions.csv
     """
     from img2brain._heap import keep_freed_memory
     from img2brain.datasets._looks import place_of, some_rows
-    from img2brain.registered import image_files, is_saved, load_model, predict_to_file
+    from img2brain.model._outputs import as_list
+    from img2brain.registered import is_saved, load_model, predict_to_file
 
     keep_freed_memory()
     model = load_model(name, plugins=plugins) if is_saved(name) else load_model(name, open_home(), plugins)
-    n_images, n_voxels = predict_to_file(model, images, out, device=device)
+    n_images, n_voxels = predict_to_file(model, images, out, rois or None, device=device)
     click.echo(f"{out}: {n_images} images, {n_voxels} voxels")
     for row in [] if model.takes_features else some_rows(n_images):
-        click.echo(f"row {row}: {place_of(image_files(images)[row])}")
+        click.echo(f"row {row}: {place_of(as_list(images)[row])}")
 
 
 def _user() -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
@@ -51,6 +52,28 @@ def test_predictions_are_those_of_the_loaded_model(finished: Finished, recording
     np.testing.assert_array_equal(np.load(out, allow_pickle=False), expected)
     invoke("model", "predict", "sample", recordings / "testIMG", "--out", out, "--home", finished.home)
     np.testing.assert_array_equal(np.load(out, allow_pickle=False), expected)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_is_written_with_its_names(finished: Finished, recordings: Path, tmp_path: Path, kind: str) -> None:
+    model, folder, out = load_model("sample", finished.home), recordings / "testIMG", tmp_path / f"out.{kind}"
+    read = pd.read_csv if kind == "csv" else pd.read_parquet
+    assert invoke("model", "predict", "sample", folder, "--out", out, "--home", finished.home).exit_code == 0
+    whole = read(out)
+    assert list(whole.columns) == ["image", *map(str, range(20))]
+    assert list(whole["image"]) == [path.name for path in find_images(folder)]
+    regions = ("--roi", "IT", "--roi", "V1")
+    assert invoke("model", "predict", "sample", folder, *regions, "--out", out, "--home", finished.home).exit_code == 0
+    table = read(out).set_index("image")
+    assert list(table.columns) == [f"{name}/{voxel}" for name in ("IT", "V1") for voxel in model.regions[name]]
+    np.testing.assert_allclose(table.to_numpy(), model.predict(folder, ["IT", "V1"]), rtol=1e-6)
+
+
+def test_a_region_that_is_none_is_refused(finished: Finished, recordings: Path, tmp_path: Path) -> None:
+    words = ("sample", recordings / "testIMG", "--roi", "V0", "--out", tmp_path / "out.npy")
+    result = invoke("model", "predict", *words, "--home", finished.home)
+    assert (result.exit_code, result.stderr) == (2, "Error: Unknown region 'V0'. Known: V1, V4, IT.\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_in_a_folder_of_its_own_needs_no_home(finished: Finished, recordings: Path, tmp_path: Path) -> None:

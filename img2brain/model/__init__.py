@@ -2,32 +2,31 @@
 
 A saved model is a folder: ``model.json`` says what it is, ``digests.json`` names the digest of every file,
 ``network.safetensors`` holds what the network needs up to its layer, ``pca.safetensors`` the axes,
-``regressor.safetensors`` the fitted regressor. The network's code is not in it: what the network makes of one picture
-is, and is compared when the model is first used.
+``regressor.safetensors`` the fitted regressor, ``regions.safetensors`` the voxels of each region. The network's code is
+not in it: ``golden/`` holds one picture and what the model makes of it, and is compared before the first prediction.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
 
-from img2brain import digest, plain, sealed
+from img2brain import sealed
 from img2brain._forks import alone, works_after_fork
-from img2brain.backbones import RestoredBackbone, accelerated, restore, sketch
+from img2brain.backbones import RestoredBackbone, accelerated, restore
 from img2brain.backbones._source import Source
 from img2brain.catalog import LIBRARIES, REGRESSORS
 from img2brain.datasets._facts import About
@@ -38,16 +37,20 @@ from img2brain.errors import DataError, ModelError, ShapeError, SpecError, Unkno
 from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
 from img2brain.features.given import GIVEN, ORIGIN
 from img2brain.features.pca import Axes
+from img2brain.model import _files, _golden
+from img2brain.model._golden import Golden
+from img2brain.model._outputs import as_list, choose, framed, taken
 from img2brain.regressors.base import Regressor
 from img2brain.spec import TrialSpec, parse
 
-FORMAT = 5
-# A model of format 2 has no probe and names no plug-ins, one of 3 does not say how images look. Before format 5 the
-# digests are in model.json, but for its own.
-_READ = (2, 3, 4, FORMAT)
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = _files.FORMAT
 _MATRIX = ("images", "features")
 _PRECISIONS: dict[str, Precision] = {"float32": "float32", "bfloat16": "bfloat16"}
-_FILES = ("network.safetensors", "pca.safetensors", "regressor.safetensors")
+_CPU = torch.device("cpu")
+Images = ImageSource | Sequence[ImageSource]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,11 +74,17 @@ class EncodingModel:
     precision : {"float32", "bfloat16"}
         What the network computes in, as when the model was fitted.
     probe : tuple of float, optional
-        What the network made of a picture when the model was saved (see `img2brain.backbones.sketch`).
+        What the network made of a picture when a model of a format before 6 was saved.
     source : Source, optional
         Where the network comes from; by default it is found by its name.
     presentation : Presentation
         How the images that it was fitted to were shown: new ones are laid over the same background.
+    regions : mapping of str to ndarray of int
+        Voxels by region of interest.
+    golden : Golden, optional
+        One input and what the model made of it when it was saved.
+    format : int
+        Of the files that it was read from.
     """
 
     spec: TrialSpec
@@ -88,6 +97,9 @@ class EncodingModel:
     probe: tuple[float, ...] | None = None
     source: Source | None = None
     presentation: Presentation = AS_STORED
+    regions: Mapping[str, NDArray[np.intp]] = field(default_factory=dict)
+    golden: Golden | None = None
+    format: int = FORMAT
 
     def __repr__(self) -> str:
         what, *facts = self._described().items()
@@ -112,17 +124,54 @@ class EncodingModel:
             "scores": f"{about.get('objective', '')} {shown or 'none'}".strip(),
         }
 
+    @overload
+    def predict(
+        self,
+        images: Images,
+        rois: Sequence[str] | str | None = None,
+        *,
+        as_frame: Literal[False] = False,
+        batch_size: int | None = None,
+        device: str = "auto",
+    ) -> NDArray[np.floating]: ...
+
+    @overload
+    def predict(
+        self,
+        images: Images,
+        rois: Sequence[str] | str | None = None,
+        *,
+        as_frame: Literal[True],
+        batch_size: int | None = None,
+        device: str = "auto",
+    ) -> pd.DataFrame: ...
+
     @works_after_fork
     def predict(
-        self, images: ImageSource | Sequence[ImageSource], *, batch_size: int | None = None, device: str = "auto"
-    ) -> NDArray[np.floating]:
+        self,
+        images: Images,
+        rois: Sequence[str] | str | None = None,
+        *,
+        as_frame: bool = False,
+        batch_size: int | None = None,
+        device: str = "auto",
+    ) -> NDArray[np.floating] | pd.DataFrame:
         """Predict the responses to images.
 
         Parameters
         ----------
-        images : path, bytes of a file, PIL image, array, or a sequence of them
-            An array is (height, width) or (height, width, 3), uint8 or floats from 0 to 1; one of four dimensions is
-            a sequence. For a model of features that came with the data: an array (n_images, n_features) of them.
+        images : path, folder, bytes of a file, PIL image, array, or a sequence of them
+            A folder stands for the images in it, not for those of folders within it, in the plain order of their names:
+            10.png comes before 2.png. An array is (height, width) or (height, width, 3), uint8 or floats from 0 to 1;
+            one of four dimensions is a sequence. For a model of features that came with the data: an array (n_images,
+            n_features) of them, or a ``.npy`` file.
+        rois : sequence of str, optional
+            Regions, named in `regions`: the voxels of the first, then those of the second, and so on. By default all
+            voxels, in the order of the dataset.
+        as_frame : bool
+            Give a table. Its index are the names of the files, with their folders where two share a name, or 0, 1, ...
+            where an image is no file. Its columns are voxels, or with `rois` pairs of region and voxel: ``table["V1"]``
+            are those of V1.
         batch_size : int, optional
             Images per forward pass.
         device : str
@@ -130,21 +179,31 @@ class EncodingModel:
 
         Returns
         -------
-        ndarray (n_images, n_voxels), float32
+        ndarray or pandas.DataFrame (n_images, n_voxels), float32
             In the unit of the responses; float64 where float32 would lose what varies of them.
 
         Raises
         ------
         DataError
-            If an image does not decode or has too many pixels.
+            If an image does not decode or has too many pixels, or a folder holds none.
+        SpecError
+            If a region is not known, or named twice.
+        ModelError
+            If the code of the network, or a library, computes something else than when the model was saved.
         """
-        coordinates = self.coordinates(images, batch_size=batch_size, device=device)
+        chosen = choose(self.regions, rois)
+        sources: Any = images if self.takes_features else as_list(images)
+        found = taken(self._responses(sources, batch_size, device), chosen)
+        return framed(found, () if self.takes_features else sources, chosen) if as_frame else found
+
+    def _responses(self, sources: Any, batch_size: int | None, device: str) -> NDArray[np.floating]:
+        coordinates = self.coordinates(sources, batch_size=batch_size, device=device)
         if not len(coordinates):
             return np.empty((0, int(self.about["n_voxels"])), self.dtype)
         return np.asarray(self.regressor.predict(coordinates), dtype=self.dtype)
 
     def coordinates(
-        self, images: ImageSource | Sequence[ImageSource], *, batch_size: int | None = None, device: str = "auto"
+        self, images: Images, *, batch_size: int | None = None, device: str = "auto"
     ) -> NDArray[np.float32]:
         """Return what the regressor predicts from: the coordinates of images along the principal axes.
 
@@ -158,10 +217,22 @@ class EncodingModel:
         ndarray (n_images, n_components), float32
         """
         if self.takes_features:
+            self.check()
             return self._coordinates_of(images)
-        sources = _as_list(images)
+        sources = as_list(images)
         none = np.empty((0, self.spec.n_components), np.float32)
         return np.concatenate([none, *(self._coordinates(sources, batch_size, device) if sources else ())])
+
+    def check(self) -> None:
+        """Compare the model with its golden example: done once, before the first prediction, where it is not asked for.
+
+        Raises
+        ------
+        ModelError
+            If the code of the network, or a library, computes something else than when the model was saved.
+        """
+        with alone:  # Threads that meet a new model rebuild it once.
+            _ = self._checked
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -173,18 +244,38 @@ class EncodingModel:
         """Whether it predicts from features that came with the data, in place of images."""
         return self.spec.backbone == GIVEN
 
-    def _coordinates_of(self, features: Any) -> NDArray[np.float32]:
-        """Return the coordinates of given features along the principal axes."""
+    def features_of(self, source: Any) -> NDArray[Any]:
+        """Open features that came with the data, and see that they are of the shape that the model takes.
+
+        Parameters
+        ----------
+        source : array (n_images, n_features), or path
+            The features, or a ``.npy`` file of them.
+
+        Raises
+        ------
+        DataError
+            If they are none; `ShapeError` where there are more or fewer of them.
+        """
         n_features = len(self.axes.axes)
-        found = self._opened(Path(features)) if isinstance(features, str | Path) else np.asarray(features)
+        found = self._opened(Path(source)) if isinstance(source, str | Path) else np.asarray(source)
         if found.ndim != 2 or found.shape[1] != n_features or found.dtype.kind not in "fiu":
             raise ShapeError(
                 f"This model takes the features {self.spec.layer!r}, an array of shape (images, {n_features}). "
                 f"Got {found.dtype} of shape {found.shape}."
             )
-        origin = self.tensors.get(ORIGIN)
-        counted = found if origin is None else found - origin.numpy()
+        return found
+
+    def _coordinates_of(self, source: Any) -> NDArray[np.float32]:
+        """Return the coordinates of given features along the principal axes."""
+        found = self.features_of(source)
+        counted = found - self._origin if ORIGIN in self.tensors else found
         return np.asarray(counted.astype(np.float32) @ self.axes.axes - self.axes.shift, dtype=np.float32)
+
+    @property
+    def _origin(self) -> Any:
+        """Where given features are counted from."""
+        return self.tensors[ORIGIN].numpy() if ORIGIN in self.tensors else 0.0
 
     def _opened(self, path: Path) -> NDArray[Any]:
         if path.is_dir():
@@ -209,25 +300,26 @@ class EncodingModel:
         """Write the model into a folder, which is made where it is not there."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        safe_torch.save_file(dict(self.tensors), folder / _FILES[0])
+        safe_torch.save_file(dict(self.tensors), folder / _files.NETWORK)
         safe_numpy.save_file(
-            {"shift": self.axes.shift, "axes": np.ascontiguousarray(self.axes.axes)}, folder / _FILES[1]
+            {"shift": self.axes.shift, "axes": np.ascontiguousarray(self.axes.axes)}, folder / _files.PCA
         )
         arrays = {name: np.asarray(value, order="C") for name, value in self.regressor.to_arrays().items()}
-        safe_numpy.save_file(arrays, folder / _FILES[2])
+        safe_numpy.save_file(arrays, folder / _files.REGRESSOR)
+        (self.golden or self._new_golden()).save(folder)
         described = {
             "format": FORMAT,
             "img2brain": version("img2brain"),
             "spec": self.spec.model_dump(mode="json"),
             "network": dict(self.network),
             "precision": self.precision,
-            "probe": None if self.takes_features else sketch(self._restored),
             "plugins": self.plugins,
             "linear": hasattr(self.regressor, "fit_folds"),
             "presentation": self.presentation.to_dict(),
+            "regions": _files.write_regions(folder, self.regions),
             "about": dict(self.about),
         }
-        (folder / "model.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
+        (folder / _files.DESCRIPTION).write_text(json.dumps(described, indent=1), encoding="utf-8")
         sealed.seal(folder)
 
     @classmethod
@@ -247,42 +339,70 @@ class EncodingModel:
             If a file is absent, changed, or of another format; or if a component is not known here that is in a file
             of others.
         """
-        described = _read_description(folder)
+        described = _files.read_description(folder)
         try:
-            kind, source = _regressor_kind(described, kept), _source(described, kept)
+            kind, source = _files.regressor_kind(described, kept), _files.source_of(described, kept)
         except (UnknownComponentError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{folder} holds no whole model: {str(error).rstrip('.')}.") from None
         except SpecError as error:
             raise ModelError(f"{folder} cannot be loaded: {error}") from None
         try:
             spec = parse(TrialSpec, described["spec"], "model.json")
-            pca = safe_numpy.load_file(folder / _FILES[1])
-            arrays = safe_numpy.load_file(folder / _FILES[2])
+            pca = safe_numpy.load_file(folder / _files.PCA)
+            arrays = safe_numpy.load_file(folder / _files.REGRESSOR)
             return cls(
                 spec=spec,
                 network=described["network"],
-                tensors=safe_torch.load_file(folder / _FILES[0]),
+                tensors=safe_torch.load_file(folder / _files.NETWORK),
                 axes=Axes(pca["axes"], pca["shift"]),
-                regressor=_restored_regressor(kind, spec, arrays),
+                regressor=_files.restored_regressor(kind, spec, arrays),
                 about=described["about"],
                 precision=_PRECISIONS[described["precision"]],
                 probe=tuple(described["probe"]) if described.get("probe") else None,
                 source=source,
                 presentation=parse(About, described.get("presentation", {}), "model.json").presentation,
+                regions=_files.read_regions(folder, described),
+                golden=Golden.load(folder) if described["format"] == FORMAT else None,
+                format=described["format"],
             )
         except (KeyError, ValueError, TypeError, SafetensorError) as error:
             raise ModelError(f"{folder} holds no whole model: {str(error).rstrip('.')}.") from None
 
     @cached_property
     def _restored(self) -> RestoredBackbone:
-        """The network, rebuilt by its library's code and compared with what it was."""
-        found = restore(self.network, self.tensors, self.source)
-        if self.probe is not None and not found.resembles(self.probe):
+        """The network, rebuilt by its library's code."""
+        return restore(self.network, self.tensors, self.source)
+
+    @cached_property
+    def _checked(self) -> bool:
+        """Whether network and regressor were compared with what they were."""
+        same = self.probe is None or self._restored.resembles(self.probe)
+        coordinates = self._exactly(self.golden.content) if self.golden is not None else None
+        name = f"The network {self.network['backbone']!r}"
+        if not same:
             raise ModelError(
-                f"The network {self.network['backbone']!r} is not what this model was saved with: its code makes "
-                f"something else of the same picture, with the same weights."
+                f"{name} is not what this model was saved with: its code makes something else of the same picture, "
+                f"with the same weights."
             )
-        return found
+        if self.golden is not None and coordinates is not None:
+            self.golden.require_coordinates(coordinates, name)
+            self.golden.require_responses(self.regressor.predict, f"The regressor {self.spec.regressor!r}")
+        return True
+
+    def _new_golden(self) -> Golden:
+        self.check()
+        content: Any = _golden.row(len(self.axes.axes)) + self._origin if self.takes_features else _golden.png()
+        coordinates = self._exactly(content)
+        return Golden(content, coordinates, np.asarray(self.regressor.predict(coordinates), dtype=self.dtype))
+
+    def _exactly(self, content: Any) -> NDArray[np.float32]:
+        """Return the coordinates of one input, in float32 on the processor."""
+        if self.takes_features:
+            return self._coordinates_of(content)
+        network, preparation = self._restored.pruned, self._restored.preprocessing
+        found = activations(network, preparation, [content], _CPU, presentation=self.presentation)
+        (features,) = (layers[self.spec.layer].numpy() for _, layers in found)
+        return np.asarray(features @ self.axes.axes - self.axes.shift, dtype=np.float32)
 
     @cached_property
     def _ready(self) -> Any:
@@ -294,6 +414,7 @@ class EncodingModel:
         device = find_device(device_name)
         dtype = find_precision(self.precision, device)
         with alone:  # Threads that meet a new model rebuild it once.
+            self.check()
             network, axes, shift = self._ready(device, dtype)
             preparation = self._restored.preprocessing
         for _, layers in activations(
@@ -305,74 +426,3 @@ class EncodingModel:
         network = accelerated(self._restored.extractor([self.spec.layer]), device, dtype)
         axes, shift = (torch.from_numpy(np.array(values)).to(device) for values in (self.axes.axes, self.axes.shift))
         return network, axes, shift
-
-
-def _regressor_kind(described: Mapping[str, Any], kept: Path | None) -> Any:
-    """Find the regressor's class, by its code where it is one of others; a linear one predicts without that."""
-    plugin = described.get("plugins", {}).get("regressor")
-    if plugin is None:
-        return REGRESSORS[described["spec"]["regressor"]]
-    try:
-        return REGRESSORS.exactly(plugin["name"], plugin["digest"], kept)
-    except SpecError:
-        if not described.get("linear"):
-            raise
-        return None
-
-
-def _restored_regressor(kind: Any, spec: TrialSpec, arrays: Mapping[str, NDArray[Any]]) -> Regressor:
-    if kind is None:
-        linear = {name: arrays[name] for name in ("coef_", "intercept_")}
-        return cast(Regressor, REGRESSORS["linear"].from_arrays({}, linear))
-    return cast(Regressor, kind.from_arrays(spec.parameters, arrays))
-
-
-def _source(described: Mapping[str, Any], kept: Path | None) -> Source | None:
-    """Find the network's library where it is one of others: by its code, else by its name.
-
-    Whether another code computes the same is seen when the network is rebuilt.
-    """
-    plugin = described.get("plugins", {}).get("library")
-    if plugin is None:
-        return None
-    name = str(plugin["name"])
-    try:
-        library = LIBRARIES.exactly(name, plugin["digest"], kept)
-    except SpecError:
-        if name not in LIBRARIES.names:
-            raise
-        library = LIBRARIES[name]
-    return Source(library, name, str(described["network"]["backbone"]).rpartition(":")[2], dict(plugin))
-
-
-def _as_list(images: Any) -> list[Any]:
-    """Return a list of images, whether one is given or many."""
-    if isinstance(images, str | bytes | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
-        return [images]
-    if not isinstance(images, Iterable):
-        raise DataError(
-            f"Images must be a path, bytes, a PIL image, an array or a sequence of them. Got {type(images).__name__}."
-        )
-    return list(images)
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    if sealed.is_sealed(folder):
-        sealed.check(folder)
-    try:
-        described: dict[str, Any] = plain.of_json((folder / "model.json").read_text(encoding="utf-8"))
-        if described.get("format") not in _READ:
-            raise ModelError(f"{folder}: the format of a model must be {FORMAT}. Got {described.get('format')!r}.")
-        changed = [] if sealed.is_sealed(folder) else _changed_before_seals(folder, described)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise ModelError(f"{folder} holds no whole model: {error}.") from None
-    if changed:
-        raise ModelError(f"{folder}: {changed[0]} is not the file that the model was saved with.")
-    return described
-
-
-def _changed_before_seals(folder: Path, described: Mapping[str, Any]) -> list[str]:
-    """Name the files that are not what a model of an older format says."""
-    if described["format"] == FORMAT:
-        raise ModelError(f"{folder} holds no whole model: {sealed.SEAL} is not there.")
-    return [name for name in _FILES if digest.of_file(folder / name) != described["files"].get(name)]
