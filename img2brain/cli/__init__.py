@@ -25,6 +25,7 @@ COMMANDS = {
     "study": ("study", "study"),
     "model": ("model", "model"),
     "leaderboard": ("leaderboard", "leaderboard"),
+    "algonauts": ("algonauts", "algonauts"),
     "compare": ("compare", "compare"),
     "home": ("home", "home"),
     "ui": ("ui", "ui"),

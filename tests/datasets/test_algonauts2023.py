@@ -1,0 +1,113 @@
+"""The layout of the Algonauts challenge: its pickled names, its rows from 1, its submissions."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.lib import format as npy
+
+from img2brain.datasets import open_dataset
+from img2brain.datasets._restricted import read_names
+from img2brain.errors import DataError, ShapeError
+from img2brain.submission import write_algonauts
+from tests.datasets.miniatures.algonauts2023 import write_algonauts as write_miniature
+
+
+@pytest.fixture
+def challenge(tmp_path: Path) -> Path:
+    return write_miniature(tmp_path / "challenge").path
+
+
+class _Hostile:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch /tmp/pwned-by-a-pickle",)
+
+
+@pytest.mark.parametrize(
+    "held", [_Hostile(), {0: _Hostile()}, [1, 2], {"V1": 1}, {1: 2}, {1: ["V1"]}, {1: np.array([1])}, Path("x"), "V1"]
+)
+def test_pickles_that_are_no_names_are_refused_and_not_run(held: Any, tmp_path: Path) -> None:
+    for number, wrapped in enumerate((held, _as_array(held))):
+        path = tmp_path / f"mapping_{number}.npy"
+        with path.open("wb") as stream:
+            npy.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": ()})
+            pickle.dump(wrapped, stream)
+        with pytest.raises(DataError, match="must hold a dictionary of numbers and names"):
+            read_names(path)
+    assert not Path("/tmp/pwned-by-a-pickle").exists()
+
+
+def _as_array(held: Any) -> Any:
+    array = np.empty((), dtype=object)
+    array[()] = held
+    return array
+
+
+@pytest.mark.parametrize("cut", [0, 5, 40, 120, 150])
+def test_names_that_are_cut_off_are_refused(cut: int, tmp_path: Path) -> None:
+    np.save(tmp_path / "m.npy", {0: "Unknown", 1: "V1v"}, allow_pickle=True)  # type: ignore[arg-type]
+    assert read_names(tmp_path / "m.npy") == {0: "Unknown", 1: "V1v"}
+    (tmp_path / "m.npy").write_bytes((tmp_path / "m.npy").read_bytes()[:cut])
+    with pytest.raises(DataError, match="no more"):
+        read_names(tmp_path / "m.npy")
+
+
+def test_a_subject_has_to_be_chosen_and_may_be_given_itself(challenge: Path) -> None:
+    with pytest.raises(DataError, match=r'2 subjects .* subject = "subj01"'):
+        open_dataset(challenge)
+    one = open_dataset(challenge / "subj06")
+    assert (one.name, one.n_voxels, len(one.test_images)) == ("algonauts2023-subj06", 7, 4)
+    assert one.digest == open_dataset(challenge, subject="subj06").digest
+    with pytest.raises(DataError, match="nothing tells the session"):
+        open_dataset(challenge, subject="subj06", normalise="session")
+
+
+def test_rows_are_those_of_the_names(challenge: Path) -> None:
+    images = challenge / "subj01" / "training_split" / "training_images"
+    (first,) = images.glob("train-0001_*")
+    first.unlink()
+    with pytest.raises(DataError, match=r"must count from 1 to 19\. Row 1 is missing"):
+        open_dataset(challenge, subject="subj01")
+    (images / "cat.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"must be named train-ROW.*'cat\.png'"):
+        open_dataset(challenge, subject="subj01")
+
+
+def test_regions_of_a_repack_are_found(challenge: Path) -> None:
+    regions = dict(open_dataset(challenge, subject="subj01").rois)
+    root = challenge / "subj01"
+    (root / "roi_masks").rename(root / "training_split" / "training_rois")
+    again = open_dataset(challenge, subject="subj01").rois
+    assert {name: voxels.tolist() for name, voxels in again.items()} == {
+        name: voxels.tolist() for name, voxels in regions.items()
+    }
+    np.save(root / "training_split" / "training_rois" / "lh.streams_challenge_space.npy", np.full(5, 9))
+    with pytest.raises(DataError, match=r"must hold numbers of its mapping\. Got 9"):
+        open_dataset(challenge, subject="subj01")
+
+
+def test_the_arrays_of_a_submission_are_those_of_the_challenge(challenge: Path, tmp_path: Path) -> None:
+    class Model:
+        def __init__(self, n_voxels: int) -> None:
+            self.n_voxels = n_voxels
+
+        def predict(self, images: list[Path]) -> Any:
+            self.images = images
+            return np.arange(len(images) * self.n_voxels, dtype=np.float64).reshape(len(images), -1)
+
+    model = Model(9)
+    left, right = write_algonauts(model, challenge, tmp_path / "out", "subj01")
+    assert [file.relative_to(tmp_path).as_posix() for file in (left, right)] == [
+        "out/subj01/lh_pred_test.npy", "out/subj01/rh_pred_test.npy",
+    ]  # fmt: skip
+    assert [path.name[:9] for path in model.images] == ["test-0001", "test-0002", "test-0003", "test-0004"]
+    arrays = [np.load(file) for file in (left, right)]
+    assert [(array.shape, array.dtype) for array in arrays] == [((4, 5), np.float32), ((4, 4), np.float32)]
+    np.testing.assert_array_equal(np.concatenate(arrays, axis=1), model.predict(model.images))
+    with pytest.raises(ShapeError, match=r"the 5 \+ 4 vertices of 'subj01', all of them\. It predicts 3"):
+        write_algonauts(Model(3), challenge, tmp_path / "out", "subj01")
