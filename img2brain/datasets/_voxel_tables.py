@@ -15,7 +15,7 @@ from img2brain.errors import DataError, ShapeError
 
 NAMED = ("region", "roi", "area")  # columns that hold names of regions
 _CEILINGS = ("noise_ceiling", "nc")
-_NUMBERS = ("voxel", "voxel_id", "vertex", "channel", "neuron")
+_NUMBERS = ("voxel", "voxel_id", "vertex", "channel", "neuron", "voxel_x", "voxel_y", "voxel_z", "subject_id")
 _YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "false", "")
 
 
@@ -53,7 +53,12 @@ def read_voxels(table: Table, n_voxels: int) -> OfVoxels:
     if ceiling is not None and np.nanmax(ceiling, initial=0) > 1:
         raise DataError(f"The noise ceiling of {table.label} must be in 0..1. Got {np.nanmax(ceiling):g}: in percent?")
     ncsnr = table.numbers("ncsnr") if table.has("ncsnr") else None
-    return OfVoxels(dict(_regions(table)), ncsnr, ceiling)
+    return OfVoxels(regions_of(table), ncsnr, ceiling)
+
+
+def regions_of(table: Table) -> dict[str, Rows]:
+    """Return the regions that a table of voxels tells, those that hold a voxel."""
+    return dict(_regions(table))
 
 
 def _require_order(table: Table) -> None:
