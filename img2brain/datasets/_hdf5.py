@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from img2brain.datasets._extras import needed
 from img2brain.datasets._links import is_there
-from img2brain.datasets._split import Rows
 from img2brain.errors import DataError
 
 Array = NDArray[Any]
+Rows = NDArray[np.intp]
 
 
 @contextmanager
@@ -115,3 +115,14 @@ def reader(path: Path, name: str, axis: int = 0) -> Callable[[Rows], Array]:
             return take(array_of(file, name, path), rows, axis)
 
     return read
+
+
+def texts(file: Any, array: Any) -> list[str]:
+    """Read texts: of fixed or variable length, or as MATLAB keeps them, as references to characters of 16 bits."""
+    import h5py
+
+    if array.dtype.kind == "O" and h5py.check_ref_dtype(array.dtype) is not None:
+        found = [file[reference] for reference in np.asarray(array[()]).ravel(order="F")]
+        return ["".join(map(chr, np.asarray(item[()]).ravel(order="F").tolist())) for item in found]
+    values = np.asarray(array[()]).ravel().tolist()
+    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]

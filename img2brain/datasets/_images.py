@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from img2brain import digest
+from img2brain.datasets._inside import content_of
 from img2brain.datasets._links import is_there
 from img2brain.datasets._presentation import Presentation
 from img2brain.errors import DataError
@@ -119,10 +120,11 @@ def open_image(
     >>> open_image(np.zeros((4, 6))).size
     (6, 4)
     """
-    if isinstance(source, np.ndarray):
-        _require_room("The image", source.shape[1::-1], resized)
-        return _from_array(source)
     label = f"The image {str(source)!r}" if isinstance(source, Path) else "The image"
+    source = content_of(source) if isinstance(source, Path) else source
+    if isinstance(source, np.ndarray):
+        _require_room(label, source.shape[1::-1], resized)
+        return _from_array(source)
 
     def shown(image: Image.Image) -> Image.Image:
         _require_room(label, image.size, resized)
@@ -141,7 +143,8 @@ def open_pixels(
     DataError
         As `open_image` does.
     """
-    pixels = _from_plain_jpeg(source, presentation, resized) if isinstance(source, Path | bytes) else None
+    held = content_of(source) if isinstance(source, Path) else source
+    pixels = _from_plain_jpeg(held, presentation, resized) if isinstance(held, Path | bytes) else None
     return np.array(open_image(source, presentation, resized)) if pixels is None else pixels
 
 
@@ -164,7 +167,10 @@ def size_of(source: Path | bytes) -> tuple[int, int]:
     DataError
         If it has none.
     """
-    return _opened(source, "The image", lambda image: image.size)
+    held = content_of(source) if isinstance(source, Path) else source
+    if isinstance(held, np.ndarray):
+        return held.shape[1], held.shape[0]
+    return _opened(held, "The image", lambda image: image.size)
 
 
 @dataclass(frozen=True)
@@ -191,19 +197,24 @@ def look_for_silent(path: Path) -> Silent:
     DataError
         If the file does not decode.
     """
-    label = f"The image {str(path)!r}"
+    label, held = f"The image {str(path)!r}", content_of(path)
+    if isinstance(held, np.ndarray):
+        return Silent(is_turned=False, is_transparent=False)
 
     def look(image: Image.Image) -> Silent:
         _require_room(label, image.size, None)
         return Silent(_orientation(image) != 1, _is_transparent(image))
 
-    return _opened(path, label, look)
+    return _opened(held, label, look)
 
 
 def digest_of_picture(path: Path, presentation: Presentation) -> str:
     """Digest what is seen of a file: its bytes and, where they have a say, background and orientation."""
-    found = digest.of_file(path)
-    if not (_is_png(path) or presentation.orientation == "exif"):
+    held = path if path.is_file() else content_of(path)
+    if isinstance(held, np.ndarray):
+        return digest.of_array(held)
+    found = digest.of_bytes(held) if isinstance(held, bytes) else digest.of_file(held)
+    if not (_is_png(held) or presentation.orientation == "exif"):
         return found
     try:
         silent = look_for_silent(path)
@@ -214,8 +225,10 @@ def digest_of_picture(path: Path, presentation: Presentation) -> str:
     return digest.of_value({"file": found, **says}) if says else found
 
 
-def _is_png(path: Path) -> bool:
-    with path.open("rb") as stream:
+def _is_png(held: Path | bytes) -> bool:
+    if isinstance(held, bytes):
+        return held.startswith(_PNG)
+    with held.open("rb") as stream:
         return stream.read(len(_PNG)) == _PNG
 
 

@@ -31,13 +31,13 @@ class ThingsFmri(TrialDataset):
     -----
     ::
 
-        betas_csv/sub-01_StimulusMetadata.csv   trial_type (train or test), session, run, stimulus, concept: a line a trial
+        betas_csv/sub-01_StimulusMetadata.csv   trial_type (train, test), session, run, stimulus, concept; a line each
         betas_csv/sub-01_ResponseData.h5        a frame of pandas, (voxels, trials), with a column voxel_id
         betas_csv/sub-01_VoxelMetadata.csv      voxel_id, regions as columns of 0 and 1, nc_testset in percent
         THINGS/CONCEPT/STIMULUS                 images; or in the folder that `images` names
 
-    The frame is read without pandas: what it has pickled is left alone. Voxels are matched by voxel_id. ``nc_testset`` is
-    the ceiling of means over 12 repeats; it becomes ``ncsnr``, so that rows of other numbers of repeats have their own.
+    The frame is read without pandas: what it has pickled is left alone. Voxels are matched by voxel_id. ``nc_testset``
+    is the ceiling of means over 12 repeats; it becomes ``ncsnr``, so that rows of other numbers have their own.
     """
 
     @classmethod

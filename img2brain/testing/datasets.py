@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from img2brain.datasets._facts import require_per_voxel, require_region, require_region_name
 from img2brain.datasets._images import open_pixels
@@ -191,8 +192,12 @@ def check_digest_follows_an_image(specimen: Specimen) -> None:
         return
     before, last = dataset.digest, dataset.images[-1]
     with tempfile.TemporaryDirectory() as folder:
-        other = Path(folder) / last.name
-        other.write_bytes(last.read_bytes() + b"\0")
+        other = Path(folder) / f"{last.stem}.png"
+        if last.is_file():
+            other = other.with_name(last.name)
+            other.write_bytes(last.read_bytes() + b"\0")
+        else:  # a picture inside of another file
+            Image.fromarray(255 - open_pixels(last)).save(other)
         changed = _forgetful(dataset)
         changed.images = (*dataset.images[:-1], other)
         owed(changed.digest != before, "The digest must change with the bytes of an image. It does not.")

@@ -1,0 +1,87 @@
+"""Pictures that are no files of their own: members of an archive, and places of an array.
+
+They have paths all the same, so that a dataset holds paths alone: ``stimuli.zip#cat.png`` and
+``nsd_stimuli.hdf5#imgBrick[13]``; a picture that is an array in a file of its own is ``12.npy``.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from img2brain.datasets import _hdf5
+from img2brain.datasets._responses import open_array
+from img2brain.errors import DataError
+
+_PLACE = re.compile(r"(.+)\[(\d+)\]")
+_MOST_BYTES = 1 << 28
+
+
+def member(archive: Path, name: str) -> Path:
+    """Return the path of a member of an archive."""
+    return archive.with_name(f"{archive.name}#{name}")
+
+
+def place(file: Path, array: str, row: int) -> Path:
+    """Return the path of a picture in an array of pictures."""
+    return file.with_name(f"{file.name}#{array}[{row}]")
+
+
+def content_of(path: Path) -> Path | bytes | NDArray[Any]:
+    """Return what a path of a picture stands for: itself, the bytes of a member, or pixels.
+
+    Raises
+    ------
+    DataError
+        If there is no such member or place.
+    """
+    if path.suffix == ".npy":
+        return _pixels(np.array(open_array(path, _AXES[_n_axes(path)])))
+    if "#" not in path.name or path.exists():
+        return path
+    name, _, inside = path.name.partition("#")
+    file = path.with_name(name)
+    if file.suffix.lower() == ".zip":
+        return _of_archive(file, inside)
+    found = _PLACE.fullmatch(inside)
+    if found is None:
+        return path
+    with _hdf5.opened(file) as opened:
+        array = _hdf5.array_of(opened, found[1], file)
+        if int(found[2]) >= len(array):
+            raise DataError(f"{str(path)!r} must be one of {len(array)} pictures.")
+        return _pixels(np.asarray(array[int(found[2])]))
+
+
+_AXES = {2: ("height", "width"), 3: ("1", "height", "width")}
+
+
+def _n_axes(path: Path) -> int:
+    """Return the number of axes of an array of a picture, as far as pictures have them."""
+    return 3 if np.load(path, mmap_mode="r", allow_pickle=False).ndim == 3 else 2
+
+
+def _pixels(array: NDArray[Any]) -> NDArray[Any]:
+    """Return pixels without a first axis of one, and floats of 0..255 as whole numbers."""
+    array = array[0] if array.ndim == 3 and array.shape[0] == 1 else array
+    if array.dtype.kind == "f" and array.max(initial=0) > 1 and (array == np.round(array)).all() and array.min() >= 0:
+        return array.clip(0, 255).astype(np.uint8)
+    return array
+
+
+def _of_archive(file: Path, name: str) -> bytes:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            about = archive.getinfo(name)
+            if about.file_size > _MOST_BYTES:
+                raise DataError(f"{name!r} of {str(file)!r} must be a picture. It has {about.file_size} bytes.")
+            with archive.open(about) as stream:
+                return stream.read(_MOST_BYTES)
+    except (KeyError, zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DataError(f"{name!r} must be a member of the archive {str(file)!r}. Got: {reason}.") from error
