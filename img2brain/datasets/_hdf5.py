@@ -126,3 +126,17 @@ def texts(file: Any, array: Any) -> list[str]:
         return ["".join(map(chr, np.asarray(item[()]).ravel(order="F").tolist())) for item in found]
     values = np.asarray(array[()]).ravel().tolist()
     return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
+
+
+def axes_of(array: Any) -> tuple[str, ...]:
+    """Name the dimensions of an array as netCDF has them; the empty text for one that has no name.
+
+    Notes
+    -----
+    A netCDF4 file is HDF5 whose dimensions are scales that are attached to the axes.
+    """
+    found = []
+    for axis in array.dims:
+        names = [scale.name for scale in axis.values()]
+        found.append(names[0].rpartition("/")[2] if names else "")
+    return tuple(found)

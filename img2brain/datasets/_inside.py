@@ -67,11 +67,10 @@ def _n_axes(path: Path) -> int:
 
 
 def _pixels(array: NDArray[Any]) -> NDArray[Any]:
-    """Return pixels without a first axis of one, and floats of 0..255 as whole numbers."""
+    """Return pixels without a first axis of one, and floats of 0..255 rounded to whole numbers."""
     array = array[0] if array.ndim == 3 and array.shape[0] == 1 else array
-    if array.dtype.kind == "f" and array.max(initial=0) > 1 and (array == np.round(array)).all() and array.min() >= 0:
-        return array.clip(0, 255).astype(np.uint8)
-    return array
+    is_wide = array.dtype.kind == "f" and array.min() >= 0 and 1 < array.max() <= 255
+    return np.round(array).astype(np.uint8) if is_wide else array
 
 
 def _of_archive(file: Path, name: str) -> bytes:
