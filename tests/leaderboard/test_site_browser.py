@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,10 @@ import pytest
 
 from img2brain.leaderboard import figures
 from img2brain.leaderboard.drawing import write_page
+from img2brain.leaderboard.published import with_places
 from img2brain.leaderboard.rows import Row
 from img2brain.leaderboard.site.build import build
+from img2brain.statistics.bootstrap import Summaries
 from tests.leaderboard.conftest import MakeRow, against, confirmation_of, region_record, trial_record
 from tests.leaderboard.test_figures import R
 
@@ -203,6 +207,114 @@ def test_phone_needs_no_sideways_scrolling(site: Path, visit: Visit, scheme: str
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     lightness = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
     assert (lightness > 128) == (scheme == "light")
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two data sets that share models, with ties, regions, voxels and measured responses, and a row of another lab."""
+    chance = np.random.default_rng(0)
+    measured = chance.standard_normal((12, 3))
+
+    def full(number: int, score: float, **changes: Any) -> Row:
+        arrays = {
+            "accuracy": chance.uniform(-0.2, 0.9, 100),
+            "control_pixels_accuracy": chance.uniform(-0.3, 0.5, 100),
+            "predictions": chance.standard_normal((12, 100)),
+            "shown_voxels": np.array([4, 1, 0]),
+            "shown_measured": measured,
+        }
+        drawn = score + 0.02 * chance.standard_normal((200, 2))
+        summaries = Summaries(("", "V1"), np.array([score, score / 2]), drawn)
+        files = {f"confirmation/{name}.npy": array for name, array in arrays.items()}
+        return replace(published(number, score, **changes), arrays=files.get, summaries=summaries)
+
+    other, weights = {"name": "v4 other", "digest": "e" * 64}, {"weights_digest": "v" * 64, "trained": "trained"}
+    first = [full(0, 0.4, **weights), full(1, 0.39), full(2, 0.2, layer=EVIL, study=EVIL, weights=EVIL, backbone=EVIL)]
+    second = [full(3, 0.5, dataset=other, **weights), full(4, 0.3, dataset=other)]
+    first[1] = replace(first[1], origin="another lab", verified="arithmetic")
+    return build([*with_places(first), *with_places(second)], tmp_path_factory.mktemp("rich"))[0].parent
+
+
+def _pages(site: Path) -> list[tuple[Path, str]]:
+    """All pages of a site, each view of the first one."""
+    index = site / "index.html"
+    boards = re.findall(r'data-board="([^"]*)"', index.read_text(encoding="utf-8"))
+    rows = sorted((site / "rows").iterdir())
+    compared = ",".join(re.findall(r'data-pick="([^"]*)"', index.read_text(encoding="utf-8"))[:2])
+    views = [(index, f"#board={board}") for board in boards]
+    return [
+        *views,
+        (site / "compare.html", f"#{compared}"),
+        *((path, "") for path in [*rows, *(site / "data").iterdir()]),
+    ]
+
+
+def test_models_are_chosen_and_compared_by_keyboard(rich: Path, visit: Visit) -> None:
+    page = visit(rich / "index.html", viewport=WIDE)
+    for box in page.get_by_role("checkbox", name=re.compile("Compare alexnet|Compare quick")).all()[:2]:
+        box.press("Space")
+    page.get_by_role("link", name="Compare 2 models").press("Enter")
+    page.wait_for_selector("#result:not([hidden])")
+    assert page.locator("#scores tbody tr").count() == 2
+    assert page.locator("#differences tbody tr").count() == 1
+    assert page.locator("#differences td").first.inner_text().startswith("+0.010 [")
+    assert page.locator("#differences td").last.inner_text().endswith("tied")
+    assert page.locator("#scatter path").get_attribute("d").count("M") == 100
+    page.get_by_role("checkbox").nth(2).press("Space")
+    assert page.locator("#differences tbody tr").count() == 3
+    assert page.evaluate("document.activeElement.type") == "checkbox", "the focus stays"
+    page.locator("#y").select_option(index=2)
+    assert "scores higher in" in page.locator("#counted").inner_text()
+    assert page.evaluate("location.hash").count(",") == 2, "the choice is kept in the address"
+
+
+def test_models_of_other_images_are_not_compared(rich: Path, visit: Visit) -> None:
+    names = re.findall(r'data-pick="([^"]*)"', (rich / "index.html").read_text(encoding="utf-8"))
+    page = visit(rich / "compare.html", f"#{names[0]},{names[-1]},nobody", viewport=WIDE)
+    assert page.locator("#told").inner_text().startswith("2 of the models are not here")
+    assert not page.locator("#result").is_visible()
+
+
+@pytest.mark.parametrize(
+    ("viewport", "scheme"),
+    [
+        (WIDE, "light"),
+        (PHONE, "dark"),
+        pytest.param(WIDE, "dark", marks=pytest.mark.slow),
+        pytest.param(PHONE, "light", marks=pytest.mark.slow),
+    ],
+)
+def test_every_page_is_quiet_fits_and_is_open_to_everyone(
+    rich: Path, visit: Visit, viewport: dict[str, int], scheme: str
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = []
+    for path, address in _pages(rich):
+        page = visit(path, address, viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], path
+        assert page.locator("#evil, main img, main script").count() == 0
+        assert page.evaluate("document.title") not in ("1", "2")
+        told = axe.run(page, options={"preload": False}).response["violations"]
+        found += [
+            (path.name, address, each["id"], each["nodes"][0]["html"][:200])
+            for each in told
+            if each["impact"] in ("serious", "critical")
+        ]
+        page.close()
+    assert found == []
+
+
+def test_a_hundred_models_are_small_and_soon_there(make_row: MakeRow, visit: Visit, tmp_path: Path) -> None:
+    rows = [published(number, 0.4 - number / 1000, layer=f"features.{number}") for number in range(100)]
+    index, *others = build(rows, tmp_path)
+    needed = [index, *(path for path in others if path.parent.name == "assets")]
+    sizes = {path.name: path.stat().st_size for path in needed}
+    assert sum(sizes.values()) < 1_000_000, sizes
+    assert max(path.stat().st_size for path in others if path.parent.name == "rows") < 100_000
+    page = visit(index, viewport=WIDE)
+    paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    print(f"first paint after {paint:.0f} ms, {sum(sizes.values()) / 1e3:.0f} kB")  # noqa: T201
+    assert page.locator("figure.forest:visible .rows > li:visible").count() == 20
 
 
 def test_figures_draw_without_a_network(tmp_path: Path, visit: Visit) -> None:

@@ -86,7 +86,9 @@ def test_a_name_is_text_wherever_it_stands(harmless: list[Skeleton], name: str) 
     for page, expected in zip(pages, harmless, strict=True):
         assert page.skeleton == expected
         assert page.depth == 0
-        assert sum(shown in text for text in page.texts) >= 6
+        assert sum(shown in text for text in page.texts) >= 3, (
+            "the page of comparisons has its title, the way back, and when it was built"
+        )
     assert [value for key, value in pages[0].attributes if key == "title"].count(shown) == 2, "data and split"
     assert sum(key == "data-region" and value == shown for key, value in pages[0].attributes) == 2
 

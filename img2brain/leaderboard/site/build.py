@@ -13,15 +13,17 @@ from pathlib import Path
 from img2brain.leaderboard._write import write_text
 from img2brain.leaderboard.published import region_table
 from img2brain.leaderboard.rows import Row, boards
+from img2brain.leaderboard.site.across import acrosses_of
 from img2brain.leaderboard.site.api import api_files
 from img2brain.leaderboard.site.board import Board, board_of
 from img2brain.leaderboard.site.cards import DatasetCard, cards_of
+from img2brain.leaderboard.site.comparison import comparison_script
 from img2brain.leaderboard.site.forest import kind_of
 from img2brain.leaderboard.site.row_page import row_page
 from img2brain.leaderboard.site.templating import asset, render
 from img2brain.leaderboard.table import as_csv, ranked_boards
 
-ASSETS = ("site.css", "site.js")
+ASSETS = ("site.css", "site.js", "compare.js")
 
 
 def build(
@@ -74,6 +76,8 @@ def _files(groups: list[list[Row]], about: Mapping[str, object], *, with_respons
         yield "regions.csv", as_csv(regions)
     yield from api_files(found, cards, str(about["site_title"]), str(about["built"]))
     yield from ((f"assets/{name}", asset(name)) for name in ASSETS)
+    yield "assets/comparison.js", comparison_script(found)
+    yield "compare.html", render("compare.html", up="", title=f"Compare · {about['site_title']}", **about)
     yield from ((f"data/{card.id}.html", _card(card, about)) for card in cards)
     for board in found:
         yield from _row_pages(board, about, with_responses=with_responses)
@@ -85,8 +89,7 @@ def _index(found: list[Board], cards: list[DatasetCard], about: Mapping[str, obj
         up="",
         title=about["site_title"],
         boards=found,
-        acrosses=[],
-        has_across=0,
+        acrosses=acrosses_of(found),
         cards=cards,
         has_regions=has_regions,
         origins=[origin for board in found for origin in board.origins],

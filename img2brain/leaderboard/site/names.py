@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 from img2brain import digest
-from img2brain.leaderboard.rows import Row
+from img2brain.leaderboard.rows import Row, printable
 from img2brain.records import DatasetRecord
 
 _LONGEST, _N_DIGITS = 40, 10
@@ -47,8 +47,8 @@ def keyed(prefix: str, text: str) -> str:
     >>> keyed("region", "left V1"), keyed("control", "pixels")
     ('region.left-v1', 'control.pixels')
     """
-    return f"{prefix}.{slug(text) or digest.of_value(text)[:_N_DIGITS]}"
+    return f"{prefix}.{slug(text) or digest.of_value(printable(text))[:_N_DIGITS]}"
 
 
 def _named(text: str, parts: list[str]) -> str:
-    return f"{slug(text)}-{digest.of_value(parts)[:_N_DIGITS]}".lstrip("-")
+    return f"{slug(text)}-{digest.of_value(list(map(printable, parts)))[:_N_DIGITS]}".lstrip("-")
