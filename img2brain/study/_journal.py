@@ -6,12 +6,13 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
@@ -20,6 +21,8 @@ from img2brain.errors import StoreError
 from img2brain.home import Home
 
 log = logging.getLogger(__name__)
+
+_PATIENCE_S = 60.0  # a process at work holds the lock for milliseconds
 
 QUIET = Quiet("optuna", ["optuna"], logging.WARNING)  # which tells of every study that it makes
 
@@ -39,7 +42,7 @@ class _Journal(JournalFileBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         try:
-            with self._guard, self._path.open("rb+", buffering=0) as journal:
+            with _held(self._guard, self._path), self._path.open("rb+", buffering=0) as journal:
                 self._require_same(journal.fileno())
                 _append(journal.fileno(), lines)
                 if any("state" in log for log in logs):
@@ -76,24 +79,44 @@ class _Lines(BaseJournalBackend):
         raise AssertionError("nothing is written")
 
 
-def open_journal(home: Home) -> JournalStorage:
+def open_journal(home: Home, patience_s: float = _PATIENCE_S) -> JournalStorage:
     """Open the search log of a home, made where it is not there.
 
     A damaged log is set aside and said: what stands before the damage is kept, what stood after it is written again
     from the records of the runs when their study is run.
 
+    Parameters
+    ----------
+    home : Home
+        Holds the log.
+    patience_s : float
+        How many seconds to wait for another process that holds the log.
+
     Raises
     ------
     StoreError
-        If it cannot be read or written.
+        If it cannot be read or written, or another process does not let go of it.
     """
-    path, lock = home.search_log, FileLock(home.search_log.with_suffix(".lock"))
+    path, lock = home.search_log, FileLock(home.search_log.with_suffix(".lock"), timeout=patience_s)
     try:
-        with lock:
+        with _held(lock, path):
             _mend(path)
             return JournalStorage(_Journal(path, lock))
     except OSError as error:
         raise StoreError(f"The search log {path} cannot be read: {error.strerror}.") from error
+
+
+@contextmanager
+def _held(lock: FileLock, path: Path) -> Iterator[None]:
+    """Hold the lock of the log, and say where another process does not let go of it."""
+    try:
+        with lock:
+            yield
+    except Timeout:
+        raise StoreError(
+            f"The search log {path} is held by another process, which must let go of it: {lock.lock_file} was not free "
+            f"for {lock.timeout:g} s."
+        ) from None
 
 
 def _append(descriptor: int, lines: bytes) -> None:

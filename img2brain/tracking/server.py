@@ -19,7 +19,8 @@ from img2brain.tracking._store import QUIET, TrackingStore
 from img2brain.tracking.view import show_scores
 
 _PAUSE_S = 0.1  # between two questions whether it answers
-_GRACE_S = 10.0  # for a server that is told to end
+_GRACE_S = 10  # for a server that is told to end
+_WATCH = 'read -r _; kill -s TERM -- "-$1"; sleep "$2"; kill -s KILL -- "-$1"'
 
 
 def command(home: Home, host: str, port: int) -> list[str]:
@@ -91,14 +92,26 @@ def _addresses(host: str, port: int, pages: dict[str, str]) -> list[str]:
 def _running(words: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server in a group of its own; at the end no process of the group is left."""
     server = subprocess.Popen(words, env=_environment(), stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        yield server
-    finally:
-        _signal(server, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            server.wait(_GRACE_S)
-        _signal(server, signal.SIGKILL)
-        server.wait()
+    with _watched(server):
+        try:
+            yield server
+        finally:
+            _signal(server, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(_GRACE_S)
+            _signal(server, signal.SIGKILL)
+            server.wait()
+
+
+@contextmanager
+def _watched(server: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Have a server ended also where this process is killed: the pipe that the watcher reads from closes with it."""
+    words = ["/bin/sh", "-c", _WATCH, "sh", str(server.pid), str(_GRACE_S)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True) as watcher:
+        try:
+            yield
+        finally:
+            watcher.kill()
 
 
 def _signal(server: subprocess.Popen[bytes], number: signal.Signals) -> None:

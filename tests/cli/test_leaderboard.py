@@ -178,6 +178,28 @@ def test_the_ui_ends_with_other_signals_and_leaves_no_process(
     assert not [number for number in descendants if Path(f"/proc/{number}").exists()]
 
 
+@pytest.mark.slow
+def test_the_server_of_a_ui_that_is_killed_ends_too(img2brain: Launcher, finished: Finished, tmp_path: Path) -> None:
+    home = shutil.copytree(finished.home, tmp_path / "home", ignore=shutil.ignore_patterns("pages", "cache", "*.lock"))
+    process = img2brain.start("ui", "--port", free_port(), "--home", home)
+    address = wait_for_address(process)
+    process.send(signal.SIGKILL)
+    process.wait(60)
+    end = time.monotonic() + START_S
+    while answers(address):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def answers(address: str) -> bool:
+    """Tell whether a server is there."""
+    try:
+        urllib.request.urlopen(address, timeout=30).close()
+    except OSError:
+        return False
+    return True
+
+
 def test_a_port_that_is_taken_is_refused_on_one_line(img2brain: Launcher, finished: Finished) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

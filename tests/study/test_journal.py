@@ -9,14 +9,15 @@ from pathlib import Path
 
 import optuna
 import pytest
+from filelock import FileLock
 
 from img2brain.errors import StoreError
 from img2brain.home import Home
 from img2brain.study._journal import open_journal
 
 
-def open_study(home: Home) -> optuna.Study:
-    return optuna.create_study(storage=open_journal(home), study_name="s", load_if_exists=True)
+def open_study(home: Home, patience_s: float = 60) -> optuna.Study:
+    return optuna.create_study(storage=open_journal(home, patience_s), study_name="s", load_if_exists=True)
 
 
 def test_a_trial_waits_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +108,19 @@ def test_a_log_that_is_replaced_under_a_study_is_told(tmp_path: Path) -> None:
         StoreError, match=r"The search log .*optuna\.log cannot be (read|written): No such file or directory\."
     ):
         study.ask()
+
+
+def test_a_log_that_another_process_holds_is_told(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    study = open_study(home, 0.1)
+    held = r"The search log .*optuna\.log is held by another process, .*optuna\.lock was not free for 0\.1 s\."
+    with FileLock(home.search_log.with_suffix(".lock")):
+        with pytest.raises(StoreError, match=held):
+            study.ask()
+        with pytest.raises(StoreError, match=held):
+            open_study(home, 0.1)
+    study.tell(study.ask(), 1.0)
+    assert [trial.value for trial in open_study(home).trials] == [1.0]
 
 
 def test_a_full_disk_leaves_no_half_line(small_disk: Path) -> None:
