@@ -19,6 +19,10 @@ from img2brain import errors as errors
 if TYPE_CHECKING:
     from img2brain import leaderboard as leaderboard
     from img2brain.backbones.base import Library as Library
+    from img2brain.curation import describe_model as describe_model
+    from img2brain.curation import model_history as model_history
+    from img2brain.curation import rollback_model as rollback_model
+    from img2brain.curation import tag_model as tag_model
     from img2brain.datasets._layouts import check as check_dataset  # noqa: F401
     from img2brain.datasets._layouts import open_dataset as open_dataset
     from img2brain.datasets._sample import write_sample as write_sample
@@ -56,14 +60,18 @@ _PLACES = {
     "TrialRecord": "records.trial:TrialRecord",
     "check_dataset": "datasets._layouts:check",
     "crown_model": "registered:crown_model",
+    "describe_model": "curation:describe_model",
     "export_model": "moving:export_model",
     "import_model": "moving:import_model",
     "leaderboard": "leaderboard",
     "load_model": "registered:load_model",
     "load_plugin": "registered:load_plugin",
     "load_study": "spec:load_study",
+    "model_history": "curation:model_history",
     "open_dataset": "datasets._layouts:open_dataset",
+    "rollback_model": "curation:rollback_model",
     "run_study": "study.runner:run_study",
+    "tag_model": "curation:tag_model",
     "write_sample": "datasets._sample:write_sample",
 }
 

@@ -20,6 +20,7 @@ import numpy as np
 from img2brain import model_file, onnx_file
 from img2brain.catalog import LIBRARIES, REGRESSORS
 from img2brain.crown import crown
+from img2brain.curation import OURS, own_tags
 from img2brain.errors import Img2BrainError, ModelError, RecordError, lack_of, quoted
 from img2brain.home import Home
 from img2brain.model import EncodingModel
@@ -216,7 +217,6 @@ def _gather(reference: str, home: Home, folder: Path) -> None:
     item = registry.find(reference)
     with registry.files(item) as saved:
         shutil.copytree(saved, folder / MODEL)
-    tags = {key: value for key, value in item.tags.items() if not _is_ours(key)}
     _say(
         folder,
         OriginRecord(
@@ -224,7 +224,7 @@ def _gather(reference: str, home: Home, folder: Path) -> None:
             home=home.id,
             name=item.name,
             version=item.version,
-            tags=dict(sorted(tags.items())),
+            tags=own_tags(item.tags),
             description=item.description,
         ),
     )
@@ -237,14 +237,10 @@ def _say(folder: Path, origin: OriginRecord) -> None:
     (folder / ORIGIN).write_text(origin.to_json(), encoding="utf-8")
 
 
-def _is_ours(tag: str) -> bool:
-    return tag.startswith(("img2brain.", "mlflow."))
-
-
 def _checked(folder: Path, plugins: Path, name: str) -> Arrival:
     """Read all that a file of others holds, and let its model predict once."""
     origin = OriginRecord.from_json((folder / ORIGIN).read_text(encoding="utf-8", errors="replace"), ORIGIN)
-    if reserved := next(filter(_is_ours, origin.tags), ""):
+    if reserved := next((key for key in origin.tags if key.startswith(OURS)), ""):
         raise RecordError(f"The tags of {ORIGIN} must be for people. Got {reserved!r}.")
     run = transfer.read_run(folder / RUN) if (folder / RUN).is_dir() else None
     with _whole_model():

@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING
 import click
 
 from img2brain.cli._options import OpenHome, reads_home
+from img2brain.cli._shown import Shown, shows
+from img2brain.cli.curation import (
+    describe_command,
+    history_command,
+    rollback_command,
+    tag_command,
+    user,
+    version_facts,
+)
 from img2brain.cli.moving import export_command, import_command
 
 if TYPE_CHECKING:
     from img2brain.tracking._store import TrackingStore
-    from img2brain.tracking.registry import Registry
+    from img2brain.tracking.registry import Registered, Registry
 
 
 @click.group()
@@ -20,39 +29,57 @@ def model() -> None:
     """List, show and run registered models."""
 
 
-model.add_command(export_command)
-model.add_command(import_command)
+for command in (
+    export_command,
+    import_command,
+    history_command,
+    rollback_command,
+    tag_command,
+    describe_command,
+):
+    model.add_command(command)
 
 
 @model.command("list")
 @reads_home
-def list_command(open_home: OpenHome) -> None:
+@shows
+def list_command(open_home: OpenHome) -> Shown:
     """List the registered models.
 
     \b
     Example:
       img2brain model list
     """
+    from img2brain.curation import known_version
+
     registry, store = _registry(open_home)
-    for item in registry.versions():
-        aliases = f" ({', '.join(item.aliases)})" if item.aliases else ""
-        click.echo(f"{item.name} version {item.version}{aliases}: {_summary(store, item.run_id)}")
+    versions = registry.versions()
+    crownings = {name: registry.crownings(name) for name in {item.name for item in versions}}
+    facts = [version_facts(known_version(item, store, crownings[item.name])) for item in versions]
+    return Shown(facts, (_line(item, store) for item in versions))
 
 
 @model.command("show")
 @click.argument("name")
 @reads_home
-def show_command(name: str, open_home: OpenHome) -> None:
+@shows
+def show_command(name: str, open_home: OpenHome) -> Shown:
     """Show a registered model: NAME, NAME@champion or NAME/VERSION.
 
     \b
     Example:
       img2brain model show v4-210224@champion
     """
-    item = _registry(open_home)[0].find(name)
-    click.echo(f"{item.name} version {item.version} {' '.join(item.aliases)}".rstrip())
-    for key, value in sorted(item.tags.items()):
-        click.echo(f"  {key}: {value}")
+    from img2brain.curation import known_version
+    from img2brain.leaderboard.rows import printable
+
+    registry, store = _registry(open_home)
+    item = registry.find(name)
+    first = f"{item.name} version {item.version} {' '.join(item.aliases)}".rstrip()
+    described = [f"  {line}" for line in item.description.splitlines()]
+    tags = [f"  {key}: {value}" for key, value in sorted(item.tags.items())]
+    facts = version_facts(known_version(item, store, registry.crownings(item.name)))
+    return Shown(facts, map(printable, [first, *described, *tags]))
 
 
 @model.command("crown")
@@ -67,7 +94,7 @@ def crown_command(name: str, open_home: OpenHome) -> None:
     """
     from img2brain.registered import crown_model
 
-    click.echo(f"{name}: {crown_model(name, open_home(), _user())}")
+    click.echo(f"{name}: {crown_model(name, open_home(), user())}")
 
 
 @model.command("predict")
@@ -116,22 +143,17 @@ def predict_command(
         click.echo(f"row {row}: {place_of(as_list(images)[row])}")
 
 
-def _user() -> str:
-    """Return who runs the command; nothing where the system does not know."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return ""
-
-
 def _registry(open_home: OpenHome) -> tuple[Registry, TrackingStore]:
     from img2brain.tracking._local import open_to_read
     from img2brain.tracking.registry import Registry
 
     store = open_to_read(open_home())
     return Registry(store), store
+
+
+def _line(item: Registered, store: TrackingStore) -> str:
+    aliases = f" ({', '.join(item.aliases)})" if item.aliases else ""
+    return f"{item.name} version {item.version}{aliases}: {_summary(store, item.run_id)}"
 
 
 def _summary(store: TrackingStore, run_id: str) -> str:
@@ -144,7 +166,7 @@ def _summary(store: TrackingStore, run_id: str) -> str:
     except RecordError as error:
         return str(error)
     if trial is None:
-        return "its run is not there any more"
+        return "nothing is known of its trial"
     record, confirmed = trial.record, trial.confirmation.confirmed if trial.confirmation else None
     metric = record.metrics[record.objective]
     score = f"{confirmed.whole.score.estimate:.4f}" if confirmed else "none"

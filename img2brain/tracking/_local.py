@@ -122,8 +122,11 @@ class _Client:
 
     def search_registered_models(self, **_: Any) -> list[Any]:
         aliases = _by_first(self._rows("SELECT name, alias, version FROM registered_model_aliases"))
-        names = [name for (name,) in self._rows("SELECT name FROM registered_models")]
-        return [SimpleNamespace(name=name, aliases=aliases.get(name, {})) for name in names]
+        tags = _by_first(self._rows("SELECT name, key, value FROM registered_model_tags"))
+        return [
+            SimpleNamespace(name=name, aliases=aliases.get(name, {}), tags=tags.get(name, {}), description=text)
+            for name, text in self._rows("SELECT name, description FROM registered_models")
+        ]
 
     def search_model_versions(self, query: str = "", **_: Any) -> list[Any]:
         """Find the versions that were not deleted, of all models or of ``name='NAME'``."""

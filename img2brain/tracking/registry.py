@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from img2brain import sealed
+from img2brain import plain, sealed
 from img2brain._quiet import ignored
 from img2brain.errors import ModelError, did_you_mean, quoted
 from img2brain.tracking._store import TrackingStore, answering
@@ -20,6 +22,7 @@ from img2brain.tracking._store import TrackingStore, answering
 CHAMPION = "champion"
 _RUN, _CROWNED, _DIGEST = "img2brain.run", "img2brain.crowned", "img2brain.digest"
 _DECIDED = "img2brain.decided"
+_HISTORY = "img2brain.crowned."  # of a name: each crowning under its time, so that none overwrites another
 _LONG = 100  # characters of a name that is shown as it is
 _FLOAT32 = np.dtype(np.float32)
 _REQUIREMENTS = ("img2brain", "mlflow", "torch", "torchvision", "scikit-learn", "numpy", "pillow", "safetensors")
@@ -53,6 +56,25 @@ class Registered:
     run_id: str
     tags: Mapping[str, str]
     description: str = ""
+    made_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Crowning:
+    """One hand-over of the alias `champion`.
+
+    Attributes
+    ----------
+    version : str
+        Who became champion.
+    reason : str
+        Why.
+    made_ms : int
+        When, in milliseconds since 1970; 0 where that was not kept.
+    """
+
+    version: str
+    reason: str
     made_ms: int = 0
 
 
@@ -158,7 +180,7 @@ class Registry:
             return _as_registered(made, None)
 
     def crown(self, item: Registered, reason: str) -> None:
-        """Give a version the alias `champion`, and keep why; what was kept of another champion goes.
+        """Give a version the alias `champion`, and keep why, among the crownings of its name too.
 
         The alias alone says who is champion: where it is not reached, the champion is whoever it was.
         """
@@ -167,20 +189,80 @@ class Registry:
             client = self._store.client
             client.set_model_version_tag(item.name, item.version, _CROWNED, reason)
             client.set_registered_model_alias(item.name, CHAMPION, item.version)
+            self._remember(item, reason, former)
             if former is not None and former.version != item.version and _CROWNED in former.tags:
                 client.delete_model_version_tag(former.name, former.version, _CROWNED)
             if _DECIDED in client.get_model_version(item.name, item.version).tags:
                 client.delete_model_version_tag(item.name, item.version, _DECIDED)
+
+    def crownings(self, name: str) -> list[Crowning]:
+        """Return who was champion of a name, the first one first; the last one is the champion.
+
+        Of those before this was kept, the last one alone is known.
+        """
+        with answering(self._store.uri):
+            found = list(self._history(name).values())
+        champion = self.champion(name)
+        if champion is not None and (not found or found[-1].version != champion.version):
+            found.append(Crowning(champion.version, champion.tags.get(_CROWNED, "")))
+        return found
+
+    def description(self, name: str) -> str:
+        """Return the description of a name."""
+        with answering(self._store.uri):
+            found = self._store.client.search_registered_models(max_results=1000)
+            return next((item.description or "" for item in found if item.name == name), "")
+
+    def describe(self, name: str, version: str, text: str) -> None:
+        """Describe a version, or, without one, all versions of a name."""
+        with answering(self._store.uri):
+            if version:
+                self._store.client.update_model_version(name, version, text)
+            else:
+                self._store.client.update_registered_model(name, text)
+
+    def tag(self, item: Registered, key: str, value: str) -> None:
+        """Tag a version; without a value, take the tag away."""
+        with answering(self._store.uri):
+            if value:
+                self._store.client.set_model_version_tag(item.name, item.version, key, value)
+            elif key in item.tags:
+                self._store.client.delete_model_version_tag(item.name, item.version, key)
 
     def decided(self, item: Registered) -> str:
         """Return why a version is no champion; nothing where that is still to be judged."""
         with answering(self._store.uri):
             return str(self._store.client.get_model_version(item.name, item.version).tags.get(_DECIDED, ""))
 
+    @staticmethod
+    def decision(item: Registered) -> str:
+        """Return why a version was no champion when it was looked up; nothing where it is, or was not judged."""
+        return item.tags.get(_DECIDED, "")
+
     def decide(self, item: Registered, reason: str) -> None:
         """Keep why a version is no champion."""
         with answering(self._store.uri):
             self._store.client.set_model_version_tag(item.name, item.version, _DECIDED, reason)
+
+    def _history(self, name: str) -> dict[int, Crowning]:
+        """Return what was kept of crownings, by the time of their tags, the first one first."""
+        models = self._store.client.search_registered_models(max_results=1000)
+        tags: Mapping[str, str] = next((item.tags or {} for item in models if item.name == name), {})
+        kept = {key.removeprefix(_HISTORY): text for key, text in tags.items() if key.startswith(_HISTORY)}
+        read = {int(time_ns): _crowning(text) for time_ns, text in kept.items() if time_ns.isdecimal()}
+        return {time_ns: item for time_ns, item in sorted(read.items()) if item is not None}
+
+    def _remember(self, item: Registered, reason: str, former: Registered | None) -> None:
+        """Keep a crowning, and first that of the champion before, where a version without this memory crowned it."""
+        known = self._history(item.name)
+        last = next(reversed(known.values()), None)
+        now = max(time.time_ns(), *(time_ns + 1 for time_ns in known), 0)
+        made = [Crowning(item.version, reason, now // 1_000_000)]
+        if former is not None and former.version != item.version and (last is None or last.version != former.version):
+            made.insert(0, Crowning(former.version, former.tags.get(_CROWNED, "")))
+        for place, crowning in enumerate(made):
+            text = json.dumps(asdict(crowning))
+            self._store.client.set_registered_model_tag(item.name, f"{_HISTORY}{now + place:020d}", text)
 
     def _ensure(self, name: str) -> None:
         known = self._store.client.search_registered_models(f"name='{name}'")
@@ -188,6 +270,15 @@ class Registry:
             self._store.client.create_registered_model(
                 name, description=f"Encoding models of {name}: images to responses."
             )
+
+
+def _crowning(text: str) -> Crowning | None:
+    """Read what was kept of a crowning; others may have written something else."""
+    try:
+        found = plain.of_json(text)
+        return Crowning(str(found["version"]), str(found["reason"]), int(found["made_ms"]))
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def _log(store: TrackingStore, folder: Path, run_id: str, signature: Any) -> tuple[Any, str]:
