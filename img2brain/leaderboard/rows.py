@@ -224,6 +224,8 @@ def printable(text: str) -> str:
     >>> printable("layer\x1b[2J")
     'layer\\x1b[2J'
     """
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

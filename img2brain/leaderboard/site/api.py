@@ -44,8 +44,8 @@ def row_lines(boards: Sequence[Sequence[Row]]) -> list[dict[str, Any]]:
     """
     table = ranked_boards(boards)
     found = table.astype(object).where(table.notna(), None).to_dict("records")
-    rows = [row for board in boards for _, row in placed(board)]
-    return [_about(row) | _known(line) for row, line in zip(rows, found, strict=True)]
+    about = [line for board in boards for line in _about(board)]
+    return [line | _known(numbers) for line, numbers in zip(about, found, strict=True)]
 
 
 def schema() -> dict[str, Any]:
@@ -128,16 +128,13 @@ def _dataset(card: DatasetCard) -> dict[str, Any]:
     }
 
 
-def _about(row: Row) -> dict[str, str]:
-    name = row_id(row)
-    return {
-        "row": name,
-        "board": board_id(row),
-        "dataset_id": dataset_id(row.trial.dataset),
-        "origin": row.origin,
-        "verified": row.verified,
-        "page": f"rows/{name}.html" if row.confirmed else "",
-    }
+def _about(board: Sequence[Row]) -> Iterator[dict[str, str]]:
+    """Tell of each row of a board, best first, where it is found, and whose it is."""
+    where = {"board": board_id(board[0]), "dataset_id": dataset_id(board[0].trial.dataset)}
+    for _, row in placed(board):
+        name = row_id(row)
+        page = f"rows/{name}.html" if row.confirmed else ""
+        yield {"row": name, **where, "origin": row.origin, "verified": row.verified, "page": page}
 
 
 def _known(line: Mapping[Any, Any]) -> dict[str, Any]:

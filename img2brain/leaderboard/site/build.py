@@ -19,7 +19,7 @@ from img2brain.leaderboard.site.board import Board, board_of
 from img2brain.leaderboard.site.cards import DatasetCard, cards_of
 from img2brain.leaderboard.site.comparison import comparison_script
 from img2brain.leaderboard.site.forest import kind_of
-from img2brain.leaderboard.site.row_page import row_page
+from img2brain.leaderboard.site.row_page import row_pages
 from img2brain.leaderboard.site.templating import asset, render
 from img2brain.leaderboard.table import as_csv, ranked_boards
 
@@ -103,10 +103,8 @@ def _card(card: DatasetCard, about: Mapping[str, object]) -> str:
 
 
 def _row_pages(board: Board, about: Mapping[str, object], *, with_responses: bool) -> Iterator[tuple[str, str]]:
-    rows = [row for _, row in board.ranked]
-    for row in board.published:
-        page = row_page(row, rows, with_responses=with_responses)
-        title = f"{row.trial.spec.backbone} · {board.dataset.name} · {about['site_title']}"
+    for page in row_pages(board, with_responses=with_responses):
+        title = f"{page.row.trial.spec.backbone} · {board.dataset.name} · {about['site_title']}"
         yield f"rows/{page.id}.html", render("row.html", up="../", title=title, page=page, board=board, **about)
 
 

@@ -104,21 +104,39 @@ def scatters(row: Row) -> list[Scatter]:
     ]
 
 
-def profile(row: Row, board: Iterable[Row]) -> Profile | None:
-    """Draw the best validation score of each layer of a row's network in its study; None of a single layer."""
+def network_of(row: Row) -> tuple[str, ...]:
+    """Return what the layers of a profile share: a study, and a network with its weights and preprocessing."""
     spec = row.trial.spec
-    same = (row.home, row.study, spec.backbone, spec.weights_digest, spec.preprocessing)
+    return row.home, row.study, spec.backbone, spec.weights_digest, spec.preprocessing
+
+
+def profile(row: Row, same_network: Iterable[Row]) -> Profile | None:
+    """Draw the best validation score of each layer of a row's network in its study; None of a single layer."""
     scores: dict[str, list[float]] = {}
-    for other in board:
-        its = other.trial.spec
-        if (other.home, other.study, its.backbone, its.weights_digest, its.preprocessing) == same:
-            scores.setdefault(its.layer, []).append(other.trial.score)
+    for other in same_network:
+        scores.setdefault(other.trial.spec.layer, []).append(other.trial.score)
     best = {name: float(np.nanmax(found)) for name, found in scores.items() if np.isfinite(found).any()}
     if len(best) < 2:
         return None
     axis = Axis.around(best.values())
-    ordered = sorted(best, key=by_value)
-    return Profile(axis, [Layer(n, best[n], axis.at(best[n]), len(scores[n]), n == spec.layer) for n in ordered])
+    return Profile(axis, [
+        Layer(name, best[name], axis.at(best[name]), len(scores[name]), name == row.trial.spec.layer)
+        for name in _in_order(best, row)
+    ])  # fmt: skip
+
+
+def _in_order(layers: Iterable[str], row: Row) -> list[str]:
+    """Order layers as the study lists them, which is the order of the network, or by name."""
+    listed = _listed_layers(row)
+    return sorted(layers, key=lambda name: (listed.index(name) if name in listed else len(listed), by_value(name)))
+
+
+def _listed_layers(row: Row) -> list[str]:
+    """Return the layers of a network as its study lists them; none where no study is known, or it says otherwise."""
+    found: Any = row.study_record.description if row.study_record else {}
+    for key in ("space", "layers", row.trial.spec.backbone):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return [str(name) for name in found] if isinstance(found, list | tuple) else []
 
 
 def accuracies(row: Row) -> dict[str, Array]:

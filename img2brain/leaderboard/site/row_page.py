@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -13,10 +13,21 @@ from img2brain.leaderboard.published import BOOTSTRAP_RULE
 from img2brain.leaderboard.record_numbers import images_text
 from img2brain.leaderboard.rows import Row, home_name
 from img2brain.leaderboard.site.axis import Axis
+from img2brain.leaderboard.site.board import Board
 from img2brain.leaderboard.site.digits import bounds_text, estimate_text, p_text
 from img2brain.leaderboard.site.forest import Interval, Mark, ceiling_of, interval_at, marks_of
 from img2brain.leaderboard.site.names import row_id
-from img2brain.leaderboard.site.plots import MODEL, Profile, Ridges, Scatter, accuracies, profile, ridges, scatters
+from img2brain.leaderboard.site.plots import (
+    MODEL,
+    Profile,
+    Ridges,
+    Scatter,
+    accuracies,
+    network_of,
+    profile,
+    ridges,
+    scatters,
+)
 from img2brain.records import Against, PartRecord, RegionRecord
 
 Pairs = list[tuple[str, str]]
@@ -60,15 +71,18 @@ class RowPage:
         The row.
     part : PartRecord
         What the confirmation rows say of it.
-    board : sequence of Row
-        All rows of its board.
+    beside : sequence of Row
+        All published rows of its board.
+    same_network : sequence of Row
+        All trials of its network in its study.
     with_responses : bool
         Whether measured responses may be shown.
     """
 
     row: Row
     part: PartRecord
-    board: Sequence[Row]
+    beside: Sequence[Row]
+    same_network: Sequence[Row]
     with_responses: bool = True
 
     @property
@@ -98,7 +112,7 @@ class RowPage:
     @property
     def _ties(self) -> str:
         place = self.row.place
-        beside = [row.place for row in self.board if row.place is not None and _same_rows(row, self.row)]
+        beside = [row.place for row in self.beside if row.place is not None and _same_rows(row, self.row)]
         if place is None or len(beside) < 2:
             return "the only model on these images"
         others = sum(other.group == place.group for other in beside) - 1
@@ -170,7 +184,7 @@ class RowPage:
     @cached_property
     def profile(self) -> Profile | None:
         """The layers of its network."""
-        return profile(self.row, self.board)
+        return profile(self.row, self.same_network)
 
     @property
     def pipeline(self) -> Pairs:
@@ -228,10 +242,14 @@ class RowPage:
         return {"": self.part.whole, **self.part.regions}
 
 
-def row_page(row: Row, board: Sequence[Row], *, with_responses: bool = True) -> RowPage:
-    """Gather what the page of a published row shows."""
-    assert row.confirmed is not None
-    return RowPage(row, row.confirmed, board, with_responses)
+def row_pages(board: Board, *, with_responses: bool = True) -> Iterator[RowPage]:
+    """Gather what the pages of the published rows of a board show."""
+    networks: dict[tuple[str, ...], list[Row]] = {}
+    for _, row in board.ranked:
+        networks.setdefault(network_of(row), []).append(row)
+    for row in board.published:
+        if row.confirmed is not None:
+            yield RowPage(row, row.confirmed, board.published, networks[network_of(row)], with_responses)
 
 
 def _control(name: str, item: Against) -> ControlLine:
