@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -78,12 +79,12 @@ def parameter_importances(importances: Mapping[str, float]) -> go.Figure:
 def layer_by_components(
     trials: pd.DataFrame, measure: Measure, layers: Mapping[str, Sequence[str]] | None = None
 ) -> go.Figure:
-    """Draw the best score of each layer and number of components, one panel per backbone.
+    """Draw the best score of each layer and number of components, a panel for each backbone and regressor.
 
     Parameters
     ----------
     trials : pandas.DataFrame
-        Columns `backbone`, `layer`, `n_components` and `score`; NaN where a trial failed.
+        Columns `backbone`, `layer`, `n_components`, `regressor` and `score`; NaN where a trial failed.
     measure : Measure
         What the scores are.
     layers : mapping of str to sequence of str, optional
@@ -92,24 +93,30 @@ def layer_by_components(
     Returns
     -------
     plotly.graph_objects.Figure
-        One heat map per backbone, blank where nothing was tried. More than 16 sizes are gathered into ranges, evenly
-        spaced on a logarithmic scale.
+        A heat map for each backbone (downwards) and regressor (across), blank where nothing was tried: what differs
+        in a panel is the layer and the size alone. More than 16 sizes are gathered into ranges, evenly spaced on a
+        logarithmic scale.
     """
-    trials = _frame("trials", trials, "backbone", "layer", "n_components", "score")
-    backbones = sorted(trials["backbone"].unique())
+    trials = _frame("trials", trials, "backbone", "layer", "n_components", "regressor", "score")
+    backbones, regressors = (sorted(trials[name].unique()) for name in ("backbone", "regressor"))
     if not backbones:
         return say(go.Figure(layout=layout("Layers and components", "Principal components", "Layer")), "No trials yet.")
     columns, place = size_columns(trials["n_components"].to_numpy(int))
-    best = trials.assign(column=place).groupby(["backbone", "layer", "column"])["score"].max()
-    tables = [layer_table(best.xs(name), (layers or {}).get(name, ()), columns) for name in backbones]
-    figure = _panels([label_of(name) for name in backbones], [len(table) for table in tables], measure)
-    for number, table in enumerate(tables, start=1):
-        figure.add_trace(_heat_map(table, measure), row=number, col=1)
+    trials = trials.assign(column=place)
+    orders = {name: list(_best_of(trials, {"backbone": name}, (layers or {}).get(name, ()), columns).index)
+              for name in backbones}  # fmt: skip
+    figure = _panels(backbones, regressors, [len(order) for order in orders.values()], measure)
+    for (row, (backbone, order)), (column, regressor) in product(
+        enumerate(orders.items(), 1), enumerate(regressors, 1)
+    ):
+        best = _best_of(trials, {"backbone": backbone, "regressor": regressor}, order, columns).reindex(order)
+        drawn = _heat_map(best, measure, numbered=len(columns) * len(regressors) <= MOST_NUMBERED)
+        figure.add_trace(drawn, row=row, col=column)
     return figure
 
 
 def accuracy_histogram(scores: Mapping[str, NDArray[np.floating]], measure: Measure) -> go.Figure:
-    """Draw how the score is distributed over voxels, overlaid for several models.
+    """Draw how the score is distributed over voxels, a panel for each model, one below the other on one axis.
 
     Parameters
     ----------
@@ -122,24 +129,30 @@ def accuracy_histogram(scores: Mapping[str, NDArray[np.floating]], measure: Meas
     -------
     plotly.graph_objects.Figure
         Two traces for each name: bars of the counts (bins of 0.02, wider ones where a few voxels lie far off) and a
-        line at the median or mean, which the legend gives with the number of undefined voxels.
+        line at the median or mean, which the panel's title gives with the number of undefined voxels.
     """
     finite = {name: values[np.isfinite(values)] for name, values in scores.items()}
     edges = bin_edges(list(finite.values()))
     counts = {name: np.histogram(values, edges)[0] for name, values in finite.items()}
     top = max((int(count.max()) for count in counts.values()), default=1)
-    figure = go.Figure(layout=layout("Accuracy of the voxels", measure.of_a_voxel, "Voxels"))
-    figure.update_layout(barmode="overlay", bargap=0)
-    for number, (name, values) in enumerate(finite.items()):
-        colour, label = COLOURS[number % len(COLOURS)], _summary(name, values, measure, len(scores[name]) - len(values))
-        group = {"legendgroup": str(number), "name": label}
+    titles = [_summary(name, values, measure, len(scores[name]) - len(values)) for name, values in finite.items()]
+    figure = _ridges(titles, measure)
+    for row, (name, values) in enumerate(finite.items(), start=1):
+        colour = COLOURS[(row - 1) % len(COLOURS)]
         x = np.round((edges[:-1] + edges[1:]) / 2, 6)
-        figure.add_bar(x=x, y=counts[name], width=edges[1] - edges[0], marker_color=colour, opacity=0.5, **group)
+        bars = go.Bar(x=x, y=counts[name], width=edges[1] - edges[0], marker_color=colour, name=titles[row - 1])
+        figure.add_trace(bars, row=row, col=1)
         if len(values):
-            line = {"color": colour, "dash": "dash", "width": 2}
             ends = {"x": [_middle(values, measure)] * 2, "y": [0, top]}
-            figure.add_scatter(**ends, mode="lines", line=line, showlegend=False, hoverinfo="skip", **group)
+            line = go.Scatter(**ends, mode="lines", line={"color": "#222", "width": 2}, hoverinfo="skip")
+            figure.add_trace(line, row=row, col=1)
     return figure if any(map(len, finite.values())) else say(figure, "No voxel has a score.")
+
+
+def _best_of(trials: pd.DataFrame, which: Mapping[str, str], order: Sequence[str], columns: list[str]) -> pd.DataFrame:
+    """Lay out the best scores of some trials, layers down and sizes across."""
+    chosen = trials[(trials[list(which)] == pd.Series(which)).all(axis=1)]
+    return layer_table(chosen.groupby(["layer", "column"])["score"].max(), order, columns)
 
 
 def _frame(name: str, frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -160,28 +173,48 @@ def _crosses(figure: go.Figure, failed: NDArray[np.int64]) -> None:
     figure.update_layout(yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True})
 
 
-def _panels(titles: list[str], n_layers: list[int], measure: Measure) -> go.Figure:
-    height, gap = 28 * sum(n_layers) + 70 * len(titles), 70
+def _ridges(titles: list[str], measure: Measure) -> go.Figure:
+    """Lay out panels for histograms, one below the other, with the same axes."""
+    n_panels = max(len(titles), 1)
+    height = 120 * n_panels + 160
     figure = make_subplots(
-        rows=len(titles),
-        cols=1,
+        rows=n_panels, cols=1, shared_xaxes=True, shared_yaxes="all", subplot_titles=titles,
+        vertical_spacing=30 / height if n_panels > 1 else 0,
+    )  # fmt: skip
+    shape = layout("Accuracy of the voxels", "", "")
+    figure.update_layout(shape, height=height, bargap=0, showlegend=False)
+    figure.update_annotations(x=0, xanchor="left", font_size=13)
+    figure.update_xaxes(title_text="").update_yaxes(title_text="")
+    figure.update_xaxes(title_text=label_of(measure.of_a_voxel), row=n_panels, col=1)
+    return figure.update_yaxes(title_text="Voxels", row=(n_panels + 1) // 2, col=1)
+
+
+def _panels(backbones: list[str], regressors: list[str], n_layers: list[int], measure: Measure) -> go.Figure:
+    """Lay out panels for heat maps, backbones downwards and regressors across."""
+    height, gap = 28 * sum(n_layers) + 40 * len(n_layers), 24
+    figure = make_subplots(
+        rows=len(backbones),
+        cols=len(regressors),
         shared_xaxes=True,
+        shared_yaxes=True,
         row_heights=n_layers,
-        subplot_titles=titles,
-        vertical_spacing=gap / (height + gap * len(titles)) if len(titles) > 1 else 0,
+        column_titles=[label_of(name) for name in regressors],
+        row_titles=[label_of(name) for name in backbones],
+        vertical_spacing=gap / (height + gap * len(backbones)) if len(backbones) > 1 else 0,
+        horizontal_spacing=0.12 / len(regressors) if len(regressors) > 1 else 0,
     )
-    figure.update_layout(layout("Layers and components", "", None), height=max(height, 240) + 200)
+    figure.update_layout(layout("Layers and components", "", None), height=max(height, 240) + 220, margin_t=100)
     place = {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "thickness": 14}
     bar = {"title": {"text": label_of(measure.over_voxels), "side": "bottom"}, **place}
     figure.update_layout(coloraxis={"colorscale": "Cividis", "colorbar": bar}, plot_bgcolor="#eee")
     figure.update_xaxes(type="category", showgrid=False, title_text="")
-    figure.update_xaxes(title_text="Principal components", row=len(titles), col=1)
+    figure.update_xaxes(title_text="Principal components", row=len(backbones), col=(len(regressors) + 1) // 2)
     return figure.update_yaxes(type="category", autorange="reversed", showgrid=False, automargin=True)
 
 
-def _heat_map(table: pd.DataFrame, measure: Measure) -> go.Heatmap:
+def _heat_map(table: pd.DataFrame, measure: Measure, *, numbered: bool) -> go.Heatmap:
     hover = f"%{{y}}, %{{x}} components<br>{_in_hover(measure)}: %{{z:.4f}}<extra></extra>"
-    text = {"texttemplate": "%{z:.3f}" if len(table.columns) <= MOST_NUMBERED else None, "textfont": {"size": 11}}
+    text = {"texttemplate": "%{z:.3f}" if numbered else None, "textfont": {"size": 11}}
     return go.Heatmap(
         x=list(table.columns),
         y=[label_of(name) for name in table.index],

@@ -103,6 +103,7 @@ def _table(trials: Sequence[ToldTrial]) -> pd.DataFrame:
             "backbone": trial.spec.backbone,
             "layer": trial.spec.layer,
             "n_components": trial.spec.n_components,
+            "regressor": trial.spec.regressor,
         }
         for trial in trials
     )

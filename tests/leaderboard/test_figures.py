@@ -29,7 +29,7 @@ def _history(scores: list[float], states: list[str]) -> Any:
 
 
 def _trials(*rows: tuple[str, str, int, float]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["backbone", "layer", "n_components", "score"])
+    return pd.DataFrame(rows, columns=["backbone", "layer", "n_components", "score"]).assign(regressor="ridge")
 
 
 def test_history_shows_points_best_so_far_and_failures() -> None:
@@ -73,8 +73,18 @@ def test_heat_map_has_a_panel_per_backbone_in_the_order_of_the_network() -> None
     figure = figures.layer_by_components(trials, R, {"a": ["stem", "fc"]})
     assert [list(panel.y) for panel in figure.data] == [["stem", "fc", "other"], ["conv"]]
     assert [list(panel.x) for panel in figure.data] == [["10", "30"]] * 2
-    assert [note.text for note in figure.layout.annotations] == ["a", "b"]
+    assert [note.text for note in figure.layout.annotations] == ["ridge", "a", "b"]
     assert np.isnan(figure.data[0].z[0]).all()
+
+
+def test_heat_map_has_a_panel_per_regressor_with_the_same_layers() -> None:
+    trials = _trials(("a", "f.1", 10, 0.1), ("a", "f.2", 10, 0.2), ("a", "f.2", 30, 0.3), ("b", "g", 30, 0.4))
+    trials["regressor"] = ["ridge", "ridge", "lasso", "lasso"]
+    lasso, ridge, *others = figures.layer_by_components(trials, R).data
+    assert list(lasso.y) == list(ridge.y) == ["f.1", "f.2"]
+    np.testing.assert_array_equal(lasso.z, [[np.nan, np.nan], [np.nan, 0.3]])
+    np.testing.assert_array_equal(ridge.z, [[0.1, np.nan], [0.2, np.nan]])
+    assert [float(np.nansum(panel.z)) for panel in others] == [0.4, 0.0]
 
 
 def test_heat_map_gathers_many_sizes() -> None:
@@ -100,19 +110,22 @@ def test_heat_map_of_nothing_says_so() -> None:
 
 def test_histogram_counts_every_voxel_once() -> None:
     scores = {"best": np.array([-0.11, 0.3, 0.3, 1.0, np.nan]), EVIL: np.array([0.0])}
-    bars, median, other, _ = figures.accuracy_histogram(scores, R).data
+    figure = figures.accuracy_histogram(scores, R)
+    bars, median, other, _ = figure.data
     assert sum(bars.y) == 4
     assert bars.y[np.argmin(np.abs(np.asarray(bars.x) - 0.31))] == 2
     assert list(median.x) == [0.3, 0.3]
     assert bars.name == "best: median 0.3000, 1 undefined"
     assert other.name == f"{SHOWN}: median 0.0000"
     assert list(bars.x) == list(other.x)
+    assert [bars.yaxis, other.yaxis] == ["y", "y2"], "a panel each"
+    assert [note.text for note in figure.layout.annotations] == [bars.name, other.name]
 
 
 def test_histogram_without_a_score_says_so() -> None:
     figure = figures.accuracy_histogram({"none": np.full(3, np.nan, dtype=np.float32)}, R)
     assert figure.data[0].name == "none: no median, 3 undefined"
-    assert figure.layout.annotations[0].text == "No voxel has a score."
+    assert figure.layout.annotations[-1].text == "No voxel has a score."
 
 
 def test_bins_start_at_multiples_of_their_width() -> None:
