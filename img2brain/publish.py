@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from img2brain import looks
+from img2brain import looks, plain
 from img2brain.confirm import BestLayers, Metrics, confirmation_rows
 from img2brain.controls import Controls, MakeBank
 from img2brain.crown import crown
@@ -21,6 +23,7 @@ from img2brain.datasets.base import Dataset, Development, Split
 from img2brain.errors import ModelError
 from img2brain.features.features import Features
 from img2brain.model import EncodingModel
+from img2brain.model._metadata import histograms, versions
 from img2brain.records import ConfirmationRecord, PartRecord, TrialRecord
 from img2brain.records.confirmation import CONFIRMATION
 from img2brain.refit import Refit
@@ -29,6 +32,8 @@ from img2brain.tracking.names import component_name
 from img2brain.tracking.reading import find_trial
 from img2brain.tracking.registry import Registered, Registry
 from img2brain.tracking.tracker import Tracker
+
+Arrays = Mapping[str, NDArray[Any]]
 
 _N_COMPARED = 4  # rows that a saved model is compared on
 _FARTHEST = 0.05  # in units of the spread of coordinates: bfloat16 sketches were .002 off at most, float32 6e-6
@@ -139,9 +144,14 @@ class Publisher:
         return Publication(registered, is_champion, confirmation, reason)
 
     def model(
-        self, record: TrialRecord, regressor: Regressor, bank: Features, confirmation: ConfirmationRecord | None
+        self,
+        record: TrialRecord,
+        regressor: Regressor,
+        bank: Features,
+        confirmation: ConfirmationRecord | None,
+        arrays: Arrays = MappingProxyType({}),
     ) -> EncodingModel:
-        """Assemble the model that maps images to responses."""
+        """Assemble the model that maps images to responses, with all that is known of it."""
         spec = record.spec
         network, tensors = bank.export(spec.layer)
         axes = bank.axes(spec.layer, self._split.development, spec.n_components)
@@ -157,6 +167,10 @@ class Publisher:
             "n_images": len(self._split.development),
             "objective": record.objective,
             "scores": {name: None if math.isnan(value) else value for name, value in scores.items()},
+            "versions": versions(),
+            "trial": plain.of_json(record.to_json(), any_text=True),
+            "confirmation": plain.of_json(confirmation.to_json()) if confirmation else None,
+            "histograms": _histograms(arrays),
         }
         return EncodingModel(
             spec,
@@ -181,12 +195,13 @@ class Publisher:
     ) -> Registered:
         regressor, predictions = self.refit(record.spec, bank)
         confirmation: ConfirmationRecord | None = None
+        arrays: Arrays = {}
         if len(predictions):
-            confirmation = self._confirm(record, run_id, predictions, bank, tracker, registry, best_layers())
+            confirmation, arrays = self._confirm(record, run_id, predictions, bank, tracker, registry, best_layers())
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
             folder.mkdir()
-            model = self.model(record, regressor, bank, confirmation)
+            model = self.model(record, regressor, bank, confirmation, arrays)
             model.save(folder)
             self._require_same(EncodingModel.load(folder), model, bank)
             n_features = len(model.axes.axes) if model.takes_features else None
@@ -230,7 +245,7 @@ class Publisher:
         tracker: Tracker,
         registry: Registry,
         best_layers: BestLayers | None,
-    ) -> ConfirmationRecord:
+    ) -> tuple[ConfirmationRecord, Arrays]:
         """Score predictions of the confirmation rows beside the controls, once, and log what they say."""
         rows = confirmation_rows(self._dataset, self._split, self._metrics)
         report = rows.report(predictions, self.controls.of(record.spec, bank), best_layers)
@@ -242,7 +257,7 @@ class Publisher:
             record, CONFIRMATION, report.part(looks.add(tracker.home, look, known)), layers
         )
         tracker.log_confirmation(run_id, confirmation, report.arrays)
-        return confirmation
+        return confirmation, report.arrays
 
 
 def _spread(coordinates: NDArray[np.floating]) -> float:
@@ -265,6 +280,14 @@ def confirmation_record(
         parts={name: part},
         best_layers=best_layers,
     )
+
+
+def _histograms(arrays: Arrays) -> dict[str, Any] | None:
+    """Count voxels by score, of a model and of its controls, for its card."""
+    if "accuracy" not in arrays:
+        return None
+    names = {name: found[1] for name in arrays if (found := re.fullmatch(r"control_(.+)_accuracy", name))}
+    return histograms(arrays["accuracy"], {label: arrays[name] for name, label in names.items()})
 
 
 def _type_of(development: Development) -> str:

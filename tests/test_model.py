@@ -32,6 +32,7 @@ from img2brain.registered import load_model
 if TYPE_CHECKING:
     from tests.conftest import Finished
 
+CARD = ("README.md", "accuracy.svg")
 FILES = ("network.safetensors", "pca.safetensors", "regions.safetensors", "regressor.safetensors")
 
 
@@ -181,7 +182,7 @@ def test_a_saved_model_predicts_the_same(
     model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any], tmp_path: Path
 ) -> None:
     model.save(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"digests.json", "model.json", "golden", *FILES}
+    assert {path.name for path in tmp_path.iterdir()} == {*CARD, "digests.json", "model.json", "golden", *FILES}
     loaded = EncodingModel.load(tmp_path)
     np.testing.assert_array_equal(loaded.predict(list(pictures)), expected)
     assert loaded.spec == model.spec

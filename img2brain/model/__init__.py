@@ -4,6 +4,7 @@ A saved model is a folder: ``model.json`` says what it is, ``digests.json`` name
 ``network.safetensors`` holds what the network needs up to its layer, ``pca.safetensors`` the axes,
 ``regressor.safetensors`` the fitted regressor, ``regions.safetensors`` the voxels of each region. The network's code is
 not in it: ``golden/`` holds one picture and what the model makes of it, and is compared before the first prediction.
+``README.md`` is its card, with ``accuracy.svg``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ from img2brain.features.extract import ImageSource, Precision, activations, find
 from img2brain.features.given import GIVEN, ORIGIN
 from img2brain.features.pca import Axes
 from img2brain.model import _files, _golden
+from img2brain.model._card import FIGURE, README, card, figure
 from img2brain.model._golden import Golden
+from img2brain.model._metadata import metadata
 from img2brain.model._outputs import as_list, choose, framed, taken
 from img2brain.regressors.base import Regressor
 from img2brain.spec import TrialSpec, parse
@@ -223,6 +226,21 @@ class EncodingModel:
         none = np.empty((0, self.spec.n_components), np.float32)
         return np.concatenate([none, *(self._coordinates(sources, batch_size, device) if sources else ())])
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """All that is known of the model, as plain data that JSON holds; what is not known is empty or None.
+
+        Where the data come from and who they are of, voxels and regions, the network with the digests of its code and
+        weights, regressor, rows, scores with intervals over all voxels and by region, controls, noise ceiling, looks,
+        and the versions that it was made with.
+
+        Examples
+        --------
+        >>> img2brain.load_model("NAME@champion").metadata["scores"]["confirmation"]  # doctest: +SKIP
+        {'estimate': 0.31, 'low': 0.27, 'high': 0.35}
+        """
+        return metadata(self)
+
     def check(self) -> None:
         """Compare the model with its golden example: done once, before the first prediction, where it is not asked for.
 
@@ -320,7 +338,14 @@ class EncodingModel:
             "about": dict(self.about),
         }
         (folder / _files.DESCRIPTION).write_text(json.dumps(described, indent=1), encoding="utf-8")
+        self._write_card(folder)
         sealed.seal(folder)
+
+    def _write_card(self, folder: Path) -> None:
+        known, counted = self.metadata | {"format": FORMAT}, self.about.get("histograms")
+        (folder / README).write_text(card(known, bool(counted)), encoding="utf-8")
+        if counted:
+            (folder / FIGURE).write_text(figure(counted, known["objective"]["label"]), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, kept: Path | None = None) -> EncodingModel:

@@ -62,7 +62,7 @@ def test_what_is_not_there_is_told_with_what_is(registry: Registry, reference: s
 def test_the_files_of_a_version_are_handed_out(registry: Registry) -> None:
     with registry.files(registry.find("sample")) as folder:
         names = {path.name for path in folder.iterdir()}
-    assert names == {"digests.json", "golden", "model.json", *FILES}
+    assert names == {"README.md", "accuracy.svg", "digests.json", "golden", "model.json", *FILES}
 
 
 def test_the_model_lies_in_the_home(registry: Registry, finished: Finished) -> None:
