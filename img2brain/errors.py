@@ -123,7 +123,8 @@ def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:
 
 
 _NO_MEMORY = re.compile(  # what libraries say that have no error of their own for it
-    r"out of memory|(can't|cannot|unable to|failed to) allocate|can't start new thread|STATUS_ALLOC_FAILED",
+    r"out of memory|(can't|cannot|unable to|failed to) allocate|can't start new thread|STATUS_ALLOC_FAILED|"
+    r"failed to map segment",
     re.IGNORECASE,
 )
 _BY_NUMBER = re.compile(r"\(os error (\d+)\)")  # an error of the system, as libraries in Rust tell it
@@ -138,6 +139,8 @@ def lack_of(error: BaseException) -> str:
     'cache/layers: No space left on device'
     >>> lack_of(RuntimeError("CUDA error: out of memory"))
     'memory ran out (CUDA error: out of memory)'
+    >>> lack_of(ImportError("libtorch_cpu.so: failed to map segment from shared object"))
+    'memory ran out (libtorch_cpu.so: failed to map segment from shared object)'
     >>> lack_of(ValueError("The 'alpha' must be > 0."))
     ''
     """

@@ -29,6 +29,7 @@ from img2brain.spec import TrialSpec
 BankKey = tuple[str, str, str]
 F64 = NDArray[np.float64]
 _MOMENTS_BYTES = 1 << 31
+_LARGEST_SCORE = 1e150  # whose square has a sum
 
 
 class Evaluator:
@@ -166,6 +167,11 @@ class Evaluator:
         n_voxels = self._development.n_voxels
         if scores.shape != (n_voxels,):
             raise ShapeError(f"The scores of the metric {name!r} must be of shape ({n_voxels},). Got {scores.shape}.")
+        largest = np.abs(scores[~np.isnan(scores)]).max(initial=0.0)
+        if largest > _LARGEST_SCORE:
+            raise FitError(
+                f"The scores of the metric {name!r} must be NaN or within {_LARGEST_SCORE:g}. Got {largest:g}."
+            )
         return scores
 
     def _fitted(self, spec: TrialSpec, turn: int | None, timings: dict[str, float]) -> Any:

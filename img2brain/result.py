@@ -14,7 +14,19 @@ from img2brain.spec import TrialSpec
 
 F64 = NDArray[np.float64]
 WHOLE = ""  # the name that stands for all voxels; no region of interest has it
+_LARGE = 1e6
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q75": 0.75, "q95": 0.95}
+
+
+def score_text(score: float, digits: int = 4, sign: str = "") -> str:
+    """Show a score with some decimals, or by its first digits where it is so large that these alone are read.
+
+    Examples
+    --------
+    >>> score_text(0.123456), score_text(-1.23456e140)
+    ('0.1235', '-1.235e+140')
+    """
+    return format(score, f"{sign}.4g" if abs(score) >= _LARGE else f"{sign}.{digits}f")
 
 
 @dataclass(frozen=True, eq=False)

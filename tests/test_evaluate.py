@@ -204,6 +204,7 @@ def overwriting(Y: Any, P: Any) -> Any:
         (lambda Y, P: 1.0, r"scores of the metric 'odd' must be of shape \(20,\)\. Got \(\)"),
         (lambda Y, P: np.ones(len(Y) + 1), r"scores of the metric 'odd' must be of shape \(20,\)"),
         (lambda Y, P: vars(Odd)["absent"], "The metric 'odd' must work on these rows. Got KeyError: 'absent'"),
+        (lambda Y, P: np.full(20, -np.inf), r"scores of the metric 'odd' must be NaN or within 1e\+150\. Got inf\."),
         (overwriting, "The metric 'odd' must work on these rows. Got ValueError: .* read-only"),
     ],
 )

@@ -129,9 +129,11 @@ def _trial_facts(trial: ToldTrial) -> dict[str, Any]:
 
 def _lines(name: str, trials: Sequence[ToldTrial]) -> Iterator[str]:
     """Tell of a study, and of each of its trials."""
+    from img2brain.result import score_text
+
     yield _summary(name, trials)
     for trial in trials:
-        score = trial.failure or f"{trial.score:.4f}"
+        score = trial.failure or score_text(trial.score)
         yield f"{f'#{trial.number}':>6}  {score}  {trial.spec.weighted_label}"
 
 
@@ -142,8 +144,10 @@ def _facts(name: str, trials: Sequence[ToldTrial]) -> dict[str, Any]:
 
 
 def _summary(name: str, trials: Sequence[ToldTrial]) -> str:
+    from img2brain.result import score_text
+
     facts = _facts(name, trials)
-    best = "no score" if facts["best"] is None else f"best {facts['best']:.4f}"
+    best = "no score" if facts["best"] is None else f"best {score_text(facts['best'])}"
     return f"{name}: {facts['n_trials']} trials, {facts['n_failed']} failed, {best}"
 
 
@@ -167,6 +171,7 @@ def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:
 
 def _closing(outcome: StudyOutcome, home: Home) -> str:
     from img2brain.leaderboard.record_numbers import confirmation_texts
+    from img2brain.result import score_text
 
     item, best = outcome.published, outcome.best
     assert item is not None, "a study that ends has published its best trial"
@@ -176,7 +181,7 @@ def _closing(outcome: StudyOutcome, home: Home) -> str:
     seen = confirmation_texts(part) if part else [("confirmation", "none: no rows were kept from the search")]
     lines = [
         ("best trial", f"#{best.number} {best.spec.label}"),
-        ("validation", f"{best.score:.4f} ({outcome.objective}, on the rows that chose it)"),
+        ("validation", f"{score_text(best.score)} ({outcome.objective}, on the rows that chose it)"),
         *seen,
         ("registered", f"{name} version {item.registered.version}: {item.reason}"),
         ("leaderboard", home.leaderboards / name / "index.html"),

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from img2brain.records import Against, Estimate, PartRecord, RegionRecord
 from img2brain.records.base import Part
+from img2brain.result import score_text
 
 _SHORT = {"pearson": "r"}  # what the field calls a metric
 _SUMMARIES, _SCORE = "summaries", "score"
@@ -67,13 +69,15 @@ def interval_text(interval: Estimate, digits: int = 3, *, sign: bool = False) ->
     '0.123 [0.100, 0.150]'
     >>> interval_text(Estimate(estimate=0.1234))
     '0.123, no interval'
+    >>> interval_text(Estimate(estimate=1.234e140, low=1e140, high=2e140), sign=True)
+    '+1.234e+140 [+1e+140, +2e+140]'
     """
-    form = f"{'+' if sign else ''}.{digits}f"
+    text = partial(score_text, digits=digits, sign="+" if sign else "")
     if not math.isfinite(interval.estimate):
         return ""
     if not math.isfinite(interval.low):
-        return f"{interval.estimate:{form}}, no interval"
-    return f"{interval.estimate:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+        return f"{text(interval.estimate)}, no interval"
+    return f"{text(interval.estimate)} [{text(interval.low)}, {text(interval.high)}]"
 
 
 def images_text(part: PartRecord) -> str:
@@ -141,4 +145,4 @@ def _texts(heading: str, value: Any, n_voxels: int) -> Iterator[tuple[str, str]]
 
 
 def _text(value: float) -> str:
-    return f"{value:.4f}" if math.isfinite(value) else ""
+    return score_text(value) if math.isfinite(value) else ""

@@ -10,6 +10,7 @@ import pandas as pd
 from img2brain.leaderboard.lines import is_count
 from img2brain.leaderboard.record_numbers import statistics_of
 from img2brain.leaderboard.rows import Row, home_name, placed, printable
+from img2brain.result import score_text
 
 _FIRST = {
     "rank": "Int64",
@@ -201,7 +202,7 @@ def _cell(name: str, value: Any) -> str:
     if pd.isna(value) or value == "":
         return "-"
     if isinstance(value, float):
-        return f"{value:.3g}" if name == "alpha" else f"{value:.4f}"
+        return f"{value:.3g}" if name == "alpha" else score_text(value)
     return printable(home_name(value) if name == "home" else str(value))
 
 

@@ -40,8 +40,9 @@ class Metric(ABC):
     names it ``objective = "PATH.py:NAME"``, and ``img2brain.testing.check_metric`` tells whether it keeps what is
     promised here.
 
-    A voxel whose score is undefined is NaN, never 0. NaN because the responses do not vary says nothing of a model and
-    is left out of summaries. NaN for any other reason ranks below all scores in a median.
+    A voxel whose score is undefined is NaN, never 0; all other scores lie within 1e150, so that their squares have a
+    sum. NaN because the responses do not vary says nothing of a model and is left out of summaries. NaN for any other
+    reason ranks below all scores in a median.
 
     A metric keeps nothing of what it has scored: several threads may ask it at once.
 

@@ -7,6 +7,7 @@ import sys
 
 from tqdm import tqdm
 
+from img2brain.result import score_text
 from img2brain.study.search import ToldTrial, best_trial
 
 log = logging.getLogger(__name__)
@@ -36,11 +37,11 @@ class Bar:
         self._n_done += 1
         is_best = trial.succeeded and (self._best is None or trial.score > self._best.score)
         self._best = trial if is_best else self._best
-        best = f"best {self._best.score:.4f} (#{self._best.number})" if self._best else "no score yet"
+        best = f"best {score_text(self._best.score)} (#{self._best.number})" if self._best else "no score yet"
         self._bar.set_postfix_str(best, refresh=False)
         self._bar.update()
         due = self._n_done % max(1, self._total // _LINES) == 0 or self._n_done == self._total
         if self._bar.disable and (is_best or due or not trial.succeeded):
-            now = trial.failure or f"{trial.score:.4f}"
+            now = trial.failure or score_text(trial.score)
             spec = trial.spec.label
             log.info("trial #%d (%d of %d): %s %s; %s", trial.number, self._n_done, self._total, spec, now, best)

@@ -18,6 +18,7 @@ from img2brain.leaderboard.record_numbers import confirmation_texts
 from img2brain.leaderboard.region_figures import regions
 from img2brain.leaderboard.rows import Row
 from img2brain.leaderboard.site.build import build
+from img2brain.result import score_text
 from img2brain.study.outcome import StudyOutcome
 from img2brain.study.search import Search, ToldTrial
 from img2brain.study.setting import Setting
@@ -62,7 +63,7 @@ def note(setting: Setting, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> 
     for trial in best[:_SHOWN]:
         spec = trial.spec
         cells = (f"#{trial.number}", spec.backbone, spec.weights, spec.layer, spec.n_components, spec.regressor)
-        lines.append("| " + " | ".join(map(str, cells)) + f" | {trial.score:.4f} |")
+        lines.append("| " + " | ".join(map(str, cells)) + f" | {score_text(trial.score)} |")
     if outcome.published is not None:
         item = outcome.published
         lines += ["", f"Registered as `{item.registered.name}` version {item.registered.version}: {item.reason}."]
