@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from img2brain.model import EncodingModel as EncodingModel
     from img2brain.moving import export_model as export_model
     from img2brain.moving import import_model as import_model
+    from img2brain.moving import push_model as push_model
     from img2brain.records.confirmation import ConfirmationRecord as ConfirmationRecord
     from img2brain.records.study import StudyRecord as StudyRecord
     from img2brain.records.trial import TrialRecord as TrialRecord
@@ -69,6 +70,7 @@ _PLACES = {
     "load_study": "spec:load_study",
     "model_history": "curation:model_history",
     "open_dataset": "datasets._layouts:open_dataset",
+    "push_model": "moving:push_model",
     "rollback_model": "curation:rollback_model",
     "run_study": "study.runner:run_study",
     "tag_model": "curation:tag_model",

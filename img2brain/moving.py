@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from img2brain import model_file, onnx_file
+from img2brain import hub, model_file, onnx_file
 from img2brain.catalog import LIBRARIES, REGRESSORS
 from img2brain.crown import crown
 from img2brain.curation import OURS, own_tags
@@ -166,6 +166,60 @@ def import_model(
     """
     with arriving(Path(file), folder_of(home), name, plugins) as arrival:
         return register(arrival, Home.of(home))
+
+
+def push_model(reference: str, target: str, home: Home | Path | str = "mlruns", *, private: bool = True) -> str:
+    """Write a model as a hub shows it, with its card, and upload it where a repository is named.
+
+    Parameters
+    ----------
+    reference : str
+        As for `export_model`.
+    target : str
+        ``"hf://OWNER/NAME"``, a repository, made where it is not there; or a folder, which must be empty or not there.
+    home : Home, Path or str
+        The home, or its folder.
+    private : bool
+        Whether a repository that is made is for its owner alone.
+
+    Returns
+    -------
+    str
+        Where it is: the address, or the folder.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, it has no card that a hub takes, or the hub does not take it.
+    """
+    if hub.is_on_hub(target):
+        hub.repository(target)
+    else:
+        _require_empty(Path(target))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / MODEL
+        _gather_files(reference, home, folder)
+        hub.check_card(folder)
+        if hub.is_on_hub(target):
+            return hub.upload(folder, target, private=private)
+        shutil.copytree(folder, target, dirs_exist_ok=True)
+    return target
+
+
+def _require_empty(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ModelError(f"The folder to write must be empty or not there. Got {str(folder)!r}.")
+
+
+def _gather_files(reference: str, home: Home | Path | str, folder: Path) -> None:
+    """Copy the files of a model as they were saved."""
+    if is_saved(reference):
+        EncodingModel.load(Path(reference))
+        shutil.copytree(reference, folder)
+        return
+    registry = Registry(TrackingStore(home if isinstance(home, Home) else Home.existing(home)))
+    with registry.files(registry.find(reference)) as saved:
+        shutil.copytree(saved, folder)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from img2brain.catalog import LIBRARIES, REGRESSORS
 from img2brain.crown import crown_by_hand
 from img2brain.errors import DataError, ModelError, SpecError, quoted
 from img2brain.home import Home
+from img2brain.hub import fetched, is_on_hub
 from img2brain.model import EncodingModel
 from img2brain.model._outputs import FILES, write
 from img2brain.model_file import MODEL, is_model_file, unpacked
@@ -25,8 +26,8 @@ def load_model(reference: str, home: Home | Path | str = "mlruns", plugins: Sequ
     Parameters
     ----------
     reference : str
-        ``"NAME@champion"``, ``"NAME/VERSION"`` or ``"NAME"`` (its champion); or the folder of a saved model, or a file
-        of `export_model`, which need no home.
+        ``"NAME@champion"``, ``"NAME/VERSION"`` or ``"NAME"`` (its champion); or the folder of a saved model, a file of
+        `export_model`, or ``"hf://OWNER/NAME"``, a repository of a hub: these need no home.
     home : Home, Path or str
         The home, or its folder.
     plugins : sequence of str
@@ -52,6 +53,9 @@ def load_model(reference: str, home: Home | Path | str = "mlruns", plugins: Sequ
     if is_model_file(reference):
         with unpacked(Path(reference)) as folder:
             return EncodingModel.load(folder / MODEL, folder_of(home) / "plugins")
+    if is_on_hub(reference):
+        with fetched(reference) as folder:
+            return EncodingModel.load(folder, folder_of(home) / "plugins")
     place = home if isinstance(home, Home) else Home.existing(home)
     registry = Registry(TrackingStore(place))
     with registry.files(registry.find(reference)) as folder:

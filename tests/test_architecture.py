@@ -29,6 +29,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "click": ("cli",),
     "filelock": ("home", "store", "study"),
     "h5py": ("datasets._hdf5",),
+    "huggingface_hub": ("hub",),
     "jinja2": ("leaderboard.site.templating",),
     "markupsafe": ("leaderboard.site.templating",),
     "mlflow": ("flavor", "tracking"),

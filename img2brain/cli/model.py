@@ -17,7 +17,7 @@ from img2brain.cli.curation import (
     user,
     version_facts,
 )
-from img2brain.cli.moving import export_command, import_command
+from img2brain.cli.moving import export_command, import_command, push_command
 
 if TYPE_CHECKING:
     from img2brain.tracking._store import TrackingStore
@@ -32,6 +32,7 @@ def model() -> None:
 for command in (
     export_command,
     import_command,
+    push_command,
     history_command,
     rollback_command,
     tag_command,

@@ -44,6 +44,28 @@ def export_command(name: str, file: Path, kind: str | None, open_home: OpenHome)
     click.echo(f"{file}: {file.stat().st_size} bytes")
 
 
+@click.command("push")
+@click.argument("name")
+@click.argument("target", metavar="FOLDER|hf://OWNER/NAME")
+@click.option("--public", is_flag=True, help="Whether a repository that is made can be read by all.")
+@reads_home
+def push_command(name: str, target: str, public: bool, open_home: OpenHome) -> None:
+    """Write a model into a folder as a hub shows it, with its card; or upload it to a repository of Hugging Face's hub.
+
+    The card is checked by the hub's own library, huggingface_hub, whose login is used.
+
+    \b
+    Example:
+      img2brain model push v4-210224@champion hub-folder
+      img2brain model push v4-210224@champion hf://my-lab/v4-210224
+    """
+    from img2brain.moving import push_model
+    from img2brain.registered import is_saved
+
+    where = push_model(name, target, Path() if is_saved(name) else open_home(), private=not public)
+    click.echo(f"{name}: {where}")
+
+
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--as", "name", default="", metavar="NAME", help="What it is called here; by default as it was.")
