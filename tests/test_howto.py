@@ -22,11 +22,12 @@ from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Catalog
 from img2brain.home import Home
 from img2brain.leaderboard.collect import collect
 from img2brain.leaderboard.rows import Row
+from img2brain.leaderboard.site.digits import bounds_text, estimate_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "experiments" / "howto"
 BLOCK = re.compile(r"(?:^\*\*([\w.]+)\*\*\n\n)?^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-WHOLE = ("data-folder.md",)  # pages of which no more is asked than that what they say is printed
+WHOLE = ("data-folder.md", "leaderboard.md")  # pages of which no more is asked than that what they say is printed
 FILES = {"table.py", "concordance.py", "kernel.py", "networks.py"}
 
 
@@ -129,7 +130,7 @@ def test_the_objective_has_an_interval_and_stands_on_the_page(plugins: Worked, c
     assert score.low < score.estimate < score.high
     page = (plugins.top / "mlruns" / "leaderboards" / "squares" / "index.html").read_text(encoding="utf-8")
     assert "concordance" in page
-    assert f"{score.estimate:.4f}" in page
+    assert f"<strong>{estimate_text(score)}</strong> {bounds_text(score)}" in page
 
 
 def test_files_of_others_are_named_in_the_record_and_kept(plugins: Worked, champion: Row) -> None:

@@ -17,7 +17,7 @@ from img2brain.leaderboard.site.names import board_id, dataset_id, row_id
 from img2brain.records import DatasetRecord, Estimate, RowsRecord
 from img2brain.result import WHOLE
 
-MOST_LINES = 500  # of the table; the rest is in the files
+MOST_LINES = 200  # of the table; the rest is in the files
 MOST_DRAWN = 20
 
 

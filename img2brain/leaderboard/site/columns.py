@@ -55,6 +55,11 @@ class Column:
     first: str = "ascending"
     small: str = ""
 
+    @property
+    def style(self) -> str:
+        """The classes of its cells, which are many and so are short: wide, asked for, number."""
+        return " ".join(filter(None, ["" if self.shown == "always" else self.shown[0], "n" if self.is_number else ""]))
+
 
 def columns_of(rows: Sequence[Row]) -> list[Column]:
     """Return the columns that say something of the rows of a board."""

@@ -108,6 +108,11 @@ class Forest:
         return sorted(names, key=lambda name: (kind_of(name) == "other", name))
 
     @property
+    def has_ties(self) -> bool:
+        """Whether some rows share a rank."""
+        return 0 < self.lines[-1].group < len(self.lines)
+
+    @property
     def best(self) -> list[ForestLine]:
         """The rows that no image tells from the best."""
         return [line for line in self.lines if line.group == self.lines[0].group] if self.lines[0].group else []

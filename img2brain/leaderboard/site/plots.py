@@ -80,12 +80,11 @@ def ridges(scores: Mapping[str, Array], middles: Mapping[str, float]) -> Ridges 
         return None
     edges = bin_edges(list(finite.values()))
     axis = Axis.around([float(edges[0]), float(edges[-1])])
-    shares = {name: np.histogram(values, edges)[0] / len(values) for name, values in finite.items()}
-    top = max(float(share.max()) for share in shares.values())
-    return Ridges(axis, [
-        _ridge(name, middles[name], axis, edges, shares[name] / top, len(scores[name]) - len(finite[name]))
-        for name in finite
-    ])  # fmt: skip
+    counts = {name: np.histogram(values, edges)[0] for name, values in finite.items()}
+    heights = {name: count / count.max() for name, count in counts.items()}
+    n_undefined = {name: len(scores[name]) - len(values) for name, values in finite.items()}
+    drawn = [_ridge(name, middles[name], axis, edges, heights[name], n_undefined[name]) for name in finite]
+    return Ridges(axis, drawn)
 
 
 def scatters(row: Row) -> list[Scatter]:

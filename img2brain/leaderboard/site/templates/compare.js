@@ -72,7 +72,7 @@
     head.replaceChildren();
     body.replaceChildren();
     const top = add(head, "tr");
-    heads.forEach((text, place) => add(top, "th", text, place ? { scope: "col", class: "number" } : { scope: "col" }));
+    heads.forEach((text, place) => add(top, "th", text, place ? { scope: "col", class: "n" } : { scope: "col" }));
     for (const line of lines) line(add(body, "tr"));
   }
 
@@ -81,7 +81,7 @@
       const row = group.rows[place], head = add(line, "th", null, { scope: "row" });
       add(head, "a", row.name, { href: `rows/${row.id}.html` });
       add(head, "small", row.about);
-      for (const found of row.scores) interval(add(line, "td", null, { class: "number" }), found);
+      for (const found of row.scores) interval(add(line, "td", null, { class: "n" }), found);
     }));
   }
 
@@ -91,8 +91,8 @@
       const { regions, p } = difference(a, b), head = add(line, "th", null, { scope: "row" });
       head.append(group.rows[a].name, add(head, "small", `${group.rows[a].about} minus`), group.rows[b].name);
       add(head, "small", group.rows[b].about);
-      for (const found of regions) interval(add(line, "td", null, { class: "number" }), found, true);
-      const cell = add(line, "td", p === null || p === undefined ? "–" : p < 0.001 ? "< 0.001" : p.toPrecision(2), { class: "number" });
+      for (const found of regions) interval(add(line, "td", null, { class: "n" }), found, true);
+      const cell = add(line, "td", p === null || p === undefined ? "–" : p < 0.001 ? "< 0.001" : p.toPrecision(2), { class: "n" });
       add(cell, "small", p === null || p === undefined ? "" : p < 0.05 ? " told apart" : " tied");
     }));
   }

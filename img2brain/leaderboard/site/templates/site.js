@@ -55,8 +55,8 @@
 
     value(row, column) {
       const cell = row.line.cells[column];
-      if (!this.heads[column].classList.contains("number")) return cell.textContent.trim();
-      return cell.dataset.value === "" ? null : Number(cell.dataset.value);
+      if (!this.heads[column].classList.contains("n")) return cell.textContent.trim();
+      return cell.dataset.v === "" ? null : Number(cell.dataset.v);
     }
 
     show() {
@@ -123,7 +123,7 @@
       const column = this.column(key === "score" ? "validation" : key);
       if (column < 0) throw new Error(`There is no column "${key}". The menu of columns names them.`);
       const text = value.toLowerCase(), number = Number(value.replace("−", "-"));
-      const isNumber = this.heads[column].classList.contains("number");
+      const isNumber = this.heads[column].classList.contains("n");
       if (sign === ":") return (row) => row.line.cells[column].textContent.toLowerCase().includes(text);
       if (isNumber && Number.isNaN(number)) throw new Error(`The column "${key}" holds numbers.`);
       const compare = { "<": (a, b) => a < b, "<=": (a, b) => a <= b, ">": (a, b) => a > b, ">=": (a, b) => a >= b, "=": (a, b) => a === b, "!=": (a, b) => a !== b }[sign];
