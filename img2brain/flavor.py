@@ -6,7 +6,7 @@ decides: a path that came over HTTP is not opened.
 
 A request is refused before a picture of it is decoded where one of them is not what it should be (``mlflow models
 serve`` answers 422), or where its pictures are too large together (413). Pictures are decoded a few at a time, one
-request after another.
+request after another. Regions are chosen by the parameter ``rois``, a list of their names.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import base64
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import Lock
@@ -29,13 +30,15 @@ from mlflow.pyfunc import PythonModel
 from numpy.typing import NDArray
 
 from img2brain import sealed
+from img2brain.answers import refuse_on_one_line
 from img2brain.datasets._images import size_of
-from img2brain.errors import DataError
+from img2brain.errors import DataError, SpecError
 from img2brain.model import EncodingModel
 
 MAX_IMAGE_BYTES = 32 * 2**20
 MAX_REQUEST_PIXELS = 2**26  # 16 pictures of 2048 x 2048
 LEAST_PIXELS = 224 * 224  # A smaller picture costs a network as much as one of this size.
+_SERVER = "mlflow.pyfunc.scoring_server.app"
 _DATA_URI = re.compile(r"^data:image/\w+;base64,")
 
 
@@ -62,7 +65,10 @@ class EncodingPythonModel(PythonModel):
         """Load the model from its files."""
         folder = Path(context.artifacts["model"])
         sealed.check(folder.parents[1], but_for=[sealed.NO_CACHE])
-        self._model = EncodingModel.load(Path(context.artifacts["model"]))
+        self._model = EncodingModel.load(folder)
+        self._model.check()
+        if _SERVER in sys.modules:  # This process makes a server of the model, and does nothing else.
+            refuse_on_one_line()
         self._in_turn = Lock()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> NDArray[np.floating]:
@@ -71,16 +77,16 @@ class EncodingPythonModel(PythonModel):
         Raises
         ------
         RefusedError
-            If something is not what it should be, or too much.
+            If something is not what it should be, or too much, or a region is not known.
         """
-        del context, params
+        del context
         try:
             images = self._input(model_input)
             with self._in_turn:
-                return self._model.predict(images)
+                return self._model.predict(images, (params or {}).get("rois") or None)
         except RefusedError:
             raise
-        except DataError as error:
+        except (DataError, SpecError) as error:
             raise RefusedError(str(error)) from error
 
     def _input(self, model_input: Any) -> Any:

@@ -32,7 +32,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "huggingface_hub": ("hub",),
     "jinja2": ("leaderboard.site.templating",),
     "markupsafe": ("leaderboard.site.templating",),
-    "mlflow": ("flavor", "tracking"),
+    "mlflow": ("answers", "flavor", "serving", "tracking"),
     "numpy": ("",),  # everywhere
     "onnx": ("onnx_file",),
     "onnxruntime": ("onnx_file",),
@@ -50,6 +50,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "torch": ("_arrays", "backbones", "features", "model", "onnx_file", "testing"),
     "torchvision": ("backbones", "features"),
     "tqdm": ("backbones", "progress", "study"),
+    "uvicorn": ("serving",),
 }
 TOP_LEVEL = {
     "img2brain",

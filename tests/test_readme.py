@@ -27,7 +27,7 @@ HEADLINES = (
     "uv run pytest",
 )
 EVERY_KEY = (ROOT / "img2brain" / "study" / "every_key.toml").read_text(encoding="utf-8")
-DEAR = ("quickstart", "ui ", "--tracking-uri ")  # commands that are tested elsewhere
+DEAR = ("quickstart", "ui ", "model serve ", "--tracking-uri ")  # commands that are tested elsewhere
 
 
 def blocks(language: str) -> list[str]:

@@ -18,6 +18,7 @@ from img2brain.cli.curation import (
     version_facts,
 )
 from img2brain.cli.moving import export_command, import_command, push_command
+from img2brain.cli.ui import ended_by_signals
 
 if TYPE_CHECKING:
     from img2brain.tracking._store import TrackingStore
@@ -142,6 +143,34 @@ def predict_command(
     click.echo(f"{out}: {n_images} images, {n_voxels} voxels")
     for row in [] if model.takes_features else some_rows(n_images):
         click.echo(f"row {row}: {place_of(as_list(images)[row])}")
+
+
+@model.command("serve")
+@click.argument("name")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=5001, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE.py:NAME", help="A component of others that it needs.")
+@reads_home
+def serve_command(name: str, host: str, port: int, plugins: tuple[str, ...], open_home: OpenHome) -> None:
+    """Answer requests over HTTP with predictions, until Ctrl-C: MLflow's own server, in this process.
+
+    Prints the address when it answers. A request is JSON, images as base64 text; "params" chooses regions:
+
+    \b
+      {"dataframe_split": {"columns": ["image"], "data": [["BASE64"]]}, "params": {"rois": ["V1"]}}
+
+    \b
+    Example:
+      img2brain model serve v4-210224@champion --port 5001
+    """
+    from contextlib import suppress
+
+    from img2brain._heap import keep_freed_memory
+    from img2brain.serving import serve_model
+
+    keep_freed_memory()
+    with ended_by_signals(), suppress(KeyboardInterrupt):
+        serve_model(name, open_home(), host, port, click.echo, plugins)
 
 
 def _registry(open_home: OpenHome) -> tuple[Registry, TrackingStore]:

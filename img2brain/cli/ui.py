@@ -32,12 +32,12 @@ def ui(host: str, port: int, home: Path) -> None:
     from img2brain.home import Home
     from img2brain.tracking.server import serve
 
-    with _ended_by_signals(), suppress(KeyboardInterrupt):
+    with ended_by_signals(), suppress(KeyboardInterrupt):
         serve(Home.existing(home), host, port, click.echo)
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
     """Let signals that end a process end it in order, so that the server ends too."""
 
     def end(number: int, _frame: FrameType | None) -> None:

@@ -304,12 +304,13 @@ def _log(store: TrackingStore, folder: Path, run_id: str, signature: Any) -> tup
 
 def _signature(n_voxels: int, n_features: int | None, dtype: np.dtype[Any]) -> Any:
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema, TensorSpec
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
     images = Schema([ColSpec("string", "image")])
     return ModelSignature(
         inputs=images if n_features is None else Schema([TensorSpec(np.dtype(np.float64), (-1, n_features))]),
         outputs=Schema([TensorSpec(dtype, (-1, n_voxels))]),
+        params=ParamSchema([ParamSpec("rois", "string", [], (-1,))]),  # none: all voxels
     )
 
 

@@ -62,7 +62,7 @@ def serve(home: Home, host: str, port: int, tell: Callable[[str], None]) -> None
     TrackingError
         If the port is taken, or the server ends by itself.
     """
-    _require_free(host, port)
+    require_free(host, port)
     pages = show_scores(TrackingStore(Home(home.folder)))  # also makes the database before the processes race for it
     with _running(command(home, host, port)) as server:
         while server.poll() is None and not _answers(host, port):
@@ -74,7 +74,8 @@ def serve(home: Home, host: str, port: int, tell: Callable[[str], None]) -> None
     raise TrackingError(f"The MLflow server ended with code {code}.")
 
 
-def _require_free(host: str, port: int) -> None:
+def require_free(host: str, port: int) -> None:
+    """Raise `TrackingError` where an address is taken, or is none of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
