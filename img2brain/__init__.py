@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from img2brain.datasets.base import Dataset as Dataset
     from img2brain.datasets.folder import FolderDataset as FolderDataset
     from img2brain.home import Home as Home
+    from img2brain.leaderboard.bundles.export import export_bundle as export_bundle
+    from img2brain.leaderboard.bundles.imported import forget_bundle as forget_bundle
+    from img2brain.leaderboard.bundles.imported import import_bundle as import_bundle
+    from img2brain.leaderboard.bundles.imported import imported_bundles as imported_bundles
     from img2brain.metrics.base import Metric as Metric
     from img2brain.model import EncodingModel as EncodingModel
     from img2brain.moving import export_model as export_model
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from img2brain.spec import StudySpec as StudySpec
     from img2brain.spec import load_study as load_study
     from img2brain.study.runner import run_study as run_study
+    from img2brain.verify import verify_bundle as verify_bundle
 
 _PLACES = {
     "ConfirmationRecord": "records.confirmation:ConfirmationRecord",
@@ -62,8 +67,12 @@ _PLACES = {
     "check_dataset": "datasets._layouts:check",
     "crown_model": "registered:crown_model",
     "describe_model": "curation:describe_model",
+    "export_bundle": "leaderboard.bundles.export:export_bundle",
     "export_model": "moving:export_model",
+    "forget_bundle": "leaderboard.bundles.imported:forget_bundle",
+    "import_bundle": "leaderboard.bundles.imported:import_bundle",
     "import_model": "moving:import_model",
+    "imported_bundles": "leaderboard.bundles.imported:imported_bundles",
     "leaderboard": "leaderboard",
     "load_model": "registered:load_model",
     "load_plugin": "registered:load_plugin",
@@ -74,6 +83,7 @@ _PLACES = {
     "rollback_model": "curation:rollback_model",
     "run_study": "study.runner:run_study",
     "tag_model": "curation:tag_model",
+    "verify_bundle": "verify:verify_bundle",
     "write_sample": "datasets._sample:write_sample",
 }
 

@@ -90,6 +90,11 @@ class Catalog:
         self._instances = instances
         self._loaded: dict[str, tuple[Plugin, Any]] = {}
 
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The names of the components that are ours."""
+        return self._own
+
     @cached_property
     def _own(self) -> tuple[str, ...]:
         path = Path(__file__).parent / self.folder

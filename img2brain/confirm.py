@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 F64 = NDArray[np.float64]
 Voxels = NDArray[np.intp]
 Metrics = Mapping[str, Metric]
+_SAME_SCORE = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,11 +184,20 @@ class ScoredRows:
         )
         shown = best_median_worst(next(iter(accuracies.values())))
         arrays = {
-            "predictions": _narrow(predictions),
+            "predictions": self._kept(predictions, accuracies),
             "shown_voxels": shown,
             "shown_measured": _narrow(self._responses[:, shown]),
         }
         return PartResult(found, self._regions, self._facts, found.to_arrays() | arrays)
+
+    def _kept(self, predictions: F64, accuracies: Mapping[str, F64]) -> NDArray[np.floating]:
+        """Return predictions in float32 where they score the same: whoever has the data scores them again."""
+        narrow = _narrow(predictions)
+        for name, scorer in self._metrics.items():
+            again = scorer.from_rows(self._responses, frozen(narrow.astype(np.float64)))
+            if not np.allclose(again, accuracies[name], rtol=_SAME_SCORE, atol=_SAME_SCORE, equal_nan=True):
+                return predictions
+        return narrow
 
     def _rival(self, predictions: F64) -> Rival:
         accuracy = self._objective.from_rows(self._responses, predictions)

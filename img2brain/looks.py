@@ -13,11 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from img2brain import digest, plain
+from img2brain import digest
 from img2brain.errors import RecordError, StoreError
-from img2brain.faults import describe
 from img2brain.home import Home
 from img2brain.records import LookRecord, PartRecord, TrialRecord
 
@@ -104,12 +102,7 @@ def of_lines(lines: Iterable[str], where: str) -> list[LookRecord]:
     """
     chain: list[LookRecord] = []
     for number, line in enumerate(lines, start=1):
-        try:
-            look = LookRecord.model_validate(plain.of_json(line))
-        except ValidationError as error:
-            raise RecordError(f"The look {number} of {where}: {describe(LookRecord, error)}") from None
-        except ValueError as error:
-            raise RecordError(f"The look {number} of {where} must be JSON. Got: {error}.") from None
+        look = LookRecord.from_json(line, f"The look {number} of {where}")
         previous = chain[-1].digest if chain else ""
         if look.previous != previous:
             raise RecordError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from img2brain.cli import bundles
 from img2brain.cli._options import OpenHome, reads_home, writes_home
 from img2brain.cli._shown import Shown, shows
 
@@ -110,6 +111,10 @@ def import_command(folder: Path, open_home: OpenHome) -> None:
         if item.note:
             click.echo(f"{item.entry.backbone} {item.entry.layer} {item.entry.regressor}: {item.note}")
     click.echo(f"{len(published)} results: img2brain leaderboard show --dataset {DATASET} --most {len(published)}")
+
+
+for command in bundles.COMMANDS:
+    leaderboard.add_command(command)
 
 
 def _tell(paths: list[Path]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from img2brain.errors import RecordError, SpecError, did_you_mean
 from img2brain.home import Home
+from img2brain.leaderboard.bundles.imported import each_once, imported_rows
 from img2brain.leaderboard.published import with_places
 from img2brain.leaderboard.rows import Row, boards
 from img2brain.records import StudyRecord
@@ -33,12 +34,12 @@ log = logging.getLogger(__name__)
 
 
 def collect(home: Home, dataset: str | None = None) -> list[Row]:
-    """Read the finished trials of a dataset, or of all, from the tracking store.
+    """Read the finished trials of a dataset, or of all: those that are tracked, and those of imported bundles.
 
     Parameters
     ----------
     home : Home
-        Holds the tracking store.
+        Holds the tracking store and the bundles.
     dataset : str, optional
         The dataset's name.
 
@@ -51,16 +52,22 @@ def collect(home: Home, dataset: str | None = None) -> list[Row]:
     SpecError
         If nothing is tracked for a dataset of this name.
     """
-    store = open_to_read(home)
-    known = experiments(store)
+    own, others = collect_own(home), imported_rows(home)
+    known = sorted({*experiments(open_to_read(home)), *(row.trial.dataset.name for row in others)})
     if dataset is not None and dataset not in known:
         raise SpecError(f"No trials of the dataset {dataset!r} are tracked. {did_you_mean(dataset, known)}")
+    rows = [row for row in each_once([*own, *others]) if dataset in (None, row.trial.dataset.name)]
+    return [row for board in boards(_told_apart(rows)) for row in _tied(with_places(board))]
+
+
+def collect_own(home: Home, dataset: str | None = None) -> list[Row]:
+    """Read the finished trials that a home, or its server, tracked itself, not yet placed."""
+    store = open_to_read(home)
     models = registered_by_run(store)
     trials = [item for item in tracked_trials(store, dataset) if item.record.metrics]
     studies = _Studies(store)
     found = (_row_or_warn(item, models.get(item.run_id), home, store, studies) for item in trials)
-    rows = [row for row in found if row is not None]
-    return [row for board in boards(_told_apart(rows)) for row in _tied(with_places(board), store)]
+    return [row for row in found if row is not None]
 
 
 def registered_by_run(store: TrackingStore) -> dict[str, Registered]:
@@ -133,12 +140,12 @@ def _row(item: TrackedTrial, model: Registered | None, home: Home, store: Tracki
     )
 
 
-def _tied(board: list[Row], store: TrackingStore) -> list[Row]:
+def _tied(board: list[Row]) -> list[Row]:
     """Share ranks among results of others, by the scores of their voxels: nothing else is known of them."""
     if not all(row.trial.note for row in board):
         return board
     (ordered,) = boards(board)
-    accuracies = [run_array(store, row.run_id, row.metric.file) for row in ordered]
+    accuracies = [row.arrays(row.metric.file) for row in ordered]
     known = [np.asarray(array) for array in accuracies if array is not None]
     if len(known) < len(ordered):
         return board

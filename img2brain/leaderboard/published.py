@@ -26,14 +26,25 @@ BOOTSTRAP_RULE = "paired bootstrap over images, Holm correction over all pairs"
 
 
 def with_places(rows: Iterable[Row]) -> list[Row]:
-    """Place the published models of a board that were scored on the same rows, ties as ties."""
+    """Place the published models of a board that met the same resamples of the same rows, ties as ties.
+
+    What an older version stored does not say which resamples it met: it met those of the home that it is in.
+    """
     found: list[Row] = []
-    groups: dict[tuple[str, tuple[int, ...]], list[Row]] = {}
-    for row in rows:
+    groups: dict[tuple[str, int, str], list[Row]] = {}
+    usual: dict[tuple[str, int], str] = {}
+    for row in sorted(rows, key=lambda row: row.origin != ""):
         if row.confirmed is None or row.summaries is None or not math.isfinite(row.confirmed_score):
             found.append(row)
-        else:
-            groups.setdefault((row.confirmed.rows, row.summaries.resampled.shape[:1]), []).append(row)
+            continue
+        where, draws = (row.confirmed.rows, len(row.summaries.resampled)), row.summaries.draws
+        groups.setdefault((*where, draws), []).append(row)
+        if draws:
+            usual.setdefault(where, draws)
+    for rows_, n_resamples, draws in [key for key in groups if not key[2]]:
+        known = (rows_, n_resamples, usual.get((rows_, n_resamples), ""))
+        if known[2]:
+            groups[known] += groups.pop((rows_, n_resamples, draws))
     return found + [row for group in groups.values() for row in _placed(group)]
 
 

@@ -129,8 +129,8 @@ class Row:
 
     @property
     def model(self) -> str:
-        """What its model is called: as it is registered, or by its trial."""
-        return self.registered or self.name
+        """What its model is called: as it is registered, or by its trial, with whose it is."""
+        return (self.registered or self.name) + (f" ({self.origin})" if self.origin else "")
 
     @property
     def note(self) -> str:
@@ -244,6 +244,16 @@ def _value_text(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_value_text, value))}]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def revision_of(trial: TrialRecord) -> str:
+    """Name the objective so that scores of one name may be compared: with the revision of the metric, and its code.
+
+    The first revision of a metric of ours is named by the metric alone; one of others by the digest of its file.
+    """
+    code = next((item.digest for item in trial.plugins if (item.kind, item.name) == ("metric", trial.objective)), "")
+    revision = trial.metrics[trial.objective].revision
+    return " ".join(filter(None, [trial.objective, f"revision {revision}" if revision else "", code]))
 
 
 def _check_one_board(rows: list[Row]) -> None:

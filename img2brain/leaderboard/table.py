@@ -41,6 +41,8 @@ _LAST = {
     "study": "str",
     "trial": "int64",
     "home": "str",
+    "origin": "str",
+    "verified": "str",
     "run_id": "str",
     "champion": "bool",
     "registered": "str",
@@ -52,7 +54,8 @@ _LAST = {
 COLUMNS: dict[str, Any] = _FIRST | _LAST  # that every row has, with their types
 _ALWAYS = ("rank", "backbone", "weights", "trained", "layer", "components", "regressor", "alpha")
 _SCORES = ("validation", "confirmation")
-_EXTRAS = ("registered", "parameters", "preprocessing", "home", "trial", "undefined", "study")  # last makes room first
+# The last of these makes room first.
+_EXTRAS = ("registered", "parameters", "preprocessing", "home", "origin", "verified", "trial", "undefined", "study")
 _FORMULA = "=+-@＝＋－＠"  # what a spreadsheet takes for the start of a formula, wide forms too
 
 
@@ -71,7 +74,8 @@ def ranked(rows: Iterable[Row]) -> pd.DataFrame:
         alpha, parameters, preprocessing, objective (the metric), summary (what stands for all voxels), validation,
         confirmation (scores), what the confirmation rows say of a published model (its interval, rank among the
         published, and all statistics of `RegionRecord` by name), other metrics as ``validation_NAME``, voxels,
-        undefined, study, trial, home, run_id, champion, registered, note, dataset, dataset_digest and split_digest.
+        undefined, study, trial, home, origin, verified (see `Row`), run_id, champion, registered, note, dataset,
+        dataset_digest and split_digest.
 
     Raises
     ------
@@ -160,6 +164,8 @@ def _record(rank: int | None, row: Row) -> dict[str, Any]:
         "study": row.study,
         "trial": trial.number,
         "home": row.home,
+        "origin": row.origin,
+        "verified": row.verified,
         "run_id": row.run_id,
         "champion": row.champion,
         "registered": row.registered,
@@ -192,9 +198,11 @@ def _confirmed(row: Row) -> dict[str, Any]:
 def _telling(table: pd.DataFrame) -> list[str]:
     """Name the columns that say something here: an extra one is there when its lines differ, or hold what is rare."""
     homes = table.groupby("study")["home"].transform("nunique")
-    rare = {"registered": table["registered"].ne(""), "undefined": table["undefined"].gt(0), "home": homes.gt(1)}
+    rare = {name: table[name].ne("") for name in ("registered", "origin", "verified")}
+    rare |= {"undefined": table["undefined"].gt(0), "home": homes.gt(1)}
     extras = {name for name in _EXTRAS if rare.get(name, table[name].ne(table[name].iloc[0])).any()}
-    order = (*_ALWAYS, "parameters", "preprocessing", *_SCORES, "undefined", "study", "trial", "home", "registered")
+    whose = ("study", "trial", "home", "origin", "verified", "registered")
+    order = (*_ALWAYS, "parameters", "preprocessing", *_SCORES, "undefined", *whose)
     return [name for name in order if name in extras or name not in _EXTRAS]
 
 

@@ -33,6 +33,8 @@ class Metric(ABC):
     kind : {"correlation", "determination", "other"}
         What sort of score it is: a correlation lies in [-1, 1], a coefficient of determination is at most 1. Intervals
         follow it, and lie where scores lie.
+    revision : int
+        Raised where the same predictions get other scores than before; two revisions are never ranked together.
 
     Notes
     -----
@@ -61,6 +63,7 @@ class Metric(ABC):
     summary: ClassVar[Literal["median", "mean"]] = "median"
     scale_free: ClassVar[bool] = False
     kind: ClassVar[Literal["correlation", "determination", "other"]] = "other"
+    revision: ClassVar[int] = 1
 
     @abstractmethod
     def from_rows(self, Y: Array, P: Array) -> Array:

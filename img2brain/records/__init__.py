@@ -17,6 +17,7 @@ from img2brain.records.base import (
     Summary,
     TiesRecord,
 )
+from img2brain.records.bundle import BundleRecord, BundleRowRecord
 from img2brain.records.confirmation import Against, CeilingRecord, ConfirmationRecord, PartRecord, RegionRecord
 from img2brain.records.look import LookRecord
 from img2brain.records.study import StudyRecord
@@ -24,6 +25,8 @@ from img2brain.records.trial import MetricRecord, NetworkRecord, TrialRecord
 
 __all__ = [
     "Against",
+    "BundleRecord",
+    "BundleRowRecord",
     "CeilingRecord",
     "CodeRecord",
     "ConfirmationRecord",

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from img2brain import digest
+from typing import Self
+
+from pydantic import ValidationError
+
+from img2brain import digest, plain
+from img2brain.errors import RecordError
+from img2brain.faults import describe
 from img2brain.records.base import Part
 
 
@@ -43,6 +49,22 @@ class LookRecord(Part):
     def digest(self) -> str:
         """What the next look names."""
         return digest.of_value(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Self:
+        """Read a look.
+
+        Raises
+        ------
+        RecordError
+            If it is none.
+        """
+        try:
+            return cls.model_validate(plain.of_json(text))
+        except ValidationError as error:
+            raise RecordError(f"{where}: {describe(cls, error)}") from None
+        except ValueError as error:
+            raise RecordError(f"{where} must be JSON. Got: {error}.") from None
 
     def is_of(self, other: LookRecord) -> bool:
         """Tell whether another look is one by the same model at the same rows."""

@@ -27,7 +27,12 @@ class StudyRecord(Record):
         What is scored, the objective first.
     regions : mapping of str to tuple of int
         Voxels by region of interest.
+    settings : mapping, optional
+        What of the study file a repetition of a trial needs: ``split``, ``n_components``, ``precision``, the
+        ``layers`` of each network, and ``dataset``, what was taken of the data. No path is in it.
     """
+
+    added: ClassVar[frozenset[str]] = frozenset(("settings",))
 
     kind: ClassVar[str] = "study"
 
@@ -43,6 +48,7 @@ class StudyRecord(Record):
     precision: str = ""
     metrics: tuple[str, ...] = ("pearson",)
     regions: Mapping[str, tuple[int, ...]] = {}
+    settings: Mapping[str, Any] | None = None
 
     @property
     def objective(self) -> str:

@@ -55,13 +55,21 @@ class MetricRecord(Part):
         The same by region of interest.
     file : str
         The array of all voxels, among the files of the run.
+    revision : int, optional
+        Of the metric; None for the first.
+    digest : str, optional
+        Of the array.
     """
+
+    added: ClassVar[frozenset[str]] = frozenset(("revision", "digest"))
 
     label: str
     summary: Literal["median", "mean"] = "median"
     whole: Summary
     regions: Mapping[str, Summary] = {}
     file: str = "accuracy.npy"
+    revision: int | None = None
+    digest: str | None = None
 
     @property
     def score(self) -> float:

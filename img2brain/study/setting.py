@@ -45,6 +45,7 @@ from img2brain.tracking.names import component_name
 
 log = logging.getLogger(__name__)
 
+_TAKEN = ("subject", "normalise", "repeats", "voxels", "responses", "shuffle")  # of a dataset, whatever folder it is in
 _SEEN = {"validation": "trained on", "confirmation": "trained on or validate"}
 
 
@@ -140,6 +141,7 @@ class Setting:
             precision=", ".join(sorted({bank.precision for bank in self.banks.values()})),
             metrics=tuple(self.metrics),
             regions={region: tuple(voxels.tolist()) for region, voxels in self.dataset.rois.items()},
+            settings=self._settings,
         )
 
     def trial_record(
@@ -220,6 +222,18 @@ class Setting:
             provenance=_provenance_record(dataset),
             preparation=dataset.preparation or None,
         )
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What a repetition of a trial needs to know of the study file; where things lie is its own."""
+        taken = self.spec.dataset.model_dump(mode="json", exclude_none=True) if self.spec.dataset else {}
+        return {
+            "split": self.spec.split.model_dump(mode="json", exclude_unset=True),
+            "n_components": list(self.spec.n_components),
+            "precision": self.spec.precision,
+            "dataset": {name: value for name, value in taken.items() if name in _TAKEN},
+            "layers": [[*key, list(bank.layers)] for key, bank in self.banks.items()],
+        }
 
     @property
     def _rows_record(self) -> RowsRecord:
@@ -353,6 +367,8 @@ def _metric_records(metrics: Mapping[str, Scored]) -> dict[str, MetricRecord]:
             whole=scored.summaries[WHOLE],
             regions={region: summary for region, summary in scored.summaries.items() if region != WHOLE},
             file="accuracy.npy" if name == first else f"accuracy_{component_name(name)}.npy",
+            revision=revision if (revision := METRICS[name].revision) > 1 else None,
+            digest=digest.of_array(scored.accuracy),
         )
         for name, scored in metrics.items()
     }

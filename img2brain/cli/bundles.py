@@ -1,0 +1,184 @@
+"""``img2brain leaderboard export`` and its like: rows that leave their home, and rows of others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from img2brain.cli._options import OpenHome, reads_home, writes_home
+
+if TYPE_CHECKING:
+    from img2brain.leaderboard.bundles.arithmetic import Checked
+
+_MEANING = {
+    "": "refused",
+    "records": "what is stored agrees; not all can be computed again",
+    "arithmetic": "every number follows from the arrays",
+    "data": "the predictions score so on the data",
+    "rerun": "the row was repeated",
+}
+
+
+@click.command("export")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--dataset", help="One dataset's rows only, by its name.")
+@click.option("--predictions", is_flag=True, help="With predictions of the confirmation rows; responses never enter.")
+@click.option("--title", default="", help="What the lab calls itself, on one line.")
+@click.option("--contact", default="", help="How the lab is reached, on one line.")
+@click.option("--sign", "key", metavar="KEY", type=click.Path(path_type=Path), help="An SSH key to sign it with.")
+@reads_home
+def export_command(
+    path: Path,
+    dataset: str | None,
+    predictions: bool,
+    title: str,
+    contact: str,
+    key: Path | None,
+    open_home: OpenHome,
+) -> None:
+    """Write the rows of a home as a bundle that others can check: a folder, or one file that ends in .zip.
+
+    \b
+    Example:
+      img2brain leaderboard export my-bundle --title "Lab A"
+    """
+    from img2brain.leaderboard.bundles.export import export_bundle
+
+    bundle = export_bundle(
+        path, open_home(), dataset=dataset, predictions=predictions, title=title, contact=contact, key=key
+    )
+    click.echo(f"{path}: {_counted(len(bundle.record.rows), 'row')}, bundle {bundle.digest[:12]}")
+
+
+@click.command("verify")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--data", "data", metavar="[NAME=]DIR", multiple=True, help="A folder of data, of any or a named dataset."
+)
+@click.option("--rerun", "rerun", metavar="ROW|all", multiple=True, help="Repeat a row, STUDY#NUMBER, or all of them.")
+@click.option("--weights", multiple=True, type=click.Path(path_type=Path), help="A checkpoint that a rerun needs.")
+@click.option("--signers", type=click.Path(path_type=Path), help="Allowed signers, as ssh-keygen -Y takes them.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def verify_command(
+    path: Path,
+    data: Sequence[str],
+    rerun: Sequence[str],
+    weights: Sequence[Path],
+    signers: Path | None,
+    as_json: bool,
+) -> None:
+    """Check a bundle, and tell for each row the highest level that holds; one that does not agree is refused.
+
+    \b
+      records     what is stored agrees, but not all of it can be computed again
+      arithmetic  every summary, interval, control, rank, tie and flag follows from the arrays
+      data        scores, intervals and significance follow from the predictions and the data at hand
+      rerun       the row was repeated from its spec, and comes out the same
+
+    \b
+    Example:
+      img2brain leaderboard verify their-bundle --data my-recordings
+    """
+    from img2brain.verify import verify_bundle
+
+    found = verify_bundle(path, data=_by_name(data), rerun="all" in rerun or rerun, weights=weights, signers=signers)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=1))
+    else:
+        signed = f", signed by {found.signer}" if found.signer else ""
+        click.echo(f"{found.origin}, bundle {found.digest[:12]}{signed}")
+        for line in lines_of(found.rows):
+            click.echo(line)
+    found.require()
+
+
+@click.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@writes_home
+def import_command(path: Path, open_home: OpenHome) -> None:
+    """Take a bundle of others into a home, after a check of its arithmetic; its rows are on the boards then.
+
+    \b
+    Example:
+      img2brain leaderboard import their-bundle
+    """
+    from img2brain.leaderboard.bundles.imported import import_bundle
+
+    found = import_bundle(path, open_home())
+    click.echo(f"{_counted(found.n_rows, 'row')} of {found.origin}, bundle {found.digest[:12]}")
+
+
+@click.command("imported")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@reads_home
+def imported_command(as_json: bool, open_home: OpenHome) -> None:
+    """List the bundles that a home has taken in.
+
+    \b
+    Example:
+      img2brain leaderboard imported
+    """
+    from img2brain.leaderboard.bundles.imported import imported_bundles
+
+    found = imported_bundles(open_home())
+    if as_json:
+        click.echo(json.dumps([asdict(item) for item in found], indent=1))
+        return
+    for item in found:
+        levels = ", ".join(
+            f"{level} {list(item.levels.values()).count(level)}" for level in dict.fromkeys(item.levels.values())
+        )
+        told = " ".join(filter(None, [item.origin, item.contact and f"<{item.contact}>"]))
+        click.echo(f"{item.digest[:12]}  {_counted(item.n_rows, 'row')}  {told}  ({levels})")
+
+
+@click.command("forget")
+@click.argument("digest")
+@writes_home
+def forget_command(digest: str, open_home: OpenHome) -> None:
+    """Take a bundle out of a home again, by the beginning of its digest.
+
+    \b
+    Example:
+      img2brain leaderboard forget 0123456789ab
+    """
+    from img2brain.leaderboard.bundles.imported import forget_bundle
+
+    click.echo(f"forgot the bundle {forget_bundle(digest, open_home())[:12]}")
+
+
+COMMANDS: Sequence[click.Command] = (export_command, verify_command, import_command, imported_command, forget_command)
+
+
+def lines_of(rows: Sequence[Checked]) -> list[str]:
+    """Tell what was found of each row."""
+    width = max(len(item.name) for item in rows)
+    return [
+        f"{item.name:<{width}}  {item.level or 'refused':<10}  "
+        + (f"{item.difference}" if item.difference else _MEANING[item.level])
+        + (
+            f" ({'not computed again' if item.level == 'records' else 'no higher'}: {'; '.join(item.missing)})"
+            if item.missing
+            else ""
+        )
+        for item in rows
+    ]
+
+
+def _by_name(data: Sequence[str]) -> dict[str, Path]:
+    """Return folders by the name of the dataset; those without one under blanks, each under another."""
+    named: dict[str, Path] = {}
+    for number, item in enumerate(data):
+        name, equals, folder = item.partition("=")
+        is_named = bool(equals) and not Path(item).exists()
+        named[name if is_named else " " * number] = Path(folder if is_named else item)
+    return named
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

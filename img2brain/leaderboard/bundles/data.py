@@ -1,0 +1,163 @@
+"""The second level of a check: whoever has the data scores the predictions of a row again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from img2brain import digest
+from img2brain.catalog import METRICS
+from img2brain.confirm import confirmation_rows
+from img2brain.datasets._layouts import open_dataset
+from img2brain.datasets.base import Dataset, Split, shuffled
+from img2brain.errors import DataError, Img2BrainError
+from img2brain.findings import Findings
+from img2brain.leaderboard.bundles import contents
+from img2brain.leaderboard.bundles.arithmetic import ARITHMETIC, DATA, Checked, Difference, metric_of
+from img2brain.leaderboard.bundles.opening import Bundle, BundleRow
+from img2brain.records import StudyRecord
+from img2brain.spec import SplitSpec, parse
+
+# Predictions are kept in float32 where that holds what varies of them, and resamples are taken in it.
+SCORES, RESAMPLES = 1e-6, 1e-4
+_SAME = 1e-9
+
+
+class NotChecked(Exception):  # noqa: N818 - it says why a row stays at its level, which is no error
+    """Why a row cannot be checked at a level."""
+
+
+class Data:
+    """The data at hand, by the name of the dataset or by any.
+
+    Parameters
+    ----------
+    folders : mapping of str to Path
+        By the name that rows call the dataset; under an empty name, or one that begins with a blank, for any.
+    """
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = dict(folders)
+        self._opened: dict[str, Dataset | str] = {}
+
+    def of(self, study: StudyRecord) -> Dataset:
+        """Return the data of a study.
+
+        Raises
+        ------
+        NotChecked
+            If they are not at hand.
+        DataError
+            If a folder was named for this dataset, and holds other data.
+        """
+        name, wanted = study.dataset.name, study.dataset.digest
+        others = [folder for key, folder in self._folders.items() if not key.strip()]
+        reasons = ["its data are not at hand: name their folder with --data"]
+        for folder in [self._folders[name]] if name in self._folders else others:
+            found = self._open(folder, study)
+            if not isinstance(found, str) and found.digest == wanted:
+                return found
+            told = found if isinstance(found, str) else f"the data in {folder} have the digest {_short(found.digest)}"
+            reasons.insert(0, told)
+        if name in self._folders:
+            raise DataError(f"The data of {name!r} must have the digest {_short(wanted)}. Got: {reasons[0]}.")
+        raise NotChecked(reasons[0])
+
+    def _open(self, folder: Path, study: StudyRecord) -> Dataset | str:
+        taken = dict((study.settings or {}).get("dataset", {}))
+        key = f"{folder} {sorted(taken.items())}"
+        if key not in self._opened:
+            seed = taken.pop("shuffle", None)
+            try:
+                dataset = open_dataset(folder, **taken)
+                self._opened[key] = dataset if seed is None else shuffled(dataset, seed)
+            except (Img2BrainError, OSError) as error:
+                self._opened[key] = f"the data in {folder} cannot be opened: {error}"
+        return self._opened[key]
+
+
+def check_data(bundle: Bundle, row: BundleRow, checked: Checked, data: Data) -> Checked:
+    """Score the predictions of a row again where its data are at hand, and compare all that follows from them.
+
+    What is not compared are the controls and the layer of each voxel, whose predictions no bundle holds.
+
+    Returns
+    -------
+    Checked
+        Raised to the level `DATA`, refused, or as it was with the reason why.
+    """
+    if checked.level != ARITHMETIC:
+        return checked
+    try:
+        different = _different(bundle, row, data)
+    except NotChecked as why:
+        return replace(checked, missing=(*checked.missing, str(why)))
+    return replace(checked, level="", difference=different) if different else replace(checked, level=DATA, missing=())
+
+
+def _different(bundle: Bundle, row: BundleRow, data: Data) -> Difference | None:
+    part = row.confirmation.confirmed if row.confirmation else None
+    if part is None:
+        raise NotChecked("it was not published, so that nothing but a rerun tells more")
+    predictions = bundle.array(f"rows/{row.name}/{contents.PREDICTIONS}")
+    if predictions is None:
+        raise NotChecked("its predictions are not in the bundle")
+    if any(metric_of(row, name) is None for name in row.study.metrics):
+        raise NotChecked("its metric is code of others, which is not run for a bundle")
+    dataset = data.of(row.study)
+    split = split_of(row, dataset)
+    rows = confirmation_rows(dataset, split, {name: METRICS[name] for name in row.study.metrics})
+    if rows.digest != part.rows:
+        return Difference("confirmation.rows", _short(part.rows), _short(rows.digest))
+    return _first_array(bundle, row, rows.report(predictions.astype(np.float64)).findings)
+
+
+def split_of(row: BundleRow, dataset: Dataset) -> Split:
+    """Return the rows of a trial.
+
+    Raises
+    ------
+    NotChecked
+        If they cannot be told.
+    """
+    said = (row.study.settings or {}).get("split", {})
+    split = dataset.split(parse(SplitSpec, said, "the split of the study"))
+    if split.digest != row.trial.rows.split:
+        raise NotChecked("how its rows were divided is not in the bundle")
+    return split
+
+
+def _short(text: str) -> str:
+    return text[: digest.SHORT]
+
+
+def _first_array(bundle: Bundle, row: BundleRow, found: Findings) -> Difference | None:
+    """Compare the arrays that follow from the predictions with those of the bundle."""
+    for name, again in found.to_arrays().items():
+        stored = bundle.array(f"rows/{row.name}/{contents.array_file(name)}")
+        if stored is None:
+            return Difference(f"confirmation.{name}", "nothing", f"an array {again.shape}")
+        if different := _difference(f"confirmation.{name}", stored, again):
+            return different
+    return None
+
+
+def _difference(what: str, stored: NDArray[Any], found: NDArray[Any]) -> Difference | None:
+    if stored.shape != found.shape or stored.dtype.kind != found.dtype.kind:
+        return Difference(what, f"{stored.dtype} {stored.shape}", f"{found.dtype} {found.shape}")
+    if stored.dtype.kind != "f":
+        return None if np.array_equal(stored, found) else Difference(what, "others", "those of the data")
+    tolerance = RESAMPLES if what.endswith("resampled") else _SAME if "ceiling" in what else SCORES
+    scale = max(1.0, float(np.nanmax(np.abs(found), initial=0.0)))
+    same = np.isclose(stored, found, rtol=0, atol=tolerance * scale, equal_nan=True)
+    if same.all():
+        return None
+    place = tuple(int(index) for index in np.argwhere(~same)[0])
+    return Difference(
+        f"{what}{list(place)}", f"{stored[place]:.9g}", f"{found[place]:.9g} within {tolerance * scale:.0e}"
+    )
