@@ -21,7 +21,7 @@ from img2brain.leaderboard.site.axis import Axis
 from img2brain.leaderboard.site.build import build
 from img2brain.leaderboard.site.digits import bounds_text, digits_of, estimate_text
 from img2brain.leaderboard.site.forest import forest
-from img2brain.records import Estimate
+from img2brain.records import Estimate, StudyRecord
 from tests.leaderboard.conftest import MakeRow, against, confirmation_of, region_record, trial_record
 
 
@@ -255,6 +255,27 @@ def test_a_row_of_another_lab_says_whose_it_is(tmp_path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     assert "load_model" not in page, "the model is elsewhere"
     assert "ask Lab of B" in page
+
+
+def test_what_has_to_be_known_of_a_row_stands_on_its_board(make_row: MakeRow, tmp_path: Path) -> None:
+    page = _index([make_row(note="scored by others"), make_row(number=1, note="scored by others")], tmp_path)
+    assert page.count('<p class="note">scored by others</p>') == 1
+
+
+def test_layers_stand_in_the_order_of_the_network(make_row: MakeRow, tmp_path: Path) -> None:
+    layers = ["stem", "features.9", "classifier"]
+    space = {"space": {"layers": {"alexnet": layers}}}
+    trial = trial_record()
+    study = StudyRecord(
+        name="quick", dataset=trial.dataset, rows=trial.rows, code=trial.code, sampler="tpe", seed=0, description=space
+    )
+    rows = [make_row(number=number, layer=name, study_record=study) for number, name in enumerate(sorted(layers))]
+    build([*rows, replace(_published(0.4, 9), study_record=study)], tmp_path)
+    (path,) = (tmp_path / "rows").iterdir()
+    profile = path.read_text(encoding="utf-8").partition("rows plain dense")[2]
+    assert [profile.index(name) for name in [*layers, "features.12"]] == sorted(
+        profile.index(name) for name in [*layers, "features.12"]
+    ), "one that the study does not list comes last"
 
 
 def test_a_data_set_has_a_card(make_row: MakeRow, tmp_path: Path) -> None:

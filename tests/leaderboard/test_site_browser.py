@@ -148,7 +148,9 @@ def test_a_filter_that_means_nothing_is_told(site: Path, visit: Visit, words: st
 def test_boards_and_regions_are_tabs_in_the_address(two_boards: Path, visit: Visit) -> None:
     page = visit(two_boards, viewport=WIDE)
     assert page.locator("section.board:visible").count() == 1
+    page.get_by_role("searchbox").fill("score > .3")
     page.get_by_role("link", name="V1 40").press("Enter")
+    assert page.get_by_role("searchbox").input_value() == "score > .3", "a region leaves the filter as it is"
     figure = page.locator("figure.forest:visible")
     assert figure.locator("figcaption").inner_text().startswith("Published models, V1")
     assert figure.locator("li:visible .value b").first.inner_text() == "0.340", "best first in the region, too"

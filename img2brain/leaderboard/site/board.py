@@ -19,6 +19,7 @@ from img2brain.result import WHOLE
 
 MOST_LINES = 200  # of the table; the rest is in the files
 MOST_DRAWN = 20
+MOST_NOTES = 10
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ class Board:
     def n_left_out(self) -> int:
         """Trials that stand in the files alone."""
         return sum(row.confirmed is None for _, row in self.ranked[MOST_LINES:])
+
+    @property
+    def notes(self) -> list[str]:
+        """What has to be known of some rows."""
+        return list(dict.fromkeys(row.note for _, row in self.ranked if row.note))[:MOST_NOTES]
 
     @property
     def origins(self) -> list[tuple[str, str]]:

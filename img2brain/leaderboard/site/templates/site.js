@@ -157,6 +157,17 @@
     isCurrent ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
   }
 
+  // The link of a region leaves filter, order and columns as they are.
+  for (const link of all("a[data-region]")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      const next = new URLSearchParams(asked);
+      next.set("board", link.closest("section").id);
+      next.set("region", link.dataset.region);
+      location.hash = next;
+    });
+  }
+
   // --- long lists, and rows to compare --------------------------------------------------------------------------
   for (const figure of all("figure.forest")) {
     const rest = all("[data-more]", figure), button = figure.querySelector("button.more");
