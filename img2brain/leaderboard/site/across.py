@@ -15,7 +15,7 @@ from img2brain.leaderboard.rows import Row
 from img2brain.leaderboard.site.axis import Axis
 from img2brain.leaderboard.site.board import Board
 from img2brain.leaderboard.site.digits import bounds_text
-from img2brain.leaderboard.site.forest import Interval, interval_at
+from img2brain.leaderboard.site.forest import DrawnInterval, interval_at
 from img2brain.leaderboard.site.names import row_id, slug
 from img2brain.result import WHOLE
 from img2brain.statistics.across import FEWEST_DATASETS, Standing, standings
@@ -27,7 +27,7 @@ class AcrossLine(NamedTuple):
     """A model over all data sets."""
 
     row: Row
-    mean: Interval
+    mean: DrawnInterval
     like_these: str
     rank: str
     rank_bounds: str

@@ -12,7 +12,7 @@ from img2brain.leaderboard.published import confirmed_rows, heading
 from img2brain.leaderboard.rows import Row, placed
 from img2brain.leaderboard.site.axis import Axis
 from img2brain.leaderboard.site.columns import Cell, Column, columns_of
-from img2brain.leaderboard.site.forest import Forest, Interval, forest, interval_at
+from img2brain.leaderboard.site.forest import DrawnInterval, Forest, forest, interval_at
 from img2brain.leaderboard.site.names import board_id, dataset_id, row_id
 from img2brain.records import DatasetRecord, Estimate, RowsRecord
 from img2brain.result import WHOLE
@@ -85,7 +85,7 @@ class Board:
         return [found for name in (WHOLE, *names) if (found := forest(self.published, name)) is not None]
 
     @cached_property
-    def strips(self) -> list[tuple[Row, int | None, Interval]]:
+    def strips(self) -> list[tuple[Row, int | None, DrawnInterval]]:
         """The best trials by their validation scores, for a board without published rows."""
         axis = self.strip_axis
         return [(row, rank, interval_at(axis, Estimate(estimate=row.trial.score))) for rank, row in self._leading]

@@ -32,7 +32,7 @@ class Mark(NamedTuple):
     at: float
 
 
-class Interval(NamedTuple):
+class DrawnInterval(NamedTuple):
     """An estimate on a drawing, in per cent and as texts; no interval where none is known."""
 
     at: float | None
@@ -52,7 +52,7 @@ class ForestLine:
         Whose score it is.
     id : str
         Names the row's page.
-    interval : Interval
+    interval : DrawnInterval
         The score.
     marks : list of Mark
         Controls on the same rows.
@@ -62,7 +62,7 @@ class ForestLine:
 
     row: Row
     id: str
-    interval: Interval
+    interval: DrawnInterval
     marks: list[Mark]
     place: Place | None
 
@@ -149,12 +149,12 @@ def region_of(row: Row, region: str) -> RegionRecord | None:
     return row.confirmed.whole if region == WHOLE else row.confirmed.regions.get(region)
 
 
-def interval_at(axis: Axis, found: Estimate) -> Interval:
+def interval_at(axis: Axis, found: Estimate) -> DrawnInterval:
     """Place an estimate on an axis."""
     at, low, high = (
         axis.at(value) if math.isfinite(value) else None for value in (found.estimate, found.low, found.high)
     )
-    return Interval(at, low, high, estimate_text(found), bounds_text(found))
+    return DrawnInterval(at, low, high, estimate_text(found), bounds_text(found))
 
 
 def marks_of(axis: Axis, part: RegionRecord) -> list[Mark]:

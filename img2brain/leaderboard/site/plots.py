@@ -18,7 +18,7 @@ MODEL = "model"
 _MOST_DOTS = 1000
 
 
-class Ridge(NamedTuple):
+class VoxelRidge(NamedTuple):
     """How a score is distributed over voxels: an outline, and what stands for all of them."""
 
     name: str
@@ -33,7 +33,7 @@ class Ridges(NamedTuple):
     """Ridges on one axis."""
 
     axis: Axis
-    ridges: list[Ridge]
+    ridges: list[VoxelRidge]
 
 
 class Scatter(NamedTuple):
@@ -152,11 +152,11 @@ def _fit_together(voxels: Array, measured: Array, predictions: Array, accuracy: 
     return shapes and len(voxels) > 0 and bool(((voxels >= 0) & (voxels < len(accuracy))).all())
 
 
-def _ridge(name: str, middle: float, axis: Axis, edges: Array, heights: Array, n_undefined: int) -> Ridge:
+def _ridge(name: str, middle: float, axis: Axis, edges: Array, heights: Array, n_undefined: int) -> VoxelRidge:
     x = np.repeat([axis.at(edge) for edge in edges], 2)
     y = 100 - 96 * np.concatenate([[0], np.repeat(heights, 2), [0]])
     kind = MODEL if name == MODEL else kind_of(name)
-    return Ridge(name, kind, _path(x, y, "L"), middle, axis.at(middle), n_undefined)
+    return VoxelRidge(name, kind, _path(x, y, "L"), middle, axis.at(middle), n_undefined)
 
 
 def _scatter(name: str, score: float, measured: Array, predicted: Array) -> Scatter:

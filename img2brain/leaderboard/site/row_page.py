@@ -15,7 +15,7 @@ from img2brain.leaderboard.rows import Row, home_name
 from img2brain.leaderboard.site.axis import Axis
 from img2brain.leaderboard.site.board import Board
 from img2brain.leaderboard.site.digits import bounds_text, estimate_text, p_text
-from img2brain.leaderboard.site.forest import Interval, Mark, ceiling_of, interval_at, marks_of
+from img2brain.leaderboard.site.forest import DrawnInterval, Mark, ceiling_of, interval_at, marks_of
 from img2brain.leaderboard.site.names import row_id
 from img2brain.leaderboard.site.plots import (
     MODEL,
@@ -46,7 +46,7 @@ class RegionLine(NamedTuple):
 
     name: str
     n_voxels: int
-    interval: Interval
+    interval: DrawnInterval
     marks: list[Mark]
     share: float | None
 
