@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -32,7 +33,8 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-_QUIETLY = Quiet("mlflow", ("mlflow", "alembic", "urllib3"), environment=QUIET)
+# What MLflow logs as an error, with its whole stack, it raises as well: it is told once, on a line.
+_QUIETLY = Quiet("mlflow", ("mlflow", "alembic", "urllib3"), logging.CRITICAL, QUIET)
 _PAGE = 1000
 _SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}  # training runs; else the pages of language models
 

@@ -21,7 +21,7 @@ from img2brain.tracking.reading import read_study
 from img2brain.tracking.upkeep import problems
 
 if TYPE_CHECKING:
-    from tests.conftest import Finished, Launcher
+    from tests.conftest import Finished, Launcher, NewHome
 
 
 def remove(database: Path) -> None:
@@ -112,3 +112,15 @@ def test_a_study_whose_record_is_not_written_yet_is_no_traceback(finished_copy: 
     run = store.client.create_run(experiment, tags=tags)
     with pytest.raises(RecordError, match=rf"The run {run.info.run_id} must be one of img2brain\. Got IndexError"):
         read_study(store, run)
+
+
+def test_what_mlflow_raises_is_not_logged_with_its_stack_too(
+    new_home: NewHome, capfd: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(new_home())
+    store = TrackingStore(home)
+    with contextlib.closing(sqlite3.connect(home.database)) as connection, connection:
+        connection.execute("DROP TABLE experiments")
+    with pytest.raises(TrackingError, match="no such table: experiments"):
+        store.experiment("another")
+    assert capfd.readouterr().err == ""
