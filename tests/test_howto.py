@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -27,7 +28,8 @@ from img2brain.leaderboard.site.digits import bounds_text, estimate_text
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "experiments" / "howto"
 BLOCK = re.compile(r"(?:^\*\*([\w.]+)\*\*\n\n)?^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-WHOLE = ("data-folder.md", "leaderboard.md")  # pages of which no more is asked than that what they say is printed
+# Pages of which no more is asked than that what they say is printed.
+WHOLE = ("data-folder.md", "layouts.md", "leaderboard.md")
 FILES = {"table.py", "concordance.py", "kernel.py", "networks.py"}
 
 
@@ -70,7 +72,7 @@ class Worked:
             self.folder = self.folder / rest
             return ""
         if first == "img2brain":
-            process = self.img2brain.run(*rest.split(), cwd=self.folder)
+            process = self.img2brain.run(*shlex.split(rest), cwd=self.folder)
             assert process.code == 0, process.stderr
             return str(process.stdout)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

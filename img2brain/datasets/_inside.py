@@ -18,18 +18,19 @@ from img2brain.datasets import _hdf5
 from img2brain.datasets._responses import open_array
 from img2brain.errors import DataError
 
+_INSIDE = re.compile(r"(?P<file>.+?\.(zip|h5|hdf5))#(?P<name>.+)", re.IGNORECASE | re.DOTALL)
 _PLACE = re.compile(r"(.+)\[(\d+)\]")
 _MOST_BYTES = 1 << 28
 
 
 def member(archive: Path, name: str) -> Path:
     """Return the path of a member of an archive."""
-    return archive.with_name(f"{archive.name}#{name}")
+    return Path(f"{archive}#{name}")
 
 
 def place(file: Path, array: str, row: int) -> Path:
     """Return the path of a picture in an array of pictures."""
-    return file.with_name(f"{file.name}#{array}[{row}]")
+    return Path(f"{file}#{array}[{row}]")
 
 
 def content_of(path: Path) -> Path | bytes | NDArray[Any]:
@@ -42,13 +43,13 @@ def content_of(path: Path) -> Path | bytes | NDArray[Any]:
     """
     if path.suffix == ".npy":
         return _pixels(np.array(open_array(path, _AXES[_n_axes(path)])))
-    if "#" not in path.name or path.exists():
+    inside = _INSIDE.fullmatch(str(path)) if "#" in str(path) else None
+    if inside is None or path.exists():
         return path
-    name, _, inside = path.name.partition("#")
-    file = path.with_name(name)
+    file = Path(inside["file"])
     if file.suffix.lower() == ".zip":
-        return _of_archive(file, inside)
-    found = _PLACE.fullmatch(inside)
+        return _of_archive(file, inside["name"])
+    found = _PLACE.fullmatch(inside["name"])
     if found is None:
         return path
     with _hdf5.opened(file) as opened:

@@ -11,10 +11,7 @@ from img2brain.datasets._split import Rows
 from img2brain.errors import DataError
 
 F64 = NDArray[np.float64]
-Normalise = Callable[[Rows, F64], F64]  # from numbers of trials and their responses to these responses normalised
-
-
-_CONSTANT = 1e-12  # of the mean: what varies by less than this is the rounding of a constant
+Normalise = Callable[[Rows, F64], F64]  # from numbers of trials and their responses to these, normalised in place
 
 
 def as_they_are(_: Rows, values: F64) -> F64:
@@ -54,8 +51,8 @@ def within(
 
     Notes
     -----
-    The mean and then the sum of squares around it, in two passes over a session when it is first read; kept from there
-    on, 16 bytes for each voxel and session. A NaN has no part in either, and stays one.
+    The mean and the standard deviation (of n, not n - 1) from one pass over a session when it is first read; kept from
+    there on, 16 bytes for each voxel and session. A NaN has no part in either, and stays one.
     """
     groups = {int(key): trials[keys[trials] == key] for key in np.unique(keys[trials])}
     alone = [group[0] for group in groups.values() if len(group) < 2]
@@ -72,12 +69,12 @@ def within(
         return known[key]
 
     def normalise(some: Rows, values: F64) -> F64:
-        out = np.empty_like(values)
         for key in np.unique(keys[some]):
             mean, deviation = of(int(key))
-            chosen = keys[some] == key
-            out[chosen] = (values[chosen] - mean) / deviation
-        return out
+            for place in np.flatnonzero(keys[some] == key):
+                values[place] -= mean
+                values[place] /= deviation
+        return values
 
     return normalise
 
@@ -86,14 +83,17 @@ def _mean_and_deviation(
     trials: Rows, read: Callable[[Rows], F64], n_voxels: int, blocks: Callable[[Rows], Iterator[Rows]]
 ) -> tuple[F64, F64]:
     """Return the mean and the standard deviation of each voxel; infinite where it does not vary, so that it is 0."""
-    n_there, mean, squares = np.zeros(n_voxels), np.zeros(n_voxels), np.zeros(n_voxels)
+    origin = np.nan_to_num(read(trials[:1])[0])  # sums are of differences from one trial, so that no digits are lost
+    n_there, sums, squares = np.zeros(n_voxels), np.zeros(n_voxels), np.zeros(n_voxels)
     for block in blocks(trials):
-        values = read(block)
-        n_there += np.isfinite(values).sum(axis=0)
-        mean += np.nansum(values, axis=0)
+        away = read(block) - origin
+        if np.isnan(away.sum()):
+            n_there -= np.isnan(away).sum(axis=0)
+            away = np.nan_to_num(away)
+        n_there += len(block)
+        sums += away.sum(axis=0)
+        squares += np.einsum("ij,ij->j", away, away)
     n_there = np.maximum(n_there, 1)
-    mean /= n_there
-    for block in blocks(trials):
-        squares += np.nansum((read(block) - mean) ** 2, axis=0)
-    deviation: F64 = np.sqrt(squares / n_there)
-    return mean, np.where(deviation > _CONSTANT * np.abs(mean), deviation, np.inf)
+    mean = sums / n_there
+    deviation: F64 = np.sqrt(np.maximum(squares / n_there - mean**2, 0.0))
+    return origin + mean, np.where(deviation > 0, deviation, np.inf)

@@ -236,8 +236,10 @@ class TrialDataset(Dataset):
         return (trials[start : start + step] for start in range(0, len(trials), step))
 
     def _read_kept(self, trials: Rows) -> NDArray[np.float64]:
+        """Read trials as new numbers in float64."""
         values = self._recording.read(trials)
-        return np.asarray(values[:, self._kept] if len(self._kept) < values.shape[1] else values, dtype=np.float64)
+        kept = np.take(values, self._kept, axis=1) if len(self._kept) < values.shape[1] else values
+        return np.array(kept, dtype=np.float64)
 
     def _n_repeats(self, rows: Rows) -> int:
         """Return the most trials of an image of the part that some rows are of; 0 where they are of both."""

@@ -108,3 +108,47 @@ def regions_of(atlas: str, labels: Array, names: dict[int, str]) -> dict[str, Ro
     alone = numbers == [1] and not names
     named = {number: atlas if alone else names.get(number, f"{atlas}-{number}") for number in numbers}
     return {name: np.flatnonzero(labels == number).astype(np.intp) for number, name in named.items()}
+
+
+class Masked:
+    """Reads some voxels of the trials of 4-D files.
+
+    A compressed file is read from its start, trial after trial, and what was read of the last one is kept: blocks of
+    one session, which follow one another, are read once.
+
+    Parameters
+    ----------
+    places : ndarray of int
+        The voxels (x, y, z) as one axis.
+    """
+
+    def __init__(self, places: Rows) -> None:
+        self._places = places
+        self._last: tuple[Path, Array] | None = None
+
+    def read(self, path: Path, rows: Rows) -> Array:
+        """Read the voxels of some trials, rising and each once."""
+        if path.suffix != ".gz":
+            found = trials_of(path, rows)
+            return found.reshape(len(found), -1)[:, self._places]
+        last = self._last
+        if last is None or last[0] != path:
+            last = (path, self._whole(path))
+            self._last = last
+        return last[1][rows]
+
+    def _whole(self, path: Path) -> Array:
+        """Read all trials of a compressed file: one volume after another, so that none but the voxels are kept."""
+        held = opened(path)
+        volume, n_trials = held.shape[:3], held.shape[3]
+        n_bytes = int(np.prod(volume)) * held.dtype.itemsize
+        out = np.empty((n_trials, len(self._places)), np.float32)
+        with gzip.open(path) as stream:
+            stream.read(held.offset)
+            for trial in range(n_trials):
+                content = stream.read(n_bytes)
+                if len(content) < n_bytes:
+                    raise DataError(f"The file {str(path)!r} must be whole. It ends in trial {trial} of {n_trials}.")
+                values = np.frombuffer(content, held.dtype).reshape(volume, order="F").reshape(-1)[self._places]
+                out[trial] = values * held.slope + held.inter
+        return out

@@ -16,6 +16,7 @@ from img2brain.errors import DataError, ShapeError
 NAMED = ("region", "roi", "area")  # columns that hold names of regions
 _CEILINGS = ("noise_ceiling", "nc")
 _NUMBERS = ("voxel", "voxel_id", "vertex", "channel", "neuron", "voxel_x", "voxel_y", "voxel_z", "subject_id")
+_MOST_CEILING = 0.999
 _YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "false", "")
 
 
@@ -87,3 +88,17 @@ def _named(cells: tuple[str, ...]) -> Iterator[tuple[str, Rows]]:
 
 def _where(mask: Any) -> Rows:
     return np.flatnonzero(mask).astype(np.intp)
+
+
+def ncsnr_of(ceiling: NDArray[np.float64], n_repeats: int) -> NDArray[np.float64]:
+    """Return the ratio of signal and noise of one repeat, given the noise ceiling of the mean over some.
+
+    nc = s^2 / (s^2 + 1 / n) for the ratio s, hence s^2 = nc / (1 - nc) / n. A ceiling above .999 is taken as that.
+
+    Examples
+    --------
+    >>> ncsnr_of(np.array([0.0, 0.5, 0.75]), 3).round(3)
+    array([0.   , 0.577, 1.   ])
+    """
+    share = np.minimum(ceiling, _MOST_CEILING)
+    return np.asarray(np.sqrt(share / (1 - share) / n_repeats))

@@ -78,13 +78,13 @@ class Bold5000(TrialDataset):
         numbers = np.concatenate([np.full(count, number) for number, count in counts.items()])
         within = np.concatenate([np.arange(count) for count in counts.values()])
         places = np.flatnonzero(mask)
+        masked = _volumes.Masked(places)
 
         def read(trials: Rows) -> NDArray[Any]:
             out = np.empty((len(trials), len(places)), np.float32)
             for number in np.unique(numbers[trials]):
                 chosen = numbers[trials] == number
-                found = _volumes.trials_of(sessions[int(number)], within[trials][chosen])
-                out[chosen] = found.reshape(len(found), -1)[:, places]
+                out[chosen] = masked.read(sessions[int(number)], within[trials][chosen])
             return out
 
         images = _images(path, asked.images, names)
@@ -173,13 +173,12 @@ def _images(path: Path, apart: Path | None, names: list[str]) -> dict[str, Path]
                         'images = "FOLDER".')  # fmt: skip
     known = {file.name: file for kind in _PRESENTED for file in (root / kind).glob("*") if (root / kind).is_dir()}
     known |= {file.name: file for file in root.glob("*.*")}
-    found = {name: known[name.removeprefix("rep_")] for name in set(names) if name.removeprefix("rep_") in known}
-    absent = sorted(set(names) - set(found))
+    plain = {name: name.removeprefix("rep_") for name in names}
+    absent = sorted(set(plain.values()) - set(known))
     if absent:
-        raise DataError(
-            f"{len(absent)} of {len(set(names))} images must be in {str(root)!r} and are not: {few(absent)}."
-        )
-    return found
+        n_all = len(set(plain.values()))
+        raise DataError(f"{len(absent)} of {n_all} images must be in {str(root)!r} and are not: {few(absent)}.")
+    return {name: known[file] for name, file in plain.items()}
 
 
 def _test(path: Path, names: list[str]) -> NDArray[np.bool_]:

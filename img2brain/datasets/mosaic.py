@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain.datasets import _hdf5
-from img2brain.datasets._images import SUFFIXES
 from img2brain.datasets._split import Rows
+from img2brain.datasets._stimuli import by_name, image_folder
 from img2brain.datasets._tables import few
 from img2brain.datasets._trials import Recording, TrialDataset, chosen_subject
 from img2brain.errors import DataError, ShapeError
@@ -64,7 +64,8 @@ class Mosaic(TrialDataset):
         kept = np.setdiff1d(np.arange(n_all), lacking).astype(np.intp)
         if not len(kept):
             raise DataError(f"Some voxels of {str(file)!r} must be there in every trial. All {n_all} are NaN.")
-        images = _images(path, asked.images, names)
+        root = path.parent if path.is_file() else path
+        images = by_name(image_folder([root / name for name in _FOLDERS], asked.images, "MOSAIC"), names)
         notes = {"NaN voxels of any trial": f"{len(lacking)} of {n_all} are left out"} if len(lacking) else {}
         return Recording(
             name=f"mosaic-{subject}",
@@ -141,27 +142,3 @@ def _reader(file: Path, keys: list[str], kept: Rows) -> Any:
         return np.stack(found)[:, kept] if found else np.empty((0, len(kept)))
 
     return read
-
-
-def _images(path: Path, apart: Path | None, names: list[str]) -> dict[str, Path]:
-    """Find each picture by the name of its file, with or without its ending."""
-    root = path.parent if path.is_file() else path
-    folders = [apart] if apart is not None else [root / name for name in _FOLDERS]
-    folder = next((item for item in folders if item.is_dir()), None)
-    if folder is None:
-        raise DataError(
-            f"The images of MOSAIC must be in {few(str(item) for item in folders)}. There is no such folder: give it "
-            'as images = "FOLDER".'
-        )
-    known: dict[str, Path] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in SUFFIXES:
-            known |= {file.name: file, file.stem: file}
-    wanted = {name: re.split(r"[/\\]", name)[-1] for name in set(names)}
-    absent = sorted(name for name, file in wanted.items() if file not in known and Path(file).stem not in known)
-    if absent:
-        raise DataError(
-            f"Each stimulus must have an image in {str(folder)!r}, of a film a frame. {len(absent)} of {len(wanted)} "
-            f"have none: {few(absent)}."
-        )
-    return {name: known.get(file, known.get(Path(file).stem, folder)) for name, file in wanted.items()}

@@ -146,6 +146,8 @@ class _Sessions:
 
     def read(self, numbers: Rows, within: Rows) -> NDArray[np.float32]:
         """Read trials, in the order of sessions."""
+        if len(numbers) and (numbers == numbers[0]).all():
+            return self.session(int(numbers[0]), within)
         out = np.empty((len(numbers), self.n_voxels), np.float32)
         for number in np.unique(numbers):
             chosen = numbers == number
@@ -210,7 +212,8 @@ class _Volumes(_Sessions):
 
     def session(self, number: int, within: Rows) -> NDArray[Any]:
         found = _hdf5.reader(self.file(number), "betas")(within)
-        return found.reshape(len(found), -1)[:, self._places].astype(np.float32) / np.float32(_SCALE)
+        kept = np.take(found.reshape(len(found), -1), self._places, axis=1)
+        return np.asarray(np.divide(kept, np.float32(_SCALE), dtype=np.float32))
 
     @property
     def n_voxels(self) -> int:
@@ -312,8 +315,9 @@ def _from_mat(file: Path, subject: int) -> tuple[NDArray[np.int64], NDArray[np.i
         order, images, shared = (np.asarray(found[name]).astype(np.int64) for name in
                                  ("masterordering", "subjectim", "sharedix"))  # fmt: skip
         return images[subject - 1, order.ravel() - 1] - 1, shared.ravel() - 1
-    except (KeyError, IndexError, ValueError, TypeError, NotImplementedError) as error:
-        raise DataError(f"{str(file)!r} must be the design of NSD. Got: {type(error).__name__}: {error}.") from error
+    except Exception as error:  # a damaged file raises nearly anything
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise DataError(f"{str(file)!r} must be the design of NSD. Got: {type(error).__name__}: {reason}.") from error
 
 
 def _from_csv(file: Path, subject: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

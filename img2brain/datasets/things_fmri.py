@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from img2brain.datasets import _hdf5
 from img2brain.datasets._split import Rows
+from img2brain.datasets._stimuli import image_folder, require_there
 from img2brain.datasets._tables import Table, few, read_table, within
 from img2brain.datasets._trials import Recording, TrialDataset, chosen_subject
-from img2brain.datasets._voxel_tables import regions_of
+from img2brain.datasets._voxel_tables import ncsnr_of, regions_of
 from img2brain.errors import DataError, ShapeError
 from img2brain.spec import PreparationSpec
 
 _TEST_REPEATS = 12  # that nc_testset is the ceiling of the mean of
-_MOST_NC = 0.999
 _KEY = "ResponseData"
 _FOLDERS = ("THINGS", "images", "_image_database_things", "object_images")
 _CITATION = "Hebart et al. (2023), THINGS-data, eLife 12:e82580"
@@ -146,13 +146,7 @@ def _in_order(voxels: Table, ids: NDArray[np.int64], file: Path) -> Table:
 def _images(trials: Table, path: Path, apart: Path | None) -> list[Path | None]:
     """Name the image of each trial; those of other kinds of trials have none."""
     concepts, stimuli, kinds = trials.column("concept"), trials.column("stimulus"), trials.column("trial_type")
-    folders = [apart] if apart is not None else [path / name for name in _FOLDERS]
-    folder = next((item for item in folders if item.is_dir()), None)
-    if folder is None:
-        raise DataError(
-            f"The images of THINGS must be in {few(str(item) for item in folders)}, as CONCEPT/STIMULUS. There is no "
-            'such folder: give it as images = "FOLDER".'
-        )
+    folder = image_folder([path / name for name in _FOLDERS], apart, "THINGS")
     named: dict[str, Path] = {}
     found: list[Path | None] = []
     for row, (concept, stimulus, kind) in enumerate(zip(concepts, stimuli, kinds, strict=True)):
@@ -161,23 +155,15 @@ def _images(trials: Table, path: Path, apart: Path | None) -> list[Path | None]:
         if shown and name not in named:
             named[name] = within(folder, name, trials.at(row))
         found.append(named[name] if shown else None)
-    absent = [image for image in named.values() if not image.is_file()]
-    if absent:
-        raise DataError(
-            f"{len(absent)} of {len(named)} images must be there and are not, the first: {str(absent[0])!r}."
-        )
+    require_there(named.values())
     return found
 
 
 def _ncsnr(voxels: Table) -> NDArray[np.float64] | None:
-    """Turn the ceiling of the mean over 12 repeats into the ratio of signal and noise of one.
-
-    nc = s^2 / (s^2 + 1 / 12) for the ratio s, hence s^2 = nc / (1 - nc) / 12; a ceiling of 1 is taken as .999.
-    """
+    """Turn the ceiling of the mean over 12 repeats, in percent, into the ratio of signal and noise of one."""
     if not voxels.has("nc_testset"):
         return None
     share = voxels.numbers("nc_testset") / 100
     if np.nanmax(share, initial=0) > 1 or np.nanmin(share, initial=0) < 0:
         raise DataError(f"'nc_testset' of {voxels.label} must be in percent, 0..100. Got {100 * np.nanmax(share):g}.")
-    share = np.minimum(share, _MOST_NC)
-    return np.asarray(np.sqrt(share / (1 - share) / _TEST_REPEATS))
+    return ncsnr_of(share, _TEST_REPEATS)

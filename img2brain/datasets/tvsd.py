@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from img2brain.datasets import _hdf5
 from img2brain.datasets._split import Rows
+from img2brain.datasets._stimuli import image_folder, require_there
 from img2brain.datasets._tables import few, within
 from img2brain.datasets._trials import Recording, TrialDataset, chosen_subject
 from img2brain.errors import DataError, ShapeError
@@ -141,18 +142,11 @@ def _names(file: Path, part: str) -> list[str]:
 
 def _paths(names: list[list[str]], listing: Path, path: Path, apart: Path | None) -> list[list[Path]]:
     """Find the images of both parts; the paths in the list are those of a machine with backslashes."""
-    folders = [apart] if apart is not None else [root / name for root in (path, path.parent) for name in _FOLDERS]
-    folder = next((item for item in folders if item.is_dir()), None)
-    if folder is None:
-        raise DataError(
-            f"The images of THINGS must be in {few(str(item) for item in folders)}. There is no such folder: give it "
-            'as images = "FOLDER".'
-        )
+    usual = [root / name for root in (path, path.parent) for name in _FOLDERS]
+    folder = image_folder(usual, apart, "THINGS")
     found = [[within(folder, name, repr(str(listing))) for name in part] for part in names]
     if not found[0][0].is_file():  # the list starts at the folder of images, or in it
         found = [[within(folder, name.replace("\\", "/").partition("/")[2], str(listing)) for name in part]
                  for part in names]  # fmt: skip
-    absent = [image for part in found for image in part if not image.is_file()]
-    if absent:
-        raise DataError(f"{len(absent)} images must be there and are not, the first: {str(absent[0])!r}.")
+    require_there(image for part in found for image in part)
     return found
