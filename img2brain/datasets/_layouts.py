@@ -69,7 +69,7 @@ def _opened(name: str, path: Path, asked: PreparationSpec) -> Dataset:
     if not isinstance(dataset, Dataset):
         raise DataError(f"The layout {name!r} must open {str(path)!r} as a Dataset. Got {type(dataset).__name__}.")
     require_facts(dataset)
-    dataset.origin = path
+    dataset.origin, dataset.layout = path, name
     return dataset if asked.voxels is None else select(dataset, asked.voxels)
 
 

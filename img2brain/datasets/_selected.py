@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 
 class _Selected(Dataset):
-    def __init__(self, dataset: Dataset, voxels: Rows, text: str) -> None:
+    def __init__(self, dataset: Dataset, voxels: Rows) -> None:
         number = np.full(dataset.n_voxels, -1, dtype=np.intp)
         number[voxels] = np.arange(len(voxels))
         facts = {key: getattr(dataset, key) for key in FACTS}
@@ -29,11 +29,8 @@ class _Selected(Dataset):
         facts |= {key: facts[key][voxels] for key in ("ncsnr", "noise_ceiling") if facts[key] is not None}
         rois = {name: number[region] for name, region in dataset.rois.items()}
         facts["rois"] = {name: found[found >= 0] for name, found in rois.items() if (found >= 0).any()}
-        facts["preparation"] = {
-            **dataset.preparation, "voxels": f"{text}: {len(voxels)} of {dataset.n_voxels} are kept",
-        }  # fmt: skip
         super().__init__(name=dataset.name, **facts)
-        self._dataset, self._voxels, self.origin = dataset, voxels, dataset.origin
+        self._dataset, self._voxels = dataset, voxels
 
     def _some(self, read: Callable[[Rows], Array | None], rows: Rows) -> Array | None:
         """Read in blocks that fit into memory with all voxels."""
@@ -90,8 +87,13 @@ def select(dataset: Dataset, text: str) -> Dataset:
         "ncsnr": lambda: _known(dataset, "ncsnr", dataset.ncsnr),
         "reliability": lambda: _reliability(dataset),
     }
-    voxels = VoxelChoice(text, dataset.n_voxels, dataset.rois, quantities).voxels
-    return _Selected(dataset, voxels.astype(np.intp), " ".join(text.split()))
+    voxels = VoxelChoice(text, dataset.n_voxels, dataset.rois, quantities).voxels.astype(np.intp)
+    own = dataset.keeping(voxels)
+    found = _Selected(dataset, voxels) if own is None else own
+    said = f"{' '.join(text.split())}: {len(voxels)} of {dataset.n_voxels} are kept"
+    found.origin, found.layout = dataset.origin, dataset.layout
+    found.preparation = {**dataset.preparation, "voxels": said}
+    return found
 
 
 def _known(dataset: Dataset, name: str, values: NDArray[np.float64] | None) -> NDArray[np.float64]:

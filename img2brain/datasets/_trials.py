@@ -103,13 +103,13 @@ class TrialDataset(Dataset):
 
     normalised: ClassVar[Literal["none", "session", "run"]] = "none"
 
-    def __init__(self, recording: Recording, asked: PreparationSpec) -> None:
-        self._recording = recording
+    def __init__(self, recording: Recording, asked: PreparationSpec, kept: Rows | None = None) -> None:
+        self._recording, self._asked = recording, asked
         shown = np.array([row for row, image in enumerate(recording.images) if image is not None], dtype=np.intp)
         if not len(shown):
             raise DataError(f"{recording.name!r} must have trials with an image. It has none.")
         self._keys = _keys(recording, asked.normalise or self.normalised)
-        self._kept = _present(recording, shown)
+        self._kept = _present(recording, shown) if kept is None else kept
         self._trials_of = _rows(recording, shown, single=asked.repeats == "single")
         self._dtype = float_type(np.empty(0, recording.dtype))
         self._normalise: Normalise = as_they_are
@@ -162,6 +162,10 @@ class TrialDataset(Dataset):
     def open_prepared(cls, path: Path, asked: PreparationSpec) -> Self:
         """Open a folder as it is asked for."""
         return cls(cls.record(path, asked), asked)
+
+    def keeping(self, voxels: Rows) -> Self:
+        """Read some of the voxels alone: no others are normalised and averaged."""
+        return type(self)(self._recording, self._asked, self._kept[voxels])
 
     def read_responses(self, rows: Rows) -> Array:
         """Read the mean over the trials of some rows, summed in float64."""

@@ -94,6 +94,8 @@ class Dataset(ABC):
         The most rows whose responses are read at a time.
     origin : Path or None
         Where it was opened from.
+    layout : str
+        The layout that it was opened by; empty where it was not.
 
     Raises
     ------
@@ -116,6 +118,7 @@ class Dataset(ABC):
 
     block_rows: ClassVar[int] = BLOCK_ROWS
     origin: Path | None = None
+    layout: str = ""
 
     def __init__(
         self,
@@ -230,6 +233,10 @@ class Dataset(ABC):
                     f"its images, and no single trials. Got {getattr(asked, name)!s}."
                 )
         return dataset
+
+    def keeping(self, voxels: Rows) -> Dataset | None:
+        """Return these data with some of their voxels, where less is read for them; None where that is not so."""
+        return None
 
     @classmethod
     def subjects(cls, path: Path) -> tuple[str, ...]:  # noqa: ARG003 - a layout of several looks at it
@@ -599,7 +606,7 @@ class Dataset(ABC):
 class _Shuffled(Dataset):
     def __init__(self, dataset: Dataset, seed: int) -> None:
         super().__init__(name=f"{dataset.name[:91]}-shuffled", **{key: getattr(dataset, key) for key in FACTS})
-        self._dataset, self.origin = dataset, dataset.origin
+        self._dataset, self.origin, self.layout = dataset, dataset.origin, dataset.layout
         random = np.random.RandomState(seed)
         training, test = random.permutation(self.n_training), random.permutation(self.n_test)
         self._order = np.concatenate([training, self.n_training + test]).astype(np.intp)

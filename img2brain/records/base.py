@@ -176,6 +176,11 @@ class DatasetRecord(Part):
     provenance: ProvenanceRecord | None = None
     preparation: Mapping[str, str] | None = None
 
+    @property
+    def prepared(self) -> str:
+        """What was done to what was recorded, on one line; empty where nothing was."""
+        return "; ".join(f"{name}: {done}" for name, done in (self.preparation or {}).items())
+
 
 class TiesRecord(Part):
     """Which images stay on one side of a split.

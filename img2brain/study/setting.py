@@ -215,6 +215,7 @@ class Setting:
             name=dataset.name,
             digest=dataset.digest,
             source=dataset.source,
+            layout=dataset.layout,
             unit=dataset.unit,
             subject=dataset.subject,
             n_images=dataset.n_images,

@@ -17,6 +17,7 @@ from img2brain.datasets import open_dataset
 from img2brain.datasets._layouts import check, find_layout
 from img2brain.datasets.base import require_sound
 from img2brain.errors import DataError, Img2BrainError
+from img2brain.home import Home
 from tests.datasets.miniatures import table
 from tests.datasets.miniatures.base import write_picture
 
@@ -304,6 +305,38 @@ def test_spreadsheets_write_semicolons_and_a_mark(lab: Path) -> None:
     text = (lab / "trials.csv").read_text()
     (lab / "trials.csv").write_text("\ufeff" + text.replace(",", ";").replace("image", "Image"), encoding="utf-8")
     assert open_dataset(lab, normalise="session").n_images == 6
+
+
+def test_fewer_voxels_are_the_same_numbers(tmp_path: Path) -> None:
+    mini = table.write_table(tmp_path / "lab")
+    whole, some = open_dataset(mini.path, **mini.asked), open_dataset(mini.path, voxels="IT or V1", **mini.asked)
+    kept = np.array([0, 1, 2, 4, 5])
+    np.testing.assert_array_equal(responses_of(some), responses_of(whole)[:, kept])
+    rows = np.arange(4)
+    np.testing.assert_array_equal(some.read_repeats(rows), whole.read_repeats(rows)[..., kept])  # type: ignore[index]
+    assert {name: voxels.tolist() for name, voxels in some.rois.items()} == {"V1": [0, 1, 2], "IT": [3, 4]}
+    assert (some.name, some.layout, some.digest == whole.digest) == ("lab", "table", False)
+    said = {**whole.preparation, "voxels": "IT or V1: 5 of 6 are kept"}
+    assert some.preparation == said
+    reliable = open_dataset(mini.path, voxels="reliability > -2", **mini.asked)
+    np.testing.assert_array_equal(responses_of(reliable), responses_of(whole))
+
+
+def test_what_was_done_is_in_the_record(lab: Path, new_home: Any) -> None:
+    from img2brain.spec import StudySpec, parse
+    from img2brain.study.setting import make_ready
+
+    spec = parse(StudySpec, {
+        "name": "lab", "trials": 1, "n_components": [2], "regressors": ["ridge"],
+        "dataset": {"path": str(lab), "normalise": "session"}, "backbones": [{"name": "pixels", "weights": "random:0"}],
+        "split": {"confirmation": 0.0, "validation": 0.4},
+    }, "the test's study")  # fmt: skip
+    record = make_ready(spec, Home(new_home()))._dataset_record
+    assert record.layout == "table"
+    assert record.preparation == open_dataset(lab, normalise="session").preparation
+    assert record.prepared.startswith(
+        "normalise: z-scored within each session, by voxel, over all its trials; repeats:"
+    )
 
 
 def test_the_command_takes_what_is_asked(lab: Path) -> None:

@@ -50,6 +50,7 @@ class DatasetCard:
             ("Images with responses", format(record.n_images, ",")),
             ("Voxels", format(record.n_voxels, ",")),
             ("Unit", record.unit),
+            ("Responses", record.prepared),
             ("Licence", said.licence),
             ("Source", said.url),
             ("Citation", said.citation),

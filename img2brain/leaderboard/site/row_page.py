@@ -215,6 +215,7 @@ class RowPage:
             ("Verified", row.verified or ("" if row.origin else "a row of the home that built this site")),
             ("Run", row.run_id),
             ("Data", trial.dataset.digest),
+            ("Responses", trial.dataset.prepared),
             ("Split", f"{trial.rows.split}{f' ({trial.rows.text})' if trial.rows.text else ''}"),
             ("Confirmation rows", self.part.rows),
             ("Network", f"{trial.network.digest}{f', {trial.network.precision}' if trial.network.precision else ''}"),
