@@ -32,7 +32,9 @@ def opened(path: Path) -> Iterator[Any]:
         raise DataError(f"The file {str(path)!r} must exist. It does not.")
     if not h5py.is_hdf5(path):
         raise DataError(f"The file {str(path)!r} must be HDF5. It is not, or it is cut off.")
-    with h5py.File(path, "r") as file:
+    with h5py.File(
+        path, "r", locking=False
+    ) as file:  # file systems of clusters may refuse locks, and nothing is written
         yield file
 
 

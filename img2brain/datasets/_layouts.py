@@ -102,7 +102,9 @@ def check(path: Path | str, layout: str | None = None, **asked: Any) -> Report:
         name = name or find_layout(path)
         return replace(_checked(name, path, wanted), layout=name)
     except (Img2BrainError, OSError) as error:
-        return Report(problems=(Problem("error", str(error)),), layout=name)
+        kind: type[Dataset] = LAYOUTS[name] if name else Dataset
+        told = kind.problems_of(path, wanted) or (str(error),)
+        return Report(problems=tuple(Problem("error", message) for message in told), layout=name)
 
 
 def _checked(name: str, path: Path, asked: PreparationSpec) -> Report:

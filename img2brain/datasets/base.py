@@ -239,6 +239,11 @@ class Dataset(ABC):
         return None
 
     @classmethod
+    def problems_of(cls, path: Path, asked: PreparationSpec) -> tuple[str, ...]:  # noqa: ARG003 - a layout looks at it
+        """Say all that keeps a folder from being opened, where a layout can say more than the first thing."""
+        return ()
+
+    @classmethod
     def subjects(cls, path: Path) -> tuple[str, ...]:  # noqa: ARG003 - a layout of several looks at it
         """Name the subjects of a folder of this layout, where one of them has to be chosen."""
         return ()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from img2brain.datasets._about import read_about, read_per_voxel, read_rois, safe_name
 from img2brain.datasets._facts import About
 from img2brain.datasets._links import is_there
+from img2brain.datasets._looks import Problems
 from img2brain.datasets._split import Rows
 from img2brain.datasets._stored import SUFFIXES, Stored, find_responses
 from img2brain.datasets._tables import Table, few, is_absent, read_table, within
@@ -66,26 +68,40 @@ class TableDataset(TrialDataset):
         return tuple(dict.fromkeys(column or ()))
 
     @classmethod
+    def problems_of(cls, path: Path, asked: PreparationSpec) -> tuple[str, ...]:
+        """Say all that keeps a folder from being opened: what is wrong with images, responses and parts at once."""
+        problems = Problems()
+        with problems.keep():
+            file = _table_file(path)
+            table, root = read_table(file), file.parent
+            steps: tuple[Callable[[], object], ...] = (
+                lambda: _require_known(table), lambda: _images(table, root, asked.images), lambda: _test(table),
+                lambda: read_about(root, About),
+                lambda: _responses(_of_subject(table, About(), asked.subject), root, asked.responses),
+                lambda: cls.open_prepared(path, asked),
+            )  # fmt: skip
+            for step in steps:
+                with problems.keep():
+                    step()
+        return tuple(dict.fromkeys(problem.message for problem in problems.sorted))
+
+    @classmethod
     def record(cls, path: Path, asked: PreparationSpec) -> Recording:
         """Read the tables, and find the images and the responses."""
         file = _table_file(path)
-        table, root = read_table(file), file.parent
-        _require_known(table)
-        whole, notes = len(table), {}
-        subjects = table.optional("subject") or ()
-        known, about = tuple(dict.fromkeys(subjects)), read_about(root, About)
-        subject = chosen_subject(known, asked.subject, table.label) if known else _only(asked.subject, about, table)
-        own = [row for row in range(whole) if not known or subjects[row] == subject]
-        table = table.some(own)
+        whole, root = read_table(file), file.parent
+        _require_known(whole)
+        about = read_about(root, About)
+        own = _of_subject(whole, about, asked.subject)
+        table, notes = own.table, {}
         images = _images(table, root, asked.images)
-        responses, is_own = _responses(root, asked.responses, subject if known else "", len(table), whole, table)
-        rows = _rows(table, np.arange(len(table)) if is_own else np.array(own, dtype=np.intp), is_own)
+        responses, rows = _responses(own, root, asked.responses)
         if responses.transposed:
             notes["responses"] = "read transposed: their file has voxels first"
         voxels = _voxels(root, responses.n_voxels)
         told = about.model_dump(exclude={"name", "subject"})
         return Recording(
-            name=about.name if len(known) < 2 else safe_name(f"{about.name}-{subject}"),
+            name=safe_name(f"{about.name}-{own.subject}") if own.is_one_of_several else about.name,
             images=images,
             n_voxels=responses.n_voxels,
             read=_reader(responses, rows),
@@ -100,7 +116,7 @@ class TableDataset(TrialDataset):
             rois=voxels.rois,
             ncsnr=voxels.ncsnr,
             noise_ceiling=voxels.noise_ceiling,
-            facts={**told, "subject": subject or about.subject, "source": root.resolve().name},
+            facts={**told, "subject": own.subject, "source": root.resolve().name},
             notes=notes,
         )
 
@@ -117,14 +133,32 @@ def _table_file(path: Path) -> Path:
     return found[0]
 
 
-def _only(asked: str | None, about: About, table: Table) -> str:
-    """Return the subject of a table of one, who may be asked for by name."""
-    if asked is not None and asked != about.subject:
-        raise DataError(
-            f"'subject' must be left out: {table.label} has no column 'subject', so all its lines are of one. "
-            f"Got {asked!r}."
-        )
-    return about.subject
+@dataclass(frozen=True)
+class _OfSubject:
+    """The lines of a table that are of one subject, and which of all lines they are."""
+
+    table: Table
+    subject: str
+    rows: Rows
+    n_all: int
+    is_one_of_several: bool
+
+
+def _of_subject(table: Table, about: About, asked: str | None) -> _OfSubject:
+    """Take the lines of the subject that is asked for; a table without the column is all of one."""
+    every = np.arange(len(table), dtype=np.intp)
+    column = table.optional("subject")
+    if column is None:
+        if asked not in (None, about.subject):
+            raise DataError(
+                f"'subject' must be left out: {table.label} has no column 'subject', so all its lines are of one. "
+                f"Got {asked!r}."
+            )
+        return _OfSubject(table, about.subject, every, len(table), is_one_of_several=False)
+    known = tuple(dict.fromkeys(column))
+    subject = chosen_subject(known, asked, table.label)
+    rows = every[[cell == subject for cell in column]]
+    return _OfSubject(table.some(rows.tolist()), subject, rows, len(table), is_one_of_several=len(known) > 1)
 
 
 def _require_known(table: Table) -> None:
@@ -136,22 +170,25 @@ def _require_known(table: Table) -> None:
             raise DataError(f"{table.label} has a column {head!r}. Did you mean {near[0]!r}? Rename it, either way.")
 
 
-def _responses(
-    root: Path, asked: str | None, subject: str, n_own: int, n_all: int, table: Table
-) -> tuple[Stored, bool]:
-    """Find the responses, and say whether their rows are the lines of this subject alone."""
+def _responses(own: _OfSubject, root: Path, asked: str | None) -> tuple[Stored, Rows]:
+    """Find the responses, of this subject alone or of all lines, and the row of them that each line belongs to."""
+    stored, n_rows = _stored(own, root, asked)
+    return stored, _rows(own.table, own.rows if n_rows > len(own.table) else np.arange(n_rows, dtype=np.intp), n_rows)
+
+
+def _stored(own: _OfSubject, root: Path, asked: str | None) -> tuple[Stored, int]:
+    table, n_own = own.table, len(own.table)
     if asked is not None:
         file, _, name = asked.partition("#")
-        path = root / file
         try:
-            return find_responses(path, name or None, n_own, table.label), True
+            return find_responses(root / file, name or None, n_own, table.label), n_own
         except DataError:
-            if n_own == n_all:
+            if n_own == own.n_all:
                 raise
-            return find_responses(path, name or None, n_all, table.label), False
-    own = [path for path in _candidates(root, f"responses_{subject}") if subject]
-    if own:
-        return find_responses(own[0], None, n_own, f"{table.label} of {subject!r}"), True
+            return find_responses(root / file, name or None, own.n_all, table.label), own.n_all
+    alone = _candidates(root, f"responses_{own.subject}") if own.subject else []
+    if alone:
+        return find_responses(alone[0], None, n_own, f"{table.label} of {own.subject!r}"), n_own
     found = _candidates(root, "responses") or _candidates(root, None)
     if len(found) != 1:
         there = f"{len(found)}: {few(path.name for path in found)}" if found else "none"
@@ -159,7 +196,7 @@ def _responses(
             f"{str(root)!r} must hold the responses, such as responses.npy, a row for each line of {table.label}. "
             f'Files that could be they: {there}. Another name is given as responses = "FILE" or "FILE#ARRAY".'
         )
-    return find_responses(found[0], None, n_all, table.label), n_own == n_all
+    return find_responses(found[0], None, own.n_all, table.label), own.n_all
 
 
 def _candidates(root: Path, stem: str | None) -> list[Path]:
@@ -170,13 +207,12 @@ def _candidates(root: Path, stem: str | None) -> list[Path]:
     return [path for path in found if path.name not in _OTHERS and path.suffix.lower() not in (".csv", ".tsv")]
 
 
-def _rows(table: Table, rows: Rows, is_own: bool) -> Rows:
-    """Return the row of the responses that each line belongs to."""
+def _rows(table: Table, rows: Rows, n_rows: int) -> Rows:
+    """Return the row of the responses, of so many, that each line belongs to."""
     if not table.has("trial"):
         return rows
     numbers = table.whole_numbers("trial")
-    n_rows = len(table) if is_own else int(max(rows.max(), numbers.max())) + 1
-    if numbers.min() == 1 and numbers.max() == n_rows and is_own:
+    if numbers.min() == 1 and numbers.max() == n_rows:
         raise DataError(
             f"'trial' of {table.label} must be the row of the responses, counted from 0. Got 1..{n_rows}: subtract 1, "
             "or leave the column out where the lines are in the order of the responses."

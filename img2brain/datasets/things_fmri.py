@@ -113,6 +113,7 @@ class _Frame:
                     f"each of {n_trials} trials. It holds {shapes}."
                 )
             (self._name,) = fitting
+            _require_in_order(file, self._name, path)
             self._path, self._first = path, floats[self._name].shape[1] - n_trials
             self.dtype = floats[self._name].dtype
             self.voxel_ids = self._find_ids(blocks)
@@ -129,6 +130,14 @@ class _Frame:
     def read(self, trials: Rows) -> NDArray[Any]:
         """Read some trials, which are columns."""
         return _hdf5.reader(self._path, self._name, axis=1)(trials + self._first).T
+
+
+def _require_in_order(file: Any, name: str, path: Path) -> None:
+    """Refuse trials whose columns are numbered in another order than they stand in, where their names are numbers."""
+    items = name.replace("_values", "_items")
+    numbers = _hdf5.array_of(file, items, path)[()] if items in file else np.empty(0)
+    if np.asarray(numbers).dtype.kind in "iuf" and (np.diff(numbers) <= 0).any():
+        raise DataError(f"The columns of {str(path)!r} must be in the order of trials. They are numbered otherwise.")
 
 
 def _in_order(voxels: Table, ids: NDArray[np.int64], file: Path) -> Table:

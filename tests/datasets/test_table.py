@@ -232,7 +232,7 @@ def test_what_does_not_fit_is_said_on_one_line(lab: Path, spoil: Callable[[Path]
     with pytest.raises(Img2BrainError, match=match) as caught:
         open_dataset(lab)
     assert "\n" not in str(caught.value)
-    assert [problem.severity for problem in check(lab).problems] == ["error"]
+    assert {problem.severity for problem in check(lab).problems} == {"error"}
 
 
 @pytest.mark.parametrize(
@@ -305,6 +305,19 @@ def test_spreadsheets_write_semicolons_and_a_mark(lab: Path) -> None:
     text = (lab / "trials.csv").read_text()
     (lab / "trials.csv").write_text("\ufeff" + text.replace(",", ";").replace("image", "Image"), encoding="utf-8")
     assert open_dataset(lab, normalise="session").n_images == 6
+
+
+def test_a_check_tells_all_that_is_wrong_at_once(lab: Path) -> None:
+    lines = [f"{trial % 6}.png,{trial // 6},{'tst' if trial == 3 else 'train'}" for trial in range(11)]
+    write_trials(lab, [*lines, "9.png,1,train"], "image,session,part")
+    np.save(lab / "responses.npy", values()[:9])
+    (lab / "dataset.toml").write_text("colour = 1\n")
+    found = [problem.message for problem in check(lab).problems]
+    assert len(found) == 4
+    for message, part in zip(
+        found, ("1 lines name none", "'train' or 'test' in line 5", "colour", "shape"), strict=True
+    ):
+        assert part in message
 
 
 def test_fewer_voxels_are_the_same_numbers(tmp_path: Path) -> None:
