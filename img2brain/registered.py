@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,14 @@ from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.registry import Registry
 
 
-def load_model(reference: str, home: Home | Path | str = "mlruns", plugins: Sequence[str] = ()) -> EncodingModel:
+def load_model(
+    reference: str,
+    home: Home | Path | str = "mlruns",
+    plugins: Sequence[str] = (),
+    *,
+    weights: Path | str | None = None,
+    check: bool = False,
+) -> EncodingModel:
     """Load a registered model.
 
     Parameters
@@ -33,6 +41,10 @@ def load_model(reference: str, home: Home | Path | str = "mlruns", plugins: Sequ
     plugins : sequence of str
         Components of others that the model needs, ``PATH.py:NAME`` each. Those that it was fitted with are found in its
         home.
+    weights : Path or str, optional
+        A checkpoint file, for a model that was saved with ``weights="reference"``; by default its library's weights.
+    check : bool
+        Compare the model with its golden example now, and not before its first prediction.
 
     Returns
     -------
@@ -42,24 +54,36 @@ def load_model(reference: str, home: Home | Path | str = "mlruns", plugins: Sequ
     Raises
     ------
     ModelError
-        If there is no such model, or its files were changed.
+        If there is no such model, its files were changed, or weights that are not among them cannot be had; and with
+        `check` if it computes something else than when it was saved.
     StoreError
         If there is no home in the folder; none is made.
     """
     for plugin in plugins:
         load_plugin(plugin)
+    with _files_of(reference, home) as (folder, kept):
+        model = EncodingModel.load(folder, kept, weights)
+    if check:
+        model.check()
+    return model
+
+
+@contextmanager
+def _files_of(reference: str, home: Home | Path | str) -> Iterator[tuple[Path, Path | None]]:
+    """Hand out the folder of a model, and where the plug-ins are that it may need."""
     if is_saved(reference):
-        return EncodingModel.load(Path(reference))
-    if is_model_file(reference):
+        yield Path(reference), None
+    elif is_model_file(reference):
         with unpacked(Path(reference)) as folder:
-            return EncodingModel.load(folder / MODEL, folder_of(home) / "plugins")
-    if is_on_hub(reference):
+            yield folder / MODEL, folder_of(home) / "plugins"
+    elif is_on_hub(reference):
         with fetched(reference) as folder:
-            return EncodingModel.load(folder, folder_of(home) / "plugins")
-    place = home if isinstance(home, Home) else Home.existing(home)
-    registry = Registry(TrackingStore(place))
-    with registry.files(registry.find(reference)) as folder:
-        return EncodingModel.load(folder, place.plugins)
+            yield folder, folder_of(home) / "plugins"
+    else:
+        place = home if isinstance(home, Home) else Home.existing(home)
+        registry = Registry(TrackingStore(place))
+        with registry.files(registry.find(reference)) as folder:
+            yield folder, place.plugins
 
 
 def folder_of(home: Home | Path | str) -> Path:

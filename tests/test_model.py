@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from img2brain import sealed
+from img2brain.backbones import load_backbone
 from img2brain.backbones.torchvision import Torchvision
 from img2brain.datasets._images import find_images
 from img2brain.datasets._presentation import Presentation
@@ -451,3 +452,52 @@ def test_a_picture_too_long_is_refused(model: EncodingModel, tmp_path: Path) -> 
     Image.new("L", (20_000, 1)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png' must have at most 16777216 pixels when it is resized"):
         model.predict(tmp_path / "a.png")
+
+
+def test_weights_may_be_named_in_place_of_kept(
+    model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    model.save(tmp_path / "named", weights="reference")
+    assert not (tmp_path / "named" / "network.safetensors").exists()
+    loaded = load_model(str(tmp_path / "named"), check=True)
+    np.testing.assert_array_equal(loaded.predict(list(pictures)), expected)
+    loaded.save(tmp_path / "kept")
+    with pytest.raises(ModelError, match=r"The weights of this model are in its files\. Got another file of them"):
+        load_model(str(tmp_path / "kept"), weights="any.pth")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """The weights of the model, as a file."""
+    network = load_backbone("squeezenet1_1", "random:0").network
+    torch.save(network.state_dict(), tmp_path / "mine.pth")
+    return tmp_path / "mine.pth"
+
+
+def test_weights_of_a_file_are_asked_for_and_compared(
+    model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any], checkpoint: Path
+) -> None:
+    folder, other = checkpoint.parent / "named", checkpoint.parent / "other.pth"
+    replace(model, network={**model.network, "weights": "mine.pth"}).save(folder, weights="reference")
+    torch.save(load_backbone("squeezenet1_1", "random:1").network.state_dict(), other)
+    for weights, message in (
+        (None, r"are not in its files\. They were the file 'mine\.pth': name it, as in load_model"),
+        (
+            checkpoint.parent / "none.pth",
+            r"are not in its files\. The weights of squeezenet1_1 must be a file that exists",
+        ),
+        (
+            other,
+            r"must be those that this model was saved with\. They are others: their digest is \w{12}, not \w{12}\.",
+        ),
+    ):
+        with pytest.raises(ModelError, match=message) as caught:
+            load_model(str(folder), weights=weights)
+        assert "\n" not in str(caught.value)
+    np.testing.assert_array_equal(load_model(str(folder), weights=checkpoint).predict(list(pictures)), expected)
+
+
+def test_a_model_of_features_has_no_weights_to_name(tmp_path: Path) -> None:
+    given = EncodingModel.load(Path(__file__).parent / "fixtures" / "model-format-5" / "given")
+    given.save(tmp_path, weights="reference")
+    np.testing.assert_array_equal(EncodingModel.load(tmp_path).predict(np.eye(5)), given.predict(np.eye(5)))

@@ -111,6 +111,7 @@ def crown_command(name: str, open_home: OpenHome) -> None:
 @click.option("--roi", "rois", multiple=True, metavar="REGION", help="A region to predict; by default all voxels.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE.py:NAME", help="A component of others that it needs.")
+@click.option("--weights", metavar="FILE", help="Weights of a model that only names them.")
 @reads_home
 def predict_command(
     name: str,
@@ -119,6 +120,7 @@ def predict_command(
     rois: tuple[str, ...],
     device: str,
     plugins: tuple[str, ...],
+    weights: str | None,
     open_home: OpenHome,
 ) -> None:
     """Predict the responses to images, one row each; a folder stands for its images in the plain order of their names.
@@ -138,11 +140,31 @@ def predict_command(
     from img2brain.registered import is_saved, load_model, predict_to_file
 
     keep_freed_memory()
-    model = load_model(name, plugins=plugins) if is_saved(name) else load_model(name, open_home(), plugins)
+    model = load_model(name, "mlruns" if is_saved(name) else open_home(), plugins, weights=weights)
     n_images, n_voxels = predict_to_file(model, images, out, rois or None, device=device)
     click.echo(f"{out}: {n_images} images, {n_voxels} voxels")
     for row in [] if model.takes_features else some_rows(n_images):
         click.echo(f"row {row}: {place_of(as_list(images)[row])}")
+
+
+@model.command("check")
+@click.argument("name")
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE.py:NAME", help="A component of others that it needs.")
+@click.option("--weights", metavar="FILE", help="Weights of a model that only names them.")
+@reads_home
+def check_command(name: str, plugins: tuple[str, ...], weights: str | None, open_home: OpenHome) -> None:
+    """Check that a model is whole, and that it makes of its golden example what it did when it was saved.
+
+    NAME may be the folder of a saved model: no home is needed then.
+
+    \b
+    Example:
+      img2brain model check v4-210224@champion
+    """
+    from img2brain.registered import is_saved, load_model
+
+    load_model(name, "mlruns" if is_saved(name) else open_home(), plugins, weights=weights, check=True)
+    click.echo(f"{name}: computes what it did when it was saved")
 
 
 @model.command("serve")

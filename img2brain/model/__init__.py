@@ -38,7 +38,7 @@ from img2brain.errors import DataError, ModelError, ShapeError, SpecError, Unkno
 from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
 from img2brain.features.given import GIVEN, ORIGIN
 from img2brain.features.pca import Axes
-from img2brain.model import _files, _golden
+from img2brain.model import _files, _golden, _weights
 from img2brain.model._card import FIGURE, README, card, figure
 from img2brain.model._golden import Golden
 from img2brain.model._metadata import metadata
@@ -314,11 +314,29 @@ class EncodingModel:
         return {kind: {"name": item.name, "digest": item.digest} for kind, item in found.items() if item}
 
     @works_after_fork
-    def save(self, folder: Path | str) -> None:
-        """Write the model into a folder, which is made where it is not there."""
+    def save(self, folder: Path | str, weights: _weights.Kind = "embedded") -> None:
+        """Write the model into a folder, which is made where it is not there.
+
+        Parameters
+        ----------
+        folder : Path or str
+            The folder.
+        weights : {"embedded", "reference"}
+            Whether the weights of the network are in the files, or only their name and digest: then whoever loads the
+            model has them from the network's library, or names a file of them.
+
+        Raises
+        ------
+        ModelError
+            If the model computes something else than when it was saved before.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        safe_torch.save_file(dict(self.tensors), folder / _files.NETWORK)
+        reference = None
+        if weights == "reference" and not self.takes_features:
+            reference = _weights.refer(self.network, self.tensors, self.source)
+        else:
+            safe_torch.save_file(dict(self.tensors), folder / _files.NETWORK)
         safe_numpy.save_file(
             {"shift": self.axes.shift, "axes": np.ascontiguousarray(self.axes.axes)}, folder / _files.PCA
         )
@@ -330,6 +348,7 @@ class EncodingModel:
             "img2brain": version("img2brain"),
             "spec": self.spec.model_dump(mode="json"),
             "network": dict(self.network),
+            "reference": reference,
             "precision": self.precision,
             "plugins": self.plugins,
             "linear": hasattr(self.regressor, "fit_folds"),
@@ -348,7 +367,7 @@ class EncodingModel:
             (folder / FIGURE).write_text(figure(counted, known["objective"]["label"]), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, kept: Path | None = None) -> EncodingModel:
+    def load(cls, folder: Path, kept: Path | None = None, weights: Path | str | None = None) -> EncodingModel:
         """Read a saved model, checking every file against its digest, and that there is no other.
 
         Parameters
@@ -357,12 +376,15 @@ class EncodingModel:
             What `save` wrote.
         kept : Path, optional
             Where files of components of others are kept, see `Catalog.exactly`.
+        weights : Path or str, optional
+            A checkpoint file, for a model that only names its weights; ``FILE#PART`` for one of several in it. By
+            default the network's library is asked for them.
 
         Raises
         ------
         ModelError
             If a file is absent, changed, or of another format; or if a component is not known here that is in a file
-            of others.
+            of others; or if weights that are not in the files cannot be had, or are others.
         """
         described = _files.read_description(folder)
         try:
@@ -378,7 +400,7 @@ class EncodingModel:
             return cls(
                 spec=spec,
                 network=described["network"],
-                tensors=safe_torch.load_file(folder / _files.NETWORK),
+                tensors=_tensors(folder, described, source, weights),
                 axes=Axes(pca["axes"], pca["shift"]),
                 regressor=_files.restored_regressor(kind, spec, arrays),
                 about=described["about"],
@@ -451,3 +473,15 @@ class EncodingModel:
         network = accelerated(self._restored.extractor([self.spec.layer]), device, dtype)
         axes, shift = (torch.from_numpy(np.array(values)).to(device) for values in (self.axes.axes, self.axes.shift))
         return network, axes, shift
+
+
+def _tensors(
+    folder: Path, described: Mapping[str, Any], source: Source | None, weights: Path | str | None
+) -> dict[str, torch.Tensor]:
+    """Read the weights from the files of a model, or from where it says they are."""
+    if reference := described.get("reference"):
+        return _weights.fetch(described["network"], reference, source, weights)
+    if weights is not None:
+        raise ModelError(f"The weights of this model are in its files. Got another file of them, {str(weights)!r}.")
+    found: dict[str, torch.Tensor] = safe_torch.load_file(folder / _files.NETWORK)
+    return found

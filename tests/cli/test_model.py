@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from img2brain import sealed
 from img2brain.cli import main
 from img2brain.datasets._images import find_images
 from img2brain.registered import load_model
@@ -52,6 +53,19 @@ def test_predictions_are_those_of_the_loaded_model(finished: Finished, recording
     np.testing.assert_array_equal(np.load(out, allow_pickle=False), expected)
     invoke("model", "predict", "sample", recordings / "testIMG", "--out", out, "--home", finished.home)
     np.testing.assert_array_equal(np.load(out, allow_pickle=False), expected)
+
+
+def test_a_model_is_checked_by_its_golden_example(finished: Finished, tmp_path: Path) -> None:
+    result = invoke("model", "check", "sample", "--home", finished.home)
+    assert result.stdout == "sample: computes what it did when it was saved\n"
+    model = load_model("sample", finished.home)
+    model.save(tmp_path)
+    np.save(tmp_path / "golden" / "coordinates.npy", np.ones((1, model.spec.n_components)))
+    sealed.seal(tmp_path)
+    result = invoke("model", "check", tmp_path, "--home", tmp_path / "no home")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: The network 'torchvision:squeezenet1_1' is not what this model was saved")
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
