@@ -26,16 +26,22 @@ BOOTSTRAP_RULE = "paired bootstrap over images, Holm correction over all pairs"
 
 
 def with_places(rows: Iterable[Row]) -> list[Row]:
-    """Place the published models of a board that met the same resamples of the same rows, ties as ties.
+    """Place the published models of a board that met the same resamples of the same rows, ties as ties."""
+    rows = list(rows)
+    groups = paired(rows)
+    beside = {row for group in groups for row in group}
+    return [row for row in rows if row not in beside] + [row for group in groups for row in _placed(group)]
+
+
+def paired(rows: Iterable[Row]) -> list[list[Row]]:
+    """Group the published models that met the same resamples of the same rows: their differences are paired.
 
     What an older version stored does not say which resamples it met: it met those of the home that it is in.
     """
-    found: list[Row] = []
     groups: dict[tuple[str, int, str], list[Row]] = {}
     usual: dict[tuple[str, int], str] = {}
     for row in sorted(rows, key=lambda row: row.origin != ""):
         if row.confirmed is None or row.summaries is None or not math.isfinite(row.confirmed_score):
-            found.append(row)
             continue
         where, draws = (row.confirmed.rows, len(row.summaries.resampled)), row.summaries.draws
         groups.setdefault((*where, draws), []).append(row)
@@ -45,7 +51,7 @@ def with_places(rows: Iterable[Row]) -> list[Row]:
         known = (rows_, n_resamples, usual.get((rows_, n_resamples), ""))
         if known[2]:
             groups[known] += groups.pop((rows_, n_resamples, draws))
-    return found + [row for group in groups.values() for row in _placed(group)]
+    return list(groups.values())
 
 
 def confirmed_rows(board: Iterable[Row]) -> list[Row]:

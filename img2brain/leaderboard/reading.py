@@ -32,7 +32,7 @@ def read(where: str | Path) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A line for each trial, board by board, best first: the columns of ``leaderboard.csv``, and row, board,
-        dataset_id, origin, verified and page. Only scores of one board compare.
+        dataset_id and page. Only scores of one board compare.
 
     Raises
     ------

@@ -87,6 +87,24 @@ def test_rows_without_arrays_have_their_scores_alone() -> None:
     assert told(board_of([Row(run_id="a", trial=trial_record())])) == []
 
 
+def test_rows_that_met_other_resamples_are_neither_paired_nor_tied() -> None:
+    def drawn(row: Row, draws: str) -> Row:
+        assert row.summaries is not None
+        return replace(row, summaries=replace(row.summaries, draws=draws))
+
+    scores = (0.4, 0.39, 0.38, 0.37)
+    rows = [drawn(published(k, score), "ab"[k % 2]) for k, score in enumerate(scores)]
+    (group,) = told(board(rows))
+    known = [p is not None for _, p in group["pairs"]]
+    assert known == [False, True, False, False, True, False], "0 with 2, 1 with 3"
+    for found in board(rows).forests:
+        lines = found.banded
+        assert [line.row.trial.number for line, _, _ in lines] == [0, 1, 2, 3]
+        assert [line.rank for line, _, _ in lines] == ["1", "1", "1", "1"]
+        assert all(begins for _, begins, _ in lines), "what stands between is of the other set"
+        assert len(found.best) == 2
+
+
 def two_sets(**changes: Any) -> list[Board]:
     first = [published(0, 0.4), published(1, 0.3, weights_digest="v" * 64), published(2, 0.35, layer="features.5")]
     second = [published(3, 0.5, dataset=OTHER, **changes), published(4, 0.6, dataset=OTHER, weights_digest="v" * 64)]

@@ -59,7 +59,7 @@ def test_what_is_read_is_what_was_ranked(rows: list[Row], site: Path) -> None:
     kept = [name for name in expected if name in found]
     pd.testing.assert_frame_equal(found[kept], expected[kept])
     assert expected.drop(columns=kept).isna().all(axis=None), "a column without a number is left out"
-    assert set(found) - set(expected) == {"row", "board", "dataset_id", "origin", "verified", "page"}
+    assert set(found) - set(expected) == {"row", "board", "dataset_id", "page"}
     assert all((site / page).is_file() for page in found["page"] if page)
     assert found["board"].nunique() == 2
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from img2brain.leaderboard.measure import Measure
+from img2brain.leaderboard.published import paired
 from img2brain.leaderboard.rows import Row
 from img2brain.leaderboard.site.axis import Axis
 from img2brain.leaderboard.site.board import Board
@@ -139,10 +139,13 @@ def _sharing(boards: list[Board], models: dict[str, dict[Key, Row]]) -> list[Boa
 
 
 def _models(board: Board) -> dict[Key, Row]:
+    """Return the models of a board, of those that met the same resamples, where the most did."""
+    groups = sorted(paired(board.published), key=len)
+    beside = set(groups[-1]) if groups else set()
     found: dict[Key, Row] = {}
     for _, row in board.ranked:
         spec = row.trial.spec
-        if math.isfinite(row.confirmed_score) and row.summaries is not None:
+        if row in beside:
             found.setdefault((spec.backbone, spec.weights_digest, spec.preprocessing), row)
     return found
 

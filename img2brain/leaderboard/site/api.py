@@ -22,7 +22,7 @@ from img2brain.statistics.ties import Place
 FORMAT = 1
 ROWS = "rows.json"
 _TYPES = {"str": "string", "float64": "number", "int64": "integer", "Int64": "integer", "bool": "boolean"}
-_ADDED = ("row", "board", "dataset_id", "origin", "verified", "page")  # to the columns of leaderboard.csv
+_ADDED = ("row", "board", "dataset_id", "page")  # to the columns of leaderboard.csv
 
 
 def api_files(
@@ -134,7 +134,7 @@ def _about(board: Sequence[Row]) -> Iterator[dict[str, str]]:
     for _, row in placed(board):
         name = row_id(row)
         page = f"rows/{name}.html" if row.confirmed else ""
-        yield {"row": name, **where, "origin": row.origin, "verified": row.verified, "page": page}
+        yield {"row": name, **where, "page": page}
 
 
 def _known(line: Mapping[Any, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain.leaderboard.published import confirmed_rows, paired
 from img2brain.leaderboard.rows import Row, printable
 from img2brain.leaderboard.site.board import Board
 from img2brain.leaderboard.site.forest import region_of
@@ -84,34 +85,25 @@ def _regions(rows: list[Row]) -> list[str]:
 def _pairs(rows: list[Row], regions: list[str]) -> list[Any]:
     """Return the paired differences of each two rows, in each region, and the corrected p; null where none is known.
 
-    In the order of `itertools.combinations`.
+    In the order of `itertools.combinations`. Rows that met other resamples are not paired.
     """
-    known = [row.summaries for row in rows]
-    pairs = list(combinations(known, 2))
-    if not pairs:
-        return []
-    p = _p_values(known)
-    return [
-        [_differences(one, other, regions), p.get((i, j))]
-        for (one, other), (i, j) in zip(pairs, combinations(range(len(rows)), 2), strict=True)
-    ]
+    found = {pair: value for group in paired(rows) for pair, value in _paired(group, regions).items()}
+    nothing = [[None] * len(regions), None]
+    return [found.get(frozenset(pair), nothing) for pair in combinations(rows, 2)]
 
 
-def _p_values(known: list[Summaries | None]) -> dict[tuple[int, int], float | None]:
-    """Return the p values of all pairs that are paired, corrected for all of them."""
-    places = [place for place, found in enumerate(known) if found is not None]
-    wholes = [found.of([WHOLE]) for found in known if found is not None]
-    if len({whole.resampled.shape for whole in wholes}) != 1:
-        return {}
-    found = corrected(wholes, WHOLE)
+def _paired(group: list[Row], regions: list[str]) -> dict[frozenset[Row], list[Any]]:
+    """Compare each two of some rows that met the same resamples, the one that stands first minus the other."""
+    ordered = confirmed_rows(group)
+    known = [row.summaries for row in ordered if row.summaries is not None]
+    p = corrected([each.of([WHOLE]) for each in known], WHOLE) if len(known) > 1 else np.empty((0, 0))
     return {
-        (places[i], places[j]): _finite(float(found[i, j])) for i, j in combinations(range(len(places)), 2)
-    }  # fmt: skip
+        frozenset((ordered[i], ordered[j])): [_differences(known[i], known[j], regions), _finite(float(p[i, j]))]
+        for i, j in combinations(range(len(ordered)), 2)
+    }
 
 
-def _differences(one: Summaries | None, other: Summaries | None, regions: list[str]) -> list[list[float | None] | None]:
-    if one is None or other is None or len(one.resampled) != len(other.resampled):
-        return [None] * len(regions)
+def _differences(one: Summaries, other: Summaries, regions: list[str]) -> list[list[float | None] | None]:
     common = [name for name in regions if name in one.regions and name in other.regions]
     difference = one.of(common) - other.of(common)
     return [_numbers(difference.interval(name)) if name in common else None for name in regions]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from img2brain.leaderboard.published import paired
 from img2brain.leaderboard.rows import Row
 from img2brain.leaderboard.site.axis import Axis
 from img2brain.leaderboard.site.digits import bounds_text, estimate_text
@@ -58,6 +59,8 @@ class ForestLine:
         Controls on the same rows.
     place : Place, optional
         Where it stands; None where that is not known.
+    beside : int
+        Number of the rows that it is placed among: those that met the same resamples.
     """
 
     row: Row
@@ -65,6 +68,7 @@ class ForestLine:
     interval: DrawnInterval
     marks: list[Mark]
     place: Place | None
+    beside: int
 
     @property
     def rank(self) -> str:
@@ -72,9 +76,9 @@ class ForestLine:
         return str(self.place.rank) if self.place else "–"
 
     @property
-    def group(self) -> int:
-        """The number of its tie group, from 1; 0 where none is known."""
-        return self.place.group if self.place else 0
+    def tie(self) -> tuple[int, int] | None:
+        """Names its tie group; None where none is known."""
+        return (self.beside, self.place.group) if self.place else None
 
 
 @dataclass(frozen=True)
@@ -110,12 +114,24 @@ class Forest:
     @property
     def has_ties(self) -> bool:
         """Whether some rows share a rank."""
-        return 0 < self.lines[-1].group < len(self.lines)
+        ties = [line.tie for line in self.lines if line.tie]
+        return len(set(ties)) < len(ties)
+
+    @property
+    def banded(self) -> list[tuple[ForestLine, bool, bool]]:
+        """The rows, with whether each begins a tie group, and whether its group's band is shaded."""
+        found: list[tuple[ForestLine, bool, bool]] = []
+        for line in self.lines:
+            begins = not found or line.tie is None or line.tie != found[-1][0].tie
+            shaded = (not found or not found[-1][2]) if begins else found[-1][2]
+            found.append((line, begins, shaded))
+        return found
 
     @property
     def best(self) -> list[ForestLine]:
         """The rows that no image tells from the best."""
-        return [line for line in self.lines if line.group == self.lines[0].group] if self.lines[0].group else []
+        first = self.lines[0].tie
+        return [line for line in self.lines if line.tie == first] if first else []
 
 
 def forest(rows: Sequence[Row], region: str = WHOLE) -> Forest | None:
@@ -134,10 +150,14 @@ def forest(rows: Sequence[Row], region: str = WHOLE) -> Forest | None:
     if region != WHOLE:
         found.sort(key=lambda pair: -pair[1].score.estimate if math.isfinite(pair[1].score.estimate) else math.inf)
     axis = Axis.around(_values([part for _, part in found]))
-    places = _places([row for row, _ in found], region)
+    groups = paired(row for row, _ in found)
+    beside = {row: number for number, group in enumerate(groups) for row in group}
+    places = {row: found for group in groups for row, found in _places(group, region)}
     lines = [
-        ForestLine(row, row_id(row), interval_at(axis, part.score), marks_of(axis, part), placed)
-        for (row, part), placed in zip(found, places, strict=True)
+        ForestLine(
+            row, row_id(row), interval_at(axis, part.score), marks_of(axis, part), places.get(row), beside.get(row, -1)
+        )
+        for row, part in found
     ]
     return Forest(region, found[0][1].n_voxels, axis, lines, ceiling_of([part for _, part in found]))
 
@@ -181,16 +201,14 @@ def _values(parts: Sequence[RegionRecord]) -> Iterator[float]:
     yield from filter(None, [ceiling_of(parts)])
 
 
-def _places(rows: list[Row], region: str) -> list[Place | None]:
-    """Return where rows stand in a region: told apart by the images, where all were scored on the same ones."""
+def _places(group: list[Row], region: str) -> list[tuple[Row, Place | None]]:
+    """Place rows that met the same resamples, in a region, best first; those of all voxels are placed already."""
     if region == WHOLE:
-        return [row.place for row in rows]
-    known = [row.summaries for row in rows if row.summaries is not None and region in row.summaries.regions]
-    sizes = {
-        (row.confirmed.rows, summaries.resampled.shape[0])
-        for row, summaries in zip(rows, known, strict=False)
-        if row.confirmed
-    }
-    if len(known) < len(rows) or len(sizes) != 1 or len(rows) > _MOST_PLACED:
-        return [None] * len(rows)
-    return list(place([summaries.of([region]) for summaries in known], region))
+        return [(row, row.place) for row in group]
+    known = [(row, row.summaries) for row in group if row.summaries is not None and region in row.summaries.regions]
+    if len(known) > _MOST_PLACED:
+        return []
+    return [
+        (row, found)
+        for (row, _), found in zip(known, place([each.of([region]) for _, each in known], region), strict=True)
+    ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from img2brain.leaderboard.published import BOOTSTRAP_RULE
+from img2brain.leaderboard.published import BOOTSTRAP_RULE, paired
 from img2brain.leaderboard.record_numbers import images_text
 from img2brain.leaderboard.rows import Row, home_name
 from img2brain.leaderboard.site.axis import Axis
@@ -112,7 +112,8 @@ class RowPage:
     @property
     def _ties(self) -> str:
         place = self.row.place
-        beside = [row.place for row in self.beside if row.place is not None and _same_rows(row, self.row)]
+        group = next((group for group in paired(self.beside) if self.row in group), [])
+        beside = [row.place for row in group if row.place is not None]
         if place is None or len(beside) < 2:
             return "the only model on these images"
         others = sum(other.group == place.group for other in beside) - 1
@@ -260,7 +261,3 @@ def _control(name: str, item: Against) -> ControlLine:
 
 def _signed(value: float) -> str:
     return format(value, "+.3f").replace("-", "−") if math.isfinite(value) else "–"
-
-
-def _same_rows(row: Row, other: Row) -> bool:
-    return row.confirmed is not None and other.confirmed is not None and row.confirmed.rows == other.confirmed.rows
