@@ -187,7 +187,7 @@ def _metadata(model: EncodingModel, whole: _Whole) -> dict[str, str]:
         "dataset": about.get("dataset", ""),
         "unit": about.get("unit", ""),
         "n_voxels": about["n_voxels"],
-        "regions": {name: np.asarray(voxels).tolist() for name, voxels in _regions(model).items()},
+        "regions": {name: np.asarray(voxels).tolist() for name, voxels in model.regions.items()},
         "trial": model.spec.label,
         "digest": digest.of_arrays({name: buffer.numpy() for name, buffer in whole.named_buffers()}),
         "precision": f"float32; the model computes in {model.precision}",
@@ -196,10 +196,6 @@ def _metadata(model: EncodingModel, whole: _Whole) -> dict[str, str]:
     if whole.name == PIXELS:
         facts |= {"preprocessing": model.network["preprocessing"], "presentation": model.presentation.to_dict()}
     return {f"img2brain.{name}": item if isinstance(item, str) else json.dumps(item) for name, item in facts.items()}
-
-
-def _regions(model: EncodingModel) -> Mapping[str, Any]:
-    return getattr(model, "regions", {})
 
 
 def _require_libraries() -> None:

@@ -30,6 +30,7 @@ PAGES = ROOT / "experiments" / "howto"
 BLOCK = re.compile(r"(?:^\*\*([\w.]+)\*\*\n\n)?^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # Pages of which no more is asked than that what they say is printed.
 WHOLE = ("data-folder.md", "layouts.md", "leaderboard.md")
+SLOW = ("models.md",)  # the same, of many commands
 FILES = {"table.py", "concordance.py", "kernel.py", "networks.py"}
 
 
@@ -111,10 +112,10 @@ def champion(plugins: Worked) -> Row:
 
 
 def test_every_page_is_worked_through() -> None:
-    assert {path.name for path in PAGES.iterdir()} == {"plugins.md", *WHOLE}
+    assert {path.name for path in PAGES.iterdir()} == {"plugins.md", *WHOLE, *SLOW}
 
 
-@pytest.mark.parametrize("page", WHOLE)
+@pytest.mark.parametrize("page", [*WHOLE, *(pytest.param(page, marks=pytest.mark.slow) for page in SLOW)])
 def test_a_page_is_true(page: str, tmp_path: Path, img2brain: Any) -> None:
     check_outputs(Worked(tmp_path, img2brain).through(page))
 
