@@ -172,6 +172,7 @@ def test_an_imported_model_is_compared_by_the_rule_of_ties(
     assert found.reason == "not compared with version 1, the champion, which was scored on other rows or data" + KEEPS
 
 
+@pytest.mark.slow
 def test_a_study_of_the_home_goes_on_beside_an_imported_trial_of_its_own(
     finished: Finished, exported: Path, finished_copy: Path, make_spec: MakeSpec
 ) -> None:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from img2brain.curation import model_history
 from img2brain.home import Home
 from img2brain.leaderboard.collect import collect
+from img2brain.moving import export_model, import_model
 from img2brain.registered import load_model
 from img2brain.spec import StudySpec, parse
 from img2brain.study.runner import run_study
@@ -105,6 +107,31 @@ def test_two_homes_have_two_studies_and_delete_nothing(server: str, folder: Path
     np.testing.assert_array_equal(
         load_model("theirs/1", first).predict(features), load_model("theirs/1", second).predict(features)
     )
+
+
+def test_models_move_between_a_server_and_homes(server: str, folder: Path, tmp_path: Path) -> None:
+    there, here = Home(tmp_path / "there", tracking_uri=server), Home(tmp_path / "here")
+    published = run_study(study(folder, name="moved", trials=1), there).published
+    assert published is not None
+    reference = f"theirs/{published.registered.version}"
+    file = export_model(reference, tmp_path / "a.img2brain.zip", there)
+    features = np.random.default_rng(1).standard_normal((3, 5))
+    expected = load_model(reference, there).predict(features)
+    assert import_model(file, here).is_champion
+    np.testing.assert_array_equal(load_model("theirs", here).predict(features), expected)
+    back = import_model(file, there)
+    assert (back.registered.version, back.is_new) == (published.registered.version, False)
+    local = run_study(study(folder, name="local", trials=1, seed=5), Home(tmp_path / "other")).published
+    assert local is not None
+    file = export_model("theirs", tmp_path / "b.img2brain.zip", tmp_path / "other")
+    sent = import_model(file, there)
+    assert sent.is_new
+    np.testing.assert_array_equal(
+        load_model(f"theirs/{sent.registered.version}", there).predict(features),
+        load_model("theirs", tmp_path / "other").predict(features),
+    )
+    assert f"theirs v{sent.registered.version}" in {row.registered for row in collect(there)}
+    assert len(model_history("theirs", there).versions) >= 2
 
 
 def test_a_dead_process_of_one_home_leaves_the_other_alone(
