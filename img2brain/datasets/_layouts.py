@@ -12,7 +12,7 @@ from img2brain.catalog import LAYOUTS
 from img2brain.datasets._links import is_there
 from img2brain.datasets._looks import Problem, Report
 from img2brain.datasets._selected import select
-from img2brain.datasets._strays import instead_of_dataset
+from img2brain.datasets._strays import instead_of_dataset, table_in
 from img2brain.datasets.base import Dataset, require_facts
 from img2brain.errors import DataError, Img2BrainError
 from img2brain.spec import PreparationSpec, parse
@@ -133,9 +133,17 @@ def find_layout(path: Path, layout: str | None = None) -> str:
         names = " and ".join(map(repr, found))
         raise DataError(f"The dataset {str(path)!r} is recognised by the layouts {names}. Say which one it is.")
     if not found:
-        needed = " ".join(f"{name!r}: {_first_line(kind)}" for name, kind in known.items())
-        raise DataError(f"No dataset layout recognises {str(path)!r}.{_nearby(known, path)} There are {needed}")
+        raise DataError(f"No dataset layout recognises {str(path)!r}.{_nearby(known, path)} There are {_needs(known)}"
+                        f"{table_in(path)}")  # fmt: skip
     return found[0]
+
+
+def _needs(known: Mapping[str, type[Dataset]]) -> str:
+    """Say what each layout needs, and name those of published datasets."""
+    own = [f"{name!r}: {_first_line(kind)}" for name, kind in known.items() if not kind.published]
+    published = ", ".join(repr(name) for name, kind in known.items() if kind.published)
+    named = f" Those of published datasets are {published}: 'img2brain data layouts' says what each needs."
+    return " ".join(own) + (named if published else "")
 
 
 def _nearby(known: Mapping[str, type[Dataset]], path: Path) -> str:

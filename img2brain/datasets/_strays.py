@@ -41,6 +41,14 @@ def instead_of_dataset(path: Path) -> str:
     return f" It holds {_few(found)}." if found else " It holds nothing." if path.is_dir() else " It is a file."
 
 
+def table_in(path: Path) -> str:
+    """Say how a table that lies in a folder is read; the empty text where there is not one alone."""
+    tables = [item.name for item in _visible(path) if item.suffix.lower() in (".csv", ".tsv")]
+    if len(tables) != 1:
+        return ""
+    return f" If {tables[0]!r} lists the image of each row of the responses, give that file: its layout is 'table'."
+
+
 def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
 

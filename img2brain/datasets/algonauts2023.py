@@ -43,6 +43,8 @@ class Algonauts2023(TrialDataset):
     are the hemispheres. The tables of names are pickled: they are read by a reader that runs nothing.
     """
 
+    published = True
+
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """Say whether there are subjects of the challenge, or this is one."""

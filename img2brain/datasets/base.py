@@ -92,6 +92,8 @@ class Dataset(ABC):
     ----------
     block_rows : int
         The most rows whose responses are read at a time.
+    published : bool
+        Whether its layout is that of published data, rather than one for a lab's own.
     origin : Path or None
         Where it was opened from.
     layout : str
@@ -117,6 +119,7 @@ class Dataset(ABC):
     """
 
     block_rows: ClassVar[int] = BLOCK_ROWS
+    published: ClassVar[bool] = False
     origin: Path | None = None
     layout: str = ""
 

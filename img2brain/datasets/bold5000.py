@@ -49,6 +49,7 @@ class Bold5000(TrialDataset):
     Regions of CSI2 and CSI3 whose masks are misnamed (LHLO, RHLO, RHRRSC) have the names of the others.
     """
 
+    published = True
     normalised = "session"
 
     @classmethod

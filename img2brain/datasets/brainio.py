@@ -41,6 +41,8 @@ class BrainIo(TrialDataset):
     Of several assemblies `responses` names one. `subject` keeps the neuroids of one animal; all are kept without it.
     """
 
+    published = True
+
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """Say whether there is an assembly, or this is one."""

@@ -44,6 +44,7 @@ class LaionFmri(TrialDataset):
     Compressed files are read from their start each time: ``gunzip`` them once where that takes too long.
     """
 
+    published = True
     normalised = "session"
 
     @classmethod

@@ -39,6 +39,8 @@ class Mosaic(TrialDataset):
     not there for sets without repeats.
     """
 
+    published = True
+
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """Say whether there are files of the dataset, or this is one."""

@@ -50,6 +50,7 @@ class Nsd(TrialDataset):
     are z-scored within a session unless ``normalise = "none"``. The images that all subjects share are the test part.
     """
 
+    published = True
     normalised = "session"
 
     @classmethod

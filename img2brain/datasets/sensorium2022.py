@@ -40,6 +40,8 @@ class Sensorium2022(TrialDataset):
     competition responses of a tier are written as zeros: its images are then test images without responses.
     """
 
+    published = True
+
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """Say whether there are trials of the competition."""

@@ -40,6 +40,8 @@ class ThingsFmri(TrialDataset):
     is the ceiling of means over 12 repeats; it becomes ``ncsnr``, so that rows of other numbers have their own.
     """
 
+    published = True
+
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """Say whether there are tables of THINGS-fMRI."""

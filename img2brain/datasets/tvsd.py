@@ -40,6 +40,8 @@ class Tvsd(TrialDataset):
     each animal. The repeats of the test images are kept.
     """
 
+    published = True
+
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """Say whether there are animals of the dataset, or this is one."""

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from img2brain.datasets import open_dataset
+from img2brain.datasets import _hdf5, open_dataset
 from img2brain.datasets._images import open_pixels
 from img2brain.errors import DataError, ShapeError
 from tests.datasets.miniatures import nsd
@@ -58,3 +58,16 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     (mini.path / "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5").unlink()
     with pytest.raises(DataError, match=r'give it as images = "nsd_stimuli\.hdf5"'):
         open_dataset(mini.path)
+
+
+def test_opening_reads_no_response(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mini = nsd.write_nsd(tmp_path / "nsd")
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a response was read")
+
+    monkeypatch.setattr(_hdf5, "take", refuse)
+    dataset = open_dataset(mini.path)
+    assert (dataset.n_images, dataset.n_voxels) == (24, 17)
+    with pytest.raises(AssertionError, match="was read"):
+        dataset.read_responses(np.arange(1))

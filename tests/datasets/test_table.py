@@ -297,7 +297,7 @@ def test_a_table_may_be_given_itself(lab: Path) -> None:
     (lab / "trials.csv").rename(lab / "mine.csv")
     assert find_layout(lab / "mine.csv") == "table"
     assert open_dataset(lab / "mine.csv").n_images == 6
-    with pytest.raises(DataError, match="No dataset layout recognises"):
+    with pytest.raises(DataError, match=r"published datasets are 'algonauts2023', .* If 'mine\.csv' lists the image"):
         open_dataset(lab)
 
 
