@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from img2brain import digest, sealed, untrusted
-from img2brain.errors import DataError, ModelError, quoted
+from img2brain.errors import DataError, Img2BrainError, ModelError, quoted
 
 SUFFIX = ".img2brain.zip"
 MODEL, ORIGIN, RUN = "model", "origin.json", "run"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # The first date that a zip file can hold.
+_LIMITS = untrusted.Limits(ratio=1)  # All is stored: what is unpacked is no larger than the file.
 _LARGEST_TEXT = 1 << 26  # bytes of a file of JSON
 
 
@@ -67,7 +68,7 @@ def unpacked(file: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model file"
         try:
-            with untrusted.opened(file) as archive:
+            with untrusted.opened(file, _LIMITS) as archive:
                 _require_known(file, archive)
                 archive.unpack(folder)
             for path in folder.rglob("*.safetensors"):
@@ -89,7 +90,9 @@ def _told_of(folder: Path, file: Path) -> Iterator[None]:
     """Let messages name the file in place of the folder that it was unpacked to."""
     try:
         yield
-    except ModelError as error:
+    except Img2BrainError as error:
+        if str(folder) not in str(error):
+            raise
         raise ModelError(_without(str(error), folder, file)) from None
 
 

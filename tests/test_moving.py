@@ -76,7 +76,11 @@ def test_the_same_model_is_the_same_file(finished: Finished, exported: Path, tmp
     with zipfile.ZipFile(exported) as archive:
         names = archive.namelist()
     assert {"model/model.json", "origin.json", "digests.json", "run/record.json", "run/study.json"} <= set(names)
-    assert not [name for name in names if "predictions" in name or "features" in name]
+    scores = ("accuracy", "summaries_", "control_", "best_layer", "ceiling_", "p.npy", "q.npy")
+    arrays = [name.rpartition("/")[2] for name in names if name.startswith("run/") and name.endswith(".npy")]
+    assert [name for name in arrays if not name.startswith(scores)] == []
+    kept = {path.name for path in (finished.home / "artifacts").rglob("confirmation/*.npy")}
+    assert {"predictions.npy", "shown_measured.npy"} <= kept - set(arrays), "what was measured stays behind"
 
 
 def test_another_process_imports_it_into_an_empty_home_without_the_data(
@@ -294,7 +298,17 @@ def test_what_is_no_whole_model_is_refused_and_nothing_is_written(exported: Path
         import_model(tmp_path / "bad.img2brain.zip", tmp_path / "home")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
+    assert tempfile.gettempdir() not in str(caught.value).replace(str(tmp_path), "")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.img2brain.zip"]
+
+
+def test_a_file_that_is_packed_is_refused_as_a_bomb_would_be(exported: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "packed.img2brain.zip"
+    with zipfile.ZipFile(exported) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(Img2BrainError, match="must unpack to at most 1 times its size"):
+        load_model(str(packed))
 
 
 def test_other_numbers_under_the_name_of_a_trial_that_is_here_are_refused(
@@ -346,3 +360,20 @@ def test_a_mutated_file_is_refused_or_equal(exported: Path, tmp_path: Path, data
         return
     with model_file.unpacked(exported) as folder:
         assert found == model_file.digest_of(folder / "model")
+
+
+def test_a_file_of_the_first_format_is_imported_and_predicts_the_same(tmp_path: Path) -> None:
+    file = Path(__file__).with_name("fixtures") / "model-file-1.img2brain.zip"  # never written again
+    found = import_model(file, tmp_path / "home")
+    assert (found.origin, found.registered.name) == ("home 6d88c364, rows/1", "rows")
+    expected = [
+        [-0.016731467, 0.056240797, 0.219611973, -0.010565955],
+        [0.034844063, 0.012333289, 0.268854111, -0.084411316],
+        [0.052600231, -0.001965241, 0.285805583, -0.110491842],
+        [0.046270400, 0.028532637, 0.279719502, -0.121615335],
+        [0.025434747, 0.024612390, 0.259863257, -0.074370980],
+    ]
+    np.testing.assert_allclose(load_model("rows", tmp_path / "home").predict(np.eye(5)), expected, atol=1e-5)
+    (row,) = collect(Home(tmp_path / "home"))
+    assert row.confirmed is not None
+    assert row.registered == "rows v1"

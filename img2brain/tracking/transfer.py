@@ -1,6 +1,6 @@
 """Runs that travel: the records and scores of a trial as files, and runs made of them in another store.
 
-Predictions stay behind, and so do features: neither responses nor pictures can be told from what goes along.
+Predictions, measured responses and features stay behind, and so does all that has no name that is known here.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from img2brain.tracking.tracker import log_batch
 
 _STUDY = "study.json"
 _PARTS = tuple(Path(name).stem for name in (names.CONFIRMATION, names.VALIDATION))
-_LEFT_BEHIND = "predictions.npy"
-_ARRAY = re.compile(rf"(?:(?:{'|'.join(_PARTS)})/)?[\w.\-]+\.npy")
+# Scores, resamples and ceilings go along; what was measured or predicted, or is not known here, does not.
+_NAMED = r"(?:p|q|constant|(?:accuracy|summaries|control|best_layer|ceiling)(?:_[\w.\-]+)?)\.npy"
+_ARRAY = re.compile(rf"(?:(?:{'|'.join(_PARTS)})/)?{_NAMED}")
 _METRIC = re.compile(r"[\w.\-/ ]{1,250}", re.ASCII)
 _RecordKind = TypeVar("_RecordKind", bound=Record)
 
@@ -188,12 +189,7 @@ def log_nothing(store: TrackingStore, name: str, origin: str) -> str:
 
 def _arrays_of(store: TrackingStore, run: Any, record: TrialRecord) -> list[str]:
     found = [metric.file for metric in record.metrics.values()]
-    return found + [
-        name
-        for part in _PARTS
-        for name in store.names(run, part)
-        if name.endswith(".npy") and name.rpartition("/")[2] != _LEFT_BEHIND
-    ]
+    return found + [name for part in _PARTS for name in store.names(run, part) if _ARRAY.fullmatch(name)]
 
 
 def _read(files: Mapping[str, Path], name: str, kind: type[_RecordKind]) -> _RecordKind | None:
