@@ -197,6 +197,19 @@ def test_every_number_follows_the_objective() -> None:
     assert ceiling.score == pytest.approx(np.median(share)), "the ceiling of R2 is the share itself"
 
 
+def test_what_three_voxels_measured_is_kept() -> None:
+    random = np.random.default_rng(0)
+    responses, noise = random.standard_normal((2, 40, 9))
+    predictions = responses + np.linspace(0.1, 3, 9) * noise
+    predictions[:, 4] = 1.0  # undefined: it is none of the three
+    arrays = ScoredRows(responses, {}, {"pearson": Pearson()}, unknown(9)).report(predictions).arrays
+    accuracy = np.asarray(arrays["accuracy"], np.float64)
+    best, median, worst = arrays["shown_voxels"]
+    assert (accuracy[best], accuracy[worst]) == (np.nanmax(accuracy), np.nanmin(accuracy))
+    assert np.isfinite(accuracy[median])
+    np.testing.assert_array_equal(arrays["shown_measured"], responses[:, [best, median, worst]].astype(np.float32))
+
+
 def test_tied_rows_stand_for_one_where_it_is_asked_how_sure_a_score_is() -> None:
     responses, noise = np.random.default_rng(0).standard_normal((2, 30, 6))
     showings, seen, pictures = np.tile(responses, (3, 1)), np.tile(responses + 2 * noise, (3, 1)), np.tile(range(30), 3)
