@@ -59,26 +59,27 @@ def _of_disk(path: Path) -> bytes:
         raise _unreadable(str(path), f"no {_ROWS} is there") from None
     except OSError as error:
         raise _unreadable(str(path), str(error.strerror)) from error
-    return _within_bounds(str(path), content)
+    _require_bounds(str(path), len(content))
+    return content
 
 
 def _of_web(address: str) -> bytes:
     url = address if address.endswith(".json") else f"{address.rstrip('/').removesuffix('/index.html')}/{_ROWS}"
-    content = b""
+    content = bytearray()
     try:
         with requests.get(url, timeout=_TIMEOUT_S, stream=True) as answer:
             answer.raise_for_status()
             for part in answer.iter_content(1 << 20):
-                content = _within_bounds(address, content + part)
+                content += part
+                _require_bounds(address, len(content))
     except (requests.RequestException, UnicodeError) as error:
         raise _unreadable(address, " ".join(str(error).split())[:200]) from error
-    return content
+    return bytes(content)
 
 
-def _within_bounds(where: str, content: bytes) -> bytes:
-    if len(content) > _LARGEST:
+def _require_bounds(where: str, size: int) -> None:
+    if size > _LARGEST:
         raise _unreadable(where, f"it is larger than {_LARGEST >> 20} MB")
-    return content
 
 
 def _checked(where: str, content: bytes) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
 from dataclasses import replace
@@ -243,6 +244,26 @@ def test_arrays_that_do_not_fit_together_draw_nothing(changes: dict[str, Any], t
     build([_with_arrays(**changes)], tmp_path)
     (path,) = (tmp_path / "rows").iterdir()
     assert "Three voxels" not in path.read_text(encoding="utf-8")
+
+
+def test_pages_of_rows_that_are_no_more_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    build([_published(0.4), _published(0.3, 1)], tmp_path)
+    (tmp_path / "rows" / "mine.html").write_text("kept")
+    (tmp_path / "kept.html").write_text("kept")
+    before = set((tmp_path / "rows").iterdir())
+    index = tmp_path / "api" / "index.json"
+    listed = json.loads(index.read_text(encoding="utf-8"))
+    listed["pages"] += ["rows/../kept.html", "../kept.html", "/kept.html", 3]
+    index.write_text(json.dumps(listed), encoding="utf-8")
+    build([_published(0.4)], tmp_path)
+    assert len(before - set((tmp_path / "rows").iterdir())) == 1
+    assert {path.name for path in tmp_path.rglob("*.html") if path.read_text(encoding="utf-8") == "kept"} == {
+        "mine.html",
+        "kept.html",
+    }
+    for text in ("{", "[]", '{"pages": 3}'):
+        index.write_text(text, encoding="utf-8")
+        build([_published(0.4)], tmp_path)
 
 
 def test_a_row_of_another_lab_says_whose_it_is(tmp_path: Path) -> None:

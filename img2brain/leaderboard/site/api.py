@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from img2brain import plain
 from img2brain.leaderboard.rows import Row, placed
 from img2brain.leaderboard.site.board import Board
 from img2brain.leaderboard.site.cards import DatasetCard
@@ -22,6 +25,7 @@ from img2brain.statistics.ties import Place
 FORMAT = 1
 ROWS = "rows.json"
 _TYPES = {"str": "string", "float64": "number", "int64": "integer", "Int64": "integer", "bool": "boolean"}
+_PAGE = re.compile(r"(rows|data)/[a-z0-9-]+\.html")
 _ADDED = ("row", "board", "dataset_id", "page")  # to the columns of leaderboard.csv
 
 
@@ -30,11 +34,25 @@ def api_files(
 ) -> Iterator[tuple[str, str]]:
     """Yield the files of ``api/``, by their names in the site's folder."""
     groups = [[row for _, row in board.ranked] for board in boards]
-    yield "api/index.json", _text("index", _index(boards, title, built))
+    yield "api/index.json", _text("index", _index(boards, cards, title, built))
     yield f"api/{ROWS}", _text("rows", {"rows": row_lines(groups)})
     yield "api/models.json", _text("models", {"models": [_model(row) for board in boards for row in board.published]})
     yield "api/datasets.json", _text("datasets", {"datasets": list(map(_dataset, cards))})
     yield "api/schema.json", json.dumps(schema(), indent=1) + "\n"
+
+
+def pages_before(folder: Path) -> set[str]:
+    """Return the pages of rows and data sets that a site lists that was built in a folder before."""
+    try:
+        found = plain.of_json((folder / "api" / "index.json").read_bytes(), any_text=True)
+    except (OSError, ValueError):
+        return set()
+    names = found.get("pages") if isinstance(found, dict) else None
+    return (
+        {name for name in names if isinstance(name, str) and _PAGE.fullmatch(name)}
+        if isinstance(names, list)
+        else set()
+    )
 
 
 def row_lines(boards: Sequence[Sequence[Row]]) -> list[dict[str, Any]]:
@@ -69,6 +87,7 @@ def schema() -> dict[str, Any]:
         "index": _object(_head("index") | {
             "title": {"type": "string"}, "built": {"type": "string"},
             "files": {"type": "array", "items": {"type": "string"}},
+            "pages": {"type": "array", "items": {"type": "string"}},
             "boards": {"type": "array", "items": _object({
                 "id": {"type": "string"}, "dataset": {"type": "string"}, "dataset_id": {"type": "string"},
                 "metric": {"type": "string"}, "summary": {"type": "string"}, "split_digest": {"type": "string"},
@@ -84,11 +103,15 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _index(boards: Sequence[Board], title: str, built: str) -> dict[str, Any]:
+def _index(boards: Sequence[Board], cards: Sequence[DatasetCard], title: str, built: str) -> dict[str, Any]:
     return {
         "title": title,
         "built": built,
         "files": [ROWS, "models.json", "datasets.json", "schema.json"],
+        "pages": [
+            *(f"rows/{row_id(row)}.html" for board in boards for row in board.published),
+            *(f"data/{card.id}.html" for card in cards),
+        ],
         "boards": [
             {
                 "id": board.id,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from img2brain.leaderboard._write import write_text
 from img2brain.leaderboard.published import region_table
 from img2brain.leaderboard.rows import Row, boards
 from img2brain.leaderboard.site.across import acrosses_of
-from img2brain.leaderboard.site.api import api_files
+from img2brain.leaderboard.site.api import api_files, pages_before
 from img2brain.leaderboard.site.board import Board, board_of
 from img2brain.leaderboard.site.cards import DatasetCard, cards_of
 from img2brain.leaderboard.site.comparison import comparison_script
@@ -41,7 +42,8 @@ def build(
     rows : iterable of Row
         Of any datasets, splits and objectives: each board has a part of its own.
     folder : Path
-        Made where it is missing; each file is replaced at once.
+        Made where it is missing; each file is replaced at once. Pages of rows and data sets that a site here listed
+        before, and that are no more, are removed.
     built : str
         When and by what the site was built, as it shall be shown.
     title : str
@@ -61,8 +63,13 @@ def build(
     """
     groups = boards(rows)
     about = {"built": built, "site_title": title, "kind_of": kind_of}
-    files = _files(groups, about, with_responses=with_responses)
-    return [write_text(folder / name, text) for name, text in files]
+    files = dict(_files(groups, about, with_responses=with_responses))
+    gone = pages_before(folder) - set(files)
+    written = [write_text(folder / name, text) for name, text in files.items()]
+    for name in gone:
+        with suppress(OSError):
+            (folder / name).unlink()
+    return written
 
 
 def _files(groups: list[list[Row]], about: Mapping[str, object], *, with_responses: bool) -> Iterator[tuple[str, str]]:
