@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from img2brain.datasets._trials import chosen_subject
-from img2brain.datasets.algonauts2023 import HEMISPHERES, Algonauts2023, test_images_of, vertices_of
+from img2brain.datasets.algonauts2023 import HEMISPHERES, Algonauts2023, images_to_predict, vertices_of
 from img2brain.errors import ShapeError
 
 
@@ -41,7 +41,7 @@ def write_algonauts(model: Any, data: Path, out: Path, subject: str | None = Non
     """
     subject = chosen_subject(Algonauts2023.subjects(data), subject, repr(str(data)))
     n_left, n_right = vertices_of(data, subject)
-    predicted = np.asarray(model.predict(list(test_images_of(data, subject))), dtype=np.float32)
+    predicted = np.asarray(model.predict(list(images_to_predict(data, subject))), dtype=np.float32)
     if predicted.shape[1] != n_left + n_right:
         raise ShapeError(
             f"The model must predict the {n_left} + {n_right} vertices of {subject!r}, all of them. "

@@ -126,7 +126,7 @@ def vertices_of(path: Path, subject: str) -> tuple[int, int]:
     return left, right
 
 
-def test_images_of(path: Path, subject: str) -> tuple[Path, ...]:
+def images_to_predict(path: Path, subject: str) -> tuple[Path, ...]:
     """List the test images of a subject in the order of the challenge."""
     root = path / subject if _folders(path) else path
     return in_order(root / "test_split" / "test_images")

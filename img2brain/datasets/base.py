@@ -110,12 +110,12 @@ class Dataset(ABC):
     --------
     >>> class Ramp(Dataset):
     ...     def __init__(self):
-    ...         super().__init__(name="ramp", n_voxels=2, features={"position": np.arange(5.0)[:, None]})
+    ...         super().__init__(name="ramp", n_voxels=2, features={"position": np.arange(20.0)[:, None]})
     ...     def read_responses(self, rows):
     ...         return np.stack([rows, -rows], axis=1)
     >>> ramp = Ramp()
     >>> ramp.n_training, ramp.check().problems
-    (5, ())
+    (20, ())
     """
 
     block_rows: ClassVar[int] = BLOCK_ROWS

@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.lib import format as npy
 
+from img2brain.cli.algonauts import algonauts
 from img2brain.datasets import open_dataset
 from img2brain.datasets._restricted import read_names
 from img2brain.errors import DataError, ShapeError
+from img2brain.registered import load_model
+from img2brain.spec import StudySpec, parse
+from img2brain.study.runner import run_study
 from img2brain.submission import write_algonauts
 from tests.datasets.miniatures.algonauts2023 import write_algonauts as write_miniature
+
+if TYPE_CHECKING:
+    from tests.conftest import NewHome
 
 
 @pytest.fixture
@@ -111,3 +119,23 @@ def test_the_arrays_of_a_submission_are_those_of_the_challenge(challenge: Path, 
     np.testing.assert_array_equal(np.concatenate(arrays, axis=1), model.predict(model.images))
     with pytest.raises(ShapeError, match=r"the 5 \+ 4 vertices of 'subj01', all of them\. It predicts 3"):
         write_algonauts(Model(3), challenge, tmp_path / "out", "subj01")
+
+
+@pytest.mark.slow
+def test_the_command_submits_what_a_registered_model_predicts(
+    challenge: Path, tmp_path: Path, new_home: NewHome
+) -> None:
+    table = {
+        "name": "challenge", "trials": 1, "n_components": [3], "regressors": ["ridge"],
+        "dataset": {"path": str(challenge), "subject": "subj06"},
+        "backbones": [{"name": "pixels", "weights": "random:0"}],
+    }  # fmt: skip
+    home = new_home()
+    run_study(parse(StudySpec, table, "the test's study"), home)
+    words = ["submit", "algonauts2023-subj06@champion", str(challenge), "--subject", "subj06", "--home", str(home)]
+    result = CliRunner().invoke(algonauts, [*words, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    files = [Path(line) for line in result.stdout.splitlines()]
+    model = load_model("algonauts2023-subj06@champion", home)
+    images = sorted((challenge / "subj06" / "test_split" / "test_images").iterdir())
+    np.testing.assert_array_equal(np.concatenate([np.load(file) for file in files], axis=1), model.predict(images))
