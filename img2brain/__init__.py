@@ -44,8 +44,10 @@ if TYPE_CHECKING:
     from img2brain.registered import crown_model as crown_model
     from img2brain.registered import load_model as load_model
     from img2brain.registered import load_plugin as load_plugin
+    from img2brain.registered import predict_to_file as predict_to_file
     from img2brain.regressors.base import MomentsRegressor as MomentsRegressor
     from img2brain.regressors.base import Regressor as Regressor
+    from img2brain.serving import serve_model as serve_model
     from img2brain.spec import StudySpec as StudySpec
     from img2brain.spec import load_study as load_study
     from img2brain.study.runner import run_study as run_study
@@ -81,7 +83,9 @@ _PLACES = {
     "open_dataset": "datasets._layouts:open_dataset",
     "push_model": "moving:push_model",
     "rollback_model": "curation:rollback_model",
+    "predict_to_file": "registered:predict_to_file",
     "run_study": "study.runner:run_study",
+    "serve_model": "serving:serve_model",
     "tag_model": "curation:tag_model",
     "verify_bundle": "verify:verify_bundle",
     "write_sample": "datasets._sample:write_sample",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from img2brain.errors import ModelError
@@ -23,20 +24,20 @@ Send = Callable[[Message], Awaitable[None]]
 
 def serve_model(
     reference: str,
-    home: Home,
+    home: Home | Path | str = "mlruns",
     host: str = "127.0.0.1",
     port: int = 5001,
     tell: Callable[[str], None] = print,
     plugins: Sequence[str] = (),
 ) -> None:
-    """Serve a registered model until the process is told to end.
+    """Serve a registered model over HTTP until the process is told to end; it has to do nothing else.
 
     Parameters
     ----------
     reference : str
         ``"NAME@champion"``, ``"NAME/VERSION"`` or ``"NAME"``.
-    home : Home
-        Where it is registered.
+    home : Home, Path or str
+        The home that it is registered in, or its folder.
     host, port : str, int
         Where to listen.
     tell : callable
@@ -54,9 +55,10 @@ def serve_model(
     require_free(host, port)
     for plugin in plugins:
         load_plugin(plugin)
-    registry = Registry(TrackingStore(home))
+    place = home if isinstance(home, Home) else Home.existing(home)
+    registry = Registry(TrackingStore(place))
     with registry.files(registry.find(reference)) as folder:
-        EncodingModel.load(folder, home.plugins).check()
+        EncodingModel.load(folder, place.plugins).check()
         _run(_application(folder.parents[1]), host, port, tell)
 
 
