@@ -168,12 +168,12 @@ class TrialDataset(Dataset):
         return type(self)(self._recording, self._asked, self._kept[voxels])
 
     def read_responses(self, rows: Rows) -> Array:
-        """Read the mean over the trials of some rows, summed in float64."""
+        """Read the mean over the showings of some rows, summed in float64: a trial that is a mean counts as many."""
         unique, places = np.unique(rows, return_inverse=True)
-        sums = np.zeros((len(unique), self.n_voxels))
-        for place, _, values in self._each(unique):
-            sums[place] += values
-        sums /= np.array([len(self._trials_of[row]) for row in unique], dtype=np.float64).reshape(-1, 1)
+        sums, counts = np.zeros((len(unique), self.n_voxels)), self._recording.counts
+        for trial, place, _, values in self._each(unique):
+            sums[place] += values if counts is None else values * counts[trial]
+        sums /= self.read_counts(unique).reshape(-1, 1)
         return sums.astype(self._dtype)[places]
 
     def read_repeats(self, rows: Rows) -> Array | None:
@@ -183,11 +183,11 @@ class TrialDataset(Dataset):
             return None
         unique, places = np.unique(rows, return_inverse=True)
         repeats = np.full((len(unique), n_repeats, self.n_voxels), np.nan, dtype=self._dtype)
-        for place, number, values in self._each(unique):
+        for _, place, number, values in self._each(unique):
             repeats[place, number] = values
         return repeats[places]
 
-    def read_counts(self, rows: Rows) -> NDArray[Any] | None:
+    def read_counts(self, rows: Rows) -> NDArray[np.int64]:
         """Count the showings of some rows, those that the files hold the means of already among them."""
         counts = self._recording.counts
         n_of = [len(trials) if counts is None else int(counts[list(trials)].sum()) for trials in self._trials_of]
@@ -217,8 +217,8 @@ class TrialDataset(Dataset):
         first, *others = self._trials_of[row]
         return self._recording.where(first) + (f" and {len(others)} more trials of its image" if others else "")
 
-    def _each(self, rows: Rows) -> Iterator[tuple[int, int, Array]]:
-        """Yield each trial of some rows in the order of the files: the place of its row, its number there, its values.
+    def _each(self, rows: Rows) -> Iterator[tuple[int, int, int, Array]]:
+        """Yield each trial of some rows, the place of its row, its number there, and its values.
 
         The files are read from their start to their end, whatever the order of the rows.
         """
@@ -228,7 +228,7 @@ class TrialDataset(Dataset):
             for number, trial in enumerate(self._trials_of[row])
         }
         for trial, values in self._values(np.array(sorted(of_trial), dtype=np.intp)):
-            yield (*of_trial[trial], values)
+            yield (trial, *of_trial[trial], values)
 
     def _values(self, trials: Rows) -> Iterator[tuple[int, Array]]:
         """Yield trials with their normalised responses, in float64."""

@@ -64,7 +64,7 @@ class BrainIo(TrialDataset):
             n_neuroids = shape[axes.index("neuroid")]
             regions = _coordinate(opened, file, "neuroid", ("region",), n_neuroids, optional=True)
             animals = _coordinate(opened, file, "neuroid", ("animal", "subject"), n_neuroids, optional=True)
-            told = opened.attrs.get("stimulus_set_identifier", "")
+            told = data.attrs.get("stimulus_set_identifier", opened.attrs.get("stimulus_set_identifier", ""))
         kept = _of_animal(animals, asked.subject, n_neuroids, file)
         images = _images(file.parent, asked.images, str(told), stimuli)
         name = file.stem.removeprefix("assy_")

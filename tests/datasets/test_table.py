@@ -104,6 +104,14 @@ def test_repeats_and_counts_are_those_of_the_trials(lab: Path) -> None:
     )
 
 
+def test_lines_that_are_means_count_as_many_showings(lab: Path) -> None:
+    write_trials(lab, [f"{trial % 6}.png,{1 + 2 * (trial // 6)}" for trial in range(12)], "image,repeats")
+    dataset = open_dataset(lab)
+    expected = (values()[:6].astype(float) + 3 * values()[6:].astype(float)) / 4
+    np.testing.assert_array_equal(responses_of(dataset), expected.astype(np.float32))
+    assert dataset.read_counts(np.array([5, 0])).tolist() == [4, 4]  # type: ignore[union-attr]
+
+
 def test_a_given_ceiling_of_means_is_none_of_single_trials(lab: Path) -> None:
     np.save(lab / "noise_ceiling.npy", np.full(3, 0.5))
     assert open_dataset(lab).noise_ceiling is not None

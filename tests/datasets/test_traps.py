@@ -128,7 +128,11 @@ SPOILS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("sensorium2022", lambda root: np.save(root / "data/responses/3.npy", np.ones(2)), "must have 5 neurons. Got 2"),
     ("bold5000", lambda root: first(root, "CSI2*.txt").write_text("a.png\n"), "must have a line for each trial"),
     ("bold5000", lambda root: first(root, "picture05.png").unlink(), r"1 of 27 images must be in .*'picture05\.png'"),
-    ("brainio", lambda root: first(root, "*.csv").write_text("image_id,filename\nid-00,a.png\n"), "19 are not in it"),
+    (
+        "brainio",
+        lambda root: first(root, "*hvm*.csv").write_text("image_id,filename\nid-00,a.png\n"),
+        "19 are not in it",
+    ),
     ("brainio", lambda root: first(root, "*.zip").write_bytes(b"no"), "must be a zip archive"),
     ("brainio", lambda root: first(root, "*.nc").write_bytes(b"CDF\1"), "must be HDF5"),
     ("mosaic", lambda root: first(root, "still-3.png").unlink(), r"1 of 22 have none: 'still-3\.png'"),

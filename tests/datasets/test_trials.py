@@ -53,7 +53,7 @@ def test_rows_are_means_of_normalised_trials(found: Any, normalise: Any, rows: l
     for row in rows:
         own = [trial for trial in there if shown[trial] == items[row]]
         np.testing.assert_allclose(dataset.read_responses(np.array([row]))[0], scored[own].mean(axis=0), atol=1e-9)
-        assert dataset.read_counts(np.array([row])).tolist() == [len(own)]  # type: ignore[union-attr]
+        assert dataset.read_counts(np.array([row])).tolist() == [len(own)]
         repeats = dataset.read_repeats(np.array([row]))
         if repeats is not None:
             np.testing.assert_allclose(repeats[0, : len(own)], scored[own], atol=1e-9)

@@ -31,9 +31,9 @@ def write_brainio(root: Path, order: tuple[str, ...] = ("neuroid", "time_bin", "
         "time_bin": {"time_bin_start": np.array([70]), "time_bin_end": np.array([170])},
     }  # fmt: skip
     with h5py.File(root / "assy_dicarlo.MajajHong2015.public.nc", "w") as file:
-        file.attrs["stimulus_set_identifier"] = "dicarlo.hvm-public"
         values = trials.T[:, None]  # (neuroid, time_bin, presentation)
         file["data"] = values.transpose([("neuroid", "time_bin", "presentation").index(name) for name in order])
+        file["data"].attrs["stimulus_set_identifier"] = "dicarlo.hvm-public"
         for dimension, named in coordinates.items():
             scale = file.create_dataset(dimension, data=np.zeros(len(next(iter(named.values())))))
             scale.make_scale(dimension)
@@ -41,6 +41,7 @@ def write_brainio(root: Path, order: tuple[str, ...] = ("neuroid", "time_bin", "
             for name, found in named.items():
                 file.create_dataset(name, data=found).dims[0].attach_scale(scale)
     table = ["image_id,object_name,filename", *(f"{name},thing{item % 4},{name}.png" for item, name in enumerate(ids))]
+    (root / "stimulus_dicarlo.other.csv").write_text("image_id,filename\nid-00,other.png\n")
     (root / "stimulus_dicarlo.hvm-public.csv").write_text("\n".join(table) + "\n")
     with zipfile.ZipFile(root / "stimulus_dicarlo.hvm-public.zip", "w") as archive:
         for name, pixels in zip(ids, world.pictures, strict=True):
