@@ -22,7 +22,7 @@ from img2brain.errors import UnknownComponentError
 _FILE = Path(__file__).with_suffix(".json.gz")
 
 
-class Listed(NamedTuple):
+class ListedLayers(NamedTuple):
     """The names of the layers of a network, as `img2brain.backbones` tells them.
 
     Attributes
@@ -70,12 +70,12 @@ def layer_names(name: str) -> tuple[str, ...]:
     return backbones.layer_names(name)
 
 
-def ask() -> dict[str, Listed]:
+def ask() -> dict[str, ListedLayers]:
     """Ask every network that is known, by its full name; takes some ten seconds."""
     from img2brain import backbones
 
     found = map(backbones.find, backbones.backbone_names())
-    return {source.full_name: Listed(list(source.curated), list(source.nodes)) for source in found}
+    return {source.full_name: ListedLayers(list(source.curated), list(source.nodes)) for source in found}
 
 
 def write(path: Path = _FILE) -> None:
@@ -84,7 +84,7 @@ def write(path: Path = _FILE) -> None:
     path.write_bytes(gzip.compress(json.dumps(content, separators=(",", ":")).encode(), mtime=0))
 
 
-def _find(name: str) -> Listed | None:
+def _find(name: str) -> ListedLayers | None:
     """Return what is kept of a network; None where it has to be asked."""
     kept = _kept()
     by_name = kept | {_short(full): listed for full, listed in kept.items()}
@@ -93,7 +93,7 @@ def _find(name: str) -> Listed | None:
     return by_name.get(name)
 
 
-def _kept() -> dict[str, Listed]:
+def _kept() -> dict[str, ListedLayers]:
     """Return what is kept, by full name; nothing where that is not all, or was said by another version."""
     told_by, networks = _read()
     libraries = {full.partition(":")[0] for full in networks}
@@ -101,9 +101,9 @@ def _kept() -> dict[str, Listed]:
 
 
 @cache
-def _read() -> tuple[str, dict[str, Listed]]:
+def _read() -> tuple[str, dict[str, ListedLayers]]:
     content = json.loads(gzip.decompress(_FILE.read_bytes()))
-    return content["torchvision"], {full: Listed(*lists) for full, lists in content["networks"].items()}
+    return content["torchvision"], {full: ListedLayers(*lists) for full, lists in content["networks"].items()}
 
 
 def _installed() -> str:

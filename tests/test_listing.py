@@ -78,7 +78,7 @@ def test_an_unknown_network_is_refused_as_the_networks_do(told_by_this_version: 
 
 
 def test_the_file_is_written_by_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"pixels:pixels": listing.Listed(["grid"], ["grid"])}
+    said = {"pixels:pixels": listing.ListedLayers(["grid"], ["grid"])}
     monkeypatch.setattr(listing, "ask", lambda: said)
     listing.write(tmp_path / "listing.json.gz")
     content = json.loads(gzip.decompress((tmp_path / "listing.json.gz").read_bytes()))
