@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from img2brain.leaderboard.bundles.imported import forget_bundle as forget_bundle
     from img2brain.leaderboard.bundles.imported import import_bundle as import_bundle
     from img2brain.leaderboard.bundles.imported import imported_bundles as imported_bundles
+    from img2brain.leaderboard.bundles.submit import submit_bundle as submit_bundle
     from img2brain.metrics.base import Metric as Metric
     from img2brain.model import EncodingModel as EncodingModel
     from img2brain.moving import export_model as export_model
@@ -86,6 +87,7 @@ _PLACES = {
     "predict_to_file": "registered:predict_to_file",
     "run_study": "study.runner:run_study",
     "serve_model": "serving:serve_model",
+    "submit_bundle": "leaderboard.bundles.submit:submit_bundle",
     "tag_model": "curation:tag_model",
     "verify_bundle": "verify:verify_bundle",
     "write_sample": "datasets._sample:write_sample",

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "experiments" / "howto"
 BLOCK = re.compile(r"(?:^\*\*([\w.]+)\*\*\n\n)?^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # Pages of which no more is asked than that what they say is printed.
-WHOLE = ("data-folder.md", "layouts.md", "leaderboard.md")
+WHOLE = ("data-folder.md", "layouts.md", "leaderboard.md", "sharing.md")
 SLOW = ("models.md",)  # the same, of many commands
 FILES = {"table.py", "concordance.py", "kernel.py", "networks.py"}
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -152,7 +152,38 @@ def forget_command(digest: str, open_home: OpenHome) -> None:
     click.echo(f"forgot the bundle {forget_bundle(digest, open_home())[:12]}")
 
 
-COMMANDS: Sequence[click.Command] = (export_command, verify_command, import_command, imported_command, forget_command)
+@click.command("submit")
+@click.argument("clone", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--name", required=True, help="Of your folder there: small letters, digits and hyphens.")
+@click.option("--dataset", help="One dataset's rows only, by its name.")
+@click.option("--predictions", is_flag=True, help="With predictions of the confirmation rows; responses never enter.")
+@click.option("--title", default="", help="What the lab calls itself, on one line.")
+@click.option("--contact", default="", help="How the lab is reached, on one line.")
+@click.option("--sign", "key", metavar="KEY", type=click.Path(path_type=Path), help="An SSH key to sign it with.")
+@reads_home
+def submit_command(clone: Path, name: str, open_home: OpenHome, **options: Any) -> None:
+    """Put a home's rows into a clone of a results repository, on a branch of its own.
+
+    \b
+    Example:
+      img2brain leaderboard submit board --name my-lab --title "My lab"
+    """
+    from img2brain.leaderboard.bundles.submit import submit_bundle
+
+    branch = submit_bundle(clone, name, open_home(), **options)
+    click.echo(f"committed bundles/{name} on the branch {branch}. To hand it in, push it and open a pull request:")
+    click.echo(f"  git -C {clone} push origin {branch}")
+    click.echo("where origin is your fork; its page then offers the pull request, and so does: gh pr create")
+
+
+COMMANDS: Sequence[click.Command] = (
+    submit_command,
+    export_command,
+    verify_command,
+    import_command,
+    imported_command,
+    forget_command,
+)
 
 
 def lines_of(rows: Sequence[Checked]) -> list[str]:
