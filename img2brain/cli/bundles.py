@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from img2brain.cli._options import OpenHome, reads_home, writes_home
 
 if TYPE_CHECKING:
     from img2brain.leaderboard.bundles.arithmetic import Checked
+    from img2brain.verify import Verified
 
 _MEANING = {
     "": "refused",
@@ -22,6 +23,23 @@ _MEANING = {
     "data": "the predictions score so on the data",
     "rerun": "the row was repeated",
 }
+
+
+_CHECKS = (
+    click.option(
+        "--data", metavar="[NAME=]DIR", multiple=True, help="A folder of data, of any dataset or of a named one."
+    ),
+    click.option("--rerun", metavar="ROW|all", multiple=True, help="Repeat a row, STUDY#NUMBER, or all of them."),
+    click.option("--weights", multiple=True, type=click.Path(path_type=Path), help="A checkpoint that a rerun needs."),
+    click.option("--signers", type=click.Path(path_type=Path), help="Allowed signers, as ssh-keygen -Y takes them."),
+)
+
+
+def _check_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a check."""
+    for option in reversed(_CHECKS):
+        command = option(command)
+    return command
 
 
 @click.command("export")
@@ -57,21 +75,9 @@ def export_command(
 
 @click.command("verify")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option(
-    "--data", "data", metavar="[NAME=]DIR", multiple=True, help="A folder of data, of any or a named dataset."
-)
-@click.option("--rerun", "rerun", metavar="ROW|all", multiple=True, help="Repeat a row, STUDY#NUMBER, or all of them.")
-@click.option("--weights", multiple=True, type=click.Path(path_type=Path), help="A checkpoint that a rerun needs.")
-@click.option("--signers", type=click.Path(path_type=Path), help="Allowed signers, as ssh-keygen -Y takes them.")
+@_check_options
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def verify_command(
-    path: Path,
-    data: Sequence[str],
-    rerun: Sequence[str],
-    weights: Sequence[Path],
-    signers: Path | None,
-    as_json: bool,
-) -> None:
+def verify_command(path: Path, as_json: bool, data: Sequence[str], **options: Any) -> None:
     """Check a bundle, and tell for each row the highest level that holds; one that does not agree is refused.
 
     \b
@@ -84,9 +90,7 @@ def verify_command(
     Example:
       img2brain leaderboard verify their-bundle --data my-recordings
     """
-    from img2brain.verify import verify_bundle
-
-    found = verify_bundle(path, data=_by_name(data), rerun="all" in rerun or rerun, weights=weights, signers=signers)
+    found = _checked(path, data, **options)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=1))
     else:
@@ -99,17 +103,20 @@ def verify_command(
 
 @click.command("import")
 @click.argument("path", type=click.Path(path_type=Path))
+@_check_options
 @writes_home
-def import_command(path: Path, open_home: OpenHome) -> None:
-    """Take a bundle of others into a home, after a check of its arithmetic; its rows are on the boards then.
+def import_command(path: Path, open_home: OpenHome, data: Sequence[str], **options: Any) -> None:
+    """Take a bundle of others into a home, after a check; its rows are on the boards then, with their levels.
 
     \b
     Example:
-      img2brain leaderboard import their-bundle
+      img2brain leaderboard import their-bundle --data my-recordings
     """
     from img2brain.leaderboard.bundles.imported import import_bundle
 
-    found = import_bundle(path, open_home())
+    checked = _checked(path, data, **options)
+    checked.require()
+    found = import_bundle(path, open_home(), checked=checked.rows, expected=checked.digest)
     click.echo(f"{_counted(found.n_rows, 'row')} of {found.origin}, bundle {found.digest[:12]}")
 
 
@@ -199,6 +206,12 @@ def lines_of(rows: Sequence[Checked]) -> list[str]:
         )
         for item in rows
     ]
+
+
+def _checked(path: Path, data: Sequence[str], *, rerun: Sequence[str], **options: Any) -> Verified:
+    from img2brain.verify import verify_bundle
+
+    return verify_bundle(path, data=_by_name(data), rerun="all" in rerun or rerun, **options)
 
 
 def _by_name(data: Sequence[str]) -> dict[str, Path]:

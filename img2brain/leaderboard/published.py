@@ -97,10 +97,20 @@ def heading(rows: Sequence[Row]) -> str:
     """Say in one line what the scores of these rows are."""
     parts = [row.confirmed for row in rows if row.confirmed is not None]
     images = images_text(parts[0])
-    looks = max(part.looks for part in parts)
+    looks = _looks(rows)
     said = f"{images}; confirmed {looks} time{'s' * (looks != 1)} on these rows"
     tested = any(row.place is not None and row.place.difference is not None for row in rows)
     return said + (f". Ties: {BOOTSTRAP_RULE}" if tested else "")
+
+
+def _looks(rows: Sequence[Row]) -> int:
+    """Count the models that were scored on these rows: what a home counted itself, and what each of others did."""
+    counted: dict[str, int] = {}
+    for row in rows:
+        if row.confirmed is not None:
+            whose = row.home if row.origin else ""
+            counted[whose] = max(counted.get(whose, 0), row.confirmed.looks)
+    return sum(counted.values())
 
 
 def score_heading(row: Row) -> str:

@@ -49,7 +49,11 @@ class ImportedBundle:
 
 
 def import_bundle(
-    path: Path | str, home: Home | Path | str = "mlruns", checked: Sequence[Checked] = ()
+    path: Path | str,
+    home: Home | Path | str = "mlruns",
+    *,
+    checked: Sequence[Checked] = (),
+    expected: str = "",
 ) -> ImportedBundle:
     """Take a bundle into a home, after a check of its arithmetic: its rows are on the boards from there on.
 
@@ -61,6 +65,8 @@ def import_bundle(
         The home, or its folder; made where it is not there.
     checked : sequence of Checked
         What a check found of higher levels; by default the arithmetic is checked here.
+    expected : str
+        The digest of the bundle that was checked.
 
     Returns
     -------
@@ -75,6 +81,8 @@ def import_bundle(
     """
     place = Home.of(home)
     with opened(Path(path)) as bundle:
+        if expected not in ("", bundle.digest):
+            raise DataError(f"{bundle.path} must be the bundle that was checked. It was changed.")
         found = list(checked) or check_bundle(bundle)
         for item in found:
             if item.difference is not None:

@@ -109,6 +109,17 @@ def test_rows_of_two_homes_are_ranked_together_and_told_apart(lab: Lab, tmp_path
     assert "(Lab A)" in theirs[0].model
 
 
+def test_levels_that_were_checked_are_kept_with_the_bundle(lab: Lab, tmp_path: Path, bundle: Path) -> None:
+    home, found = Home(tmp_path / "elsewhere"), verify_bundle(lab.bundle, data={"": lab.data})
+    with pytest.raises(DataError, match="must be the bundle that was checked"):
+        import_bundle(bundle, home, checked=found.rows, expected="0" * 64)
+    import_bundle(bundle, home, checked=found.rows, expected=found.digest)
+    import_bundle(bundle, home)
+    verified = {row.name: row.verified for row in collect(home)}
+    assert verified == levels(found)
+    assert set(verified.values()) == {"arithmetic", "data"}
+
+
 def test_what_is_there_already_is_there_once(lab: Lab, tmp_path: Path) -> None:
     before = [row.run_id for row in collect(lab.home)]
     copy = Path(shutil.copytree(lab.home.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("locks")))
