@@ -13,6 +13,7 @@ from img2brain.result import WHOLE
 from img2brain.statistics.bootstrap import LEVEL, Summaries
 from img2brain.statistics.ties import corrected
 from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.names import IMPORTED
 from img2brain.tracking.reading import TrackedTrial, find_trial, stored_summaries
 from img2brain.tracking.registry import Registered, Registry
 
@@ -31,7 +32,8 @@ class _Contender:
 def crown(challenger: Registered, registry: Registry, store: TrackingStore) -> tuple[bool, str]:
     """Crown a version where it is told apart from the champion on the same rows, or where there is none.
 
-    A version is judged once: what was decided of it stays, whoever is champion by now.
+    A version is judged once: what was decided of it stays, whoever is champion by now. One that was imported takes the
+    crown from no champion, whatever its records say: they are the word of others.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ def crown(challenger: Registered, registry: Registry, store: TrackingStore) -> t
         return True, "the champion already"
     if decided := registry.decided(challenger):
         return False, f"decided before: {decided}"
-    wins, reason = _against(challenger, champion, registry, store)
+    wins, reason = _by_right(challenger, champion, registry, store)
     if wins:
         _hand_over([champion], challenger, registry, reason)
     else:
@@ -92,6 +94,16 @@ def _hand_over(others: list[Registered], chosen: Registered, registry: Registry,
     for item in others:
         registry.decide(item, f"version {chosen.version} was crowned: {reason}")
     registry.crown(chosen, reason)
+
+
+def _by_right(
+    challenger: Registered, champion: Registered, registry: Registry, store: TrackingStore
+) -> tuple[bool, str]:
+    """Judge a version by what this home scored; one of others waits for a hand."""
+    if IMPORTED not in challenger.tags:
+        return _against(challenger, champion, registry, store)
+    by_hand = f"'img2brain model crown {challenger.name}/{challenger.version}' crowns it by hand"
+    return False, f"imported, and not compared with version {champion.version}, the champion: {by_hand}; {_KEEPS}"
 
 
 def _against(

@@ -161,8 +161,8 @@ def import_model(
 
     Notes
     -----
-    What its records say is taken as it is. The model becomes champion where there is none, or by the rule of ties,
-    where it was scored on the same rows as the champion and its resamples came along.
+    What its records say is taken as it is. The model becomes champion only where there is none: what others say of it
+    takes the crown from no version that is here, but `crown_model` gives it by hand.
     """
     with arriving(Path(file), folder_of(home), name, plugins) as arrival:
         return register(arrival, Home.of(home))
