@@ -20,6 +20,7 @@ from img2brain import digest, looks
 from img2brain.errors import DataError, Img2BrainError
 from img2brain.home import Home
 from img2brain.leaderboard.bundles import contents
+from img2brain.leaderboard.bundles.arithmetic import first_difference
 from img2brain.leaderboard.bundles.imported import import_bundle
 from img2brain.records import TrialRecord
 from img2brain.verify import Verified, verify_bundle
@@ -302,17 +303,30 @@ def mutate(chance: random.Random, bundle: Path) -> str:
 
 
 def differs(bundle: Path, lab: Lab) -> set[str]:
-    """The rows whose own files, that a check of arithmetic answers for, differ from what they were."""
+    """Name the files that are not what they were; predictions may be absent, as where they were not asked for."""
     found = set()
     for path in lab.bundle.rglob("*"):
         other = bundle / path.relative_to(lab.bundle)
-        if path.is_file() and (not other.is_file() or other.read_bytes() != path.read_bytes()):
+        left_out = not other.exists() and path.name == Path(contents.PREDICTIONS).name
+        if path.is_file() and not left_out and not _is_same(path, other):
             found.add(path.relative_to(lab.bundle).as_posix())
     return found
 
 
+def _is_same(path: Path, other: Path) -> bool:
+    """Compare two files; numbers of a record that differ within the tolerance are the same."""
+    if not other.is_file():
+        return False
+    if path.read_bytes() == other.read_bytes():
+        return True
+    with suppress(ValueError):
+        one, two = (json.loads(file.read_bytes()) for file in (path, other))
+        return path.suffix == ".json" and first_difference(one, two, "") is None
+    return False
+
+
 def answers_for(names: set[str], lab: Lab) -> bool:
-    """Tell whether a bundle that was changed so must not be taken as it was: its claims of unpublished specs may be."""
+    """Tell whether arithmetic answers for one of these files: what an unpublished trial says it tried is a claim."""
     free = {name for name in names if name == contents.MANIFEST or name.startswith("studies/")}
     free |= {
         name
