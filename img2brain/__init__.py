@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from img2brain.curation import model_history as model_history
     from img2brain.curation import rollback_model as rollback_model
     from img2brain.curation import tag_model as tag_model
+    from img2brain.data_report.report import report_data as report_data
     from img2brain.datasets._layouts import check as check_dataset  # noqa: F401
     from img2brain.datasets._layouts import open_dataset as open_dataset
     from img2brain.datasets._sample import write_sample as write_sample
@@ -85,6 +86,7 @@ _PLACES = {
     "push_model": "moving:push_model",
     "rollback_model": "curation:rollback_model",
     "predict_to_file": "registered:predict_to_file",
+    "report_data": "data_report.report:report_data",
     "run_study": "study.runner:run_study",
     "serve_model": "serving:serve_model",
     "submit_bundle": "leaderboard.bundles.submit:submit_bundle",

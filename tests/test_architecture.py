@@ -25,7 +25,7 @@ SCRIPTS = Path(sysconfig.get_path("scripts"))
 HEAVY = ("torch", "torchvision", "mlflow", "optuna", "plotly", "sklearn", "scipy", "pandas")
 ASSETS = ("index.html", "board.html", "figure.html", "figure.js", "site.css", "site.js")
 LIBRARIES = {  # each library from outside, and the places that may import it
-    "PIL": ("backbones", "datasets", "features", "flavor", "model", "testing"),
+    "PIL": ("backbones", "data_report.pictures", "datasets", "features", "flavor", "model", "testing"),
     "click": ("cli",),
     "filelock": ("home", "store", "study"),
     "h5py": ("datasets._hdf5",),
@@ -253,6 +253,7 @@ def test_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     carried = set(zipfile.ZipFile(wheel).namelist())
     assert {f"img2brain/leaderboard/site/templates/{name}" for name in ASSETS} <= carried
+    assert {f"img2brain/data_report/templates/report.{kind}" for kind in ("css", "html")} <= carried
     assert {"img2brain/study/every_key.toml", "img2brain/listing.json.gz"} <= carried
     assert {name.split("/")[0].partition("-")[0] for name in carried} == {"img2brain"}
 

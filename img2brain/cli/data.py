@@ -1,8 +1,10 @@
-"""``img2brain data``: check a dataset, list layouts, write sample data."""
+"""``img2brain data``: check a dataset, show it on a page, list layouts, write sample data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +19,28 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Check a dataset, list the layouts, or write sample data."""
+    """Check a dataset, show it on a page, list the layouts, or write sample data."""
+
+
+_ASKED = (
+    click.argument("path", metavar="DIR", type=click.Path(path_type=Path)),
+    click.option("--layout", metavar="NAME", help="A layout, or FILE.py:NAME; by default the one that recognises it."),
+    click.option("--subject", help="Whose responses, where there are several subjects."),
+    click.option("--normalise", help="session, run or none: z-score each voxel within each."),
+    click.option("--repeats", help="mean or single: average an image's trials, or have a row for each."),
+    click.option("--voxels", help='Those to keep, such as "nc > 0.3 and (V1 or V2)".'),
+    click.option("--images", type=click.Path(path_type=Path), help="Where the images are, if apart."),
+    click.option("--responses", help="Which responses, where there are several."),
+)
+
+
+def _asks(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the folder of a dataset, and the options that stand for keys of [dataset]."""
+    return functools.reduce(lambda made, option: option(made), reversed(_ASKED), command)
 
 
 @data.command("check")
-@click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--layout", metavar="NAME", help="A layout, or FILE.py:NAME; by default the one that recognises it.")
-@click.option("--subject", help="Whose responses, where there are several subjects.")
-@click.option("--normalise", help="session, run or none: z-score each voxel within each.")
-@click.option("--repeats", help="mean or single: average an image's trials, or have a row for each.")
-@click.option("--voxels", help='Those to keep, such as "nc > 0.3 and (V1 or V2)".')
-@click.option("--images", type=click.Path(path_type=Path), help="Where the images are, if apart.")
-@click.option("--responses", help="Which responses, where there are several.")
+@_asks
 @names_home
 @shows
 def check_command(path: Path, layout: str | None, home: Path, tracking_uri: str | None, **asked: Any) -> Shown:
@@ -90,6 +102,27 @@ def _name_of_others(report: Report, path: Path, folder: Path, tracking_uri: str 
     except DataError as error:
         return str(error)
     return ""
+
+
+@data.command("report")
+@_asks
+@click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="The page.")
+def report_command(path: Path, out: Path, layout: str | None, **asked: Any) -> None:
+    """Show a dataset on one page: rows, pictures, responses, and what is suspicious.
+
+    The page opens from disk and asks nothing of the network; it holds small copies of some images. Exit code 2 if
+    there are errors. The options from --subject on stand for keys of [dataset].
+
+    \b
+    Example:
+      img2brain data report my-recordings --out report.html
+    """
+    from img2brain.data_report.report import report_data
+
+    page = report_data(path, out, layout, **asked)
+    click.echo(f"wrote {out}: {page.counted or 'nothing suspicious'}")
+    if page.n_errors:
+        sys.exit(2)
 
 
 @data.command("layouts")

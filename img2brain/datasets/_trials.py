@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from img2brain import digest
 from img2brain.datasets._normalise import Normalise, as_they_are, within
+from img2brain.datasets._recorded import Recorded
 from img2brain.datasets._responses import float_type
 from img2brain.datasets._split import Rows
 from img2brain.datasets._ties import first_of_each
@@ -211,6 +212,14 @@ class TrialDataset(Dataset):
             **{name: digest.of_array(np.asarray(array)) for name, array in arrays.items()},
             **self._digest_facts(),
         }
+
+    @property
+    def recorded(self) -> Recorded:
+        """The trials that show an image, in the order of the files."""
+        trials = np.sort(np.concatenate(self._trials_of)).astype(np.intp)
+        session = self._recording.session
+        sessions = None if session is None else [session[trial] for trial in trials]
+        return Recorded("trials", len(trials), lambda some: self._read_kept(trials[some]), sessions)
 
     def where(self, row: int) -> str:
         """Say where the first trial of a row is kept."""

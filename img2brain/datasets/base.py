@@ -27,6 +27,7 @@ from img2brain.datasets._given import as_fitted, count
 from img2brain.datasets._images import digest_of_picture, map_files
 from img2brain.datasets._looks import Numbers, PartName, Problems, Refusal, Report, Section
 from img2brain.datasets._presentation import BACKGROUND, Orientation, Presentation
+from img2brain.datasets._recorded import Recorded
 from img2brain.datasets._responses import as_array, own_numbers
 from img2brain.datasets._split import Rows, Split, split_rows
 from img2brain.datasets._ties import Ties, first_of_each, picture_digests, row_contents
@@ -311,6 +312,16 @@ class Dataset(ABC):
     def where(self, row: int) -> str:
         """Say where the responses of a row are kept, for messages."""
         return f"row {row} of {self.name!r}"
+
+    @property
+    def recorded(self) -> Recorded:
+        """What was recorded, in its order and as it lies in the files; the rows, where no single trials are known."""
+        return Recorded("rows", self.n_images, self._responses)
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """The training and the test part with all that was recorded of them: for looking at data, not for a search."""
+        return self._section_of("training"), self._section_of("test")
 
     @property
     def presentation(self) -> Presentation:

@@ -21,7 +21,8 @@ from img2brain.leaderboard.site.templating import ENVIRONMENT, TEMPLATES, render
 from tests.leaderboard.conftest import against, confirmation_of, make, region_record, trial_record
 
 EVIL = "\"'><script>alert(1)</script>\x1b[2J\u202e{{ 7 * 7 }}{% raw %}&lt;\n`"
-OURS = {"figure.html": {"script"}}
+REPORT = Path(img2brain.__file__).parent / "data_report" / "templates" / "report.html"
+OURS = {"figure.html": {"script"}, "report.html": {"style"}}
 FILTERS = {"address", "at", "join", "length", "number", "short"}
 EMPTY = {"meta", "link", "input"}
 
@@ -113,7 +114,7 @@ def test_a_value_that_is_lacking_is_an_error() -> None:
         render("figure.html", title="x")
 
 
-@pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*.html")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted([*TEMPLATES.glob("*.html"), REPORT]), ids=lambda path: path.name)
 def test_nothing_of_others_is_marked_as_safe(path: Path) -> None:
     assert list(loopholes(path.read_text(encoding="utf-8"), OURS.get(path.name, set()))) == []
 

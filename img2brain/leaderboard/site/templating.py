@@ -25,6 +25,27 @@ def render(template: str, **values: object) -> str:
     return ENVIRONMENT.get_template(template).render(**values)
 
 
+def environment(*folders: Path) -> Environment:
+    """Return templates of some folders, and of this one, in which whatever is shown is the text of others.
+
+    Parameters
+    ----------
+    *folders : Path
+        Where pages that are no part of the site have templates of their own.
+    """
+    found = Environment(
+        loader=FileSystemLoader([*folders, TEMPLATES]),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.tests["finite"] = _is_finite
+    found.filters |= {"number": _number, "at": _at, "address": _address, "short": _short}
+    return found
+
+
 def asset(name: str) -> str:
     """Read a file that is no template."""
     return (TEMPLATES / name).read_text(encoding="utf-8")
@@ -59,13 +80,4 @@ def _short(name: str) -> str:
     return name[: digest.SHORT]
 
 
-ENVIRONMENT = Environment(
-    loader=FileSystemLoader(TEMPLATES),
-    autoescape=True,
-    finalize=_shown,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-ENVIRONMENT.tests["finite"] = _is_finite
-ENVIRONMENT.filters |= {"number": _number, "at": _at, "address": _address, "short": _short}
+ENVIRONMENT = environment()
