@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +18,10 @@ from img2brain.errors import Img2BrainError
 from img2brain.home import Home
 from img2brain.leaderboard.bundles import contents
 from img2brain.leaderboard.bundles.arithmetic import ARITHMETIC, DATA, RERUN, Checked, Difference
-from img2brain.leaderboard.bundles.data import Data, NotChecked, split_of
+from img2brain.leaderboard.bundles.closeness import first_apart, is_close
+from img2brain.leaderboard.bundles.data import Data, split_of
 from img2brain.leaderboard.bundles.opening import Bundle, BundleRow
+from img2brain.leaderboard.bundles.recipe import NotChecked, Recipe
 from img2brain.records import PartRecord
 from img2brain.result import WHOLE
 from img2brain.spec import StudySpec, parse
@@ -26,7 +29,9 @@ from img2brain.study.setting import Setting, make_ready
 
 # Of scores of about 1: processors differ by the last digits of float32, or of bfloat16 where networks compute in that.
 TOLERANCES = {"float32": 2e-3, "bfloat16": 1e-2}
-_OF_A_VOXEL = 10  # times as far may a single voxel be
+_OF_A_VOXEL = 10  # times as far may a single voxel be, or a single resample
+_NO_FILE = re.compile(r"\w+(:\d+)?", re.ASCII)  # the names that libraries have for weights, and random ones
+_FOLLOWING = ("p", "q")  # of the scores: the arithmetic was checked
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,8 @@ class Rerun:
         return replace(checked, level=RERUN, missing=())
 
     def _repeated(self, bundle: Bundle, row: BundleRow) -> Difference | None:
-        dataset = self.data.of(row.study)
+        dataset = self.data.of(row)
         split_of(row, dataset)
-        if row.trial.plugins:
-            raise NotChecked(f"it needs {row.trial.plugins[0].name}, code of others, which is not run for a bundle")
         try:
             setting = make_ready(self._spec(row), self.home, dataset)
             _require_network(setting, row)
@@ -72,14 +75,11 @@ class Rerun:
 
     def _spec(self, row: BundleRow) -> StudySpec:
         """Return a study of one trial, whose settings are those of the row's."""
-        spec, settings = row.trial.spec, row.study.settings or {}
-        file = next((path for path in self.weights if path.name == spec.weights.partition("#")[0]), None)
-        part = spec.weights.partition("#")[2]
-        weights = spec.weights if file is None else f"{file.resolve()}{f'#{part}' if part else ''}"
+        spec, recipe = row.trial.spec, Recipe(row)
         backbone = {
             "name": spec.backbone,
-            "weights": weights,
-            "layers": _layers(row),
+            "weights": self._weights_of(row),
+            "layers": list(recipe.layers),
             "preprocessing": spec.preprocessing,
         }
         precision = row.trial.network.precision
@@ -87,8 +87,8 @@ class Rerun:
             "name": "rerun",
             "trials": 1,
             "sampler": "random",
-            "split": dict(settings.get("split", {})),
-            "n_components": sorted({*settings.get("n_components", ()), spec.n_components}),
+            "split": recipe.split.model_dump(exclude_unset=True),
+            "n_components": list(recipe.n_components),
             "precision": precision if precision in TOLERANCES else "auto",
             "metrics": list(row.study.metrics),
             "objective": row.trial.objective,
@@ -96,6 +96,17 @@ class Rerun:
             "backbones": [backbone],
         }
         return parse(StudySpec, table, f"the row {row.name!r}")
+
+    def _weights_of(self, row: BundleRow) -> str:
+        """Name the weights of a row: a file only where it was given, whatever lies here under the name."""
+        weights = row.trial.spec.weights
+        name, hash_, part = weights.partition("#")
+        file = next((path for path in self.weights if path.name == name), None)
+        if file is not None:
+            return f"{file.resolve()}{hash_}{part}"
+        if not _NO_FILE.fullmatch(weights):
+            raise NotChecked(f"its weights {weights!r} are a file: name it with --weights")
+        return weights
 
     def _difference(self, bundle: Bundle, row: BundleRow, setting: Setting, dataset: Dataset) -> Difference | None:
         tolerance = TOLERANCES.get(row.trial.network.precision, TOLERANCES["float32"])
@@ -121,9 +132,11 @@ class Rerun:
         again = report.part(part.looks)
         if again.rows != part.rows:
             return Difference("confirmation.rows", part.rows[:12], again.rows[:12])
-        for name in ("accuracy", *(f"control_{control}_accuracy" for control in part.whole.controls)):
+        for name, found in report.findings.to_arrays().items():
+            if name in _FOLLOWING or name.endswith("_estimate"):
+                continue
             stored = bundle.array(f"rows/{row.name}/{contents.array_file(name)}")
-            if different := _of_voxels(f"confirmation.{name}", stored, report.arrays.get(name), tolerance):
+            if different := _of_array(f"confirmation.{name}", stored, found, tolerance):
                 return different
         for region in (WHOLE, *part.regions):
             one, other = (item.regions[region] if region else item.whole for item in (part, again))
@@ -163,21 +176,24 @@ def _asked(item: Checked, rows: Mapping[str, BundleRow]) -> bool:
     return item.level in (ARITHMETIC, DATA) and item.row in rows
 
 
-def _layers(row: BundleRow) -> list[str]:
-    """Return the layers that were taken with that of a row: a network is cut behind the last of them."""
-    spec, settings = row.trial.spec, row.study.settings or {}
-    key = [spec.backbone, spec.weights_digest, spec.preprocessing]
-    return next((list(item[3]) for item in settings.get("layers", []) if list(item[:3]) == key), [spec.layer])
-
-
 def _require_network(setting: Setting, row: BundleRow) -> None:
     """Tell where the network at hand is not the one of the row."""
     (bank,) = setting.banks.values()
     spec, network = row.trial.spec, row.trial.network
+    if bank.facts["label"] != spec.weights:
+        raise NotChecked(f"its weights are {bank.facts['label']!r} here, and {spec.weights!r} in the bundle")
     if bank.facts["weights_digest"] != spec.weights_digest:
         raise NotChecked(f"its weights {spec.weights} have another digest: name their file with --weights")
     if bank.facts["network_digest"] != network.digest:
         raise NotChecked("its network computes otherwise here: another version of a library builds it")
+    if bank.facts["trained"] != network.trained:
+        raise NotChecked(f"its network is {bank.facts['trained']!r} here, and {network.trained!r} in the bundle")
+
+
+def _of_array(what: str, stored: NDArray[Any] | None, found: NDArray[Any], tolerance: float) -> Difference | None:
+    if found.dtype.kind == "f" or stored is None:
+        return _of_voxels(what, stored, found, tolerance)
+    return None if np.array_equal(stored, found) else Difference(what, "others", "those of the data")
 
 
 def _of_voxels(
@@ -187,20 +203,15 @@ def _of_voxels(
         return Difference(what, "nothing" if stored is None else "it", "nothing" if found is None else "it")
     if stored.shape != found.shape:
         return Difference(what, str(stored.shape), str(found.shape))
-    most = _OF_A_VOXEL * tolerance * _scale(found)
-    same = np.isclose(stored, found, rtol=0, atol=most, equal_nan=True)
-    if same.all():
+    place = first_apart(stored, found, _OF_A_VOXEL * tolerance)
+    if place is None:
         return None
-    place = int(np.flatnonzero(~same)[0])
-    return Difference(f"{what}[{place}]", f"{stored[place]:.6g}", f"{found[place]:.6g} within {most:.2g}")
+    within = _OF_A_VOXEL * tolerance * max(1.0, abs(float(found[place])))
+    told = ", ".join(map(str, place))
+    return Difference(f"{what}[{told}]", f"{stored[place]:.6g}", f"{found[place]:.6g} within {within:.2g}")
 
 
 def _of_score(what: str, stored: float, found: float, tolerance: float) -> Difference | None:
-    most = tolerance * max(1.0, abs(found))
-    if np.isclose(stored, found, rtol=0, atol=most, equal_nan=True):
+    if is_close(stored, found, tolerance):
         return None
-    return Difference(what, f"{stored:.6g}", f"{found:.6g} within {most:.2g}")
-
-
-def _scale(found: NDArray[Any]) -> float:
-    return max(1.0, float(np.nanmax(np.abs(found), initial=0.0)))
+    return Difference(what, f"{stored:.6g}", f"{found:.6g} within {tolerance * max(1.0, abs(found)):.2g}")

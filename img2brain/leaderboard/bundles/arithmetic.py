@@ -21,6 +21,7 @@ from img2brain.errors import DataError
 from img2brain.findings import Findings, Rival, estimate_of
 from img2brain.leaderboard.bundles import contents
 from img2brain.leaderboard.bundles.boards import boards_table
+from img2brain.leaderboard.bundles.closeness import is_close
 from img2brain.leaderboard.bundles.contents import BOARDS, LOOKS
 from img2brain.leaderboard.bundles.opening import Bundle, BundleRow
 from img2brain.metrics.base import Metric
@@ -35,6 +36,7 @@ LEVELS = RECORDS, ARITHMETIC, DATA, RERUN = "records", "arithmetic", "data", "re
 TOLERANCE = 1e-11  # of a number of about 1: processors add in another order
 _PEARSON = "pearson"
 _LARGEST = {"correlation": 1.0, "determination": 1.0}  # scores of no such metric are above
+_LARGEST_SCORE = 1e150  # of those that a home takes: their squares have a sum
 _FIRST_DESCRIPTION = ("dataset", "split", "space", "sampler", "seed")
 _N_SUFFIX = 8  # digits of a study's name that tell its description
 
@@ -283,7 +285,7 @@ def _check_rival(name: str, rival: Rival, found: Findings, regions: Mapping[str,
     estimate = estimate_of(accuracy, found.constant, regions, found.summaries.how)
     _agree(f"confirmation.{name}_estimate", _listed(rival.summaries.estimate), _listed(estimate))
     resampled = rival.summaries.resampled
-    if len(resampled) != len(found.summaries.resampled) or np.isinf(resampled).any():
+    if len(resampled) != len(found.summaries.resampled) or _out_of(resampled, math.nan, math.nan):
         raise _Disagrees(f"confirmation.{name}_resampled", resampled.shape, found.summaries.resampled.shape)
 
 
@@ -437,14 +439,21 @@ def _scores(array: NDArray[Any], row: BundleRow, metric: str, what: str) -> NDAr
 def _numbers(
     array: NDArray[Any] | None, shape: tuple[int, ...], what: str, least: float, most: float
 ) -> NDArray[np.float64]:
-    """Check numbers, NaN where they are undefined, and their range; an end that is NaN is open."""
+    """Check numbers, NaN where they are undefined, and their range; an end that is NaN is that of all scores."""
     if array is None or array.shape != shape or array.dtype.kind != "f" or np.isinf(array).any():
         told = "nothing" if array is None else f"{array.dtype} {array.shape}"
         raise _Disagrees(what, told, f"numbers {shape}")
-    with np.errstate(invalid="ignore"):
-        if (array < least).any() or (array > most).any():
-            raise _Disagrees(what, "a number out of range", f"numbers from {least} to {most}")
+    if _out_of(array, least, most):
+        raise _Disagrees(what, "a number out of range", f"numbers from {least} to {most}")
     return np.asarray(array, np.float64)
+
+
+def _out_of(array: NDArray[Any], least: float, most: float) -> bool:
+    """Tell whether a number is out of a range; an end that is NaN is that of all scores."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        numbers = array.astype(np.float64)
+        below = numbers < np.fmax(least, -_LARGEST_SCORE)
+        return bool((below | (numbers > np.fmin(most, _LARGEST_SCORE))).any())
 
 
 def _mask(array: NDArray[Any] | None, n_voxels: int, what: str) -> Mask:
@@ -490,9 +499,7 @@ def _is_same(stored: object, found: object) -> bool:
     numbers = (int, float)
     if not isinstance(stored, numbers) or not isinstance(found, numbers) or isinstance(stored, bool):
         return stored == found
-    if math.isnan(stored) or math.isnan(found):
-        return math.isnan(stored) and math.isnan(found)
-    return abs(stored - found) <= TOLERANCE * max(1.0, abs(found))
+    return is_close(stored, found, TOLERANCE)
 
 
 def _shown(value: object) -> str:

@@ -18,18 +18,14 @@ from img2brain.datasets.base import Dataset, Split, shuffled
 from img2brain.errors import DataError, Img2BrainError
 from img2brain.findings import Findings
 from img2brain.leaderboard.bundles import contents
-from img2brain.leaderboard.bundles.arithmetic import ARITHMETIC, DATA, Checked, Difference, metric_of
+from img2brain.leaderboard.bundles.arithmetic import ARITHMETIC, DATA, Checked, Difference
+from img2brain.leaderboard.bundles.closeness import first_apart
 from img2brain.leaderboard.bundles.opening import Bundle, BundleRow
-from img2brain.records import StudyRecord
-from img2brain.spec import SplitSpec, parse
+from img2brain.leaderboard.bundles.recipe import NotChecked, Recipe
 
 # Predictions are kept in float32 where that holds what varies of them, and resamples are taken in it.
 SCORES, RESAMPLES = 1e-6, 1e-4
 _SAME = 1e-9
-
-
-class NotChecked(Exception):  # noqa: N818 - it says why a row stays at its level, which is no error
-    """Why a row cannot be checked at a level."""
 
 
 class Data:
@@ -45,8 +41,8 @@ class Data:
         self._folders = dict(folders)
         self._opened: dict[str, Dataset | str] = {}
 
-    def of(self, study: StudyRecord) -> Dataset:
-        """Return the data of a study.
+    def of(self, row: BundleRow) -> Dataset:
+        """Return the data of a row.
 
         Raises
         ------
@@ -55,11 +51,11 @@ class Data:
         DataError
             If a folder was named for this dataset, and holds other data.
         """
-        name, wanted = study.dataset.name, study.dataset.digest
+        recipe, name, wanted = Recipe(row), row.study.dataset.name, row.study.dataset.digest
         others = [folder for key, folder in self._folders.items() if not key.strip()]
         reasons = ["its data are not at hand: name their folder with --data"]
         for folder in [self._folders[name]] if name in self._folders else others:
-            found = self._open(folder, study)
+            found = self._open(folder, recipe)
             if not isinstance(found, str) and found.digest == wanted:
                 return found
             told = found if isinstance(found, str) else f"the data in {folder} have the digest {_short(found.digest)}"
@@ -68,16 +64,14 @@ class Data:
             raise DataError(f"The data of {name!r} must have the digest {_short(wanted)}. Got: {reasons[0]}.")
         raise NotChecked(reasons[0])
 
-    def _open(self, folder: Path, study: StudyRecord) -> Dataset | str:
-        taken = dict((study.settings or {}).get("dataset", {}))
-        key = f"{folder} {sorted(taken.items())}"
+    def _open(self, folder: Path, recipe: Recipe) -> Dataset | str:
+        key = f"{folder} {recipe.taken!r} {recipe.shuffle}"
         if key not in self._opened:
-            seed = taken.pop("shuffle", None)
             try:
-                dataset = open_dataset(folder, **taken)
-                self._opened[key] = dataset if seed is None else shuffled(dataset, seed)
+                dataset = open_dataset(folder, **recipe.taken.model_dump(exclude_none=True))
+                self._opened[key] = dataset if recipe.shuffle is None else shuffled(dataset, recipe.shuffle)
             except (Img2BrainError, OSError) as error:
-                self._opened[key] = f"the data in {folder} cannot be opened: {error}"
+                self._opened[key] = f"the data in {folder} cannot be opened: {str(error).rstrip('.')}"
         return self._opened[key]
 
 
@@ -107,13 +101,13 @@ def _different(bundle: Bundle, row: BundleRow, data: Data) -> Difference | None:
     predictions = bundle.array(f"rows/{row.name}/{contents.PREDICTIONS}")
     if predictions is None:
         raise NotChecked("its predictions are not in the bundle")
-    if any(metric_of(row, name) is None for name in row.study.metrics):
-        raise NotChecked("its metric is code of others, which is not run for a bundle")
-    dataset = data.of(row.study)
+    dataset = data.of(row)
     split = split_of(row, dataset)
     rows = confirmation_rows(dataset, split, {name: METRICS[name] for name in row.study.metrics})
     if rows.digest != part.rows:
         return Difference("confirmation.rows", _short(part.rows), _short(rows.digest))
+    if predictions.shape != (shape := (rows.n_images, dataset.n_voxels)):
+        return Difference("confirmation.predictions", str(predictions.shape), str(shape))
     return _first_array(bundle, row, rows.report(predictions.astype(np.float64)).findings)
 
 
@@ -125,8 +119,10 @@ def split_of(row: BundleRow, dataset: Dataset) -> Split:
     NotChecked
         If they cannot be told.
     """
-    said = (row.study.settings or {}).get("split", {})
-    split = dataset.split(parse(SplitSpec, said, "the split of the study"))
+    try:
+        split = dataset.split(Recipe(row).split)
+    except Img2BrainError as error:
+        raise NotChecked(f"its rows cannot be divided so here: {str(error).rstrip('.')}") from None
     if split.digest != row.trial.rows.split:
         raise NotChecked("how its rows were divided is not in the bundle")
     return split
@@ -153,11 +149,8 @@ def _difference(what: str, stored: NDArray[Any], found: NDArray[Any]) -> Differe
     if stored.dtype.kind != "f":
         return None if np.array_equal(stored, found) else Difference(what, "others", "those of the data")
     tolerance = RESAMPLES if what.endswith("resampled") else _SAME if "ceiling" in what else SCORES
-    scale = max(1.0, float(np.nanmax(np.abs(found), initial=0.0)))
-    same = np.isclose(stored, found, rtol=0, atol=tolerance * scale, equal_nan=True)
-    if same.all():
+    place = first_apart(stored, found, tolerance)
+    if place is None:
         return None
-    place = tuple(int(index) for index in np.argwhere(~same)[0])
-    return Difference(
-        f"{what}{list(place)}", f"{stored[place]:.9g}", f"{found[place]:.9g} within {tolerance * scale:.0e}"
-    )
+    within = tolerance * max(1.0, abs(float(found[place])))
+    return Difference(f"{what}{list(place)}", f"{stored[place]:.9g}", f"{found[place]:.9g} within {within:.0e}")

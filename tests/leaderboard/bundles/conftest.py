@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from img2brain import digest
+from img2brain import digest, looks
+from img2brain.catalog import METRICS
+from img2brain.findings import Findings
 from img2brain.home import Home
 from img2brain.leaderboard.bundles import contents
+from img2brain.leaderboard.bundles.boards import boards_table
 from img2brain.leaderboard.bundles.export import export_bundle
+from img2brain.leaderboard.bundles.opening import entry_of, in_folder
+from img2brain.records import ConfirmationRecord, LookRecord, StudyRecord, TrialRecord
+from img2brain.records.confirmation import CONFIRMATION
 from img2brain.spec import load_study
 from img2brain.study.runner import run_study
+from img2brain.tracking.names import component_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,6 +68,54 @@ def reseal(bundle: Path) -> None:
     )
     manifest["files"] = {file.relative_to(bundle).as_posix(): digest.of_file(file) for file in files}
     path.write_text(contents.text_of(manifest), encoding="utf-8")
+
+
+def forge(bundle: Path) -> None:
+    """Make a bundle that was changed agree with itself wherever nothing is computed: chain, manifest, boards."""
+    manifest = json.loads((bundle / contents.MANIFEST).read_text(encoding="utf-8"))
+    rows, found = {}, []
+    for path in sorted((bundle / "rows").iterdir()):
+        trial = TrialRecord.read(path / contents.TRIAL)
+        confirmed = path / contents.CONFIRMATION
+        confirmation = ConfirmationRecord.read(confirmed) if confirmed.exists() else None
+        rows[path.name] = entry_of(trial, confirmation).model_dump()
+        if confirmation is None:
+            continue
+        arrays = {file.stem: np.load(file) for file in (path / "confirmation").glob("*.npy")}
+        confirmation = retold(trial, study_of(bundle, trial), confirmation, arrays)
+        confirmed.write_text(contents.text_of_record(confirmation), encoding="utf-8")
+        predictions, part = digest.of_array(arrays.pop("predictions")), confirmation.parts[CONFIRMATION]
+        look = LookRecord(home=trial.home, rows=part.rows, trial=trial.digest,
+                          found=digest.of_arrays(arrays), predictions=predictions, when="now")  # fmt: skip
+        found.append((part.looks, look))
+    chain = looks.extended([], [look for _, look in sorted(found, key=lambda item: item[0])])
+    (bundle / contents.LOOKS).write_text(looks.to_lines(chain), encoding="utf-8")
+    manifest |= {"looks": chain[-1].digest, "rows": rows}
+    (bundle / contents.MANIFEST).write_text(contents.text_of(manifest), encoding="utf-8")
+    reseal(bundle)
+    opened = in_folder(bundle)
+    table = boards_table([opened.to_row(row) for row in opened.rows()])
+    (bundle / contents.BOARDS).write_text(contents.text_of(table), encoding="utf-8")
+    reseal(bundle)
+
+
+def study_of(bundle: Path, trial: TrialRecord) -> StudyRecord:
+    """The study of a trial."""
+    return StudyRecord.read(bundle / contents.study_file(trial.study))
+
+
+def retold(
+    trial: TrialRecord, study: StudyRecord, confirmation: ConfirmationRecord, arrays: dict[str, Any]
+) -> ConfirmationRecord:
+    """A confirmation that follows from arrays, as its own home writes it."""
+    part = confirmation.parts[CONFIRMATION]
+    how = trial.metrics[trial.objective].summary
+    found = Findings.from_arrays(
+        lambda name: arrays.get(component_name(name)), study.metrics, part, how, METRICS[trial.objective].ceiling
+    )
+    regions = {name: np.asarray(voxels, np.intp) for name, voxels in study.regions.items()}
+    facts = {"rows": part.rows, "n_images": part.n_images, "n_units": part.n_units, "looks": part.looks}
+    return confirmation.model_copy(update={"parts": {CONFIRMATION: found.part(regions, **facts)}})
 
 
 def edit_json(path: Path, edit: Edit) -> None:
