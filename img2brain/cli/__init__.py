@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -57,6 +58,8 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             _leave("Interrupted. The same command goes on where this one stopped.", 130)
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and not _is_heard():
+                raise  # click ends without a word where nobody reads on, as behind a pipe to `head`
             if lack := lack_of(error):
                 _leave(f"Error: {lack}.", 2)
             raise
@@ -81,6 +84,13 @@ def _interrupts_kept() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = hook
+
+
+def _is_heard() -> bool:
+    """Tell whether anybody still reads what is printed."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # an end of a pipe whose other end is closed tells it unasked
+    return not any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _leave(message: str, code: int) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,17 @@ def test_the_installed_command_works(command: tuple[str, ...], tmp_path: Path) -
     assert refused.returncode == 2
     assert refused.stderr.startswith("Error: ")
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_reader_who_has_enough_ends_a_command_without_a_word() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        found = subprocess.run([SCRIPT, "metrics"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writer)
+    assert found.returncode == 1
+    assert found.stderr == ""
 
 
 def test_help_loads_nothing_heavy() -> None:
