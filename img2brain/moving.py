@@ -24,6 +24,7 @@ from img2brain.curation import OURS, own_tags
 from img2brain.errors import Img2BrainError, ModelError, RecordError, lack_of, quoted
 from img2brain.home import Home
 from img2brain.model import EncodingModel
+from img2brain.model._weights import Kind
 from img2brain.model_file import MODEL, ORIGIN, RUN, SUFFIX
 from img2brain.onnx_file import SUFFIX as ONNX
 from img2brain.records.origin import LONGEST_NAME, OriginRecord
@@ -88,7 +89,9 @@ class Arrival:
     run: TravelledRun | None
 
 
-def export_model(reference: str, file: Path | str, home: Home | Path | str = "mlruns") -> Path:
+def export_model(
+    reference: str, file: Path | str, home: Home | Path | str = "mlruns", *, weights: Kind = "embedded"
+) -> Path:
     """Write a model into one file, which any home can import and `load_model` can load.
 
     Parameters
@@ -100,6 +103,8 @@ def export_model(reference: str, file: Path | str, home: Home | Path | str = "ml
         ``.onnx`` file is for people without this package, see `onnx_file.write_onnx`.
     home : Home, Path or str
         The home, or its folder.
+    weights : {"embedded", "reference"}
+        Whether the weights of the network are in the file, or only their name and digest, see `EncodingModel.save`.
 
     Returns
     -------
@@ -109,7 +114,7 @@ def export_model(reference: str, file: Path | str, home: Home | Path | str = "ml
     Raises
     ------
     ModelError
-        If there is no such model, its files were changed, or the file cannot be called so.
+        If there is no such model, its files were changed, or the file cannot be called so, or be without weights.
     StoreError
         If there is no home in the folder; none is made.
     """
@@ -119,6 +124,8 @@ def export_model(reference: str, file: Path | str, home: Home | Path | str = "ml
     if not file.parent.is_dir():
         raise ModelError(f"The folder of the file to write must exist. Got {str(file)!r}.")
     if file.name.endswith(ONNX):
+        if weights != "embedded":
+            raise ModelError(f"A file without weights must end in {SUFFIX}. Got {str(file)!r}.")
         onnx_file.write_onnx(load_model(reference, home), file)
         return file
     with tempfile.TemporaryDirectory() as scratch:
@@ -128,13 +135,21 @@ def export_model(reference: str, file: Path | str, home: Home | Path | str = "ml
             _gather_saved(Path(reference), folder)
         else:
             _gather(reference, home if isinstance(home, Home) else Home.existing(home), folder)
-        _tell_of_responses(file, EncodingModel.load(folder / MODEL, folder_of(home) / "plugins"))
+        model = EncodingModel.load(folder / MODEL, folder_of(home) / "plugins")
+        _tell_of_responses(file, model)
+        if weights == "reference":
+            shutil.rmtree(folder / MODEL)
+            model.save(folder / MODEL, weights)
         model_file.write(folder, file)
     return file
 
 
 def import_model(
-    file: Path | str, home: Home | Path | str = "mlruns", name: str = "", plugins: Sequence[str] = ()
+    file: Path | str,
+    home: Home | Path | str = "mlruns",
+    name: str = "",
+    plugins: Sequence[str] = (),
+    weights: Path | str | None = None,
 ) -> Imported:
     """Register the model of a file in a home, without its data.
 
@@ -148,6 +163,8 @@ def import_model(
         What the model is called here; by default as it was.
     plugins : sequence of str
         Components of others that the model needs, ``PATH.py:NAME`` each; no file holds code. They are kept in the home.
+    weights : Path or str, optional
+        A checkpoint file, for a model whose weights are not in its file. They are not kept in the home.
 
     Returns
     -------
@@ -164,7 +181,7 @@ def import_model(
     What its records say is taken as it is. The model becomes champion only where there is none: what others say of it
     takes the crown from no version that is here, but `crown_model` gives it by hand.
     """
-    with arriving(Path(file), folder_of(home), name, plugins) as arrival:
+    with arriving(Path(file), folder_of(home), name, plugins, weights) as arrival:
         return register(arrival, Home.of(home))
 
 
@@ -223,12 +240,14 @@ def _gather_files(reference: str, home: Home | Path | str, folder: Path) -> None
 
 
 @contextmanager
-def arriving(file: Path, home: Path, name: str = "", plugins: Sequence[str] = ()) -> Iterator[Arrival]:
+def arriving(
+    file: Path, home: Path, name: str = "", plugins: Sequence[str] = (), weights: Path | str | None = None
+) -> Iterator[Arrival]:
     """Hand out what a file of others holds, after all checks, for `register`.
 
     Parameters
     ----------
-    file, name, plugins
+    file, name, plugins, weights
         As for `import_model`.
     home : Path
         The folder of the home, which need not be there; components of others may be kept in it.
@@ -236,7 +255,7 @@ def arriving(file: Path, home: Path, name: str = "", plugins: Sequence[str] = ()
     for plugin in plugins:
         load_plugin(plugin)
     with model_file.unpacked(file) as folder:
-        yield _checked(folder, home / "plugins", name)
+        yield _checked(folder, home / "plugins", name, weights)
 
 
 def register(arrival: Arrival, home: Home) -> Imported:
@@ -291,14 +310,14 @@ def _say(folder: Path, origin: OriginRecord) -> None:
     (folder / ORIGIN).write_text(origin.to_json(), encoding="utf-8")
 
 
-def _checked(folder: Path, plugins: Path, name: str) -> Arrival:
+def _checked(folder: Path, plugins: Path, name: str, weights: Path | str | None) -> Arrival:
     """Read all that a file of others holds, and let its model predict once."""
     origin = OriginRecord.from_json((folder / ORIGIN).read_text(encoding="utf-8", errors="replace"), ORIGIN)
     if reserved := next((key for key in origin.tags if key.startswith(OURS)), ""):
         raise RecordError(f"The tags of {ORIGIN} must be for people. Got {reserved!r}.")
     run = transfer.read_run(folder / RUN) if (folder / RUN).is_dir() else None
     with _whole_model():
-        model = EncodingModel.load(folder / MODEL, plugins)
+        model = EncodingModel.load(folder / MODEL, plugins, weights)
         _require_prediction(model)
     if run is not None and (model.spec, _n_voxels(model)) != (run.record.spec, run.record.dataset.n_voxels):
         raise ModelError(

@@ -8,19 +8,22 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from img2brain import model_file, sealed
+from img2brain.backbones import load_backbone
 from img2brain.cli import main
 from img2brain.datasets._images import find_images
-from img2brain.errors import Img2BrainError
+from img2brain.errors import Img2BrainError, ModelError
 from img2brain.home import Home
 from img2brain.leaderboard.collect import collect
 from img2brain.moving import export_model, import_model
@@ -141,6 +144,42 @@ def test_a_file_is_loaded_without_a_home(
     expected = load_model("sample", finished.home).predict(pictures)
     np.testing.assert_array_equal(load_model(str(exported)).predict(pictures), expected)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_names_its_weights_in_place_of_them(
+    finished: Finished, exported: Path, recordings: Path, tmp_path: Path
+) -> None:
+    named, home = tmp_path / "named.img2brain.zip", str(finished.home)
+
+    def run(*args: object) -> str:
+        result = CliRunner().invoke(main, ["model", *map(str, args)], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    run("export", "sample", named, "--without-weights", "--home", home)
+    with zipfile.ZipFile(named) as file, zipfile.ZipFile(exported) as whole:
+        assert {*whole.namelist()} - {*file.namelist()} == {"model/network.safetensors"}
+    run("import", named, "--home", tmp_path / "empty")
+    images = recordings / "testIMG"
+    found = load_model("sample", tmp_path / "empty").predict(images)
+    np.testing.assert_allclose(found, load_model("sample", home).predict(images), atol=1e-5)
+    refused = CliRunner().invoke(
+        main, ["model", "export", "sample", str(tmp_path / "a.onnx"), "--without-weights", "--home", home]
+    )
+    assert refused.exit_code == 2
+    assert "A file without weights must end in .img2brain.zip." in refused.output
+
+
+def test_weights_that_a_file_names_are_had_from_a_checkpoint(exported: Path, tmp_path: Path) -> None:
+    model = load_model(str(exported))
+    torch.save(load_backbone(model.network["backbone"], "random:0").network.state_dict(), tmp_path / "mine.pth")
+    folder = tmp_path / "saved"
+    replace(model, network={**model.network, "weights": "mine.pth"}).save(folder)
+    file = export_model(str(folder), tmp_path / "named.img2brain.zip", weights="reference")
+    with pytest.raises(ModelError, match="name it"):
+        import_model(file, tmp_path / "empty")
+    assert not (tmp_path / "empty").exists()
+    assert import_model(file, tmp_path / "empty", weights=tmp_path / "mine.pth").is_new
 
 
 def test_a_saved_model_without_records_is_moved_once(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from img2brain.cli._options import OpenHome, names_home, reads_home
+
+if TYPE_CHECKING:
+    from img2brain.model._weights import Kind
 
 _plugins = click.option(
     "--plugin", "plugins", multiple=True, metavar="FILE.py:NAME", help="A component of others that it needs."
@@ -17,8 +21,11 @@ _plugins = click.option(
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--format", "kind", type=click.Choice(["img2brain.zip", "onnx"]), help="By default as FILE ends.")
+@click.option(
+    "--without-weights", is_flag=True, help="Name the network's weights, with their digest, in place of them."
+)
 @reads_home
-def export_command(name: str, file: Path, kind: str | None, open_home: OpenHome) -> None:
+def export_command(name: str, file: Path, kind: str | None, without_weights: bool, open_home: OpenHome) -> None:
     """Write a registered model into one file, NAME.img2brain.zip, which any home imports and Python loads.
 
     A file that ends in .onnx maps pixels to responses for people without this package: its input is uint8 (images,
@@ -40,7 +47,8 @@ def export_command(name: str, file: Path, kind: str | None, open_home: OpenHome)
 
     if kind is not None and not file.name.endswith(f".{kind}"):
         raise ModelError(f"The file of --format {kind} must end in .{kind}. Got {str(file)!r}.")
-    export_model(name, file, Path() if is_saved(name) else open_home())
+    weights: Kind = "reference" if without_weights else "embedded"
+    export_model(name, file, Path() if is_saved(name) else open_home(), weights=weights)
     click.echo(f"{file}: {file.stat().st_size} bytes")
 
 
@@ -70,8 +78,11 @@ def push_command(name: str, target: str, public: bool, open_home: OpenHome) -> N
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--as", "name", default="", metavar="NAME", help="What it is called here; by default as it was.")
 @_plugins
+@click.option("--weights", metavar="FILE", help="Weights of a model that only names them.")
 @names_home
-def import_command(file: Path, name: str, plugins: tuple[str, ...], home: Path, tracking_uri: str | None) -> None:
+def import_command(
+    file: Path, name: str, plugins: tuple[str, ...], weights: str | None, home: Path, tracking_uri: str | None
+) -> None:
     """Register the model of a file of `model export`, without its data; all of the file is checked before.
 
     \b
@@ -81,7 +92,7 @@ def import_command(file: Path, name: str, plugins: tuple[str, ...], home: Path, 
     from img2brain.home import Home
     from img2brain.moving import arriving, register
 
-    with arriving(file, home, name, plugins) as arrival:
+    with arriving(file, home, name, plugins, weights) as arrival:
         found = register(arrival, Home(home, tracking_uri))
     item = f"{found.registered.name}/{found.registered.version}"
     click.echo(f"{item}: {'imported' if found.is_new else 'there already, imported'} from {found.origin}")
