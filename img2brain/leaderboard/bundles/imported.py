@@ -93,7 +93,7 @@ def import_bundle(
                 _keep(bundle, place, {item.row: item.level for item in found})
             except OSError as error:
                 raise StoreError(f"The bundle cannot be kept in {place.imported}: {lack_of(error)}.") from error
-        return _told(bundle, {item.row: item.level for item in found})
+        return _told(bundle, _levels(place, bundle.digest))
 
 
 def imported_bundles(home: Home | Path | str = "mlruns") -> list[ImportedBundle]:
@@ -145,14 +145,18 @@ def imported_rows(home: Home) -> list[Row]:
 
 
 def each_once(rows: Iterable[Row]) -> list[Row]:
-    """Return rows without those that stand twice: own ones first, then those that say more."""
+    """Return rows without those that stand twice: own ones first, then those that say more, or were checked further."""
     found: dict[tuple[str, str, int], Row] = {}
     for row in rows:
         key = (row.home or row.run_id, row.study, row.trial.number)
         present = found.get(key)
-        if present is None or (present.confirmation is None and row.confirmation is not None and present.origin):
+        if present is None or (present.origin and _weight(row) > _weight(present)):
             found[key] = row
     return list(found.values())
+
+
+def _weight(row: Row) -> tuple[bool, int]:
+    return row.confirmation is not None, ("", *LEVELS).index(row.verified)
 
 
 def _require_agreement(bundle: Bundle, home: Home) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,13 @@ import pytest
 from img2brain.errors import DataError, SpecError, StoreError
 from img2brain.home import Home
 from img2brain.leaderboard.bundles.export import export_bundle
-from img2brain.leaderboard.bundles.imported import forget_bundle, import_bundle, imported_bundles
+from img2brain.leaderboard.bundles.imported import (
+    each_once,
+    forget_bundle,
+    import_bundle,
+    imported_bundles,
+    imported_rows,
+)
 from img2brain.leaderboard.collect import collect
 from img2brain.leaderboard.published import confirmed_rows
 from img2brain.leaderboard.rows import boards
@@ -118,6 +125,17 @@ def test_levels_that_were_checked_are_kept_with_the_bundle(lab: Lab, tmp_path: P
     verified = {row.name: row.verified for row in collect(home)}
     assert verified == levels(found)
     assert set(verified.values()) == {"arithmetic", "data"}
+
+
+def test_the_highest_level_is_told_of_a_row_that_several_bundles_hold(lab: Lab, tmp_path: Path) -> None:
+    home, checked = Home(tmp_path / "elsewhere"), verify_bundle(lab.bundle, data={"": lab.data})
+    import_bundle(lab.bundle, home, checked=checked.rows)
+    again = import_bundle(lab.bundle, home)
+    assert sorted(again.levels.values()) == [*["arithmetic"] * 4, *["data"] * 2]
+    rows = imported_rows(home)
+    lower = [replace(row, verified="records") for row in rows]
+    for first, second in ((lower, rows), (rows, lower)):
+        assert {row.name: row.verified for row in each_once([*first, *second])} == levels(checked)
 
 
 def test_what_is_there_already_is_there_once(lab: Lab, tmp_path: Path) -> None:
