@@ -86,6 +86,9 @@ def verify_command(path: Path, as_json: bool, data: Sequence[str], **options: An
       data        scores, intervals and significance follow from the predictions and the data at hand
       rerun       the row was repeated from its spec, and comes out the same
 
+    Made-up scores that agree with one another pass the first two, made-up predictions the third; what was not computed
+    so does not pass the last. No code of others is run at any level.
+
     \b
     Example:
       img2brain leaderboard verify their-bundle --data my-recordings

@@ -191,21 +191,35 @@ def _is_start(first: Sequence[LookRecord], second: Sequence[LookRecord]) -> bool
 def _keep(bundle: Bundle, home: Home, levels: Mapping[str, str]) -> None:
     """Copy a bundle into its place whole or not at all; what is there already is left, with the higher levels."""
     home.imported.mkdir(exist_ok=True)
+    _clear(home)
     target = home.imported / bundle.digest
     with tempfile.TemporaryDirectory(dir=home.imported, prefix=".") as scratch:
-        if not target.exists():
-            folder = Path(scratch) / "bundle"
-            for name, path in bundle.files.items():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, folder / name)
-            if in_folder(folder).digest != bundle.digest:
-                raise DataError(f"{bundle.path} must stay as it is while it is imported. It was changed.")
-            folder.rename(target)
         before = _levels(home, bundle.digest)
         higher = {row: max(level, before.get(row, level), key=LEVELS.index) for row, level in levels.items()}
         kept = Path(scratch) / "levels"
         kept.write_text(json.dumps(higher, indent=1, sort_keys=True), encoding="utf-8")
-        kept.replace(home.imported / f"{bundle.digest}{_LEVELS}")
+        folder = Path(scratch) / "bundle"
+        if not target.exists():
+            _copy(bundle, folder)
+        kept.replace(home.imported / f"{bundle.digest}{_LEVELS}")  # first: no row is here without its level
+        if folder.exists():
+            folder.rename(target)
+
+
+def _clear(home: Home) -> None:
+    """Take away what an import left that was killed; the caller holds the lock, so that none is at work."""
+    for path in home.imported.glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _copy(bundle: Bundle, folder: Path) -> None:
+    """Copy the files of a bundle, each as it was checked."""
+    for name in bundle.files:
+        content = bundle.content(name) if name in bundle.record.files else bundle.files[name].read_bytes()
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    if in_folder(folder).digest != bundle.digest:
+        raise DataError(f"{bundle.path} must stay as it is while it is imported. It was changed.")
 
 
 def _bundles(home: Home) -> list[tuple[Bundle, Mapping[str, str]]]:

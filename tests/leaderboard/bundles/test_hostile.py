@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +15,18 @@ import pytest
 
 from img2brain import digest
 from img2brain.errors import DataError
+from img2brain.home import Home
 from img2brain.leaderboard.bundles import contents
+from img2brain.leaderboard.bundles.arithmetic import check_bundle
 from img2brain.leaderboard.bundles.closeness import first_apart, is_close
+from img2brain.leaderboard.bundles.imported import import_bundle, imported_bundles
+from img2brain.leaderboard.bundles.opening import opened
+from img2brain.leaderboard.collect import collect
 from img2brain.verify import verify_bundle
 from tests.leaderboard.bundles.conftest import edit_array, edit_json, forge, published, reseal
 
 if TYPE_CHECKING:
+    from tests.conftest import Launcher
     from tests.leaderboard.bundles.conftest import Edit, Lab
 
 
@@ -172,3 +180,40 @@ def test_resamples_that_were_made_up_do_not_pass_a_rerun(bundle: Path, lab: Lab,
     (item,) = [item for item in verify_bundle(bundle, data={"": lab.data}, rerun=[asked]).rows if item.row == row.name]
     assert item.difference is not None
     assert "resampled" in item.difference.what
+
+
+def test_a_bundle_that_changes_while_it_is_imported_is_not_kept(bundle: Path, tmp_path: Path) -> None:
+    home = Home(tmp_path / "elsewhere")
+    with opened(bundle) as found:
+        checked = check_bundle(found)
+    path = row_of(bundle)[0] / "accuracy.npy"
+    path.write_bytes(path.read_bytes()[::-1])
+    with pytest.raises(DataError, match="is not the file that the manifest names"):
+        import_bundle(bundle, home, checked=checked)
+    assert imported_bundles(home) == []
+    assert list(home.imported.iterdir()) == []
+
+
+def test_what_a_killed_import_left_is_taken_away_by_the_next(lab: Lab, tmp_path: Path) -> None:
+    home = Home(tmp_path / "elsewhere")
+    (home.imported / ".killed" / "bundle").mkdir(parents=True)
+    (home.imported / ".killed" / "bundle" / "half.npy").write_bytes(bytes(100))
+    assert imported_bundles(home) == []
+    found = import_bundle(lab.bundle, home)
+    assert {path.name for path in home.imported.iterdir()} == {found.digest, f"{found.digest}.levels.json"}
+
+
+def test_two_imports_at_once_and_one_that_is_killed_leave_the_bundle_whole(
+    lab: Lab, tmp_path: Path, img2brain: Launcher
+) -> None:
+    home = Home(tmp_path / "elsewhere")
+    words = ("leaderboard", "import", lab.bundle, "--home", home.folder)
+    first, second = (img2brain.start(*words) for _ in range(2))
+    while first.poll() is None and not home.imported.exists():
+        time.sleep(0.001)
+    first.send(signal.SIGKILL)
+    first.wait()
+    assert second.wait() == 0, second.stderr
+    (found,) = imported_bundles(home)
+    assert set(found.levels.values()) == {"arithmetic"}
+    assert {row.verified for row in collect(home)} == {"arithmetic"}
