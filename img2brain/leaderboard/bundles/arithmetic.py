@@ -147,7 +147,7 @@ def _same_facts(row: BundleRow) -> None:
     _agree("study.objective", study.objective, trial.objective)
     for name in ("digest", "n_images", "n_voxels"):
         _agree(f"study.dataset.{name}", getattr(study.dataset, name), getattr(trial.dataset, name))
-    for name in ("digest", "split", "n_confirmation"):
+    for name in ("digest", "split", "n_train", "n_validation", "n_confirmation"):
         _agree(f"study.rows.{name}", getattr(study.rows, name), getattr(trial.rows, name))
     _agree("rows.digest", trial.rows.digest, digest.of_digests([trial.dataset.digest, trial.rows.split]))
     _agree("failure", trial.failure, "")

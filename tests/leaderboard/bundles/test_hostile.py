@@ -217,3 +217,14 @@ def test_two_imports_at_once_and_one_that_is_killed_leave_the_bundle_whole(
     (found,) = imported_bundles(home)
     assert set(found.levels.values()) == {"arithmetic"}
     assert {row.verified for row in collect(home)} == {"arithmetic"}
+
+
+@pytest.mark.parametrize("name", ["n_train", "n_validation", "n_confirmation"])
+def test_a_study_that_counts_other_rows_than_its_trials_is_refused(bundle: Path, name: str) -> None:
+    row, _ = row_of(bundle)
+    edit_study(bundle, row, lambda study: study["rows"].update({name: 999}))
+    reseal(bundle)
+    refused = verify_bundle(bundle).refused
+    assert refused is not None
+    assert refused.difference is not None
+    assert (refused.difference.what, refused.difference.stored) == (f"study.rows.{name}", "999")
