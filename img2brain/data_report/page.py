@@ -15,7 +15,7 @@ from img2brain.data_report.pictures import raster, thumbnail
 from img2brain.data_report.quality import PartCeiling, Quality, quality_of
 from img2brain.data_report.seen import MOST, Drift, Seen, drift_of, evenly, five, look
 from img2brain.data_report.suspicions import Suspicion, of_check, of_numbers, z_scored
-from img2brain.datasets._looks import Report, Section, place_of
+from img2brain.datasets._looks import Report, Section
 from img2brain.datasets._split import Split, split_rows
 from img2brain.datasets.base import Dataset
 from img2brain.errors import Img2BrainError, SpecError
@@ -248,7 +248,7 @@ class DataPage:
         seen = self.seen.get(part.name)
         about = f"mean {short(float(seen.row_mean[row]))}" if seen is not None and row < seen.n_rows else ""
         path = part.images[row]
-        return Shot(row, part.name, place_of(path), thumbnail(path, self._opened.presentation), about)
+        return Shot(row, part.name, path.name, thumbnail(path, self._opened.presentation), about)
 
     # Responses.
 

@@ -105,7 +105,8 @@ def look(numbers: Numbers) -> Seen:
         sums += block.sum(axis=0)
         squares += np.einsum("ij,ij->j", block, block)
     n = np.maximum(counts, 1)
-    sd = np.sqrt(np.maximum(squares / n - (sums / n) ** 2, 0.0))
+    with np.errstate(over="ignore", invalid="ignore"):  # values beyond what is squared: the check refuses them
+        sd = np.sqrt(np.maximum(squares / n - (sums / n) ** 2, 0.0))
     n_lost = int(n_rows * n_voxels - counts.sum())
     return Seen(row_mean, row_sd, origin + sums / n, sd, n_zero, n_lost, first_of_each(digests), rows, voxels, values)
 
