@@ -75,6 +75,7 @@ class Seen:
         return len(self.row_mean) * len(self.voxel_mean)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # values beyond what can be squared: the check refuses them
 def look(numbers: Numbers) -> Seen:
     """Read the responses of a part once, in blocks.
 
@@ -105,8 +106,7 @@ def look(numbers: Numbers) -> Seen:
         sums += block.sum(axis=0)
         squares += np.einsum("ij,ij->j", block, block)
     n = np.maximum(counts, 1)
-    with np.errstate(over="ignore", invalid="ignore"):  # values beyond what is squared: the check refuses them
-        sd = np.sqrt(np.maximum(squares / n - (sums / n) ** 2, 0.0))
+    sd = np.sqrt(np.maximum(squares / n - (sums / n) ** 2, 0.0))
     n_lost = int(n_rows * n_voxels - counts.sum())
     return Seen(row_mean, row_sd, origin + sums / n, sd, n_zero, n_lost, first_of_each(digests), rows, voxels, values)
 
@@ -197,6 +197,7 @@ _LEAST_IN_STRETCH = 3
 _STEP_BYTES = 1 << 26
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def drift_of(recorded: Recorded, n_voxels: int) -> Drift | None:
     """Follow what was recorded; None where there is too little of it."""
     some, voxels = evenly(recorded.n), evenly(n_voxels)

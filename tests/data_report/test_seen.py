@@ -156,6 +156,12 @@ def test_blank_and_broken_trials_are_found() -> None:
     assert any("hold one value at all voxels" in text and text.endswith(": 40.") for text in texts), texts
 
 
+def test_values_beyond_what_can_be_squared_are_passed_over() -> None:
+    values = noise(100, 30) * 1e200
+    assert np.isfinite(look(numbers(values)).voxel_mean).all()
+    assert drift_of(Recorded("rows", 100, values.__getitem__), 30) is not None
+
+
 def test_few_rows_have_no_drift() -> None:
     values = noise(30, 5)
     assert drift_of(Recorded("rows", 30, values.__getitem__), 5) is None
