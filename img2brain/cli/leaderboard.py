@@ -133,7 +133,7 @@ def _lines(board: list[Row], most: int) -> Iterator[str]:
     yield from _confirmed(board)
     yield as_text(table.head(most), width)
     yield from (printable(f"note: {note}") for note in dict.fromkeys(row.note for row in board if row.note))
-    yield f"{len(table)} trials\n"
+    yield f"{len(table)} trial{'s' * (len(table) != 1)}\n"
 
 
 def _confirmed(board: list[Row]) -> Iterator[str]:
