@@ -408,6 +408,8 @@ def test_no_file_of_the_registered_model_is_a_pickle(finished: Finished) -> None
         ".safetensors",
         ".npy",
         ".png",
+        ".md",
+        ".svg",
     }
     described = (folder / "MLmodel").read_text()
     assert "model_code_path: " in described

@@ -425,7 +425,7 @@ class EncodingModel:
         """Whether network and regressor were compared with what they were."""
         same = self.probe is None or self._restored.resembles(self.probe)
         coordinates = self._exactly(self.golden.content) if self.golden is not None else None
-        name = f"The network {self.network['backbone']!r}"
+        name = f"The network {self.network.get('backbone', self.spec.backbone)!r}"
         if not same:
             raise ModelError(
                 f"{name} is not what this model was saved with: its code makes something else of the same picture, "
