@@ -187,7 +187,9 @@ class Tracker:
         profile = json.dumps({"n_images": facts.n_images, "n_voxels": facts.n_voxels})
         dataset = Dataset(facts.name, facts.digest[:32], "local", facts.source, None, profile)
         tags = [InputTag("mlflow.data.context", "search")]
-        self.store.client.log_inputs(run.info.run_id, [DatasetInput(dataset, tags)])
+        # MLflow looks for the dataset and then adds it: two studies of new data at once would both add it.
+        with self.store.lock:
+            self.store.client.log_inputs(run.info.run_id, [DatasetInput(dataset, tags)])
 
     def _log_rows(self, run_id: str, record: ConfirmationRecord, arrays: Arrays, name: str) -> None:
         with answering(self.store.uri):
