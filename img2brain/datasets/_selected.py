@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,13 @@ from img2brain import digest
 from img2brain.datasets._choice import VoxelChoice, split_half_reliability
 from img2brain.datasets._development import row_blocks
 from img2brain.datasets._split import Rows
-from img2brain.datasets._ties import Ties
-from img2brain.datasets.base import FACTS, Dataset
+from img2brain.datasets.base import FACTS, Dataset, View
 from img2brain.errors import DataError
 
 Array = NDArray[Any]
 
 
-class _Selected(Dataset):
+class _Selected(View):
     def __init__(self, dataset: Dataset, voxels: Rows) -> None:
         number = np.full(dataset.n_voxels, -1, dtype=np.intp)
         number[voxels] = np.arange(len(voxels))
@@ -54,15 +52,6 @@ class _Selected(Dataset):
 
     def where(self, row: int) -> str:
         return self._dataset.where(row)
-
-    @cached_property
-    def image_digests(self) -> tuple[str, ...]:
-        same = self.images == self._dataset.images
-        return self._dataset.image_digests if same else super().image_digests
-
-    @cached_property
-    def ties(self) -> Ties:
-        return self._dataset.ties
 
 
 def select(dataset: Dataset, text: str) -> Dataset:

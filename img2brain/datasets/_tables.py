@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -86,13 +86,7 @@ class Table:
         DataError
             If one is none.
         """
-        found = []
-        for row, cell in enumerate(self.column(name)):
-            try:
-                found.append(_whole(cell))
-            except ValueError:
-                raise DataError(f"{name!r} must be a whole number in {self.at(row)}. Got {cell!r}.") from None
-        return np.array(found, dtype=np.int64)
+        return np.array(self._read(name, _whole, "a whole number"), dtype=np.int64)
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Return a column of numbers, NaN where a cell is empty or says so.
@@ -102,13 +96,16 @@ class Table:
         DataError
             If one is none.
         """
-        found = []
+        return np.array(self._read(name, lambda cell: np.nan if is_absent(cell) else float(cell), "a number"))
+
+    def _read(self, name: str, read: Callable[[str], float], what: str) -> list[float]:
+        found: list[float] = []
         for row, cell in enumerate(self.column(name)):
             try:
-                found.append(float(cell) if cell.lower() not in _ABSENT else np.nan)
+                found.append(read(cell))
             except ValueError:
-                raise DataError(f"{name!r} must be a number in {self.at(row)}. Got {cell!r}.") from None
-        return np.array(found)
+                raise DataError(f"{name!r} must be {what} in {self.at(row)}. Got {cell!r}.") from None
+        return found
 
     def some(self, rows: Sequence[int]) -> Table:
         """Return the table with some of its rows."""

@@ -622,7 +622,22 @@ class Dataset(ABC):
         return rows
 
 
-class _Shuffled(Dataset):
+class View(Dataset):
+    """A view of another dataset: of the same pictures, which are digested and compared once."""
+
+    _dataset: Dataset
+
+    @cached_property
+    def image_digests(self) -> tuple[str, ...]:
+        same = self.images == self._dataset.images
+        return self._dataset.image_digests if same else super().image_digests
+
+    @cached_property
+    def ties(self) -> Ties:
+        return self._dataset.ties
+
+
+class _Shuffled(View):
     def __init__(self, dataset: Dataset, seed: int) -> None:
         super().__init__(name=f"{dataset.name[:91]}-shuffled", **{key: getattr(dataset, key) for key in FACTS})
         self._dataset, self.origin, self.layout = dataset, dataset.origin, dataset.layout
@@ -644,15 +659,6 @@ class _Shuffled(Dataset):
 
     def where(self, row: int) -> str:
         return self._dataset.where(int(self._order[row]))
-
-    @cached_property
-    def image_digests(self) -> tuple[str, ...]:
-        same = self.images == self._dataset.images
-        return self._dataset.image_digests if same else super().image_digests
-
-    @cached_property
-    def ties(self) -> Ties:
-        return self._dataset.ties
 
 
 FACTS = (

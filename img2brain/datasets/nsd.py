@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -120,7 +121,7 @@ def _space(path: Path, subject: str, asked: str | None) -> tuple[str, str]:
     return there[0], wanted
 
 
-class _Sessions:
+class _Sessions(ABC):
     """The sessions of one subject whose files are there."""
 
     pattern: str
@@ -155,18 +156,22 @@ class _Sessions:
             out[chosen] = self.session(int(number), within[chosen])
         return out
 
+    @abstractmethod
     def file(self, number: int) -> Path:
-        raise NotImplementedError
+        """Return the file of a session."""
 
+    @abstractmethod
     def count(self, number: int) -> int:
-        raise NotImplementedError
+        """Count the trials of a session."""
 
+    @abstractmethod
     def session(self, number: int, within: Rows) -> NDArray[Any]:
-        raise NotImplementedError
+        """Read some trials of a session."""
 
     @property
+    @abstractmethod
     def n_voxels(self) -> int:
-        raise NotImplementedError
+        """Number of voxels."""
 
 
 class _Volumes(_Sessions):

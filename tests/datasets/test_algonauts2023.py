@@ -33,13 +33,16 @@ def challenge(tmp_path: Path) -> Path:
 
 class _Hostile:
     def __reduce__(self) -> Any:
-        return os.system, ("touch /tmp/pwned-by-a-pickle",)
+        return os.mkdir, ("made-by-a-pickle",)
 
 
 @pytest.mark.parametrize(
     "held", [_Hostile(), {0: _Hostile()}, [1, 2], {"V1": 1}, {1: 2}, {1: ["V1"]}, {1: np.array([1])}, Path("x"), "V1"]
 )
-def test_pickles_that_are_no_names_are_refused_and_not_run(held: Any, tmp_path: Path) -> None:
+def test_pickles_that_are_no_names_are_refused_and_not_run(
+    held: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for number, wrapped in enumerate((held, _as_array(held))):
         path = tmp_path / f"mapping_{number}.npy"
         with path.open("wb") as stream:
@@ -47,7 +50,7 @@ def test_pickles_that_are_no_names_are_refused_and_not_run(held: Any, tmp_path: 
             pickle.dump(wrapped, stream)
         with pytest.raises(DataError, match="must hold a dictionary of numbers and names"):
             read_names(path)
-    assert not Path("/tmp/pwned-by-a-pickle").exists()
+    assert not Path("made-by-a-pickle").exists()
 
 
 def _as_array(held: Any) -> Any:
