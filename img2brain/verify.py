@@ -11,6 +11,7 @@ from img2brain.leaderboard.bundles.arithmetic import Checked, check_bundle
 from img2brain.leaderboard.bundles.data import Data, check_data
 from img2brain.leaderboard.bundles.opening import BundleRow, opened
 from img2brain.leaderboard.bundles.signature import signer_of
+from img2brain.records import TrialRecord
 from img2brain.study.rerun import rerun as repeated
 
 
@@ -105,11 +106,17 @@ def verify_bundle(
             found = [_with_data(item, check_data(bundle, rows[item.row], item, at_hand)) for item in found]
             if chosen:
                 found = repeated(bundle, chosen, found, at_hand, [Path(file) for file in weights])
-        return Verified(bundle.path, bundle.digest, bundle.record.origin, signer, tuple(found))
+        ordered = sorted(found, key=lambda item: _place(rows[item.row].trial))
+        return Verified(bundle.path, bundle.digest, bundle.record.origin, signer, tuple(ordered))
 
 
 def _with_data(before: Checked, after: Checked) -> Checked:
     return before if before.difference is not None else after
+
+
+def _place(trial: TrialRecord) -> tuple[str, int]:
+    """Return where a row stands in the answer: by study, and in the order of its trials."""
+    return trial.study, trial.number
 
 
 def _chosen(rows: Mapping[str, BundleRow], asked: bool | Sequence[str]) -> dict[str, BundleRow]:

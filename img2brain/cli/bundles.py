@@ -139,6 +139,8 @@ def imported_command(as_json: bool, open_home: OpenHome) -> None:
     if as_json:
         click.echo(json.dumps([asdict(item) for item in found], indent=1))
         return
+    if not found:
+        click.echo("no bundles were taken in")
     for item in found:
         levels = ", ".join(
             f"{level} {list(item.levels.values()).count(level)}" for level in dict.fromkeys(item.levels.values())
