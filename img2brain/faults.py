@@ -53,6 +53,11 @@ def describe(kind: type[BaseModel], error: ValidationError) -> str:
     ... except ValidationError as error:
     ...     print(describe(SampleSpec, error))
     'images' must be >= 20. Got 3.
+    >>> try:
+    ...     SampleSpec.model_validate(3)
+    ... except ValidationError as error:
+    ...     print(describe(SampleSpec, error))
+    it must be a table. Got 3.
     """
     fault = next(_most_telling(error))
     place, key = fault["loc"], key_of(fault["loc"])
@@ -65,7 +70,8 @@ def describe(kind: type[BaseModel], error: ValidationError) -> str:
         message = str(fault["ctx"]["error"])
         told = message if message.endswith(("?", ".")) else f"{message}."
         return f"{key!r}: {told}" if key else told
-    return f"{key!r} must {_requirement(kind, fault)}. Got {shown(fault['input'])}."
+    what = repr(key) if key else "it"
+    return f"{what} must {_requirement(kind, fault)}. Got {shown(fault['input'])}."
 
 
 def _missing(keys: Sequence[str]) -> str:
@@ -110,7 +116,7 @@ def shown(found: Any) -> str:
 
 def _requirement(kind: type[BaseModel], fault: Any) -> str:
     """Say what a value must do, in the words of its field where the fault alone says too little."""
-    if fault["loc"][-1] in ("int", "float"):
+    if fault["loc"] and fault["loc"][-1] in ("int", "float"):
         return "be a number" if fault["type"] != "finite_number" else "be finite"
     if fault["type"] == "string_pattern_mismatch":
         return str(kind.model_fields[fault["loc"][0]].description)

@@ -72,9 +72,10 @@ def test_looks_that_are_known_come_first_and_are_marked(home: Home) -> None:
         lambda lines: [lines[0].replace('"rows": "rows"', '"rows": "othe"'), *lines[1:]],
         lambda lines: [*lines, lines[-1]],
         lambda lines: [*lines[:2], "{", *lines[3:]],
+        lambda lines: [*lines[:2], "3", *lines[3:]],
         lambda lines: [lines[0].replace('"when"', '"wh"'), *lines[1:]],
     ],
-    ids=["first dropped", "one dropped", "moved", "changed", "doubled", "no JSON", "another key"],
+    ids=["first dropped", "one dropped", "moved", "changed", "doubled", "no JSON", "no table", "another key"],
 )
 def test_a_chain_that_was_edited_is_refused(home: Home, spoil: Any) -> None:
     for number in range(4):
