@@ -36,7 +36,8 @@ class Part(BaseModel):
     Attributes
     ----------
     added : frozenset of str
-        Keys that came later and are not written where they are None: such a record is written as it was before them.
+        Keys that came later and are not written where they hold their default, such as None or nothing: such a record
+        is written as it was before them.
     """
 
     added: ClassVar[frozenset[str]] = frozenset()
@@ -44,7 +45,8 @@ class Part(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_there(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in write(self).items() if name not in self.added or value is not None}
+        usual = {name: type(self).model_fields[name].default for name in self.added}
+        return {name: value for name, value in write(self).items() if name not in usual or value != usual[name]}
 
 
 class Record(Part):
