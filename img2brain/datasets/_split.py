@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -12,13 +13,17 @@ from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain.datasets._ties import Labels, Ties, first_of_each
-from img2brain.errors import SpecError
-from img2brain.spec import SplitSpec
+from img2brain.errors import SpecError, did_you_mean
+from img2brain.spec import NAME_PATTERN, SplitSpec
 
 Rows = NDArray[np.intp]
 
+UNNAMED = "confirmation"  # what the only confirmation part is called where nobody names any
+DEVELOPMENT = ("train", "validation")
+
 _PRESET_SEED = 224
 _LEAST = 2  # a correlation needs two rows
+_LONGEST_NAME = 64
 
 
 class Fold(NamedTuple):
@@ -30,7 +35,7 @@ class Fold(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Row numbers into `Dataset.images`, in three parts that share none.
+    """Row numbers into `Dataset.images`, in parts that share none.
 
     Parameters
     ----------
@@ -42,14 +47,18 @@ class Split:
         The parts of `train` that take turns to validate, where there is no validation part: each row in one of them.
     ties : Ties, optional
         Which rows belong together, where any two do.
-    left_out : mapping of {"validation", "confirmation"} to ndarray of intp
-        Rows that would have been in this part, and are in none: they are tied to rows that are trained on, or that the
-        search sees.
+    left_out : mapping of str to ndarray of intp
+        By the name of a part, ``validation`` or that of a confirmation part, the rows that would have been in it, and
+        are in none: they are tied to rows that are trained on, or that the search sees.
+    parts : mapping of str to ndarray of intp, optional
+        The confirmation parts by name, in order: all rows of `confirmation`, one part after another. Where it is not
+        given, they are one part called ``confirmation``.
 
     Raises
     ------
     SpecError
-        If a row is in two parts, or twice in one; if tied rows are on two sides.
+        If a row is in two parts, or twice in one; if tied rows are on two sides, of which all confirmation parts are
+        one; if a part has no name of its own.
     """
 
     train: Rows
@@ -58,8 +67,13 @@ class Split:
     held_out: tuple[Rows, ...] = ()
     ties: Ties | None = None
     left_out: Mapping[str, Rows] = field(default_factory=dict)
+    parts: Mapping[str, Rows] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", dict(self.parts) or {UNNAMED: self.confirmation})
+        require_part_names(self.parts)
+        if not np.array_equal(np.concatenate([*self.parts.values()]), self.confirmation):
+            raise SpecError("The confirmation rows must be those of the named parts, one after another. They are not.")
         rows, counts = np.unique(np.concatenate([self.train, self.validation, self.confirmation]), return_counts=True)
         if (counts > 1).any():
             raise SpecError(f"A split must hold each row once. Got row {rows[counts > 1][0]} twice.")
@@ -96,9 +110,25 @@ class Split:
     def digest(self) -> str:
         """Digest of all parts, each in its order, and of the tied sets, where there are any."""
         parts = {"train": self.train, "validation": self.validation, "confirmation": self.confirmation}
+        if list(self.parts) != [UNNAMED]:  # their order says which is the first, and their names what it is called
+            parts |= {f"part {number} {name}": rows for number, (name, rows) in enumerate(self.parts.items())}
         parts |= {f"held out {number}": rows for number, rows in enumerate(self.held_out)}
         parts |= {} if self.ties is None else {"tied sets": self.ties.sets}
         return digest.of_arrays({name: rows.astype(np.int64) for name, rows in parts.items()})
+
+    def confirming(self, part: str | None = None) -> Rows:
+        """Return the rows of a confirmation part, those of all by default.
+
+        Raises
+        ------
+        SpecError
+            If there is no such part.
+        """
+        if part is None:
+            return self.confirmation
+        if part not in self.parts:
+            raise SpecError(f"There is no confirmation part {part!r}. {did_you_mean(part, self.parts)}")
+        return self.parts[part]
 
     def sets(self, rows: Rows) -> Labels:
         """Return the tied set of each of some rows: rows of one set are no independent observations."""
@@ -128,6 +158,29 @@ class Split:
         part = _shared_out(np.bincount(sets), n_runs)[sets]
         runs = [np.flatnonzero(part == number) for number in range(part.max(initial=-1) + 1)]
         return runs if self.ties is None else _none_alone(runs)
+
+
+def require_part_names(names: Iterable[str]) -> None:
+    """Refuse names that no folder of results can have, or that stand for development rows.
+
+    Raises
+    ------
+    SpecError
+        Naming the first of them.
+    """
+    folded: dict[str, str] = {}
+    for name in names:
+        if name.lower() in DEVELOPMENT:
+            raise SpecError(f"A confirmation part must not be called {name!r}: development rows are.")
+        if len(name) > _LONGEST_NAME or not re.fullmatch(NAME_PATTERN, name):
+            raise SpecError(
+                f"A confirmation part must be called by at most {_LONGEST_NAME} letters, digits, '.', '_' and '-', the "
+                f"first a letter or digit. Got {name[:40]!r}."
+            )
+        if folded.setdefault(name.lower(), name) != name:
+            raise SpecError(
+                f"Confirmation parts must differ by more than case. Got {folded[name.lower()]!r} and {name!r}."
+            )
 
 
 def split_rows(spec: SplitSpec, n_training: int, n_test: int = 0, ties: Ties | None = None) -> Split:

@@ -568,23 +568,40 @@ class Dataset(ABC):
             _read_counts=Guarded(self._counts, allowed),
         )
 
-    def confirmation(self, split: Split) -> NDArray[np.float64]:
-        """Read the responses of the confirmation rows, float64 (n_confirmation, n_voxels). For publishing alone."""
-        return self._responses(self._checked(split.confirmation)).astype(np.float64, copy=False)
+    def confirmation(self, split: Split, part: str | None = None) -> NDArray[np.float64]:
+        """Read the responses of the confirmation rows, for publishing alone.
 
-    def confirmation_repeats(self, split: Split) -> Array | None:
-        """Read single repeats of the confirmation rows (n_confirmation, n_repeats, n_voxels). For publishing alone.
+        Parameters
+        ----------
+        split : Split
+            Which rows they are.
+        part : str, optional
+            One of `Split.parts`; by default the rows of all, one part after another.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_confirmation, n_voxels)
+
+        Raises
+        ------
+        SpecError
+            If there is no such part.
+        """
+        return self._responses(self._checked(split.confirming(part))).astype(np.float64, copy=False)
+
+    def confirmation_repeats(self, split: Split, part: str | None = None) -> Array | None:
+        """Read single repeats of the rows of `confirmation` (n_confirmation, n_repeats, n_voxels).
 
         Returns
         -------
         ndarray or None
             NaN where a repeat is missing; None where the dataset has no repeats of these rows.
         """
-        return self._repeats(self._checked(split.confirmation))
+        return self._repeats(self._checked(split.confirming(part)))
 
-    def confirmation_counts(self, split: Split) -> NDArray[np.int64] | None:
-        """Read how many repeats the responses of the confirmation rows are means of, or None where that is not told."""
-        return self._counts(self._checked(split.confirmation))
+    def confirmation_counts(self, split: Split, part: str | None = None) -> NDArray[np.int64] | None:
+        """Read how many repeats the responses of `confirmation` are means of, or None where that is not told."""
+        return self._counts(self._checked(split.confirming(part)))
 
     def _responses(self, rows: Rows) -> Array:
         """Read the responses of valid rows, as new float32 or float64 numbers (n, n_voxels)."""

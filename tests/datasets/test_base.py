@@ -11,7 +11,7 @@ import torch
 
 from img2brain.datasets.base import Dataset, Split, require_sound, shuffled, split_rows
 from img2brain.datasets.folder import FolderDataset
-from img2brain.errors import DataError, Img2BrainError
+from img2brain.errors import DataError, Img2BrainError, SpecError
 from img2brain.spec import SplitSpec
 
 MakeFolder = Callable[..., Path]
@@ -285,6 +285,16 @@ def test_confirmation_gives_float64(dataset: FolderDataset, split: Split) -> Non
     Y = dataset.confirmation(split)
     assert Y.dtype == np.float64
     np.testing.assert_array_equal(Y, _all(dataset)[20:])
+
+
+def test_confirmation_reads_one_part_or_all(dataset: FolderDataset, split: Split) -> None:
+    rows = split.confirmation
+    named = Split(split.train, split.validation, rows, parts={"near": rows[:2], "far": rows[2:]})
+    whole = dataset.confirmation(named)
+    np.testing.assert_array_equal(np.concatenate([dataset.confirmation(named, part) for part in named.parts]), whole)
+    np.testing.assert_array_equal(dataset.confirmation(split), whole)
+    with pytest.raises(SpecError, match="no confirmation part 'far-off'"):
+        dataset.confirmation(named, "far-off")
 
 
 @pytest.mark.parametrize("rows", [[20], [0, 24], [-1], [-5], [25], [0.0], [[0]], [True] * 25])

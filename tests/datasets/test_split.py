@@ -257,3 +257,40 @@ def test_too_few_sets_are_refused(spec: SplitSpec, n_training: int, contents: li
 def test_a_split_that_cuts_a_set_is_refused() -> None:
     with pytest.raises(SpecError, match="must keep tied rows on one side"):
         Split(_rows(0, 1), _rows(2, 3), _rows(), ties=Ties.of([0, 1, 1, 2]))
+
+
+def test_confirmation_parts_have_names_and_an_order() -> None:
+    unnamed = Split(_rows(0, 1), _rows(2, 3), _rows(4, 5, 6, 7))
+    named = Split(
+        unnamed.train, unnamed.validation, unnamed.confirmation, parts={"test": _rows(4, 5), "ood": _rows(6, 7)}
+    )
+    assert list(unnamed.parts) == ["confirmation"]
+    assert unnamed.confirming("confirmation").tolist() == unnamed.confirming().tolist() == [4, 5, 6, 7]
+    assert [(name, rows.tolist()) for name, rows in named.parts.items()] == [("test", [4, 5]), ("ood", [6, 7])]
+    assert named.confirming("ood").tolist() == [6, 7]
+    with pytest.raises(SpecError, match=r"There is no confirmation part 'odd'\. Did you mean 'ood'\?"):
+        named.confirming("odd")
+
+
+def test_names_of_parts_are_in_the_digest_and_no_names_are_not() -> None:
+    rows = _rows(0, 1), _rows(2, 3), _rows(4, 5)
+    unnamed = "3aa7d192"  # what stored studies know these rows by
+    assert Split(*rows).digest == Split(*rows, parts={"confirmation": rows[2]}).digest
+    assert Split(*rows).digest.startswith(unnamed)
+    assert not Split(*rows, parts={"test": rows[2]}).digest.startswith(unnamed)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"train": [4, 5]}, "must not be called 'train'"),
+        ({"Validation": [4, 5]}, "must not be called 'Validation'"),
+        ({"../x": [4, 5]}, "letters, digits"),
+        ({"test": [4], "TEST": [5]}, "differ by more than case. Got 'test' and 'TEST'"),
+        ({"test": [5], "ood": [4]}, "one after another"),
+        ({"test": [4]}, "one after another"),
+    ],
+)
+def test_parts_without_a_name_of_their_own_are_refused(parts: dict[str, list[int]], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        Split(_rows(0, 1), _rows(2, 3), _rows(4, 5), parts={name: _rows(*rows) for name, rows in parts.items()})
