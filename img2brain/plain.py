@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+_FORMULA = tuple("=+-@＝＋－＠")  # what a spreadsheet takes for the start of a formula, wide forms too
 _DEEPEST = 100  # lists and tables within one another; a file of ours has some six
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes, that file systems take
 
@@ -114,3 +115,15 @@ def _require_text(text: str) -> None:
 
 def _too_deep() -> ValueError:
     return ValueError(f"lists and tables must be nested at most {_DEEPEST} deep")
+
+
+def inert(text: object) -> str:
+    """Return a text that no spreadsheet runs as a formula: one that starts like one is preceded by an apostrophe.
+
+    Examples
+    --------
+    >>> inert("=1+1"), inert("V1")
+    ("'=1+1", 'V1')
+    """
+    shown = str(text)
+    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown

@@ -213,6 +213,8 @@ def test_an_imported_model_takes_no_crown_by_what_its_records_claim(
     assert run_study(make_spec(trials=2), home).published is not None
     found = import_model(boasting, home)
     assert (found.registered.version, found.is_champion, found.reason) == ("2", False, BY_HAND)
+    whose = {row.registered: row.origin for row in collect(Home(home)) if row.registered}
+    assert (whose["sample v1"], whose["sample v2"][:5]) == ("", "home ")
     assert import_model(boasting, home).reason == f"decided before: {BY_HAND}"
     assert Registry(TrackingStore(Home(home))).find("sample").version == "1"
     assert crown_model("sample/2", home).startswith("by hand")

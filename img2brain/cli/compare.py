@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from img2brain.cli._options import OpenHome, reads_home
+from img2brain.cli._shown import Shown, shows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @click.command()
@@ -14,8 +19,11 @@ from img2brain.cli._options import OpenHome, reads_home
 @click.argument("second", metavar="B")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A page to draw the comparison on, .html.")
 @reads_home
-def compare(first: str, second: str, out: Path | None, open_home: OpenHome) -> None:
+@shows
+def compare(first: str, second: str, out: Path | None, open_home: OpenHome) -> Shown:
     """Compare two trials (STUDY#NUMBER), two published models (NAME/VERSION) or two boards (their folders).
+
+    A trial may be of a bundle that the home has taken in.
 
     \b
     Example:
@@ -28,11 +36,10 @@ def compare(first: str, second: str, out: Path | None, open_home: OpenHome) -> N
     if out is not None and out.suffix != ".html":
         raise SpecError(f"The page must end in .html. Got {out}.")
     if Path(first).exists() and Path(second).exists():
-        _boards(Path(first), Path(second), out)
-    elif missing := _missing_board(first, second):
+        return _boards(Path(first), Path(second), out)
+    if missing := _missing_board(first, second):
         raise SpecError(f"The board {missing!r} is not there: a folder with leaderboard.csv is expected.")
-    else:
-        _trials(first, second, out, open_home)
+    return _trials(first, second, out, open_home)
 
 
 def _missing_board(first: str, second: str) -> str | None:
@@ -41,27 +48,45 @@ def _missing_board(first: str, second: str) -> str | None:
     return None if all(are_boards) or not any(are_boards) else (first, second)[are_boards.index(False)]
 
 
-def _boards(first: Path, second: Path, out: Path | None) -> None:
+def _boards(first: Path, second: Path, out: Path | None) -> Shown:
     from img2brain.leaderboard.compare import compare_boards
 
     table = compare_boards(first, second)
-    click.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    lines = [table.to_string(index=False, float_format=lambda value: f"{value:.4f}")]
     if out is not None:
         from img2brain.leaderboard.drawing import write_page
         from img2brain.leaderboard.region_figures import board_difference
 
-        click.echo(write_page(board_difference(table), out))
+        lines.append(str(write_page(board_difference(table), out)))
+    return Shown(_records(table), lines)
 
 
-def _trials(first: str, second: str, out: Path | None, open_home: OpenHome) -> None:
+def _trials(first: str, second: str, out: Path | None, open_home: OpenHome) -> Shown:
     from img2brain.leaderboard.compare import as_text
     from img2brain.leaderboard.compare import compare as found
     from img2brain.leaderboard.subjects import find_subjects
 
     comparison = found(*find_subjects(first, second, open_home()))
-    click.echo(as_text(comparison))
+    lines = [as_text(comparison)]
     if out is not None:
         from img2brain.leaderboard.drawing import write_page
         from img2brain.leaderboard.region_figures import comparison as drawn
 
-        click.echo(write_page(drawn(comparison), out))
+        lines.append(str(write_page(drawn(comparison), out)))
+    facts = {
+        "A": comparison.first.label,
+        "B": comparison.second.label,
+        "dataset": comparison.first.dataset,
+        "part": comparison.first.part,
+        "measure": comparison.first.measure.over_voxels,
+        "rule": comparison.rule,
+        "n_first": comparison.n_first,
+        "n_second": comparison.n_second,
+        "regions": _records(comparison.table),
+    }
+    return Shown(facts, lines)
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the lines of a table as plain data."""
+    return [dict(zip(table.columns, line, strict=True)) for line in table.astype(object).to_numpy().tolist()]

@@ -118,21 +118,25 @@ def _row_or_warn(
 ) -> Row | None:
     """Make a row of a trial; one whose files are spoilt must not keep all others from the board."""
     try:
-        return _row(item, model, home, store, studies)
+        return row_of(item, model, home, store, studies(item))
     except (RecordError, LookupError, ValueError, TypeError) as error:
         log.warning("the run %s is left out: %s", item.run_id, error)
         return None
 
 
-def _row(item: TrackedTrial, model: Registered | None, home: Home, store: TrackingStore, studies: _Studies) -> Row:
+def row_of(
+    item: TrackedTrial, model: Registered | None, home: Home, store: TrackingStore, study: StudyRecord | None
+) -> Row:
+    """Make a row of a tracked trial, not yet placed."""
     how = item.record.metrics[item.record.objective].summary
     confirmed = item.confirmation is not None and item.confirmation.confirmed is not None
     return Row(
         run_id=item.run_id,
         trial=item.record,
         confirmation=item.confirmation,
-        study_record=studies(item),
+        study_record=study,
         arrays=partial(run_array, store, item.run_id),
+        origin=item.origin,
         registered=model_name(model),
         home=owner(home, item.record.home),
         champion=model is not None and CHAMPION in model.aliases,

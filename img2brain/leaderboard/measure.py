@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Measure(NamedTuple):
@@ -24,7 +24,7 @@ class Measure(NamedTuple):
     """
 
     label: str
-    summary: str
+    summary: Literal["median", "mean"]
     metric: str
 
     @property

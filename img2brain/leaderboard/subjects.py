@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from img2brain.errors import DataError, SpecError, did_you_mean
+from img2brain.errors import DataError, ModelError, RecordError, SpecError, did_you_mean
 from img2brain.home import Home
-from img2brain.leaderboard.collect import model_name, owner, registered_by_run
+from img2brain.leaderboard.bundles.imported import each_once, imported_rows
+from img2brain.leaderboard.collect import owner, registered_by_run, row_of
 from img2brain.leaderboard.compare import Subject
-from img2brain.leaderboard.measure import Measure
-from img2brain.leaderboard.rows import home_name
+from img2brain.leaderboard.rows import Row, home_name
 from img2brain.tracking import reading
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.names import HOME, STUDY, TRIAL
-from img2brain.tracking.reading import TrackedTrial, run_array, stored_summaries, study_of
+from img2brain.tracking.reading import TrackedTrial, study_of, summaries_in
 from img2brain.tracking.registry import Registry
 
 _RUN = re.compile(r"[0-9a-f]{32}")
@@ -52,13 +53,45 @@ def find_trial(reference: str, home: Home) -> TrackedTrial:
 
 
 def find_subjects(first: str, second: str, home: Home) -> tuple[Subject, Subject]:
-    """Find two subjects, on the confirmation rows where both were published, else on the validation rows."""
-    store = TrackingStore(home)
-    trials = [find_trial(reference, home) for reference in (first, second)]
-    models = registered_by_run(store)
-    part = "confirmation" if all(_is_confirmed(trial) for trial in trials) else "validation"
-    one, other = (_subject(trial, model_name(models.get(trial.run_id)), part, store) for trial in trials)
+    """Find two subjects, on the confirmation rows where both were published, else on the validation rows.
+
+    Parameters
+    ----------
+    first, second : str
+        As for `find_trial`; or ``STUDY#NUMBER`` of a bundle that the home has taken in.
+    home : Home
+        Where they are stored. Its own trials come before those of others.
+    """
+    rows = [_find_row(reference, home) for reference in (first, second)]
+    part = "confirmation" if all(row.confirmed is not None for row in rows) else "validation"
+    one, other = (_subject(row, part) for row in rows)
     return one, other
+
+
+def _find_row(reference: str, home: Home) -> Row:
+    """Find a trial that is tracked, or else one of a bundle."""
+    store = TrackingStore(home)
+    try:
+        trial = find_trial(reference, home)
+    except (SpecError, ModelError):
+        if (row := _imported_row(reference, home)) is None:
+            raise
+        return row
+    with suppress(RecordError):
+        return row_of(trial, registered_by_run(store).get(trial.run_id), home, store, study_of(store, trial.run_id))
+    return row_of(trial, registered_by_run(store).get(trial.run_id), home, store, None)
+
+
+def _imported_row(reference: str, home: Home) -> Row | None:
+    study, hash_, number = reference.rpartition("#")
+    if not hash_ or not number.isdecimal():
+        return None
+    rows = [row for row in each_once(imported_rows(home)) if _is_study(row.study, study)]
+    found = [row for row in rows if row.trial.number == int(number)]
+    if len(found) > 1:
+        told = " or ".join(sorted(row.model for row in found))
+        raise SpecError(f"The trial {reference!r} must be one. Got {told}.")
+    return found[0] if found else None
 
 
 def _run_of(study: str, number: int, home: Home, store: TrackingStore) -> Any:
@@ -91,36 +124,27 @@ def _is_study(name: str, asked: str) -> bool:
     return asked in (name, name.rpartition("-")[0])
 
 
-def _is_confirmed(trial: TrackedTrial) -> bool:
-    return trial.confirmation is not None and trial.confirmation.confirmed is not None
-
-
-def _subject(trial: TrackedTrial, model: str, part: str, store: TrackingStore) -> Subject:
-    record, label = trial.record, _label(trial, model)
-    study, metric = study_of(store, trial.run_id), record.metrics[record.objective]
-    accuracy = run_array(store, trial.run_id, metric.file if part == "validation" else f"{part}/accuracy.npy")
+def _subject(row: Row, part: str) -> Subject:
+    label = _label(row)
+    accuracy = row.arrays(row.metric.file if part == "validation" else f"{part}/accuracy.npy")
     if accuracy is None:
         raise DataError(f"The scores of {label} are not stored any more.")
-    regions = study.regions if study else {}
+    regions = row.study_record.regions if row.study_record else {}
     return Subject(
         label=label,
-        dataset=record.dataset.name,
-        rows=_rows(trial, part),
+        dataset=row.trial.dataset.name,
+        rows=row.confirmed.rows if part == "confirmation" and row.confirmed else row.trial.rows.digest,
         part=part,
-        measure=Measure(metric.label, metric.summary, record.objective),
+        measure=row.measure,
         accuracy=np.asarray(accuracy, np.float64),
         regions={name: np.asarray(voxels, np.intp) for name, voxels in regions.items()},
-        predictions=run_array(store, trial.run_id, f"{part}/predictions.npy"),
-        summaries=stored_summaries(store, trial.run_id, metric.summary, part),
+        predictions=row.arrays(f"{part}/predictions.npy"),
+        summaries=row.summaries if part == "confirmation" else summaries_in(row.arrays, row.measure.summary, part),
     )
 
 
-def _rows(trial: TrackedTrial, part: str) -> str:
-    confirmed = trial.confirmation.confirmed if trial.confirmation else None
-    return confirmed.rows if part == "confirmation" and confirmed else trial.record.rows.digest
-
-
-def _label(trial: TrackedTrial, model: str) -> str:
-    record, spec = trial.record, trial.record.spec
+def _label(row: Row) -> str:
+    spec = row.trial.spec
     what = f"{spec.backbone} {spec.weights} {spec.layer} {spec.n_components} {spec.regressor}"
-    return f"{model or f'{record.study}#{record.number}'} ({what})"
+    whose = f", {row.origin}" if row.origin else ""
+    return f"{row.registered or f'{row.study}#{row.trial.number}'} ({what}{whose})"

@@ -10,6 +10,7 @@ import pandas as pd
 from img2brain.leaderboard.lines import is_count
 from img2brain.leaderboard.record_numbers import statistics_of
 from img2brain.leaderboard.rows import Row, home_name, placed, printable
+from img2brain.plain import inert
 from img2brain.result import score_text
 
 _FIRST = {
@@ -56,7 +57,6 @@ _ALWAYS = ("rank", "backbone", "weights", "trained", "layer", "components", "reg
 _SCORES = ("validation", "confirmation")
 # The last of these makes room first.
 _EXTRAS = ("registered", "parameters", "preprocessing", "home", "origin", "verified", "trial", "undefined", "study")
-_FORMULA = "=+-@＝＋－＠"  # what a spreadsheet takes for the start of a formula, wide forms too
 
 
 def ranked(rows: Iterable[Row]) -> pd.DataFrame:
@@ -225,5 +225,4 @@ def _aligned(name: str, column: list[str]) -> list[str]:
 
 
 def _inert(text: object) -> str:
-    shown = printable(str(text))
-    return f"'{shown}" if shown.lstrip().startswith(tuple(_FORMULA)) else shown
+    return inert(printable(str(text)))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from img2brain.datasets._images import find_images
 from img2brain.errors import DataError, SpecError, UnknownComponentError
+from img2brain.plain import inert
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +88,7 @@ def write(frame: pd.DataFrame, path: Path) -> None:
         return
     flat = frame.set_axis([_label(column) for column in frame.columns], axis=1).reset_index()
     if path.suffix == ".csv":
-        flat.to_csv(path, index=False)
+        flat.rename(columns=inert).to_csv(path, index=False)
     else:
         flat.to_parquet(path, index=False)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from img2brain.errors import RecordError
 from img2brain.records import ConfirmationRecord, StudyRecord, TrialRecord
@@ -42,12 +44,15 @@ class TrackedTrial:
         What rows say that the search never saw, where it was published.
     validation : ConfirmationRecord, optional
         Its own score with intervals, where it was given them.
+    origin : str
+        Where it was imported from, for people; empty of a trial that was tracked where it is.
     """
 
     run_id: str
     record: TrialRecord
     confirmation: ConfirmationRecord | None = None
     validation: ConfirmationRecord | None = None
+    origin: str = ""
 
 
 def experiments(store: TrackingStore) -> list[str]:
@@ -131,6 +136,7 @@ def _read_trial(store: TrackingStore, run: Any) -> TrackedTrial:
         record,
         ConfirmationRecord.from_json(confirmation, where) if confirmation else None,
         ConfirmationRecord.from_json(validation, where) if validation else None,
+        run.data.tags.get(IMPORTED, ""),
     )
 
 
@@ -184,8 +190,13 @@ def run_array(store: TrackingStore, run_id: str, name: str) -> np.ndarray[Any, A
 
 def stored_summaries(store: TrackingStore, run_id: str, how: How, part: str = "confirmation") -> Summaries | None:
     """Read the resamples of a score on a part of the rows; None of one that was logged without."""
+    return summaries_in(partial(run_array, store, run_id), how, part)
+
+
+def summaries_in(read: Callable[[str], NDArray[Any] | None], how: How, part: str = "confirmation") -> Summaries | None:
+    """Return the resamples that are among some arrays, each read by its name among the files of a run."""
     for kind in ("summaries", "medians"):  # the second is the first format's
-        arrays = {name: run_array(store, run_id, f"{part}/{kind}_{name}.npy") for name in (*_ARRAYS, *_ABOUT)}
+        arrays = {name: read(f"{part}/{kind}_{name}.npy") for name in (*_ARRAYS, *_ABOUT)}
         found = {name: array for name, array in arrays.items() if array is not None}
         if found.keys() >= set(_ARRAYS):
             summaries = Summaries.from_arrays(**found, how=how)

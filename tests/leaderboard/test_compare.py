@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,4 +156,7 @@ def test_the_command_prints_and_draws(finished: Finished, img2brain: Launcher, t
     assert page.stat().st_size > 10_000
     board = finished.home / "leaderboards" / "sample"
     assert img2brain.run("compare", board, board).code == 0
+    told = json.loads(img2brain.run("compare", "small#0", "sample@champion", "--json", "--home", finished.home).stdout)
+    assert told["regions"][0]["region"] == "all"
+    assert told["regions"][0].keys() >= {"A", "B", "A - B", "low", "high"}
     assert img2brain.run("compare", "small#0", "nothing", "--home", finished.home).code == 2

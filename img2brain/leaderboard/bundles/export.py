@@ -73,7 +73,7 @@ def export_bundle(
     target = Path(path)
     _require_room(target)
     place = home if isinstance(home, Home) else Home.existing(home)
-    rows = [row for row in collect_own(place, dataset) if row.home == place.id and not row.note]
+    rows = [row for row in collect_own(place, dataset) if row.home == place.id and not row.note and not row.origin]
     whole = [row for row in rows if row.study_record is not None]
     if len(whole) < len(rows):
         log.warning("%d rows are left out: the record of their study is not there", len(rows) - len(whole))

@@ -22,8 +22,10 @@ from img2brain.leaderboard.bundles.imported import (
     imported_rows,
 )
 from img2brain.leaderboard.collect import collect
+from img2brain.leaderboard.compare import compare
 from img2brain.leaderboard.published import confirmed_rows
 from img2brain.leaderboard.rows import boards
+from img2brain.leaderboard.subjects import find_subjects
 from img2brain.leaderboard.table import as_text, ranked
 from img2brain.verify import verify_bundle
 from tests.leaderboard.bundles.conftest import edit_json, published, reseal
@@ -114,6 +116,18 @@ def test_rows_of_two_homes_are_ranked_together_and_told_apart(lab: Lab, tmp_path
     ]
     assert "Lab A" in as_text(ranked(board))
     assert "(Lab A)" in theirs[0].model
+
+
+def test_a_row_of_a_bundle_is_compared_as_it_was_where_it_comes_from(lab: Lab, tmp_path: Path) -> None:
+    home = Home(tmp_path / "elsewhere")
+    import_bundle(lab.bundle, home)
+    names = [f"{row.study}#{row.trial.number}" for row in confirmed_rows(collect(lab.home))]
+    here, there = (compare(*find_subjects(names[0], names[1], place)) for place in (home, lab.home))
+    assert here.table.sort_values("region").to_csv(index=False) == there.table.sort_values("region").to_csv(index=False)
+    assert (here.rule, here.n_first) == (there.rule, there.n_first)
+    assert "Lab A" in here.first.label
+    with pytest.raises(SpecError, match="No trial 99 of a study"):
+        find_subjects(f"{names[0].partition('#')[0]}#99", names[1], home)
 
 
 def test_levels_that_were_checked_are_kept_with_the_bundle(lab: Lab, tmp_path: Path, bundle: Path) -> None:
