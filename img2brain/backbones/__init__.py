@@ -22,12 +22,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from img2brain.backbones._backbone import NAMING, Backbone, RestoredBackbone, check_weights, content_digests, without
+from img2brain.backbones._backbone import (
+    NAMING,
+    Backbone,
+    RestoredBackbone,
+    check_weights,
+    content_digests,
+    kinds,
+    without,
+)
 from img2brain.backbones._checkpoint import State, fetch, load_state, read_checkpoint
 from img2brain.backbones._content import tensor_digests, weights_digest
 from img2brain.backbones._exact import exact_products, products
 from img2brain.backbones._fast import accelerated
 from img2brain.backbones._graph import Extractor, Graph
+from img2brain.backbones._kinds import LayerKind
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._probe import sketch
 from img2brain.backbones._random import SeededFill, filled_by
@@ -42,6 +51,7 @@ __all__ = [
     "PREPROCESSINGS",
     "Backbone",
     "Extractor",
+    "LayerKind",
     "Library",
     "Preprocessing",
     "Request",
@@ -254,6 +264,11 @@ class Request:
         """Tell whether the name of a layer meant another one until names became those of modules."""
         graph = Graph(self.source.name, self.source.blank(self.options(())))
         return any(map(graph.is_renamed, layers))
+
+    def layer_kinds(self, layers: Sequence[str]) -> dict[str, LayerKind]:
+        """Give what `Backbone.layer_kinds` gives; no weights are read."""
+        network, size = self.source.blank(self.options(())), self.preprocessing.size
+        return kinds(self.source, network, Graph(self.source.name, network).extractor(layers, size), size)
 
     def digests(
         self,

@@ -14,6 +14,7 @@ from torch import nn
 from img2brain import digest
 from img2brain.backbones._content import layer_digests
 from img2brain.backbones._graph import Extractor, Graph, Size
+from img2brain.backbones._kinds import LayerKind, layer_kind
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._probe import agree, sketch
 from img2brain.backbones._source import Source
@@ -115,6 +116,13 @@ class Backbone:
         check_weights(self.graph, layers, self.preprocessing.size, self.absent, self.label)
         return self.graph.extractor(layers, self.preprocessing.size)
 
+    def layer_kinds(self, layers: Sequence[str]) -> dict[str, LayerKind]:
+        """Tell, by layer, what it gives for one image: a map, tokens or a vector; the errors are those of `extractor`.
+
+        Nothing is computed but shapes, in one run without numbers.
+        """
+        return kinds(self.source, self.network, self.extractor(layers), self.preprocessing.size)
+
     def export(self, layer: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Give what `restore` needs to compute one layer again.
 
@@ -136,6 +144,12 @@ class Backbone:
             "naming": NAMING,
         }
         return config, {name: tensor.contiguous() for name, tensor in self.extractor([layer]).body.state_dict().items()}
+
+
+def kinds(source: Source, network: nn.Module, extractor: Extractor, size: Size) -> dict[str, LayerKind]:
+    """Tell the kinds of the layers of an extractor; see `Backbone.layer_kinds`."""
+    n_prefix = source.library.n_prefix_tokens(source.name, network)
+    return {layer: layer_kind(shape, size, n_prefix) for layer, shape in extractor.shapes.items()}
 
 
 def without(layers: Sequence[str], graph: Graph, size: Size, absent: Collection[str]) -> tuple[str, ...]:

@@ -27,16 +27,19 @@ class Extractor(nn.Module):
     body : torch.fx.GraphModule
         The pruned network, from a batch to a dict of layer -> activations; holds only the parameters and buffers that
         the layers need.
+    shapes : dict of str to tuple of int
+        What each layer gives for one image, in the order asked for.
     n_features : dict of str to int
-        Number of activations of each layer for one image, in the order asked for.
+        Number of activations of each layer for one image.
     n_widest : int
         The most numbers that one operation makes of one image.
     """
 
-    def __init__(self, body: fx.GraphModule, n_features: dict[str, int], n_widest: int) -> None:
+    def __init__(self, body: fx.GraphModule, shapes: dict[str, tuple[int, ...]], n_widest: int) -> None:
         super().__init__()
         self.body = body
-        self.n_features = n_features
+        self.shapes = shapes
+        self.n_features = {layer: math.prod(shape) for layer, shape in shapes.items()}
         self.n_widest = n_widest
 
     def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -160,9 +163,9 @@ class Graph:
                 raise FeatureError(
                     f"A layer must give one tensor of numbers per image. The node {layer!r} of {self._name} does not."
                 )
-        n_features = {layer: math.prod(shape or ()) for layer, shape in shapes.items()}
+        given = {layer: shape or () for layer, shape in shapes.items()}
         n_widest = max(3 * math.prod(size), *(seen.widths[node] for node in pruned.kept))
-        return Extractor(pruned.body, n_features, n_widest).eval()
+        return Extractor(pruned.body, given, n_widest).eval()
 
 
 class _Part:

@@ -91,6 +91,14 @@ class Library(ABC):
         """
         return Preprocessing(resize=(224, 224))
 
+    def n_prefix_tokens(self, name: str, network: nn.Module) -> int | None:
+        """Count the tokens that a transformer puts before those of the patches: its class token and registers.
+
+        By default what the network says as ``num_prefix_tokens``; None where it says nothing.
+        """
+        found = getattr(network, "num_prefix_tokens", None)
+        return found if isinstance(found, int) else None
+
     def layers(self, name: str) -> tuple[str, ...]:
         """List good layers, in any order.
 

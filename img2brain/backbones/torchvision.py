@@ -103,6 +103,10 @@ class Torchvision(Library):
             std=tuple(transform.std),
         )
 
+    def n_prefix_tokens(self, name: str, network: nn.Module) -> int | None:
+        """Count the class token of a vision transformer."""
+        return 1 if name.startswith("vit_") else None
+
     def layers(self, name: str) -> tuple[str, ...]:
         """List the curated layers."""
         return tuple(_CURATED.get(name, "").split())
