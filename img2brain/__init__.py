@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from img2brain.curation import rollback_model as rollback_model
     from img2brain.curation import tag_model as tag_model
     from img2brain.data_report.report import report_data as report_data
+    from img2brain.datasets._convert import convert_dataset as convert_dataset
     from img2brain.datasets._layouts import check as check_dataset  # noqa: F401
     from img2brain.datasets._layouts import open_dataset as open_dataset
     from img2brain.datasets._sample import write_sample as write_sample
@@ -69,6 +70,7 @@ _PLACES = {
     "StudySpec": "spec:StudySpec",
     "TrialRecord": "records.trial:TrialRecord",
     "check_dataset": "datasets._layouts:check",
+    "convert_dataset": "datasets._convert:convert_dataset",
     "crown_model": "registered:crown_model",
     "describe_model": "curation:describe_model",
     "export_bundle": "leaderboard.bundles.export:export_bundle",

@@ -27,7 +27,7 @@ ASSETS = ("index.html", "board.html", "figure.html", "figure.js", "site.css", "s
 LIBRARIES = {  # each library from outside, and the places that may import it
     "PIL": ("backbones", "data_report.pictures", "datasets", "features", "flavor", "model", "testing"),
     "click": ("cli",),
-    "filelock": ("home", "store", "study"),
+    "filelock": ("beside", "home", "store", "study"),
     "h5py": ("datasets._hdf5",),
     "huggingface_hub": ("hub",),
     "jinja2": ("leaderboard.site.templating",),

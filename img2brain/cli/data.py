@@ -1,4 +1,4 @@
-"""``img2brain data``: check a dataset, show it on a page, list layouts, write sample data."""
+"""``img2brain data``: check a dataset, show it on a page, convert it, list layouts, write sample data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Check a dataset, show it on a page, list the layouts, or write sample data."""
+    """Check a dataset, show it on a page, convert it, list the layouts, or write sample data."""
 
 
 _ASKED = (
@@ -37,6 +37,11 @@ _ASKED = (
 def _asks(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the folder of a dataset, and the options that stand for keys of [dataset]."""
     return functools.reduce(lambda made, option: option(made), reversed(_ASKED), command)
+
+
+def _asks_after_out(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Do so, with a folder to write after that of the dataset."""
+    return _asks(click.argument("out", metavar="OUT", type=click.Path(path_type=Path))(command))
 
 
 @data.command("check")
@@ -123,6 +128,27 @@ def report_command(path: Path, out: Path, layout: str | None, **asked: Any) -> N
     click.echo(f"wrote {out}: {page.counted or 'nothing suspicious'}")
     if page.n_errors:
         sys.exit(2)
+
+
+@data.command("convert")
+@_asks_after_out
+@click.option("--link", is_flag=True, help="Link image files in place of copying them, where they are on one disk.")
+def convert_command(path: Path, out: Path, layout: str | None, link: bool, **asked: Any) -> None:
+    """Write a dataset of any layout as a plain folder, OUT, that opens to the same numbers bit for bit.
+
+    OUT is there whole or not at all. What the options from --subject on ask for is done once and for all, and said in
+    its dataset.toml. Nothing needs this: all layouts are read where they are.
+
+    \b
+    Example:
+      img2brain data convert my-lab my-recordings --subject s01 --normalise session
+    """
+    from img2brain.datasets._convert import convert_dataset
+    from img2brain.datasets.folder import FolderDataset
+
+    made = FolderDataset.open(convert_dataset(path, out, layout, link=link, **asked))
+    images = f"{made.n_training} training and {len(made.test_images)} test images"
+    click.echo(f"wrote {images} of {made.n_voxels} voxels to {out}")
 
 
 @data.command("layouts")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -74,6 +74,7 @@ class FolderAbout(About):
     """What ``dataset.toml`` may say."""
 
     order: Literal["name", "natural"] | None = None
+    preparation: Mapping[str, str] = {}
 
 
 def read_about(root: Path, kind: type[A] = FolderAbout) -> A:  # type: ignore[assignment]

@@ -33,6 +33,24 @@ def place(file: Path, array: str, row: int) -> Path:
     return Path(f"{file}#{array}[{row}]")
 
 
+def name_of(path: Path) -> str:
+    """Return what a picture would be called as a file of its own, without its folder; its ending may be of no picture.
+
+    Examples
+    --------
+    >>> name_of(Path("pictures/cat.png")), name_of(member(Path("a.zip"), "pets/cat.png"))
+    ('cat.png', 'cat.png')
+    >>> name_of(place(Path("a.hdf5"), "imgBrick", 13)), name_of(Path("images/12.npy"))
+    ('imgBrick-00013', '12')
+    """
+    inside = _INSIDE.fullmatch(str(path)) if "#" in str(path) else None
+    if inside is None or path.exists():
+        return path.stem if path.suffix == ".npy" else path.name
+    found = _PLACE.fullmatch(inside["name"])
+    name = f"{found[1]}-{int(found[2]):05}" if found else inside["name"]
+    return re.split(r"[/\\]", name)[-1]
+
+
 def content_of(path: Path) -> Path | bytes | NDArray[Any]:
     """Return what a path of a picture stands for: itself, the bytes of a member, or pixels.
 

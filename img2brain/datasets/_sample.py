@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +12,10 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from PIL import Image
 
+from img2brain.beside import whole
 from img2brain.datasets._scenes import draw_scene
 from img2brain.datasets._voxels import assign_regions, describe, simulate
-from img2brain.errors import DataError, SpecError
+from img2brain.errors import SpecError
 from img2brain.progress import track
 
 N_REPEATS = 3
@@ -83,7 +80,7 @@ def write_sample(
     _require_range("voxels", n_voxels, 1)
     _require_range("seed", seed, 0, 2**32 - 1)
     _require_range("size", size, 32, 4096)
-    with _whole(folder) as temporary:
+    with whole(folder) as temporary:
         descriptions = _write_images(temporary, n_images, seed, size)
         _write_responses(temporary, descriptions, n_images, n_voxels, seed)
         _write_about(temporary, name)
@@ -94,23 +91,6 @@ def _require_range(key: str, value: int, least: int, most: int | None = None) ->
     if value < least or (most is not None and value > most):
         allowed = f">= {least}" if most is None else f"in {least}..{most}"
         raise SpecError(f"The {key!r} of sample data must be {allowed}. Got {value}.")
-
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `folder`, which takes its place at the end, or goes when anything fails."""
-    folder = folder.resolve()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"The folder {str(folder)!r} must be absent or empty. It is not.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
-    temporary.mkdir()
-    try:
-        yield temporary
-        temporary.replace(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _parts(n_images: int) -> tuple[_Part, _Part]:

@@ -49,7 +49,8 @@ class FolderDataset(Dataset):
         rois.json                  optional, name -> voxel indices or a mask of true and false
         ncsnr.npy, noise_ceiling.npy   optional, (voxels,)
         dataset.toml               optional: name, unit, subject, order of file names ("name" or "natural"), background,
-                                   orientation; [provenance]: species, area, licence, url, citation
+                                   orientation; [provenance]: species, area, licence, url, citation;
+                                   [preparation]: what was done to what was recorded, NAME = "TEXT" each
 
     Where the plain and the natural order of file names differ, as those of 2.png and 10.png do, one of them must be
     asked for. Responses are memory-mapped: opening reads no image and no response. Images and features serve where
@@ -81,6 +82,7 @@ class FolderDataset(Dataset):
             ncsnr=contents.ncsnr,
             noise_ceiling=contents.noise_ceiling,
             groups=joined_groups(contents.root, training, test),
+            preparation=contents.about.preparation,
         )
 
     @classmethod
@@ -160,6 +162,7 @@ class FolderDataset(Dataset):
             source=path.resolve().name,
             rows=() if dataset is None else tuple(line for section in sections for line in section.some_rows),
             ties=ties or None,
+            preparation=contents.about.preparation,
         )
 
     def _look_for_what_serves_no_row(self, problems: Problems) -> None:
@@ -234,7 +237,8 @@ class FolderDataset(Dataset):
             **{f"features {name}": matrix for name, matrix in self._matrices.items()},
             "groups": self.group_rows,
         }
-        return {name: digest.of_array(array) for name, array in arrays.items() if array is not None}
+        found = {name: digest.of_array(array) for name, array in arrays.items() if array is not None}
+        return found | ({"preparation": digest.of_value(dict(self.preparation))} if self.preparation else {})
 
     def where(self, row: int) -> str:
         """Say where the responses of a row are kept, for messages."""
