@@ -18,8 +18,16 @@ if TYPE_CHECKING:
     from tests.conftest import MakeSpec, NewHome
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18", "alexnet"])
-@pytest.mark.parametrize("seed", [11, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        ("squeezenet1_1", 11),
+        *(
+            pytest.param(name, seed, marks=pytest.mark.slow)
+            for name, seed in [("squeezenet1_1", 12), ("resnet18", 11), ("resnet18", 12), ("alexnet", 11)]
+        ),
+    ],
+)
 def test_random_weights_are_fresh(name: str, seed: int) -> None:
     assert freshness(load_backbone(name, f"random:{seed}")).is_fresh
 

@@ -99,8 +99,15 @@ def test_it_is_scikit_learns(kind: str) -> None:
     np.testing.assert_allclose(axes.shift, reference.mean_ @ axes.axes, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("subset", [1.0, 0.8])
+@pytest.mark.parametrize(
+    ("dtype", "subset"),
+    [
+        (torch.float32, 1.0),
+        (torch.bfloat16, 0.8),
+        pytest.param(torch.float32, 0.8, marks=pytest.mark.slow),
+        pytest.param(torch.bfloat16, 1.0, marks=pytest.mark.slow),
+    ],
+)
 def test_a_sketch_captures_what_the_full_pca_does(dtype: torch.dtype, subset: float) -> None:
     random = np.random.default_rng(3)
     spectrum = np.arange(1, 1501) ** -0.7
