@@ -16,6 +16,7 @@ from img2brain.cli._options import OpenHome, reads_home, writes_home
 from img2brain.cli._shown import Shown, shows
 
 if TYPE_CHECKING:
+    from img2brain.leaderboard.networks import By
     from img2brain.leaderboard.rows import Row
 
 _NOTHING = "There are no finished trials yet."
@@ -30,20 +31,27 @@ def leaderboard() -> None:
 @leaderboard.command("show")
 @_dataset_option
 @click.option("--most", default=20, show_default=True, type=click.IntRange(min=1), help="Rows of each board.")
+@click.option("--by", type=click.Choice(["backbone", "layer"]), help="The best trial of each alone, and its layers.")
 @reads_home
 @shows
-def show_command(dataset: str | None, most: int, open_home: OpenHome) -> Shown:
+def show_command(dataset: str | None, most: int, by: By | None, open_home: OpenHome) -> Shown:
     """Print the ranked trials, one board for each dataset, split and metric.
 
     \b
     Example:
       img2brain leaderboard show --dataset v4-210224
+      img2brain leaderboard show --by backbone
     """
     from img2brain.leaderboard.collect import collect
+    from img2brain.leaderboard.networks import best_of_each
     from img2brain.leaderboard.rows import boards, placed
     from img2brain.leaderboard.site.api import row_lines
 
     groups = boards(collect(open_home(), dataset))
+    if by is not None:
+        shown = [best_of_each(group, by) for group in groups]
+        lines = [line for group, best in zip(groups, shown, strict=True) for line in _networks(group, best, by, most)]
+        return Shown([line for best in shown for line in row_lines([best])[:most]], lines or [_NOTHING])
     facts = [line for group in groups for line in row_lines([[row for _, row in placed(group)]])[:most]]
     return Shown(facts, [line for group in groups for line in _lines(group, most)] or [_NOTHING])
 
@@ -134,6 +142,24 @@ def _lines(board: list[Row], most: int) -> Iterator[str]:
     yield as_text(table.head(most), width)
     yield from (printable(f"note: {note}") for note in dict.fromkeys(row.note for row in board if row.note))
     yield f"{len(table)} trial{'s' * (len(table) != 1)}\n"
+
+
+def _networks(board: list[Row], best: list[Row], by: By, most: int) -> Iterator[str]:
+    """Tell of the best trial of each network or layer of a board, and how the networks' scores run over layers."""
+    from img2brain.leaderboard.networks import layer_scores, network_of
+    from img2brain.leaderboard.rows import printable
+    from img2brain.leaderboard.table import as_text, ranked
+    from img2brain.result import score_text
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    yield board[0].board
+    yield as_text(ranked(best).head(most), width)
+    for row in best[:most] if by == "backbone" else []:
+        spec = row.trial.spec
+        found = layer_scores(row, (other for other in board if network_of(other) == network_of(row)))
+        told = ", ".join(f"{name} {score_text(score)}" for name, score, _ in found)
+        yield printable(f"layers of {spec.backbone} {spec.weights}: {told}")
+    yield f"{len(best)} {by}{'s' * (len(best) != 1)} of {len(board)} trials\n"
 
 
 def _confirmed(board: list[Row]) -> Iterator[str]:

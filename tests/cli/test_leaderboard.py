@@ -208,3 +208,19 @@ def test_a_port_that_is_taken_is_refused_on_one_line(img2brain: Launcher, finish
         process = img2brain.run("ui", "--port", port, "--home", finished.home)
     assert process.code == 2
     assert process.error == f"Error: The address 127.0.0.1:{port} cannot be served: Address already in use."
+
+
+def test_the_best_trial_of_each_network_is_shown_with_its_layers(finished: Finished) -> None:
+    shown = run("show", "--by", "backbone", "--home", finished.home)
+    best = finished.outcome.best
+    (row,) = re.findall(r"^\s*1  squeezenet1_1.*$", shown, re.MULTILINE)
+    assert f"{best.score:.4f}" in row
+    assert f"1 backbone of {len(finished.outcome.trials)} trials" in shown
+    (profile,) = re.findall(r"^layers of squeezenet1_1 random:0: (.*)$", shown, re.MULTILINE)
+    scores = dict(item.split(" ") for item in profile.split(", "))
+    tried = {trial.spec.layer for trial in finished.outcome.trials}
+    assert list(scores) == [layer for layer in ("features.2", "features.5", "features.12") if layer in tried]
+    assert max(scores.values()) == scores[best.spec.layer] == f"{best.score:.4f}"
+    lines = json.loads(run("show", "--by", "layer", "--json", "--home", finished.home))
+    assert [line["rank"] for line in lines] == list(range(1, len(tried) + 1))
+    assert {line["layer"] for line in lines} == tried

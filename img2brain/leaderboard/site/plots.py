@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from img2brain.leaderboard.binning import bin_edges, by_value
+from img2brain.leaderboard.binning import bin_edges
+from img2brain.leaderboard.networks import layer_scores
 from img2brain.leaderboard.rows import Row
 from img2brain.leaderboard.site.axis import Axis
 from img2brain.leaderboard.site.forest import kind_of
@@ -58,7 +59,7 @@ class Layer(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """The layers of a network, in the order of their names."""
+    """The layers of a network, in the order of the network."""
 
     axis: Axis
     layers: list[Layer]
@@ -103,39 +104,15 @@ def scatters(row: Row) -> list[Scatter]:
     ]
 
 
-def network_of(row: Row) -> tuple[str, ...]:
-    """Return what the layers of a profile share: a study, and a network with its weights and preprocessing."""
-    spec = row.trial.spec
-    return row.home, row.study, spec.backbone, spec.weights_digest, spec.preprocessing
-
-
 def profile(row: Row, same_network: Iterable[Row]) -> Profile | None:
     """Draw the best validation score of each layer of a row's network in its study; None of a single layer."""
-    scores: dict[str, list[float]] = {}
-    for other in same_network:
-        scores.setdefault(other.trial.spec.layer, []).append(other.trial.score)
-    best = {name: float(np.nanmax(found)) for name, found in scores.items() if np.isfinite(found).any()}
-    if len(best) < 2:
+    found = layer_scores(row, same_network)
+    if len(found) < 2:
         return None
-    axis = Axis.around(best.values())
+    axis = Axis.around([layer.score for layer in found])
     return Profile(axis, [
-        Layer(name, best[name], axis.at(best[name]), len(scores[name]), name == row.trial.spec.layer)
-        for name in _in_order(best, row)
+        Layer(name, score, axis.at(score), n_trials, name == row.trial.spec.layer) for name, score, n_trials in found
     ])  # fmt: skip
-
-
-def _in_order(layers: Iterable[str], row: Row) -> list[str]:
-    """Order layers as the study lists them, which is the order of the network, or by name."""
-    listed = _listed_layers(row)
-    return sorted(layers, key=lambda name: (listed.index(name) if name in listed else len(listed), by_value(name)))
-
-
-def _listed_layers(row: Row) -> list[str]:
-    """Return the layers of a network as its study lists them; none where no study is known, or it says otherwise."""
-    found: Any = row.study_record.description if row.study_record else {}
-    for key in ("space", "layers", row.trial.spec.backbone):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return [str(name) for name in found] if isinstance(found, list | tuple) else []
 
 
 def accuracies(row: Row) -> dict[str, Array]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from img2brain.leaderboard.networks import network_of
 from img2brain.leaderboard.published import BOOTSTRAP_RULE, paired
 from img2brain.leaderboard.record_numbers import images_text
 from img2brain.leaderboard.rows import Row, home_name
@@ -23,7 +24,6 @@ from img2brain.leaderboard.site.plots import (
     Ridges,
     Scatter,
     accuracies,
-    network_of,
     profile,
     ridges,
     scatters,
@@ -248,10 +248,12 @@ def row_pages(board: Board, *, with_responses: bool = True) -> Iterator[RowPage]
     """Gather what the pages of the published rows of a board show."""
     networks: dict[tuple[str, ...], list[Row]] = {}
     for _, row in board.ranked:
-        networks.setdefault(network_of(row), []).append(row)
+        networks.setdefault((row.home, row.study, *network_of(row)), []).append(row)
     for row in board.published:
         if row.confirmed is not None:
-            yield RowPage(row, row.confirmed, board.published, networks[network_of(row)], with_responses)
+            yield RowPage(
+                row, row.confirmed, board.published, networks[(row.home, row.study, *network_of(row))], with_responses
+            )
 
 
 def _control(name: str, item: Against) -> ControlLine:
