@@ -35,8 +35,9 @@ from img2brain.backbones._checkpoint import State, fetch, load_state, read_check
 from img2brain.backbones._content import tensor_digests, weights_digest
 from img2brain.backbones._exact import exact_products, products
 from img2brain.backbones._fast import accelerated
-from img2brain.backbones._graph import Extractor, Graph
+from img2brain.backbones._graph import Extractor
 from img2brain.backbones._kinds import LayerKind
+from img2brain.backbones._network import AnyGraph, graph_of
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._probe import sketch
 from img2brain.backbones._random import SeededFill, filled_by
@@ -118,7 +119,7 @@ def check_request(name: str, weights: str, layers: Iterable[str] = (), preproces
     """
     request = Request.parse(name, weights, preprocessing)
     if wanted := tuple(layers):
-        Graph(name, request.source.blank(request.options(()))).extractor(wanted, request.preprocessing.size)
+        request.graph.extractor(wanted, request.preprocessing.size)
 
 
 def load_backbone(name: str, weights: str, preprocessing: str = "weights") -> Backbone:
@@ -190,7 +191,8 @@ def restore(
         raise ModelError(f"A saved backbone must give a text for each of {', '.join(_TEXTS)}.")
     source, layer = source or _saved_source(config["backbone"]), config["layer"]
     name, preprocessing = source.name, Preprocessing.from_dict(config["preprocessing"])
-    graph, size = Graph(name, source.blank(config["options"])), preprocessing.size
+    size = preprocessing.size
+    graph = graph_of(name, source.blank(config["options"]), lambda: size)
     extractor = graph.extractor([layer], size) if "naming" in config else graph.first_extractor(layer, size)
     try:
         extractor.body.load_state_dict(dict(tensors), strict=True, assign=True)
@@ -230,6 +232,11 @@ class Request:
         request = parse_weights(source.name, weights, source.library.weight_names(source.name))
         return cls(source, request, _preprocessing(source, request, preprocessing))
 
+    @property
+    def graph(self) -> AnyGraph:
+        """The network, looked at without its weights."""
+        return graph_of(self.source.name, self.source.blank(self.options(())), lambda: self.preprocessing.size)
+
     def load(self) -> Backbone:
         """Build the network with its weights; see `load_backbone`."""
         state = _read_state(self)
@@ -245,12 +252,18 @@ class Request:
             tensors=tensors,
             network=network,
             preprocessing=self.preprocessing,
-            layers=without(self.source.curated, Graph(self.source.name, network), self.preprocessing.size, absent),
+            layers=self._curated(network, absent),
             options=options,
             label=self._label(state),
             taken=_told(state, absent),
             absent=absent,
         )
+
+    def _curated(self, network: nn.Module, absent: Sequence[str]) -> tuple[str, ...]:
+        size = self.preprocessing.size
+        layers = self.source.curated
+        graph = graph_of(self.source.name, network, lambda: size) if absent else None
+        return without(layers, graph, size, absent) if graph else layers
 
     def _label(self, state: State) -> str:
         path = self.weights.path
@@ -262,13 +275,13 @@ class Request:
 
     def is_renamed(self, layers: Iterable[str]) -> bool:
         """Tell whether the name of a layer meant another one until names became those of modules."""
-        graph = Graph(self.source.name, self.source.blank(self.options(())))
-        return any(map(graph.is_renamed, layers))
+        return any(map(self.graph.is_renamed, layers))
 
     def layer_kinds(self, layers: Sequence[str]) -> dict[str, LayerKind]:
         """Give what `Backbone.layer_kinds` gives; no weights are read."""
         network, size = self.source.blank(self.options(())), self.preprocessing.size
-        return kinds(self.source, network, Graph(self.source.name, network).extractor(layers, size), size)
+        graph = graph_of(self.source.name, network, lambda: size)
+        return kinds(self.source, network, graph.extractor(layers, size), size)
 
     def digests(
         self,
@@ -278,7 +291,7 @@ class Request:
         absent: Sequence[str] = (),
     ) -> dict[str, str]:
         """Give what `Backbone.digests` gives, by the digests of its tensors: no weights are read."""
-        graph = Graph(self.source.name, self.source.blank(options))
+        graph = graph_of(self.source.name, self.source.blank(options), lambda: self.preprocessing.size)
         check_weights(graph, layers, self.preprocessing.size, absent, self.weights.label)
         return content_digests(self.source, graph, layers, self.preprocessing, tensors)
 

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from img2brain import digest
-from img2brain.backbones._content import layer_digests
-from img2brain.backbones._graph import Extractor, Graph, Size
+from img2brain.backbones._content import hooked_digests, layer_digests
+from img2brain.backbones._graph import Extractor, Size
+from img2brain.backbones._hooked import HookedGraph
 from img2brain.backbones._kinds import LayerKind, layer_kind
+from img2brain.backbones._network import AnyGraph, graph_of
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._probe import agree, sketch
 from img2brain.backbones._source import Source
@@ -72,13 +74,13 @@ class Backbone:
     absent: tuple[str, ...] = ()
 
     @cached_property
-    def graph(self) -> Graph:
-        """The operations of the network."""
-        return Graph(self.name, self.network)
+    def graph(self) -> AnyGraph:
+        """The operations of the network, or its modules where it cannot be traced."""
+        return graph_of(self.name, self.network, lambda: self.preprocessing.size)
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The names of all operations, in order of execution."""
+        """The names of all operations, or modules that run, in order of execution."""
         return self.graph.nodes
 
     def digests(self, layers: Sequence[str]) -> dict[str, str]:
@@ -152,25 +154,25 @@ def kinds(source: Source, network: nn.Module, extractor: Extractor, size: Size) 
     return {layer: layer_kind(shape, size, n_prefix) for layer, shape in extractor.shapes.items()}
 
 
-def without(layers: Sequence[str], graph: Graph, size: Size, absent: Collection[str]) -> tuple[str, ...]:
+def without(layers: Sequence[str], graph: AnyGraph, size: Size, absent: Collection[str]) -> tuple[str, ...]:
     """Leave out the layers that need tensors which are not there."""
-    return tuple(layer for layer in layers if not (absent and _missing(graph, layer, size, absent)))
+    return tuple(layer for layer in layers if not _missing(graph, layer, size, absent))
 
 
-def check_weights(graph: Graph, layers: Sequence[str], size: Size, absent: Collection[str], label: str) -> None:
+def check_weights(graph: AnyGraph, layers: Sequence[str], size: Size, absent: Collection[str], label: str) -> None:
     """Raise `WeightsError` for a layer that needs tensors which the weights lack."""
     for layer in layers if absent else ():
         if missing := _missing(graph, layer, size, absent):
             raise WeightsError(f"The layer {layer!r} needs weights that {label} lacks: {', '.join(missing[:3])}.")
 
 
-def _missing(graph: Graph, layer: str, size: Size, absent: Collection[str]) -> list[str]:
+def _missing(graph: AnyGraph, layer: str, size: Size, absent: Collection[str]) -> list[str]:
     return [key for key in graph.prune([layer], size).state_dict() if key in absent]
 
 
 def content_digests(
     source: Source,
-    graph: Graph,
+    graph: AnyGraph,
     layers: Sequence[str],
     preprocessing: Preprocessing,
     tensors: Mapping[str, str],
@@ -181,7 +183,7 @@ def content_digests(
     ----------
     source : Source
         Where the network comes from.
-    graph : Graph
+    graph : Graph or HookedGraph
         The network's; its parameters may be without values.
     layers : sequence of str
         As for `Backbone.extractor`.
@@ -190,13 +192,16 @@ def content_digests(
     tensors : mapping of str to str
         Digests of its parameters and buffers.
     """
+    shared = [source.library_name, source.plugin, preprocessing.to_dict()]
+    if isinstance(graph, HookedGraph):
+        hooked = hooked_digests(graph, layers, tensors, source.library.version)
+        return {layer: digest.of_value([*shared, hooked[layer]]) for layer in layers}
     together: dict[frozenset[str], list[str]] = defaultdict(list)
     for layer in layers:  # The digest of a layer must not depend on which others are looked at.
         together[graph.opened([layer])].append(layer)
     found: dict[str, str] = {}
     for some in together.values():
         found |= layer_digests(graph.prune(some, preprocessing.size), tensors)
-    shared = [source.library_name, source.plugin, preprocessing.to_dict()]
     return {layer: digest.of_value([*shared, found[layer]]) for layer in layers}
 
 

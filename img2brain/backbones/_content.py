@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import singledispatchmethod
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -21,9 +21,12 @@ import torch
 from torch import fx, nn
 
 from img2brain import digest
+from img2brain.backbones._hooked import HookedGraph
 from img2brain.backbones._prune import as_it_is, written
 
-_KNOWN = frozenset({"torch", "torchvision", "numpy", *sys.stdlib_module_names}) - {"__main__"}
+_KNOWN = frozenset({"torch", "torchvision", "numpy", "timm", "transformers", "open_clip", *sys.stdlib_module_names}) - {
+    "__main__"
+}
 _MACHINERY = frozenset(vars(nn.Module()))
 _OF_EVERY_CLASS = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", "__firstlineno__", "_abc_impl"})
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
@@ -76,6 +79,35 @@ def layer_digests(body: fx.GraphModule, tensors: Mapping[str, str]) -> dict[str,
     return {name: found[node] for name, node in output.args[0].items()}
 
 
+def hooked_digests(
+    graph: HookedGraph, layers: Sequence[str], tensors: Mapping[str, str], version: str
+) -> dict[str, str]:
+    """Digest what layers depend on that are taken by hooks: the modules that run up to each, and the tensors they read.
+
+    Parameters
+    ----------
+    graph : HookedGraph
+        The network.
+    layers : sequence of str
+        The layers.
+    tensors : mapping of str to str
+        Digests of the parameters and buffers by name.
+    version : str
+        Of the library, whose code enters by its name.
+    """
+    described = _Description(tensors)
+    return {
+        layer: digest.of_value(
+            [
+                *("hooked", layer, version),
+                {path: described.alone(module) for path, module in graph.modules(layer).items()},
+                {name: tensors[name] for name in graph.used(layer)},
+            ]
+        )
+        for layer in layers
+    }
+
+
 class _Description:
     """Turns whatever a network is made of into plain data that depends on nothing else.
 
@@ -104,15 +136,20 @@ class _Description:
 
     def module(self, module: nn.Module, prefix: str) -> Any:
         """Describe a module that is called as a whole: its class, settings, tensors, hooks and what is inside it."""
-        settings = {name: value for name, value in vars(module).items() if name not in _MACHINERY}
         own = {
             name: self._tensor(f"{prefix}{name}", value)
             for name, value in (*module._parameters.items(), *module._buffers.items())
             if value is not None
         }
         inside = {name: self.module(item, f"{prefix}{name}.") for name, item in module._modules.items() if item}
+        kind, settings, training, hooks = self.alone(module)
+        return [kind, settings, training, own, inside, hooks]
+
+    def alone(self, module: nn.Module) -> Any:
+        """Describe a module without its tensors and what is inside it: its class, settings and hooks."""
+        settings = {name: value for name, value in vars(module).items() if name not in _MACHINERY}
         hooks = [self.value(list(getattr(module, name).values())) for name in _HOOKS]
-        return [self.value(type(module)), self.value(settings), module.training, own, inside, hooks]
+        return [self.value(type(module)), self.value(settings), module.training, hooks]
 
     def value(self, value: Any) -> str:
         """Describe any value: plain data by its text; tensors, code as it runs, and objects by the digest of parts."""

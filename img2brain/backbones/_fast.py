@@ -36,11 +36,16 @@ def accelerated(extractor: Extractor, device: torch.device, dtype: torch.dtype) 
         processor sums and rectifiers become part of the convolution before them as well.
     """
     fast = copy.deepcopy(extractor)
-    fold_batch_norms(fast.body)
-    if device.type == "cpu" and _has_fused_operations(dtype):
-        fuse_operations(fast.body)
+    if isinstance(fast.body, fx.GraphModule):
+        _simplify(fast.body, device, dtype)
     fast.requires_grad_(False)
     return fast.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _simplify(body: fx.GraphModule, device: torch.device, dtype: torch.dtype) -> None:
+    fold_batch_norms(body)
+    if device.type == "cpu" and _has_fused_operations(dtype):
+        fuse_operations(body)
 
 
 def fold_batch_norms(body: fx.GraphModule) -> None:

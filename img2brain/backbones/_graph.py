@@ -24,7 +24,7 @@ class Extractor(nn.Module):
 
     Attributes
     ----------
-    body : torch.fx.GraphModule
+    body : torch.nn.Module
         The pruned network, from a batch to a dict of layer -> activations; holds only the parameters and buffers that
         the layers need.
     shapes : dict of str to tuple of int
@@ -35,7 +35,7 @@ class Extractor(nn.Module):
         The most numbers that one operation makes of one image.
     """
 
-    def __init__(self, body: fx.GraphModule, shapes: dict[str, tuple[int, ...]], n_widest: int) -> None:
+    def __init__(self, body: nn.Module, shapes: dict[str, tuple[int, ...]], n_widest: int) -> None:
         super().__init__()
         self.body = body
         self.shapes = shapes
@@ -56,7 +56,7 @@ class Extractor(nn.Module):
             Layer -> (n_images, n_features), of the network's type, in the order asked for. The channels of one place
             of a feature map stand together, which is how a fast network lays them out.
         """
-        outputs = self.body(batch)
+        outputs: dict[str, torch.Tensor] = self.body(batch)
         return {
             layer: _channels_last(outputs[layer]).reshape(len(batch), n_features)
             for layer, n_features in self.n_features.items()
@@ -88,6 +88,15 @@ class Graph:
             For a network whose operations depend on what passes through it, so that they cannot be traced.
         """
         return self._trace.nodes
+
+    @property
+    def inner(self) -> tuple[str, ...]:
+        """The same without the input."""
+        return self.nodes[1:]
+
+    def gives(self, layer: str) -> bool:
+        """Tell whether a name stands for what one operation gives."""
+        return self._trace.gives(layer)
 
     def find(self, layers: Sequence[str]) -> dict[str, Value]:
         """Return what the names of layers stand for, all in one trace.

@@ -13,7 +13,7 @@ from torch import fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # A number that no network has as a dimension of its own by chance, so that it marks the images.
-_N_IMAGES = 13
+N_IMAGES = 13
 
 
 class Rehearsal:
@@ -53,19 +53,19 @@ class Rehearsal:
         self._sharing: dict[Any, list[fx.Node]] = defaultdict(list)
         try:
             with torch.inference_mode(False), torch.no_grad():  # In inference mode nothing is counted.
-                batch = torch.empty((_N_IMAGES, 3, *size), device="meta")
-                _Run(self, _without_numbers(fx.GraphModule(network, graph)), graph).run(batch)
+                batch = torch.empty((N_IMAGES, 3, *size), device="meta")
+                _Run(self, without_numbers(fx.GraphModule(network, graph)), graph).run(batch)
         except (AssertionError, RuntimeError, ValueError) as error:
             self.error = error
 
     def note(self, node: fx.Node, value: Any, width: int, written: list[torch.Tensor]) -> None:
         """Note what an operation gave, and into which tensors it wrote."""
-        changed = [item for tensor in written for item in self._sharing[_memory(tensor)]]
+        changed = [item for tensor in written for item in self._sharing[memory_of(tensor)]]
         if changed:
             self.writes[node] = list(dict.fromkeys(changed))
         for tensor in _tensors(value):
-            self._sharing[_memory(tensor)].append(node)
-        self.shapes[node] = _image_shape(value)
+            self._sharing[memory_of(tensor)].append(node)
+        self.shapes[node] = image_shape(value)
         self.widths[node] = width
 
 
@@ -97,12 +97,12 @@ class _Widest(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         found = function(*args, **(kwargs or {}))
-        if isinstance(found, torch.Tensor) and found.ndim and len(found) == _N_IMAGES:
-            self.n_numbers = max(self.n_numbers, found.numel() // _N_IMAGES)
+        if isinstance(found, torch.Tensor) and found.ndim and len(found) == N_IMAGES:
+            self.n_numbers = max(self.n_numbers, found.numel() // N_IMAGES)
         return found
 
 
-def _without_numbers(network: nn.Module) -> nn.Module:
+def without_numbers(network: nn.Module) -> nn.Module:
     """Copy a network onto the meta device; other threads may be running it."""
     tensors = chain(network.parameters(), network.buffers())
     known: dict[int, Any] = {id(tensor): _on_meta(tensor) for tensor in tensors}
@@ -115,7 +115,8 @@ def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(found, requires_grad=False) if isinstance(tensor, nn.Parameter) else found
 
 
-def _memory(tensor: torch.Tensor) -> Any:
+def memory_of(tensor: torch.Tensor) -> Any:
+    """Return what tells the memory of a tensor, and of all views of it."""
     return tensor.untyped_storage()._cdata
 
 
@@ -129,7 +130,8 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(item)
 
 
-def _image_shape(value: Any) -> tuple[int, ...] | None:
+def image_shape(value: Any) -> tuple[int, ...] | None:
+    """Return the shape of a value for one image; None where it is not one tensor of numbers per image."""
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         return None
-    return tuple(value.shape[1:]) if value.ndim and len(value) == _N_IMAGES else None
+    return tuple(value.shape[1:]) if value.ndim and len(value) == N_IMAGES else None

@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import nn
 
-from img2brain.backbones._graph import Graph
+from img2brain.backbones._blocks import blocks
+from img2brain.backbones._network import AnyGraph, graph_of
 from img2brain.backbones._random import filled_by
 from img2brain.backbones._spread import spread
-from img2brain.backbones._trace import Trace, in_short
+from img2brain.backbones._trace import in_short
 from img2brain.backbones._weights import parse_weights
 from img2brain.backbones.base import Library
 from img2brain.catalog import LIBRARIES
@@ -67,17 +68,21 @@ class Source:
 
     @cached_property
     def nodes(self) -> tuple[str, ...]:
-        """The names of all operations, in order of execution."""
-        return Trace(self.name, self._plain).nodes
+        """The names of all operations, or modules that run, in order of execution."""
+        return self._looked_at(self._plain).nodes
 
     @cached_property
     def curated(self) -> tuple[str, ...]:
         """The curated layers, in order of depth."""
         listed, network = tuple(self.library.layers(self.name)), self._plain
+        graph = self._looked_at(network)
         if not listed:
-            return spread(network, Trace(self.name, network))
-        found = Graph(self.name, network).find(listed)
+            return blocks(network, graph) if self.library.lists_blocks else spread(network, graph)
+        found = graph.find(listed)
         return tuple(sorted(listed, key=lambda layer: found[layer].given))
+
+    def _looked_at(self, network: nn.Module) -> AnyGraph:
+        return graph_of(self.name, network, lambda: self.library.preprocessing(self.name, None).size)
 
     @property
     def _plain(self) -> nn.Module:

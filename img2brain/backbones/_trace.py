@@ -30,6 +30,10 @@ _NUMBERED = re.compile(r"(.+)_([0-9]+)")
 _SHOWN = 4
 
 
+class UntraceableError(FeatureError):
+    """The operations of a network cannot be written down, as they depend on what passes through it."""
+
+
 @dataclass(frozen=True)
 class Value:
     """What a network computes somewhere.
@@ -67,7 +71,7 @@ class Trace:
 
     Raises
     ------
-    FeatureError
+    UntraceableError
         For a network whose operations depend on what passes through it, so that they cannot be traced.
     """
 
@@ -77,11 +81,11 @@ class Trace:
             with alone:  # torch.fx replaces methods of all modules while it traces
                 self.graph = tracer.trace(network)
         except Exception as error:  # the network's own code runs, and raises anything
-            raise FeatureError(f"{name} cannot be traced by torch.fx: {in_short(error)}.") from error
+            raise UntraceableError(f"{name} cannot be traced by torch.fx: {in_short(error)}.") from error
         self._places = tracer.places
-        self._paths = _paths(network)
+        self._paths = paths_of(network)
         self._leaves = dict(tracer.leaves)
-        self._repeated = {path: _numbered(path, len(calls)) for path, calls in tracer.calls.items() if len(calls) > 1}
+        self._repeated = {path: numbered(path, len(calls)) for path, calls in tracer.calls.items() if len(calls) > 1}
         operations = list(_named(tracer.places))
         self.nodes = tuple(dict.fromkeys(operation for operation, _ in operations))
         self._meanings = _meanings(operations, tracer.calls)
@@ -104,8 +108,7 @@ class Trace:
         idle = [f"the module {path!r}, which does not run"] if found and self._is_idle(path) else []
         could = [*map(repr, several), *idle, *found]
         if len(could) > 1:
-            times = f" The module runs {len(several)} times." if several else ""
-            raise UnknownLayerError(f"The layer {layer!r} of {self._name} could mean {_either(could)}.{times}")
+            raise UnknownLayerError(several_meanings(layer, self._name, could, len(several)))
         if not found:
             raise UnknownLayerError(self._absent(layer, path))
         (value,) = found.values()
@@ -113,7 +116,7 @@ class Trace:
             inside = [name for name in self.nodes if name.startswith(f"{path}.")]
             raise FeatureError(
                 f"A layer must give one tensor of numbers per image. The module {layer!r} of {self._name} gives a "
-                f"{type(value.given).__name__}. Inside it: {_first(inside)}."
+                f"{type(value.given).__name__}. Inside it: {first_names(inside)}."
             )
         return value
 
@@ -173,12 +176,24 @@ class Trace:
         if layer not in self._paths:
             known = dict.fromkeys([*self.nodes, *self._meanings])
             return f"Unknown layer {layer!r} of {self._name}. {did_you_mean(layer, known)}"
-        if around := self._around(path):
-            return f"The module {layer!r} of {self._name} is a part of {around!r}, which torch computes at once."
         inside = [name for name in self._meanings if name.startswith(f"{path}.")]
-        if inside:
-            return f"The module {layer!r} of {self._name} gives nothing itself. Inside it: {_first(inside)}."
-        return f"The module {layer!r} of {self._name} does not run outside training."
+        return absent_module(layer, self._name, self._around(path), inside)
+
+
+def several_meanings(layer: str, network: str, meanings: Sequence[str], n_runs: int) -> str:
+    """Say what a name could mean, and how often the module of this name runs."""
+    times = f" The module runs {n_runs} times." if n_runs else ""
+    return f"The layer {layer!r} of {network} could mean {_either(meanings)}.{times}"
+
+
+def absent_module(layer: str, network: str, around: str | None, inside: Sequence[str]) -> str:
+    """Say why a module gives no layer: another runs as a whole around it, it holds others only, or it does not run."""
+    what = f"The module {layer!r} of {network}"
+    if around:
+        return f"{what} is a part of {around!r}, which torch computes at once."
+    if inside:
+        return f"{what} gives nothing itself. Inside it: {first_names(inside)}."
+    return f"{what} does not run outside training."
 
 
 def in_short(error: Exception) -> str:
@@ -236,7 +251,7 @@ class _Tracer(LeafModuleAwareTracer):
         return proxy
 
 
-def _paths(network: nn.Module) -> dict[str, str]:
+def paths_of(network: nn.Module) -> dict[str, str]:
     """Return the name that torch.fx knows a module by, for each of its names."""
     first = {module: path for path, module in network.named_modules()}
     return {path: first[module] for path, module in network.named_modules(remove_duplicate=False)}
@@ -252,18 +267,19 @@ def _named(places: Mapping[fx.Node, str]) -> Iterator[tuple[str, fx.Node]]:
     for node, path in places.items():
         if node.op == "call_module":
             calls = runs[str(node.target)]
-            name = _numbered(path, len(calls))[calls.index(node)]
+            name = numbered(path, len(calls))[calls.index(node)]
         else:
             plain = _NUMBERED.fullmatch(str(node))
             base = ".".join(filter(None, (path, plain[1] if plain else str(node))))
             name = f"{base}_{counted[base] + 1}" if base in counted else base
         counted[name] = 0
-        if numbered := _NUMBERED.fullmatch(name):
-            counted[numbered[1]] = int(numbered[2])
+        if counting := _NUMBERED.fullmatch(name):
+            counted[counting[1]] = int(counting[2])
         yield name, node
 
 
-def _numbered(path: str, n_calls: int) -> tuple[str, ...]:
+def numbered(path: str, n_calls: int) -> tuple[str, ...]:
+    """Name the runs of a module: by the module where there is one, otherwise by a number each."""
     return (path,) if n_calls == 1 else tuple(f"{path}_{number}" for number in range(n_calls))
 
 
@@ -273,7 +289,7 @@ def _meanings(
     """Return, by name, all that it could mean, in words."""
     found: dict[str, dict[str, Value]] = defaultdict(dict)
     for path, values in calls.items():
-        for name, value in zip(_numbered(path, len(values)), values, strict=True):
+        for name, value in zip(numbered(path, len(values)), values, strict=True):
             again = "" if name == path else ", run several times,"
             found[name][f"what the module {path!r}{again} gives"] = value
     for name, node in operations:
@@ -287,5 +303,6 @@ def _either(meanings: Sequence[str]) -> str:
     return f"{', '.join(shown[:-1])} or {shown[-1]}"
 
 
-def _first(names: Sequence[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
+    """Name the first few of many."""
     return ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")

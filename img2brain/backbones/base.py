@@ -27,6 +27,9 @@ class Library(ABC):
     version : str
         Where it is not empty, weights of one name have the same values as long as it stays the same: a promise that
         libraries of this package alone can make. What a network of others holds is looked at each time.
+    lists_blocks : bool
+        Whether good layers are, where `layers` lists none, up to twelve outputs of repeated blocks and the head, in
+        place of up to eight outputs of any blocks.
 
     Examples
     --------
@@ -40,6 +43,7 @@ class Library(ABC):
     """
 
     version: str = ""
+    lists_blocks: bool = False
 
     @property
     @abstractmethod
@@ -64,8 +68,9 @@ class Library(ABC):
 
         Notes
         -----
-        `torch.fx` must be able to trace it. It may draw its weights with ``normal_``, ``uniform_`` and
-        ``trunc_normal_``, which are diverted to a stream that is the same on every machine.
+        Where `torch.fx` cannot trace it, its layers are what its modules give. It may draw its weights with
+        ``normal_``, ``uniform_`` and ``trunc_normal_``, which are diverted to a stream that is the same on every
+        machine.
         """
 
     def weight_names(self, name: str) -> tuple[str, ...]:

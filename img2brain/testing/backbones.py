@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from img2brain.backbones import Backbone, Library, Request, Source, restore
+from img2brain.backbones._hooked import HookedGraph, first_tensor
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.errors import Img2BrainError
 from img2brain.testing._suite import Check, named, owed, refused, run
@@ -121,7 +123,7 @@ def check_unknown_networks_are_refused(tested: LibraryUnderTest) -> None:
 
 
 def check_networks_can_be_built_and_traced(tested: LibraryUnderTest) -> None:
-    """Check that each network is a module whose operations do not depend on what passes through it."""
+    """Check that each network is a module with operations, the same each time."""
     for source in tested.sources():
         owed(source.nodes, f"The network {source.name!r} must have operations.")
         owed(tested.load(source).nodes == source.nodes, f"The network {source.name!r} must have the same nodes again.")
@@ -212,6 +214,8 @@ def check_the_trace_is_the_network(tested: LibraryUnderTest) -> None:
     """Check that what is traced computes what the network computes."""
     for source in tested.sources():
         backbone = tested.load(source)
+        if isinstance(backbone.graph, HookedGraph):
+            continue
         batch, last = _batch(backbone), backbone.nodes[-1]
         with torch.inference_mode():
             expected = backbone.network(batch.clone())
@@ -221,6 +225,23 @@ def check_the_trace_is_the_network(tested: LibraryUnderTest) -> None:
             owed(
                 found.shape == expected.shape and _near(found, expected),
                 f"The network {source.name!r} must compute when traced what it computes when called.",
+            )
+
+
+def check_layers_are_what_modules_give(tested: LibraryUnderTest) -> None:
+    """Check that a curated layer that is a module is what a forward hook sees of it."""
+    for source in tested.sources():
+        backbone = tested.load(source)
+        batch, modules = _batch(backbone), dict(backbone.network.named_modules(remove_duplicate=False))
+        layers = [layer for layer in backbone.layers if layer in modules]
+        with torch.inference_mode():
+            found = backbone.extractor(backbone.layers).body(batch.clone())
+        for layer, seen in zip(
+            layers, _hooked(backbone.network, [modules[item] for item in layers], batch), strict=True
+        ):
+            owed(
+                seen.shape == found[layer].shape and _near(found[layer], seen),
+                f"{source.name} {layer} must be what a forward hook sees of the module.",
             )
 
 
@@ -292,6 +313,25 @@ def _run(extractor: Any, batch: torch.Tensor) -> dict[str, torch.Tensor]:
     return found
 
 
+def _hooked(network: nn.Module, modules: Sequence[nn.Module], batch: torch.Tensor) -> list[torch.Tensor]:
+    """Run a network, and copy the first tensor that each module gives when it gives it."""
+    seen: dict[nn.Module, torch.Tensor] = {}
+
+    def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
+        tensor = first_tensor(output)
+        owed(tensor is not None, "A layer must give a tensor.")
+        seen.setdefault(module, tensor.clone() if tensor is not None else torch.empty(0))
+
+    handles = [module.register_forward_hook(keep) for module in dict.fromkeys(modules)]
+    try:
+        with torch.inference_mode():
+            network(batch.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [seen[module] for module in modules]
+
+
 def _near(one: torch.Tensor, other: torch.Tensor) -> bool:
     scale = other.abs().max().clamp_min(1e-30)
     return bool((one - other).abs().max() <= _NEAR * scale)
@@ -308,6 +348,7 @@ _CHECKS: tuple[Check[LibraryUnderTest], ...] = (
     check_layers_give_one_row_per_image,
     check_layers_do_not_depend_on_each_other,
     check_the_trace_is_the_network,
+    check_layers_are_what_modules_give,
     check_a_restored_layer_is_equal,
     check_digests_tell_networks_apart,
     check_preprocessing_fits_the_network,

@@ -102,6 +102,7 @@ def test_sums_become_part_of_a_convolution_where_they_may(
     extractor = Graph("block", network).extractor(layers, (24, 24))
     fast = accelerated(extractor, CPU, torch.float32)
     assert n_fused(fast) == 3
+    assert isinstance(fast.body, torch.fx.GraphModule)
     calls = [node for node in fast.body.graph.nodes if node.op == "call_module"]
     assert sum(len(node.args) == 2 for node in calls) == (n_sums if "second" not in layers else 0)
     with torch.inference_mode():

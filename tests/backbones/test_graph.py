@@ -7,7 +7,6 @@ from torch import nn
 from img2brain.backbones import check_request, curated_layers, layer_names, load_backbone
 from img2brain.backbones._graph import Graph
 from img2brain.backbones._spread import spread
-from img2brain.backbones._trace import Trace
 from img2brain.errors import FeatureError, UnknownLayerError
 
 
@@ -123,4 +122,4 @@ def test_a_network_without_a_list_gets_a_spread_of_blocks(name: str, first: str,
 
 def test_a_network_of_plain_operations_gets_all_of_them() -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
-    assert spread(network, Trace("writing", network)) == ("0", "1")
+    assert spread(network, Graph("writing", network)) == ("0", "1")

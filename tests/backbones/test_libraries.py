@@ -177,7 +177,14 @@ def test_a_saved_network_of_ours_is_found_beside_another_of_its_name(nets: Path)
     [
         (("return Tiny(**options)", "raise OSError('no\\nway')"), "nets.py:Nets:tiny cannot be built: OSError: no."),
         (("return Tiny(**options)", "return 3"), "nets.py:Nets:tiny must be a torch.nn.Module. Got int."),
-        (("y = self.act(self.conv(x))", "y = x if x.sum() > 0 else -x"), "tiny cannot be traced by torch.fx:"),
+        (
+            ("y = self.act(self.conv(x))", "raise OSError('no\\nway')"),
+            "tiny cannot take images of 32 x 32 pixels: OSError: no.",
+        ),
+        (
+            ("y = self.act(self.conv(x))", "y = self.conv(x) if x.sum() > 9 else no"),
+            "tiny cannot take images of 32 x 32 pixels: NameError",
+        ),
     ],
 )
 def test_code_that_fails_is_said_on_one_line(nets: Path, change: tuple[str, str], message: str) -> None:
