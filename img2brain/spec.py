@@ -137,6 +137,16 @@ class PreparationSpec(Spec):
         return tuple(name for name in PreparationSpec.model_fields if getattr(self, name) is not None)
 
 
+def _kind_of_subjects(found: Any) -> str:
+    return "every" if isinstance(found, str) else "named"
+
+
+Named = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+Subjects = Annotated[
+    Annotated[Literal["all"], Tag("every")] | Annotated[Named, Tag("named")], Discriminator(_kind_of_subjects)
+]
+
+
 class DatasetSpec(PreparationSpec):
     """Where the images and responses are, a folder or generated sample data, and what is taken of them.
 
@@ -150,6 +160,8 @@ class DatasetSpec(PreparationSpec):
         Sample data, written once under the home folder.
     shuffle : int, optional
         A control: the responses are shuffled against the images with this seed, so that nothing can be predicted.
+    subjects : tuple of str or "all", optional
+        Several subjects of a folder in place of one: each is a member of the study.
 
     The keys of `PreparationSpec` say what is taken of a folder.
     """
@@ -158,6 +170,7 @@ class DatasetSpec(PreparationSpec):
     layout: str | None = None
     sample: SampleSpec | None = None
     shuffle: Seed | None = None
+    subjects: Subjects | None = None
 
     @field_validator("path")
     @classmethod
@@ -176,7 +189,14 @@ class DatasetSpec(PreparationSpec):
             raise ValueError("give either 'path' (a dataset folder) or 'sample' (generated data)")
         if self.sample is not None and self.layout is not None:
             raise ValueError("sample data has its own layout: leave out 'layout'")
+        if self.subject is not None and self.subjects is not None:
+            raise ValueError("give either 'subject' (one) or 'subjects' (each a member of the study)")
         return self
+
+    @field_validator("subjects")
+    @classmethod
+    def _each_subject_once(cls, subjects: Subjects | None) -> Subjects | None:
+        return _each_once(subjects) if isinstance(subjects, tuple) else subjects
 
 
 class BackboneSpec(Spec):
@@ -285,6 +305,8 @@ class StudySpec(Spec):
         The study's name; a digest of the search space is added where it is stored.
     dataset : DatasetSpec, optional
         The data; a study file must say which, `run_study` can be handed others.
+    datasets : tuple of DatasetSpec
+        Several in its place: each is a member of the study.
     split : SplitSpec
         Its rows.
     backbones : tuple of BackboneSpec
@@ -313,6 +335,7 @@ class StudySpec(Spec):
 
     name: str = Field(pattern=NAME_PATTERN, max_length=64, description=_NAME)
     dataset: DatasetSpec | None = None
+    datasets: tuple[DatasetSpec, ...] = ()
     backbones: tuple[BackboneSpec, ...] = Field(min_length=1)
     n_components: tuple[Annotated[Whole, Field(ge=1)], ...] = Field(min_length=1)
     regressors: tuple[RegressorSpec, ...] = Field(min_length=1)
@@ -370,6 +393,17 @@ class StudySpec(Spec):
         object.__setattr__(self, "objective", objective)
         object.__setattr__(self, "metrics", (objective, *others))
         return self
+
+    @model_validator(mode="after")
+    def _data_once(self) -> Self:
+        if self.dataset is not None and self.datasets:
+            raise ValueError("give either '[dataset]' or several '[[datasets]]'")
+        return self
+
+    @property
+    def data(self) -> tuple[DatasetSpec, ...]:
+        """The data, be they of one dataset or of several."""
+        return self.datasets or (() if self.dataset is None else (self.dataset,))
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:
@@ -449,7 +483,12 @@ def load_study(path: Path | str) -> StudySpec:
         raise SpecError(f"{path}: not a TOML file: {error}.") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
-    return parse(StudySpec if "dataset" in table else _WithDataset, table, str(path), path.resolve().parent)
+    return parse(
+        StudySpec if "dataset" in table or table.get("datasets") else _WithDataset,
+        table,
+        str(path),
+        path.resolve().parent,
+    )
 
 
 def parse(kind: type[S], table: Mapping[str, Any], where: str, folder: Path | None = None) -> S:

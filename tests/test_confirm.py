@@ -50,7 +50,7 @@ def test_nothing_before_publishing_reads_what_is_planted_in_the_confirmation_row
     planted: Path, make_spec: MakeSpec, new_home: NewHome, finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting = make_ready(make_spec(planted), Home(new_home(warm=True)))
-    kept = set(setting.split.confirmation.tolist())
+    kept = set(setting.first.split.confirmation.tolist())
     assert kept
     read = FolderDataset.read_responses
 
@@ -69,14 +69,14 @@ def test_nothing_before_publishing_reads_what_is_planted_in_the_confirmation_row
     setting.extract()
     run = Run(setting, setting.name)
     told = run.work_through()
-    run._track_missing(told)
+    run.track_missing(told)
     # Its trials are, number for number, those of the study of the recordings themselves.
     before = {trial.number: trial for trial in finished.outcome.trials}
     for trial in told:
         assert trial.parameters == before[trial.number].parameters
         assert trial.score == before[trial.number].score
     with pytest.raises((AssertionError, DataError), match="the confirmation was read"):
-        run._publish(told, run.tracker.finished())
+        run.publish(told, [run.members[0].tracker.finished()])
 
 
 def test_a_confirmation_is_recorded_with_all_that_is_said_of_it(finished: Finished) -> None:
@@ -95,14 +95,14 @@ def test_a_confirmation_is_recorded_with_all_that_is_said_of_it(finished: Finish
         assert control.difference.low <= control.difference.estimate <= control.difference.high
         assert control.difference.estimate == pytest.approx(whole.score.estimate - control.score, abs=1e-5)
     setting = make_ready(finished.spec, Home(finished.home))
-    assert set(part.regions) == set(setting.dataset.rois) == set(trial.record.metrics["pearson"].regions)
+    assert set(part.regions) == set(setting.first.dataset.rois) == set(trial.record.metrics["pearson"].regions)
     accuracy = run_array(store, trial.run_id, "confirmation/accuracy.npy")
     predictions = run_array(store, trial.run_id, "confirmation/predictions.npy")
     assert accuracy is not None
     assert predictions is not None
-    responses = setting.dataset.confirmation(setting.split)
+    responses = setting.first.dataset.confirmation(setting.first.split)
     np.testing.assert_allclose(accuracy, pearson(responses, predictions), atol=1e-5)
-    for region, voxels in setting.dataset.rois.items():
+    for region, voxels in setting.first.dataset.rois.items():
         assert part.regions[region].score.estimate == pytest.approx(np.median(accuracy[voxels]))
         assert part.regions[region].n_voxels == len(voxels)
     choice = run_array(store, trial.run_id, "confirmation/best_layer.npy")

@@ -53,9 +53,9 @@ def test_a_score_is_that_of_scikit_learn_and_scipy(
     setting: Setting, spec: TrialSpec, regressor: str, parameters: dict[str, Any], reference: Any
 ) -> None:
     trial = spec.model_copy(update={"regressor": regressor, "parameters": parameters})
-    evaluator, split = setting.evaluator(), setting.split
+    evaluator, split = setting.first.evaluator(), setting.first.split
     coordinates = evaluator.components(trial).coordinates.astype(np.float64)
-    responses = setting.dataset.read_responses(np.arange(len(setting.dataset.images))).astype(np.float64)
+    responses = setting.first.dataset.read_responses(np.arange(len(setting.first.dataset.images))).astype(np.float64)
     reference.fit(coordinates[split.train], responses[split.train])
     predictions = reference.predict(coordinates[split.validation])
     expected = [pearsonr(predictions[:, i], responses[split.validation, i]).statistic for i in range(20)]
@@ -67,12 +67,14 @@ def test_a_score_is_that_of_scikit_learn_and_scipy(
 
 def test_more_components_than_the_layer_spans_are_refused(setting: Setting, spec: TrialSpec) -> None:
     with pytest.raises(FitError, match=r"features\.5 spans 16 components .* Got n_components = 17\."):
-        setting.evaluator().evaluate(spec.model_copy(update={"n_components": 17}))
+        setting.first.evaluator().evaluate(spec.model_copy(update={"n_components": 17}))
 
 
 def test_a_relative_alpha_is_in_units_of_the_spectrum(setting: Setting, spec: TrialSpec) -> None:
     ridge = spec.model_copy(update={"regressor": "ridge", "parameters": {"alpha": 1.0}})
-    scales = [setting.evaluator().alpha_scale(ridge.model_copy(update={"layer": f"features.{i}"})) for i in (2, 12)]
+    scales = [
+        setting.first.evaluator().alpha_scale(ridge.model_copy(update={"layer": f"features.{i}"})) for i in (2, 12)
+    ]
     assert min(scales) > 0
     assert scales[0] != pytest.approx(scales[1], rel=0.1)
 
@@ -82,12 +84,12 @@ def test_voxels_that_are_constant_in_the_validation_rows_are_counted(
 ) -> None:
     folder = tmp_path / "data"
     shutil.copytree(recordings, folder)
-    rows = make_ready(finished.spec, Home(finished.home)).split.validation
+    rows = make_ready(finished.spec, Home(finished.home)).first.split.validation
     path = folder / "trainingfMRI" / "training.npy"
     responses = np.load(path)
     responses[rows, 3] = 0.5
     np.save(path, responses)
-    result = make_ready(make_spec(folder), Home(finished.home)).evaluator().evaluate(spec)
+    result = make_ready(make_spec(folder), Home(finished.home)).first.evaluator().evaluate(spec)
     assert result.objective.summaries[WHOLE]["n_constant"] == 1
     assert np.isnan(result.accuracy[3])
     assert np.isfinite(np.delete(result.accuracy, 3)).all()
@@ -113,14 +115,18 @@ def test_folds_are_fitted_apart_and_scored_together(
     setting = make_ready(make_spec(split={"seed": 3, "folds": 4}), Home(finished.home))
     setting.extract()
     trial = spec.model_copy(update={"regressor": regressor, "parameters": parameters})
-    evaluator, split = setting.evaluator(), setting.split
+    evaluator, split = setting.first.evaluator(), setting.first.split
     assert len(split.folds) == 4
     assert sorted(split.scored) == split.development.tolist()
-    responses = setting.dataset.development(split).responses
-    bank, predictions = setting.bank(trial), []
+    responses = setting.first.dataset.development(split).responses
+    bank, predictions = setting.first.bank(trial), []
     for fold in split.folds:
         assert not set(fold.train) & set(fold.validation)
-        found = bank.components(trial.layer, fold.train, setting.n_components).leading(8).coordinates.astype(np.float64)
+        found = (
+            bank.components(trial.layer, fold.train, setting.first.n_components)
+            .leading(8)
+            .coordinates.astype(np.float64)
+        )
         np.testing.assert_allclose(found[fold.train].mean(axis=0), 0, atol=1e-4 * np.abs(found).max())
         reference.fit(found[fold.train], responses(fold.train).astype(np.float64))
         predictions.append(reference.predict(found[fold.validation]))
@@ -130,7 +136,7 @@ def test_folds_are_fitted_apart_and_scored_together(
     result = evaluator.evaluate(trial)
     np.testing.assert_allclose(result.accuracy, expected, atol=1e-5)
     np.testing.assert_allclose(evaluator.predict(trial)[1], together, atol=1e-4 * np.abs(together).max())
-    assert result.objective.summaries.keys() == {WHOLE, *setting.dataset.rois}
+    assert result.objective.summaries.keys() == {WHOLE, *setting.first.dataset.rois}
 
 
 def test_a_study_in_folds_runs_to_its_end(make_spec: MakeSpec, finished_copy: Path) -> None:
@@ -175,7 +181,7 @@ def test_a_regressor_that_misbehaves_fails_alone(
     monkeypatch.setitem(REGRESSORS._loaded, "broken", (Plugin("regressor", "broken", "0", Path(__file__)), Broken))
     sound = spec.model_copy(update={"regressor": "k_neighbors", "parameters": {"n_neighbors": 3}})
     broken = spec.model_copy(update={"regressor": "broken", "parameters": {"how": how}})
-    expected, evaluator = setting.evaluator().evaluate(sound), setting.evaluator()
+    expected, evaluator = setting.first.evaluator().evaluate(sound), setting.first.evaluator()
     with pytest.raises(FitError, match=f"^The regressor 'broken' must {told}"):
         evaluator.evaluate(broken)
     np.testing.assert_array_equal(evaluator.evaluate(sound).accuracy, expected.accuracy)
@@ -211,8 +217,10 @@ def overwriting(Y: Any, P: Any) -> Any:
 def test_a_metric_that_misbehaves_is_told(
     setting: Setting, spec: TrialSpec, score: Callable[[Any, Any], Any], told: str
 ) -> None:
-    sound = setting.evaluator()
-    evaluator = Evaluator(sound._development, setting.split, sound._banks, setting.n_components, {"odd": Odd(score)})
+    sound = setting.first.evaluator()
+    evaluator = Evaluator(
+        sound._development, setting.first.split, sound._banks, setting.first.n_components, {"odd": Odd(score)}
+    )
     with pytest.raises((FitError, ShapeError), match=told):
         evaluator.evaluate(spec.model_copy(update={"regressor": "k_neighbors", "parameters": {"n_neighbors": 3}}))
 

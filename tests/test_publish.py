@@ -47,14 +47,14 @@ def model(finished: Finished) -> EncodingModel:
 
 @pytest.fixture(scope="module")
 def pictures(setting: Setting) -> list[Path]:
-    return [setting.dataset.images[row] for row in setting.split.confirmation]
+    return [setting.first.dataset.images[row] for row in setting.first.split.confirmation]
 
 
 @pytest.fixture(scope="module")
 def refitted(setting: Setting, finished: Finished) -> Array:
     """The predictions for the confirmation rows, from the cache alone."""
     spec = finished.outcome.best.spec
-    return setting.publisher().refit(spec, setting.bank(spec))[1]
+    return setting.first.publisher().refit(spec, setting.first.bank(spec))[1]
 
 
 def assert_close(found: Array, expected: Array) -> None:
@@ -71,7 +71,7 @@ def test_the_model_agrees_with_the_refit_from_the_cache(
 def test_the_confirmation_score_is_that_of_the_models_own_predictions(
     model: EncodingModel, pictures: list[Path], setting: Setting, finished: Finished
 ) -> None:
-    responses = setting.dataset.confirmation(setting.split)
+    responses = setting.first.dataset.confirmation(setting.first.split)
     predictions = model.predict(pictures)
     scores = [pearsonr(predictions[:, i], responses[:, i]).statistic for i in range(20)]
     assert np.median(scores) == pytest.approx(finished.outcome.published.score, abs=1e-3)
@@ -80,10 +80,10 @@ def test_the_confirmation_score_is_that_of_the_models_own_predictions(
 def test_every_regressor_agrees_once_published(
     setting: Setting, finished: Finished, pictures: list[Path], tracker: Tracker
 ) -> None:
-    publisher, best = setting.publisher(), finished.outcome.best.spec
+    publisher, best = setting.first.publisher(), finished.outcome.best.spec
     for regressor, parameters in {"ridge": {"alpha": 1e3}, "k_neighbors": {"n_neighbors": 3}, "linear": {}}.items():
         spec = best.model_copy(update={"regressor": regressor, "parameters": parameters, "n_components": 8})
-        bank = setting.bank(spec)
+        bank = setting.first.bank(spec)
         fitted, predictions = publisher.refit(spec, bank)
         assert_close(
             publisher.model(a_record(tracker, finished).model_copy(update={"spec": spec}), fitted, bank, None).predict(
@@ -95,10 +95,10 @@ def test_every_regressor_agrees_once_published(
 
 def test_the_refit_is_to_all_development_rows(setting: Setting, finished: Finished) -> None:
     spec = finished.outcome.best.spec.model_copy(update={"regressor": "linear", "parameters": {}})
-    regressor, _ = setting.publisher().refit(spec, setting.bank(spec))
-    bank, rows = setting.bank(spec), setting.split.development
+    regressor, _ = setting.first.publisher().refit(spec, setting.first.bank(spec))
+    bank, rows = setting.first.bank(spec), setting.first.split.development
     coordinates = bank.components(spec.layer, rows, 16).coordinates[rows]
-    responses = setting.dataset.development(setting.split).responses(rows)
+    responses = setting.first.dataset.development(setting.first.split).responses(rows)
     np.testing.assert_allclose(coordinates.mean(axis=0), 0, atol=1e-3 * coordinates.std())
     np.testing.assert_allclose(
         np.asarray(regressor.predict(coordinates)).mean(axis=0), responses.mean(axis=0), atol=1e-5
@@ -130,7 +130,9 @@ def a_record(tracker: Tracker, finished: Finished) -> TrialRecord:
 
 def publish(setting: Setting, tracker: Tracker, finished: Finished, number: int) -> Any:
     record = tracker.records()[number]
-    return setting.publisher().publish(record, tracker.finished()[number], setting.bank(record.spec), tracker)
+    return setting.first.publisher().publish(
+        record, tracker.finished()[number], setting.first.bank(record.spec), tracker
+    )
 
 
 @pytest.mark.parametrize("spoilt", ["axes", "regressor", "network"])

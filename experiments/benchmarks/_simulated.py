@@ -17,6 +17,7 @@ from img2brain.features.pca import Components
 from img2brain.home import Home
 from img2brain.spec import StudySpec, parse
 from img2brain.store import Store
+from img2brain.study.member import Member
 from img2brain.study.setting import Setting
 from img2brain.study.space import Candidate, Space, find_domains
 
@@ -47,7 +48,9 @@ def setting(folder: Path, home: Home, regressors: list[str], n_trials: int) -> S
     bank: Any = SimulatedBank(folder, home.store)
     space = Space(spec, find_domains(spec), {item: Candidate("random:0", _WEIGHTS, LAYERS)})
     banks: dict[BankKey, Any] = {(item.name, _WEIGHTS, item.preprocessing): bank}
-    return Setting(spec, dataset, split, banks, space, {"pearson": METRICS["pearson"]}, (), home, "cpu")
+    metrics = {"pearson": METRICS["pearson"]}
+    member = Member("", spec, None, dataset, split, banks, metrics, lambda _: bank, "cpu")
+    return Setting(spec, (member,), space, (), home)
 
 
 class SimulatedData(Dataset):

@@ -46,7 +46,7 @@ def ours(folder: Path) -> Figures:
     for study in STUDIES:
         spec = with_overrides(load_study(EXPERIMENTS / f"{study}.toml"), dataset={"path": data})
         setting = make_ready(spec, Home(home))
-        for bank in setting.banks.values():
+        for bank in setting.first.banks.values():
             began = time.perf_counter()
             bank.extract()
             stages[f"{study}: features of {bank.spec.name}"] = time.perf_counter() - began

@@ -51,7 +51,7 @@ def _ours(folder: Path) -> dict[str, Any]:
     fits: dict[str, list[float]] = defaultdict(list)
     for trial, spent_s in zip(trials, spent["evaluate"], strict=True):
         fits[trial.spec.regressor].append(spent_s)
-    assert len(trials) == len(run.tracker.finished()) == N_OURS
+    assert len(trials) == len(run.members[0].tracker.finished()) == N_OURS
     return {
         "seconds": seconds, "stages": spent, "fits": fits, "disk": _disk(home.folder),
         "n_failed": sum(not trial.succeeded for trial in trials),

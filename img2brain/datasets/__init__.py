@@ -6,6 +6,6 @@ them.
 
 from __future__ import annotations
 
-from img2brain.datasets._layouts import open_dataset
+from img2brain.datasets._layouts import open_dataset, subjects
 
-__all__ = ["open_dataset"]
+__all__ = ["open_dataset", "subjects"]

@@ -73,6 +73,31 @@ def _opened(name: str, path: Path, asked: PreparationSpec) -> Dataset:
     return dataset if asked.voxels is None else select(dataset, asked.voxels)
 
 
+def subjects(path: Path | str, layout: str | None = None) -> tuple[str, ...]:
+    """Name the subjects of a folder, each of which `open_dataset` opens as ``subject``.
+
+    Parameters
+    ----------
+    path, layout
+        As for `open_dataset`.
+
+    Returns
+    -------
+    tuple of str
+        In the order of the layout; the one subject, where the layout knows no more, if the data say who it is.
+
+    Raises
+    ------
+    DataError, SpecError
+        As for `open_dataset`.
+    """
+    path = Path(path)
+    name = find_layout(path, layout)
+    kind: type[Dataset] = LAYOUTS[name]
+    found = tuple(_run(name, path, lambda: kind.subjects(path)))
+    return found or tuple(filter(None, [_opened(name, path, PreparationSpec()).subject]))
+
+
 def check(path: Path | str, layout: str | None = None, **asked: Any) -> Report:
     """Check a dataset, and report every problem at once.
 

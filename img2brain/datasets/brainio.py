@@ -22,6 +22,7 @@ from img2brain.spec import PreparationSpec
 
 _AXES = ("presentation", "neuroid", "time_bin")
 _STIMULUS = ("stimulus_id", "image_id", "hash_id")
+_ANIMAL = ("animal", "subject")
 _FILE = ("filename", "image_file_name", "image_current_local_file_path")
 
 
@@ -50,6 +51,12 @@ class BrainIo(TrialDataset):
         return is_file or (path.is_dir() and any(path.glob("assy_*.nc")))
 
     @classmethod
+    def subjects(cls, path: Path) -> tuple[str, ...]:
+        """Name the animals; of several assemblies, those that all have."""
+        found = [_animals(file) for file in ([path] if path.is_file() else sorted(path.glob("assy_*.nc")))]
+        return tuple(sorted(set.intersection(*map(set, found)))) if found else ()
+
+    @classmethod
     def record(cls, path: Path, asked: PreparationSpec) -> Recording:
         """Find the axes, the neuroids and the images of an assembly."""
         file = _assembly(path, asked.responses)
@@ -63,7 +70,7 @@ class BrainIo(TrialDataset):
             stimuli = _coordinate(opened, file, "presentation", _STIMULUS, shape[axes.index("presentation")])
             n_neuroids = shape[axes.index("neuroid")]
             regions = _coordinate(opened, file, "neuroid", ("region",), n_neuroids, optional=True)
-            animals = _coordinate(opened, file, "neuroid", ("animal", "subject"), n_neuroids, optional=True)
+            animals = _coordinate(opened, file, "neuroid", _ANIMAL, n_neuroids, optional=True)
             told = data.attrs.get("stimulus_set_identifier", opened.attrs.get("stimulus_set_identifier", ""))
         kept = _of_animal(animals, asked.subject, n_neuroids, file)
         images = _images(file.parent, asked.images, str(told), stimuli)
@@ -118,6 +125,14 @@ def _coordinate(
     if len(found) != n_items:
         raise ShapeError(f"{name!r} of {str(file)!r} must have a value for each of {n_items}. It has {len(found)}.")
     return found
+
+
+def _animals(file: Path) -> list[str]:
+    """Name the animals of an assembly, none where it does not tell."""
+    with _hdf5.opened(file) as opened:
+        data = _hdf5.array_of(opened, "data", file)
+        n_neuroids = dict(zip(_hdf5.axes_of(data), data.shape, strict=True)).get("neuroid", 0)
+        return list(_coordinate(opened, file, "neuroid", _ANIMAL, n_neuroids, optional=True) or ())
 
 
 def _of_animal(animals: Any, subject: str | None, n_neuroids: int, file: Path) -> Rows:

@@ -50,7 +50,7 @@ class Activations(ABC):
 
     def __init__(self, n_images: int, n_features: int, dtype: torch.dtype, sizes: BlockSizes | None = None) -> None:
         self.n_images, self.n_features, self.dtype = n_images, n_features, dtype
-        self._sizes = sizes or BlockSizes()
+        self.sizes = sizes or BlockSizes()
 
     @property
     @abstractmethod
@@ -71,13 +71,13 @@ class Activations(ABC):
 
     def blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield all rows in blocks of bounded size."""
-        step = max(1, self._sizes.n_bytes // (self.n_features * self.dtype.itemsize))
+        step = max(1, self.sizes.n_bytes // (self.n_features * self.dtype.itemsize))
         for rows in slices(self.n_images, step):
             yield rows, self.read(rows.start, rows.stop)
 
     def ranges(self) -> Iterator[slice]:
         """Yield ranges of the features."""
-        return slices(self.n_features, self._sizes.n_features)
+        return slices(self.n_features, self.sizes.n_features)
 
 
 class InMemory(Activations):

@@ -150,9 +150,12 @@ class Features(ABC):
 
     def _record(self, layers: Sequence[str]) -> None:
         for layer, values in self._activations(layers, self._n_components):
-            with torch.inference_mode():
-                if failure := self._cache.record(layer, values):
-                    log.warning("%s %s: %s", self.spec.name, layer, failure)
+            self._keep(self._cache, layer, values)
+
+    def _keep(self, cache: Cache, layer: str, values: Activations) -> None:
+        with torch.inference_mode():
+            if failure := cache.record(layer, values):
+                log.warning("%s %s: %s", self.spec.name, layer, failure)
 
     def _record_axes(self, layer: str, rows: Rows, n_components: int) -> Axes:
         largest = max(n_components, self._n_components)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -17,11 +18,12 @@ from img2brain.backbones._weights import UNTRAINED
 from img2brain.datasets._images import AS_STORED
 from img2brain.datasets._presentation import Presentation
 from img2brain.features.activations import Activations, Rows
-from img2brain.features.cache import VERSION
+from img2brain.features.cache import VERSION, Cache
 from img2brain.features.extract import Precision, find_device, find_precision
 from img2brain.features.features import Features
 from img2brain.features.freshness import freshness
 from img2brain.features.pass_ import Budget, Pass
+from img2brain.features.shared import Shown, Union, of_rows, sharing
 from img2brain.spec import BackboneSpec
 from img2brain.store import Store
 
@@ -50,6 +52,8 @@ class NetworkFeatures(Features):
         The disk and memory that activations may take for a while.
     presentation : Presentation
         How the images were shown. Where that has a say, it is in their digests.
+    others : sequence of Shown
+        Images of datasets that are searched together with this one: those that they share pass the network once.
     """
 
     def __init__(
@@ -65,13 +69,15 @@ class NetworkFeatures(Features):
         precision: Precision = "auto",
         budget: Budget | None = None,
         presentation: Presentation = AS_STORED,
+        others: Sequence[Shown] = (),
     ) -> None:
         layers = spec.layers or curated_layers(spec.name)
         super().__init__(spec, layers, len(images), store, rows, n_components)
-        self._images, self._presentation = images, presentation
-        self._images_digest = digest.of_digests(image_digests)
+        self._shown = Shown(images, image_digests, rows, presentation)
         self._device = find_device(device)
         self._dtype = choose_precision(precision, len(images), self._device)
+        alike = [item for item in others if choose_precision(precision, len(item.images), self._device) == self._dtype]
+        self._sharing = sharing(self._shown, alike)
         self._budget = budget or Budget()
         self._request = Request.parse(spec.name, spec.weights, spec.preprocessing)
 
@@ -107,14 +113,49 @@ class NetworkFeatures(Features):
         return self.backbone.export(layer)
 
     def _about(self) -> Mapping[str, Mapping[str, Any]]:
-        shared = {"images": self._images_digest, "precision": self.precision, "pooling": "none"}
+        return self._about_of(self._shown)
+
+    def _about_of(self, shown: Shown) -> Mapping[str, Mapping[str, Any]]:
+        images = digest.of_digests(shown.digests)
+        shared = {"images": images, "precision": self.precision, "pooling": "none"}
         return {layer: shared | {"layer": found} for layer, found in self._digests.items()}
 
     def _activations(self, layers: Sequence[str], n_components: int) -> Iterator[tuple[str, Activations]]:
-        run = Pass(
-            self.backbone, self._images, self._device, self._dtype, self._store, self._budget, self._presentation
-        )
-        return run.activations(layers, n_components)
+        return self._pass(self._shown.images).activations(layers, n_components)
+
+    def _pass(self, images: Sequence[Path]) -> Pass:
+        budget, presentation = self._budget, self._shown.presentation
+        return Pass(self.backbone, images, self._device, self._dtype, self._store, budget, presentation)
+
+    def _record(self, layers: Sequence[str]) -> None:
+        """Show all images once, those of others that share some included, where that is less work than to go by turns.
+
+        It is more where so many activations do not fit the disk together.
+        """
+        lacking = [(item, cache) for item, cache in self._caches if not all(map(cache.has, layers))]
+        images = [item.images for item, _ in lacking]
+        union = Union.of([item for item, _ in lacking])
+        together = self._pass(union.images)
+        if len(lacking) == 1 or not self._is_less(together, layers, images):
+            super()._record(layers)
+            return
+        for layer, values in together.activations(layers, self._n_components):
+            for (_, cache), rows in zip(lacking, union.rows, strict=True):
+                if not cache.has(layer):
+                    self._keep(cache, layer, of_rows(values, rows))
+
+    def _is_less(self, together: Pass, layers: Sequence[str], images: Sequence[Sequence[Path]]) -> bool:
+        n_shown = together.n_shown(layers)
+        return math.isfinite(n_shown) and n_shown <= sum(self._pass(each).n_shown(layers) for each in images)
+
+    @property
+    def _caches(self) -> list[tuple[Shown, Cache]]:
+        """What is kept of these images, and of those of others."""
+        return [(self._shown, self._cache), *((item, self._cache_of(item)) for item in self._sharing)]
+
+    def _cache_of(self, shown: Shown) -> Cache:
+        about = self._about_of(shown)
+        return Cache(self._store, about, len(shown.images), shown.rows, self._n_components)
 
     @cached_property
     def _digests(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -99,7 +100,7 @@ class Pass:
             If the activations of a layer exceed the scratch budget, or the disk.
         """
         n_features = self._backbone.extractor(layers).n_features
-        n_bytes = {layer: size * len(self._images) * self._kept_as(size).itemsize for layer, size in n_features.items()}
+        n_bytes = self._bytes_of(layers)
         for group in self._groups(n_bytes):
             widths = {layer: n_features[layer] for layer in group}
             held = self._held(widths, n_bytes, n_components)
@@ -107,6 +108,17 @@ class Pass:
             with self._recorded(group, held) as recorded:
                 for layer in track(group, len(group), f"{self._backbone.name}: PCA"):
                     yield layer, recorded.pop(layer)
+
+    def n_shown(self, layers: Sequence[str]) -> float:
+        """Count how many images pass the network for some layers, infinitely many where one of them does not fit."""
+        try:
+            return float(len(self._groups(self._bytes_of(layers))) * len(self._images))
+        except StoreError:
+            return math.inf
+
+    def _bytes_of(self, layers: Sequence[str]) -> dict[str, int]:
+        widths = self._backbone.extractor(layers).n_features
+        return {layer: size * len(self._images) * self._kept_as(size).itemsize for layer, size in widths.items()}
 
     def _kept_as(self, n_features: int) -> torch.dtype:
         """Return the type in which the activations of a layer are kept and reduced."""

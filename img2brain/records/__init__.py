@@ -20,7 +20,7 @@ from img2brain.records.base import (
 from img2brain.records.bundle import BundleRecord, BundleRowRecord
 from img2brain.records.confirmation import Against, CeilingRecord, ConfirmationRecord, PartRecord, RegionRecord
 from img2brain.records.look import LookRecord
-from img2brain.records.study import StudyRecord
+from img2brain.records.study import MemberRecord, StudyRecord
 from img2brain.records.trial import MetricRecord, NetworkRecord, TrialRecord
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "DatasetRecord",
     "Estimate",
     "LookRecord",
+    "MemberRecord",
     "MetricRecord",
     "NetworkRecord",
     "PartRecord",

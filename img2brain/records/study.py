@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from img2brain.records.base import CodeRecord, DatasetRecord, PluginRecord, Record, RowsRecord
+from img2brain.records.base import CodeRecord, DatasetRecord, Part, PluginRecord, Record, RowsRecord
+
+
+class MemberRecord(Part):
+    """One of the datasets that a study searches together.
+
+    Attributes
+    ----------
+    dataset, rows
+        What it is, and which of its rows trained, validated and confirmed.
+    regions : mapping of str to tuple of int
+        Its voxels by region of interest.
+    """
+
+    dataset: DatasetRecord
+    rows: RowsRecord
+    regions: Mapping[str, tuple[int, ...]] = {}
 
 
 class StudyRecord(Record):
@@ -30,9 +46,15 @@ class StudyRecord(Record):
     settings : mapping, optional
         What of the study file a repetition of a trial needs: ``split``, ``n_components``, ``precision``, the
         ``layers`` of each network, and ``dataset``, what was taken of the data. No path is in it.
+    members : mapping of str to MemberRecord
+        By name, in order, the members of a study of several; empty where it has one dataset. There is one record of the
+        study for each of them: its `dataset`, `rows`, `regions` and `settings` are those of its own member, and all
+        else is the same in all.
+    member : str
+        The name of that member; empty where the study has one dataset.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset(("settings",))
+    added: ClassVar[frozenset[str]] = frozenset(("settings", "members", "member"))
 
     kind: ClassVar[str] = "study"
 
@@ -49,6 +71,8 @@ class StudyRecord(Record):
     metrics: tuple[str, ...] = ("pearson",)
     regions: Mapping[str, tuple[int, ...]] = {}
     settings: Mapping[str, Any] | None = None
+    members: Mapping[str, MemberRecord] = {}
+    member: str = ""
 
     @property
     def objective(self) -> str:

@@ -106,7 +106,12 @@ class TrialRecord(Record):
         Why it failed; empty where it did not.
     note : str
         What has to be known of it, where it is a result of others.
+    member : str
+        The member of the study that it was evaluated on: there is a record for each; empty where the study has one
+        dataset.
     """
+
+    added: ClassVar[frozenset[str]] = frozenset(("member",))
 
     kind: ClassVar[str] = "trial"
 
@@ -126,6 +131,7 @@ class TrialRecord(Record):
     timings: Mapping[str, NullableFloat] = {}
     failure: str = ""
     note: str = ""
+    member: str = ""
 
     @property
     def succeeded(self) -> bool:

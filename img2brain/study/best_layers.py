@@ -9,22 +9,22 @@ import numpy as np
 from img2brain.confirm import BestLayers
 from img2brain.evaluate import Evaluator, bank_key
 from img2brain.refit import Refit
+from img2brain.study.member import Member
 from img2brain.study.search import ToldTrial
-from img2brain.study.setting import Setting
 
 
 def best_layers(
-    best: ToldTrial, told: Sequence[ToldTrial], setting: Setting, evaluator: Evaluator, refit: Refit
+    best: ToldTrial, told: Sequence[ToldTrial], member: Member, evaluator: Evaluator, refit: Refit
 ) -> BestLayers | None:
     """Give each voxel the layer of the best trial's network that predicts it best.
 
     Parameters
     ----------
     best : ToldTrial
-        The best trial of the study.
+        The best trial of the study, as it was on the member.
     told : sequence of ToldTrial
-        All trials: of each layer, the best one stands for it.
-    setting, evaluator, refit : Setting, Evaluator, Refit
+        All trials, as they were on the member: of each layer, the best one stands for it.
+    member, evaluator, refit : Member, Evaluator, Refit
         Of the study.
 
     Returns
@@ -33,15 +33,15 @@ def best_layers(
         None where the search scored one layer only, or there are no confirmation rows.
     """
     trials = [trial for trial in best_by_layer(told) if bank_key(trial.spec) == bank_key(best.spec)]
-    if len(trials) < 2 or not len(setting.split.confirmation):
+    if len(trials) < 2 or not len(member.split.confirmation):
         return None
     accuracy = np.stack([np.nan_to_num(evaluator.evaluate(trial.spec).accuracy, nan=-np.inf) for trial in trials])
     choice = accuracy.argmax(axis=0)
-    predictions = np.empty((len(setting.split.confirmation), len(choice)))
+    predictions = np.empty((len(member.split.confirmation), len(choice)))
     for place, trial in enumerate(trials):
         voxels = choice == place
         if voxels.any():
-            predictions[:, voxels] = refit(trial.spec, setting.bank(trial.spec))[1][:, voxels]
+            predictions[:, voxels] = refit(trial.spec, member.bank(trial.spec))[1][:, voxels]
     return BestLayers(tuple(trial.spec.layer for trial in trials), choice, predictions)
 
 

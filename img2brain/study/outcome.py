@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from img2brain.publish import Publication
 from img2brain.study.search import ToldTrial
@@ -21,13 +22,15 @@ class StudyOutcome:
     best : ToldTrial, optional
         The trial with the highest objective on the validation rows; None where all failed.
     published : Publication, optional
-        What became of the best trial.
+        What became of the best trial; of several members, on the first.
     notes : tuple of str
         What a reader must know, such as a best trial at the edge of its range.
     features_s : float
         Seconds that this run took to extract features; next to none where they were cached.
     objective : str
-        What was maximised, for people: the metric, and what stands for all voxels.
+        What was maximised, for people: the metric, and what stands for all voxels; of several members, their mean.
+    members : mapping of str to Publication
+        What became of the best trial on each member; empty where the study has one dataset.
     """
 
     name: str
@@ -37,3 +40,12 @@ class StudyOutcome:
     notes: tuple[str, ...]
     features_s: float
     objective: str
+    members: Mapping[str, Publication] = field(default_factory=dict)
+
+    def of(self, member: str) -> StudyOutcome:
+        """Return what became of the study on a member; the empty name is that of its only dataset."""
+        if not member:
+            return self
+        best = self.best.of(member) if self.best else None
+        trials = [trial.of(member) for trial in self.trials]
+        return replace(self, trials=trials, best=best, published=self.members[member], members={})

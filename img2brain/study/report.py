@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from img2brain.evaluate import Evaluator
+from img2brain.home import Home
 from img2brain.leaderboard import figures
 from img2brain.leaderboard.collect import collect
 from img2brain.leaderboard.drawing import Figure, write_page
@@ -19,18 +19,19 @@ from img2brain.leaderboard.region_figures import regions
 from img2brain.leaderboard.rows import Row
 from img2brain.leaderboard.site.build import build
 from img2brain.result import score_text
+from img2brain.study.member import Member
+from img2brain.study.member_run import MemberRun
 from img2brain.study.outcome import StudyOutcome
 from img2brain.study.search import Search, ToldTrial
-from img2brain.study.setting import Setting
-from img2brain.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 5
 
 
-def report(setting: Setting, search: Search, evaluator: Evaluator, tracker: Tracker, outcome: StudyOutcome) -> None:
-    """Write the pages and the note of a finished study, and build the leaderboard of its dataset."""
+def report(home: Home, run: MemberRun, search: Search, outcome: StudyOutcome) -> None:
+    """Write the pages and the note of a finished study, and build the leaderboard of the dataset of one member."""
+    outcome = outcome.of(run.member.name)
     best = sorted((trial for trial in outcome.trials if trial.succeeded), key=lambda trial: -trial.score)
     with tempfile.TemporaryDirectory() as folder:
         metrics = {"best": best[0].score, "features_s": outcome.features_s}
@@ -38,12 +39,12 @@ def report(setting: Setting, search: Search, evaluator: Evaluator, tracker: Trac
         metrics["n_failed"] = sum(not trial.succeeded for trial in outcome.trials)
         if outcome.published is not None:
             metrics["confirmation"] = outcome.published.score
-        rows = collect(setting.home, setting.dataset.name)
-        drawn = [*_figures(setting, search, evaluator, outcome.trials, best), *_regions(rows, outcome)]
+        rows = collect(home, run.member.dataset.name)
+        drawn = [*_figures(run, search, outcome.trials, best), *_regions(rows, outcome)]
         shown = write_page(drawn, Path(folder) / "figures.html", outcome.name)
-        tracker.log_pages({"pages/figures.html": shown}, metrics, note(setting, outcome, best))
-    tracker.close()
-    build(rows, setting.home.leaderboards / setting.dataset.name)
+        run.tracker.log_pages({"pages/figures.html": shown}, metrics, note(run.member, outcome, best))
+    run.tracker.close()
+    build(rows, home.leaderboards / run.member.dataset.name)
 
 
 def _regions(rows: Sequence[Row], outcome: StudyOutcome) -> list[Figure]:
@@ -56,9 +57,9 @@ def _regions(rows: Sequence[Row], outcome: StudyOutcome) -> list[Figure]:
     return [regions(row)]
 
 
-def note(setting: Setting, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> str:
+def note(member: Member, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> str:
     """Write the note of a study in Markdown."""
-    lines = [f"**{outcome.name}** on **{setting.dataset.name}**", ""]
+    lines = [f"**{outcome.name}** on **{member.dataset.name}**", ""]
     lines += ["| trial | backbone | weights | layer | components | regressor | validation |", "|" + "---|" * 7]
     for trial in best[:_SHOWN]:
         spec = trial.spec
@@ -74,24 +75,22 @@ def note(setting: Setting, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> 
     return "\n".join(lines)
 
 
-def _figures(
-    setting: Setting, search: Search, evaluator: Evaluator, trials: Sequence[ToldTrial], best: Sequence[ToldTrial]
-) -> list[Figure]:
+def _figures(run: MemberRun, search: Search, trials: Sequence[ToldTrial], best: Sequence[ToldTrial]) -> list[Figure]:
     """Draw the search, its parameters, its layers and the voxels of its best trials."""
-    table, measure = _table(trials), _measure(setting)
+    table, measure = _table(trials), _measure(run.member)
     accuracies = {
-        f"#{trial.number} {trial.spec.label}": evaluator.evaluate(trial.spec).accuracy for trial in best[:_SHOWN]
+        f"#{trial.number} {trial.spec.label}": run.evaluator.evaluate(trial.spec).accuracy for trial in best[:_SHOWN]
     }
     return [
         figures.optimisation_history(table, measure),
         figures.parameter_importances(_named(search.importances())),
-        figures.layer_by_components(table, measure, _layers(setting)),
+        figures.layer_by_components(table, measure, _layers(run.member)),
         figures.accuracy_histogram(accuracies, measure),
     ]
 
 
-def _measure(setting: Setting) -> Measure:
-    name, metric = next(iter(setting.metrics.items()))
+def _measure(member: Member) -> Measure:
+    name, metric = next(iter(member.metrics.items()))
     return Measure(metric.label, metric.summary, name)
 
 
@@ -116,5 +115,5 @@ def _named(importances: Mapping[str, float]) -> dict[str, float]:
     return {names.get(name, name): value for name, value in importances.items()}
 
 
-def _layers(setting: Setting) -> Mapping[str, Sequence[str]]:
-    return {bank.spec.name: bank.layers for bank in setting.banks.values()}
+def _layers(member: Member) -> Mapping[str, Sequence[str]]:
+    return {bank.spec.name: bank.layers for bank in member.banks.values()}

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain.confirm import confirmation_rows
-from img2brain.datasets.base import Dataset
 from img2brain.errors import Img2BrainError
 from img2brain.home import Home
 from img2brain.leaderboard.bundles import contents
@@ -25,7 +24,8 @@ from img2brain.leaderboard.bundles.recipe import NotChecked, Recipe
 from img2brain.records import PartRecord
 from img2brain.result import WHOLE
 from img2brain.spec import StudySpec, parse
-from img2brain.study.setting import Setting, make_ready
+from img2brain.study.member import Member
+from img2brain.study.setting import make_ready
 
 # Of scores of about 1: processors differ by the last digits of float32, or of bfloat16 where networks compute in that.
 TOLERANCES = {"float32": 2e-3, "bfloat16": 1e-2}
@@ -67,9 +67,9 @@ class Rerun:
         split_of(row, dataset)
         try:
             setting = make_ready(self._spec(row), self.home, dataset)
-            _require_network(setting, row)
+            _require_network(setting.first, row)
             setting.extract()
-            return self._difference(bundle, row, setting, dataset)
+            return self._difference(bundle, row, setting.first)
         except Img2BrainError as error:
             raise NotChecked(f"it cannot be repeated here: {str(error).rstrip('.')}") from None
 
@@ -108,10 +108,10 @@ class Rerun:
             raise NotChecked(f"its weights {weights!r} are a file: name it with --weights")
         return weights
 
-    def _difference(self, bundle: Bundle, row: BundleRow, setting: Setting, dataset: Dataset) -> Difference | None:
+    def _difference(self, bundle: Bundle, row: BundleRow, member: Member) -> Difference | None:
         tolerance = TOLERANCES.get(row.trial.network.precision, TOLERANCES["float32"])
         spec, trial = row.trial.spec, row.trial
-        result = setting.evaluator().evaluate(spec)
+        result = member.evaluator().evaluate(spec)
         for name, scored in result.metrics.items():
             stored = bundle.array(f"rows/{row.name}/{trial.metrics[name].file}")
             if different := _of_voxels(f"accuracy of {name}", stored, scored.accuracy, tolerance):
@@ -119,15 +119,15 @@ class Rerun:
             if different := _of_score(f"metrics.{name}", trial.metrics[name].score, scored.score, tolerance):
                 return different
         part = row.confirmation.confirmed if row.confirmation else None
-        return None if part is None else self._confirmed(bundle, row, part, setting, dataset, tolerance)
+        return None if part is None else self._confirmed(bundle, row, part, member, tolerance)
 
     def _confirmed(
-        self, bundle: Bundle, row: BundleRow, part: PartRecord, setting: Setting, dataset: Dataset, tolerance: float
+        self, bundle: Bundle, row: BundleRow, part: PartRecord, member: Member, tolerance: float
     ) -> Difference | None:
         """Refit, score and compare, the controls too; the layer of each voxel asks for all trials of the study."""
-        publisher, bank = setting.publisher(), setting.bank(row.trial.spec)
+        publisher, bank = member.publisher(), member.bank(row.trial.spec)
         _, predictions = publisher.refit(row.trial.spec, bank)
-        rows = confirmation_rows(dataset, setting.split, setting.metrics)
+        rows = confirmation_rows(member.dataset, member.split, member.metrics)
         report = rows.report(predictions, publisher.controls.of(row.trial.spec, bank))
         again = report.part(part.looks)
         if again.rows != part.rows:
@@ -176,9 +176,9 @@ def _asked(item: Checked, rows: Mapping[str, BundleRow]) -> bool:
     return item.level in (ARITHMETIC, DATA) and item.row in rows
 
 
-def _require_network(setting: Setting, row: BundleRow) -> None:
+def _require_network(member: Member, row: BundleRow) -> None:
     """Tell where the network at hand is not the one of the row."""
-    (bank,) = setting.banks.values()
+    (bank,) = member.banks.values()
     spec, network = row.trial.spec, row.trial.network
     if bank.facts["label"] != spec.weights:
         raise NotChecked(f"its weights are {bank.facts['label']!r} here, and {spec.weights!r} in the bundle")

@@ -5,43 +5,34 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from img2brain import digest
 from img2brain._forks import works_after_fork
-from img2brain.confirm import BestLayers, ScoredRows
 from img2brain.datasets.base import Dataset
-from img2brain.errors import FeatureError, FitError, TrackingError, lack_of, stopping
-from img2brain.evaluate import Evaluator
+from img2brain.errors import FitError, TrackingError, stopping
 from img2brain.home import Home
-from img2brain.publish import confirmation_record
-from img2brain.records import TrialRecord
-from img2brain.records.confirmation import VALIDATION
-from img2brain.result import WHOLE, TrialResult
+from img2brain.result import TrialResult
 from img2brain.spec import StudySpec, TrialSpec
-from img2brain.statistics import noise_ceiling
 from img2brain.study._bar import Bar
-from img2brain.study.best_layers import best_by_layer, best_layers
+from img2brain.study.member_run import MemberRun
 from img2brain.study.outcome import StudyOutcome
 from img2brain.study.report import report
-from img2brain.study.search import Search, ToldTrial, best_trial, stored_studies
+from img2brain.study.search import MemberTrial, Search, ToldTrial, best_trial, stored_studies, together
 from img2brain.study.setting import Setting, make_ready
-from img2brain.study.space import Parameters, Suggestion
+from img2brain.study.space import Suggestion
 from img2brain.tracking._local import open_to_read
 from img2brain.tracking.own_name import origin_of, require_own_name
-from img2brain.tracking.reading import find_trial
-from img2brain.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
-_MOST_INTERVALS = 5
-
 
 @works_after_fork
-def run_study(spec: StudySpec, home: Home | Path | str = "mlruns", dataset: Dataset | None = None) -> StudyOutcome:
+def run_study(
+    spec: StudySpec, home: Home | Path | str = "mlruns", dataset: Dataset | Sequence[Dataset] | None = None
+) -> StudyOutcome:
     """Run a study to its end, or go on with it where it was left.
 
     Parameters
@@ -50,8 +41,9 @@ def run_study(spec: StudySpec, home: Home | Path | str = "mlruns", dataset: Data
         What to search.
     home : Home, Path or str
         The home, or its folder.
-    dataset : Dataset, optional
-        The data, in place of what the study names: of any class that extends `img2brain.Dataset`.
+    dataset : Dataset or sequence of Dataset, optional
+        The data, in place of what the study names: of any class that extends `img2brain.Dataset`. Several are its
+        members: each trial is evaluated on all, and the mean of their summaries ranks it.
 
     Returns
     -------
@@ -73,7 +65,7 @@ def run_study(spec: StudySpec, home: Home | Path | str = "mlruns", dataset: Data
         return _run_study(spec, place, dataset)
 
 
-def _run_study(spec: StudySpec, place: Home, dataset: Dataset | None) -> StudyOutcome:
+def _run_study(spec: StudySpec, place: Home, dataset: Dataset | Sequence[Dataset] | None) -> StudyOutcome:
     setting = make_ready(spec, place, dataset)
     with place.only_here(setting.name, f"The study {setting.name!r}"):
         stored = stored_studies(place)
@@ -103,11 +95,9 @@ class Run:
         self.setting = setting
         self.name = name
         self.features_s = features_s
-        self.evaluator: Evaluator = setting.evaluator()
+        self.members = [MemberRun(setting, member, name) for member in setting.members]
         spec = setting.spec
-        self.record = setting.record(name)
         self.search = Search(setting.home, name, setting.space, spec.sampler, spec.seed, setting.description)
-        self.tracker = Tracker(setting.home, self.record, origin_of(setting.dataset.origin))
         self._restore_search()
         self.n_trials = self._count()
 
@@ -116,15 +106,17 @@ class Run:
         try:
             self.setting.keep_plugins()
             told = self.work_through()
-            run_ids = self._track_missing(told)
+            run_ids = self.track_missing(told)
             self._give_intervals(told, run_ids)
-            outcome = self._publish(told, run_ids)
-            report(self.setting, self.search, self.evaluator, self.tracker, outcome)
+            outcome = self.publish(told, run_ids)
+            for run in self.members:
+                report(self.setting.home, run, self.search, outcome)
         except TrackingError:  # The store would not answer this either.
             raise
         except BaseException:
             with suppress(TrackingError):
-                self.tracker.close("KILLED")
+                for run in self.members:
+                    run.tracker.close("KILLED")
             raise
         return outcome
 
@@ -142,94 +134,70 @@ class Run:
         """Ask, evaluate, tell and track one trial. Once told it is safe: a later run can track it."""
         start = time.perf_counter()
         asked, suggestion = self.search.ask(number)
-        spec, found = self._evaluate(suggestion)
-        outcome = found if isinstance(found, str) else found.score
-        self.search.tell(asked, spec, outcome)
-        self._track(number, spec, asked.params, found, time.perf_counter() - start)
-        if isinstance(outcome, str):
-            return ToldTrial(number, spec, asked.params, math.nan, outcome)
-        return ToldTrial(number, spec, asked.params, outcome, "")
+        specs, results, failure = self._evaluate(suggestion)
+        scores = [math.nan if failure else result.score for result in results] or [math.nan] * len(specs)
+        members = {
+            run.member.name: MemberTrial(spec, score)
+            for run, spec, score in zip(self.members, specs, scores, strict=True)
+            if run.member.name
+        }
+        score = together(members) if members else scores[0]
+        self.search.tell(asked, specs[0], failure or score, members)
+        wall_s = (time.perf_counter() - start) / len(self.members)
+        for place, run in enumerate(self.members):
+            run.track(number, specs[place], asked.params, failure or results[place], wall_s)
+        return ToldTrial(number, specs[0], asked.params, score, failure, members)
 
-    def _evaluate(self, suggestion: Suggestion) -> tuple[TrialSpec, TrialResult | str]:
-        """Return the absolute spec with what was found, or with the reason of its own why nothing was."""
-        spec = suggestion.spec
-        try:
-            spec = _absolute(suggestion, self.evaluator)
-            result = self.evaluator.evaluate(spec)
-        except (FitError, FeatureError, ArithmeticError, ValueError) as error:
-            if lack_of(error):
-                raise
-            return spec, f"{type(error).__name__}: {error}"
-        if math.isnan(result.score):
-            n_undefined = int(result.objective.summaries[WHOLE]["n_undefined"])
-            label, n_voxels = result.objective.label, len(result.accuracy)
-            return spec, f"FitError: {label} is undefined for {n_undefined} of {n_voxels} voxels, as of a constant."
-        return spec, result
+    def _evaluate(self, suggestion: Suggestion) -> tuple[list[TrialSpec], list[TrialResult], str]:
+        """Evaluate a trial on all members: their specs, what was found, and why there is nothing where one failed."""
+        specs: list[TrialSpec] = []
+        results: list[TrialResult] = []
+        failure = ""
+        for run in self.members:
+            spec, found = run.evaluate(suggestion)
+            specs.append(spec)
+            if isinstance(found, str):
+                failure = failure or found
+            else:
+                results.append(found)
+        return specs, [] if failure else results, failure
 
     def _restore_search(self) -> None:
-        """Write a search log again that was lost, from what is tracked."""
-        n_told, tracked = len(self.search.told()), self.tracker.finished()
-        if n_told in tracked:
-            n_restored = self.search.restore(self.tracker.records())
+        """Write a search log again that was lost, from what is tracked on all members."""
+        n_told = len(self.search.told())
+        if all(n_told in run.tracker.finished() for run in self.members):
+            n_restored = self.search.restore([run.tracker.records() for run in self.members])
             log.warning("%s: %d trials that the search log lacked are back from their records", self.name, n_restored)
 
-    def _track_missing(self, told: list[ToldTrial]) -> dict[int, str]:
-        """Track what a kill or a failing store left out, evaluated anew, and return all run ids by number."""
-        tracked = self.tracker.finished()
-        missing = [trial for trial in told if trial.number not in tracked]
-        if missing:
-            log.info("tracking %d trials that the tracking store lacks", len(missing))
-        for trial in missing:
-            found = trial.failure or self.evaluator.evaluate(trial.spec)
-            tracked[trial.number] = self._track(trial.number, trial.spec, trial.parameters, found, 0.0)
-        return tracked
+    def track_missing(self, told: Sequence[ToldTrial]) -> list[dict[int, str]]:
+        """Track what a kill or a failing store left out, and return all run ids by number, of each member."""
+        of_each = [(run, [trial.of(run.member.name) for trial in told]) for run in self.members]
+        n_missing = sum(len(run.missing(trials)) for run, trials in of_each)
+        if n_missing:
+            log.info("tracking %d trials that the tracking store lacks", n_missing)
+        return [run.track_missing(trials) for run, trials in of_each]
 
-    def _track(self, number: int, spec: TrialSpec, asked: Parameters, found: TrialResult | str, wall_s: float) -> str:
-        record = self.setting.trial_record(self.record, number, spec, asked, found, wall_s)
-        if isinstance(found, str):
-            return self.tracker.log_trial(record)
-        rows, largest = self.setting.split.train, self.setting.n_components
-        features = partial(self.setting.bank(spec).coordinates_file, spec.layer, rows, largest, spec.n_components)
-        return self.tracker.log_trial(record, found, features)
-
-    def _publish(self, told: list[ToldTrial], run_ids: Mapping[int, str]) -> StudyOutcome:
+    def publish(self, told: Sequence[ToldTrial], run_ids: Sequence[Mapping[int, str]]) -> StudyOutcome:
+        """Publish the best trial, on each member."""
         best = best_trial(told)
         if best is None:
             reason = told[-1].failure if told else "there are no trials"
             raise FitError(f"All {len(told)} trials of {self.name} failed, the last one: {reason}")
-        run_id = run_ids[best.number]
-        publisher = self.setting.publisher()
-
-        def chosen() -> BestLayers | None:
-            return best_layers(best, told, self.setting, self.evaluator, publisher.refit)
-
-        record = self._record_of(run_id)
-        published = publisher.publish(record, run_id, self.setting.bank(best.spec), self.tracker, chosen)
+        found = {}
+        for run, ids in zip(self.members, run_ids, strict=True):
+            trials = [trial.of(run.member.name) for trial in told]
+            found[run.member.name] = run.publish(best.of(run.member.name), trials, ids[best.number])
         notes = tuple(self.setting.space.edges(best.parameters))
-        scored = record.metrics[record.objective]
+        scored = (record := self.members[0].record_of(run_ids[0][best.number])).metrics[record.objective]
         objective = f"{scored.label}, {scored.summary} over voxels"
-        return StudyOutcome(self.name, told, best, published, notes, self.features_s, objective)
+        first, *_ = found.values()
+        return StudyOutcome(
+            self.name, list(told), best, first, notes, self.features_s, objective, found if len(found) > 1 else {}
+        )
 
-    def _record_of(self, run_id: str) -> TrialRecord:
-        found = find_trial(self.tracker.store, run_id)
-        assert found is not None, "a trial that is tracked has a run"
-        return found.record
-
-    def _give_intervals(self, told: list[ToldTrial], run_ids: Mapping[int, str]) -> None:
-        """Give the best trials of the best layers an interval, where no rows were kept to confirm one of them.
-
-        Resamples tell how much other images would have changed the score, not how much choosing by it flatters it.
-        """
-        if len(self.setting.split.confirmation):
-            return
-        unknown = noise_ceiling.unknown(self.setting.dataset.n_voxels)
-        sets = self.setting.split.sets(self.setting.split.scored)
-        for trial in best_by_layer(told)[:_MOST_INTERVALS]:
-            responses, predictions = self.evaluator.predict(trial.spec)
-            rows = ScoredRows(responses, self.setting.dataset.rois, self.setting.metrics, unknown, sets)
-            found = rows.report(predictions)
-            record = confirmation_record(self._record_of(run_ids[trial.number]), VALIDATION, found.part())
-            self.tracker.log_validation(run_ids[trial.number], record, found.arrays)
+    def _give_intervals(self, told: Sequence[ToldTrial], run_ids: Sequence[Mapping[int, str]]) -> None:
+        for run, ids in zip(self.members, run_ids, strict=True):
+            run.give_intervals([trial.of(run.member.name) for trial in told], ids)
 
     def _count(self) -> int:
         """Count the trials that there will be: as many as asked for, and never fewer than there are."""
@@ -238,24 +206,11 @@ class Run:
         return max(wanted, len(self.search.told()))
 
 
-def _absolute(suggestion: Suggestion, evaluator: Evaluator) -> TrialSpec:
-    """Turn relative hyperparameters into absolute ones, by the scale of the components at hand."""
-    if not suggestion.relative:
-        return suggestion.spec
-    scale = evaluator.alpha_scale(suggestion.spec)
-    values = dict(suggestion.spec.parameters)
-    for name in suggestion.relative:
-        value = values[name]
-        assert isinstance(value, int | float), "what is relative is a number"
-        values[name] = value * scale
-    return suggestion.spec.model_copy(update={"parameters": values})
-
-
 def _require_own_name(setting: Setting) -> None:
     """Refuse data under a name that other data have in this home or on its server."""
-    dataset = setting.dataset
-    found = (dataset.name, dataset.digest, dataset.source, origin_of(dataset.origin))
-    require_own_name(open_to_read(setting.home), *found)
+    store = open_to_read(setting.home)
+    for dataset in (member.dataset for member in setting.members):
+        require_own_name(store, dataset.name, dataset.digest, dataset.source, origin_of(dataset.origin))
 
 
 def _tell_what_changed(setting: Setting, name: str, stored: Mapping[str, Mapping[str, object]]) -> None:

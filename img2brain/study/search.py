@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
@@ -28,7 +30,7 @@ from img2brain.study._samplers import BoundedTPE, Listed
 if TYPE_CHECKING:
     from img2brain.study.space import Parameters, Space, Suggestion
 
-SPEC, FAILURE, STUDY, POINT = "spec", "failure", "study", "point"
+SPEC, FAILURE, STUDY, POINT, MEMBERS = "spec", "failure", "study", "point", "members"
 
 _DISTRIBUTIONS: Mapping[str, Callable[..., BaseDistribution]] = {
     "float": FloatDistribution,
@@ -40,6 +42,22 @@ _N_TREES = 16  # of the forest that tells importances; each takes 0.05 s where t
 
 
 @dataclass(frozen=True)
+class MemberTrial:
+    """A trial on one member of a study.
+
+    Attributes
+    ----------
+    spec : TrialSpec
+        What was tried: an alpha that follows the scale of components is that of the member's own.
+    score : float
+        The member's summary; NaN where the trial failed.
+    """
+
+    spec: TrialSpec
+    score: float
+
+
+@dataclass(frozen=True)
 class ToldTrial:
     """A trial that is over.
 
@@ -48,13 +66,15 @@ class ToldTrial:
     number : int
         From 0; trials that were cut off have none.
     spec : TrialSpec
-        What was tried.
+        What was tried, on the first member where there are several.
     parameters : mapping
         What was asked for.
     score : float
-        The objective; NaN where the trial failed.
+        The objective, a mean over the members; NaN where the trial failed.
     failure : str
         Why it failed.
+    members : mapping of str to MemberTrial
+        What was tried and found on each member; empty where the study has one dataset.
     """
 
     number: int
@@ -62,11 +82,24 @@ class ToldTrial:
     parameters: Parameters
     score: float
     failure: str
+    members: Mapping[str, MemberTrial] = field(default_factory=dict)
 
     @property
     def succeeded(self) -> bool:
         """Whether there is a score."""
         return not self.failure
+
+    def of(self, member: str) -> ToldTrial:
+        """Return the trial as it was on a member; the empty name is that of the only dataset of a study."""
+        if not member:
+            return self
+        own = self.members[member]
+        return replace(self, spec=own.spec, score=own.score, members={})
+
+
+def together(members: Mapping[str, MemberTrial]) -> float:
+    """Return the objective of a trial: the mean over members."""
+    return float(np.mean([item.score for item in members.values()]))
 
 
 class Search:
@@ -125,9 +158,16 @@ class Search:
         trial.set_user_attr(POINT, request.digest)
         return trial, request
 
-    def tell(self, trial: optuna.Trial, spec: TrialSpec, outcome: float | str) -> None:
-        """Log what a trial found: its objective, or the reason why it failed."""
-        trial.set_user_attr(SPEC, spec.model_dump(mode="json"))
+    def tell(
+        self,
+        trial: optuna.Trial,
+        spec: TrialSpec,
+        outcome: float | str,
+        members: Mapping[str, MemberTrial] = MappingProxyType({}),
+    ) -> None:
+        """Log what a trial found: its objective or the reason why it failed, and what it was on each member."""
+        for name, value in _attributes(spec, members).items():
+            trial.set_user_attr(name, value)
         if isinstance(outcome, str):
             trial.set_user_attr(FAILURE, outcome)
             # Pruned, not failed: the sampler learns from a pruned trial that its neighbourhood is bad.
@@ -135,27 +175,31 @@ class Search:
         else:
             self.study.tell(trial, outcome)
 
-    def restore(self, records: Mapping[int, TrialRecord]) -> int:
+    def restore(self, records: Sequence[Mapping[int, TrialRecord]]) -> int:
         """Log trials again that a lost log lacks, from what is tracked of them, and return how many.
 
         Parameters
         ----------
-        records : mapping of int to TrialRecord
-            By number. Those after the last one that is logged are taken, as long as none is missing between them.
+        records : sequence of mapping of int to TrialRecord
+            Of each member by number. Those after the last one that is logged are taken, as long as none is missing
+            between them, of any member.
         """
         first = number = len(self.told())
-        while number in records and records[number].asked:
-            self._log_again(records[number])
+        while all(number in item and item[number].asked for item in records):
+            self._log_again([item[number] for item in records])
             number += 1
         return number - first
 
-    def _log_again(self, record: TrialRecord) -> None:
+    def _log_again(self, records: Sequence[TrialRecord]) -> None:
+        record = records[0]
+        members = {item.member: MemberTrial(item.spec, item.score) for item in records if item.member}
         request, asked = self._space.replay(record.asked)
-        attributes: dict[str, Any] = {POINT: request.digest, SPEC: record.spec.model_dump(mode="json")}
+        attributes = _attributes(record.spec, members) | {POINT: request.digest}
+        score = together(members) if members else record.score
         self.study.add_trial(
             optuna.create_trial(
                 state=TrialState.COMPLETE if record.succeeded else TrialState.PRUNED,
-                value=record.score if record.succeeded else None,
+                value=score if record.succeeded else None,
                 params=dict(record.asked),
                 distributions={name: _DISTRIBUTIONS[kind](**domain) for name, (kind, domain) in asked.items()},
                 user_attrs=attributes | ({} if record.succeeded else {FAILURE: record.failure}),
@@ -196,7 +240,7 @@ class Search:
         return BoundedTPE(seed, trials)
 
 
-def best_trial(trials: list[ToldTrial]) -> ToldTrial | None:
+def best_trial(trials: Sequence[ToldTrial]) -> ToldTrial | None:
     """Return the trial with the highest objective, the first among equals; None where all failed."""
     return max((trial for trial in trials if trial.succeeded), key=lambda trial: trial.score, default=None)
 
@@ -240,6 +284,21 @@ def _is_over(trial: FrozenTrial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
+def _attributes(spec: TrialSpec, members: Mapping[str, MemberTrial]) -> dict[str, Any]:
+    """Return what is logged of a trial beside its objective; JSON has no NaN."""
+    found: dict[str, Any] = {SPEC: spec.model_dump(mode="json")}
+    each = {
+        name: {"spec": item.spec.model_dump(mode="json"), "score": None if math.isnan(item.score) else item.score}
+        for name, item in members.items()
+    }
+    return found | ({MEMBERS: each} if each else {})
+
+
+def _member_of(logged: Mapping[str, Any]) -> MemberTrial:
+    score = logged["score"]
+    return MemberTrial(TrialSpec.model_validate(logged["spec"]), math.nan if score is None else float(score))
+
+
 def _as_told(number: int, trial: FrozenTrial) -> ToldTrial:
     return ToldTrial(
         number=number,
@@ -247,4 +306,5 @@ def _as_told(number: int, trial: FrozenTrial) -> ToldTrial:
         parameters=trial.params,
         score=trial.value if trial.value is not None else math.nan,
         failure=trial.user_attrs.get(FAILURE, ""),
+        members={name: _member_of(item) for name, item in trial.user_attrs.get(MEMBERS, {}).items()},
     )

@@ -3,49 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import cache, partial, reduce
 from typing import Any
 
-from img2brain import datasets, digest
+from img2brain import digest
 from img2brain.backbones import check_request
 from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Plugin
 from img2brain.confirm import ceiling_of, with_ceiling
-from img2brain.datasets._sample import write_sample
-from img2brain.datasets.base import Dataset, Development, Split, require_sound, shuffled
+from img2brain.datasets.base import Dataset, Development, Split, require_sound
 from img2brain.errors import DataError, FitError, SpecError, did_you_mean
-from img2brain.evaluate import BankKey, Evaluator, bank_key
+from img2brain.evaluate import BankKey
 from img2brain.features.extract import find_device
 from img2brain.features.features import Features
 from img2brain.features.given import GIVEN, GivenFeatures
 from img2brain.features.network import UNTRAINED_BY_ITS_ACTIVATIONS, NetworkFeatures
 from img2brain.features.pass_ import Budget
+from img2brain.features.shared import Shown
 from img2brain.home import Home
 from img2brain.metrics.base import Metric, NeedsCeiling
-from img2brain.publish import Publisher
 from img2brain.records import (
-    DatasetRecord,
-    MetricRecord,
-    NetworkRecord,
     PluginRecord,
-    ProvenanceRecord,
-    RowsRecord,
     StudyRecord,
-    TiesRecord,
-    TrialRecord,
 )
 from img2brain.records.code import this_code
 from img2brain.refit import n_folds_of
-from img2brain.result import WHOLE, Scored, TrialResult
-from img2brain.spec import BackboneSpec, DatasetSpec, RegressorSpec, StudySpec, TrialSpec
-from img2brain.study.space import Candidate, Parameters, Space, find_domains
-from img2brain.tracking.names import component_name
+from img2brain.spec import BackboneSpec, DatasetSpec, RegressorSpec, StudySpec
+from img2brain.study.member import Member
+from img2brain.study.opening import handed_members, open_members
+from img2brain.study.space import Candidate, Domains, Space, find_domains
+
+Divided = tuple[Dataset, Split]
 
 log = logging.getLogger(__name__)
 
-_TAKEN = ("subject", "normalise", "repeats", "voxels", "responses", "shuffle")  # of a dataset, whatever folder it is in
 _SEEN = {"validation": "trained on", "confirmation": "trained on or validate"}
 
 
@@ -57,57 +49,51 @@ class Setting:
     ----------
     spec : StudySpec
         What was asked for.
-    dataset, split : Dataset, Split
-        The data and its rows.
-    banks : mapping of (backbone, weights digest, preprocessing) to Features
-        Features by network.
+    members : tuple of Member
+        The datasets, each with its rows, features and metrics: one, or those that are searched together.
     space : Space
-        What is searched.
-    metrics : mapping of str to Metric
-        What is scored, the objective first.
+        What is searched, the same on all.
     plugins : tuple of Plugin
         The components that are not ours.
     home : Home
         Where it is kept.
-    device : str
-        Where moments are taken and linear regressors fitted.
     """
 
     spec: StudySpec
-    dataset: Dataset
-    split: Split
-    banks: Mapping[BankKey, Features]
+    members: tuple[Member, ...]
     space: Space
-    metrics: Mapping[str, Metric]
     plugins: tuple[Plugin, ...]
     home: Home
-    device: str
 
     @property
-    def n_components(self) -> int:
-        """The largest size that any trial asks for."""
-        return max(self.spec.n_components)
+    def first(self) -> Member:
+        """The first member; the only one, where the study has one dataset."""
+        return self.members[0]
 
     @property
     def description(self) -> dict[str, Any]:
         """All that the search depends on, as plain data: studies of the same description are the same study."""
+        banks = self.first.banks.items()
         return self._first_description | {
-            "networks": [[*key, bank.precision, bank.facts["network_digest"]] for key, bank in self.banks.items()],
-            "metrics": list(self.metrics),
+            "networks": [[*key, bank.precision, bank.facts["network_digest"]] for key, bank in banks],
+            "metrics": list(self.spec.metrics),
             "plugins": {plugin.name: plugin.digest for plugin in self.plugins},
         }
 
     @property
     def _first_description(self) -> dict[str, Any]:
         """What a study of the first format was described by, and named after."""
-        return {
-            "dataset": self.dataset.digest,
-            "split": self.split.digest,
-            "networks": [[*key, bank.precision] for key, bank in self.banks.items()],
+        return self._data_described | {
+            "networks": [[*key, bank.precision] for key, bank in self.first.banks.items()],
             "space": self.space.describe(),
             "sampler": self.spec.sampler,
             "seed": self.spec.seed,
         }
+
+    @property
+    def _data_described(self) -> dict[str, Any]:
+        first, *others = map(_described, self.members)
+        return {"members": {member.name: _described(member) for member in self.members}} if others else first
 
     @property
     def name(self) -> str:
@@ -117,145 +103,67 @@ class Setting:
     @property
     def first_name(self) -> str | None:
         """What the first format called this study; None where it could not have been run then."""
-        if self.plugins or tuple(self.metrics) != ("pearson",):
+        if self.plugins or self.spec.metrics != ("pearson",) or len(self.members) > 1:
             return None
         return f"{self.spec.name}-{digest.of_value(self._first_description)[:8]}"
 
     @property
     def is_renamed(self) -> bool:
         """Whether a layer that it names was another one when studies of the first format were run."""
-        return any(bank.is_renamed for bank in self.banks.values())
+        return any(bank.is_renamed for bank in self.first.banks.values())
 
-    def record(self, name: str) -> StudyRecord:
-        """Return what is known of the study before its first trial, under its full name."""
+    def record(self, name: str, member: Member | None = None) -> StudyRecord:
+        """Return what is known of the study before its first trial, under its full name.
+
+        Parameters
+        ----------
+        name : str
+            The full name.
+        member : Member, optional
+            Whose record it is, by default that of the first: there is one for each.
+        """
+        member = member or self.first
+        of_all = {item.name: item.record for item in self.members} if member.name else {}
         return StudyRecord(
             name=name,
             home=self.home.id,
             description=self.description,
-            dataset=self._dataset_record,
-            rows=self._rows_record,
+            **dict(member.record),
             code=this_code(),
             plugins=self._plugin_records,
             sampler=self.spec.sampler,
             seed=self.spec.seed,
-            precision=", ".join(sorted({bank.precision for bank in self.banks.values()})),
-            metrics=tuple(self.metrics),
-            regions={region: tuple(voxels.tolist()) for region, voxels in self.dataset.rois.items()},
-            settings=self._settings,
+            precision=", ".join(sorted({bank.precision for bank in member.banks.values()})),
+            metrics=self.spec.metrics,
+            settings=member.settings,
+            members=of_all,
+            member=member.name,
         )
-
-    def trial_record(
-        self,
-        study: StudyRecord,
-        number: int,
-        spec: TrialSpec,
-        asked: Parameters,
-        found: TrialResult | str,
-        wall_s: float = 0.0,
-    ) -> TrialRecord:
-        """Return all that is known of a trial: what was found, or why nothing was."""
-        bank = self.bank(spec)
-        result = found if isinstance(found, TrialResult) else None
-        network = NetworkRecord(
-            digest=bank.facts["network_digest"],
-            library=str(bank.facts.get("library", "")),
-            trained=str(bank.facts["trained"]),
-            precision=bank.precision,
-        )
-        return TrialRecord(
-            study=study.name,
-            home=study.home,
-            number=number,
-            spec=spec,
-            asked=dict(asked),
-            dataset=study.dataset,
-            rows=study.rows,
-            network=network,
-            code=study.code,
-            plugins=study.plugins,
-            objective=study.objective,
-            metrics=_metric_records(result.metrics) if result else {},
-            n_unconverged=result.n_unconverged if result else 0,
-            timings={**(result.timings if result else {}), "wall_s": wall_s},
-            failure=found if isinstance(found, str) else "",
-        )
-
-    def bank(self, spec: TrialSpec) -> Features:
-        """Return the features of a trial's network."""
-        return self.banks[bank_key(spec)]
 
     def extract(self) -> None:
-        """Compute the features that are missing: one pass over the images per network."""
-        for bank in self.banks.values():
-            bank.extract()
+        """Compute the features that are missing: one pass over all images per network."""
+        for member in self.members:
+            for bank in member.banks.values():
+                bank.extract()
 
     def keep_plugins(self) -> None:
         """Keep the files of the components that are not ours, so that a model of this home finds them again."""
         for plugin in self.plugins:
             plugin.keep(self.home.plugins)
 
-    def evaluator(self) -> Evaluator:
-        """Return what evaluates trials; it sees the development rows only."""
-        rows = self.dataset.development(self.split)
-        return Evaluator(rows, self.split, self.banks, self.n_components, self.metrics, self.device)
-
-    def publisher(self) -> Publisher:
-        """Return what publishes trials."""
-        metrics = {name: METRICS[name] for name in self.metrics}
-        return Publisher(self.dataset, self.split, self.n_components, self.make_bank, metrics, self.device)
-
-    def make_bank(self, network: BackboneSpec) -> Features:
-        """Return the features of any network for the images of this study, the cached ones where there are any."""
-        return make_bank(network, self.dataset, self.split, self.home, self.spec)
-
-    @property
-    def _dataset_record(self) -> DatasetRecord:
-        dataset = self.dataset
-        return DatasetRecord(
-            name=dataset.name,
-            digest=dataset.digest,
-            source=dataset.source,
-            layout=dataset.layout,
-            unit=dataset.unit,
-            subject=dataset.subject,
-            n_images=dataset.n_images,
-            n_voxels=dataset.n_voxels,
-            provenance=_provenance_record(dataset),
-            preparation=dataset.preparation or None,
-        )
-
-    @property
-    def _settings(self) -> dict[str, Any]:
-        """What a repetition of a trial needs to know of the study file; where things lie is its own."""
-        taken = self.spec.dataset.model_dump(mode="json", exclude_none=True) if self.spec.dataset else {}
-        return {
-            "split": self.spec.split.model_dump(mode="json", exclude_unset=True),
-            "n_components": list(self.spec.n_components),
-            "precision": self.spec.precision,
-            "dataset": {name: value for name, value in taken.items() if name in _TAKEN},
-            "layers": [[*key, list(bank.layers)] for key, bank in self.banks.items()],
-        }
-
-    @property
-    def _rows_record(self) -> RowsRecord:
-        split = self.split
-        return RowsRecord(
-            digest=digest.of_digests([self.dataset.digest, split.digest]),
-            split=split.digest,
-            text=self.spec.split.preset or f"seed {self.spec.split.seed}",
-            folds=len(split.folds),
-            n_train=len(split.train),
-            n_validation=len(split.scored),
-            n_confirmation=len(split.confirmation),
-            ties=_ties_record(split),
-        )
-
     @property
     def _plugin_records(self) -> tuple[PluginRecord, ...]:
         return tuple(PluginRecord(kind=item.kind, name=item.name, digest=item.digest) for item in self.plugins)
 
 
-def make_ready(spec: StudySpec, home: Home, dataset: Dataset | None = None) -> Setting:
+def _described(member: Member) -> dict[str, Any]:
+    """Return what tells the data of a member; of several, in what precision their networks compute, too."""
+    found: dict[str, Any] = {"dataset": member.dataset.digest, "split": member.split.digest}
+    precisions = {bank.precision for bank in member.banks.values()}
+    return found | ({"precision": sorted(precisions)} if member.name else {})
+
+
+def make_ready(spec: StudySpec, home: Home, dataset: Dataset | Sequence[Dataset] | None = None) -> Setting:
     """Check everything that a study names, and open its data.
 
     Parameters
@@ -264,15 +172,15 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | None = None) -> S
         The study.
     home : Home
         Where it is kept.
-    dataset : Dataset, optional
-        In place of the one that the study names.
+    dataset : Dataset or sequence of Dataset, optional
+        In place of what the study names; several are its members.
 
     Raises
     ------
     SpecError
         For a name, layer or size that is not there.
     DataError
-        If the dataset is not as its layout says, or a response is not finite.
+        If a dataset is not as its layout says, or a response is not finite.
     WeightsError
         If the weights are not there.
     """
@@ -281,49 +189,104 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | None = None) -> S
             check_request(item.name, item.weights, item.layers or (), item.preprocessing)
     domains = find_domains(spec)
     device = str(find_device(spec.device))
-    dataset = open_dataset(spec.dataset, home) if dataset is None else dataset
+    opened = open_members(spec, home) if dataset is None else handed_members(dataset)
+    split = {name: _divided(spec, item.dataset) for name, item in opened.items()}
+    spec = reduce(_sized, split.values(), spec)
+    for part in split.values():
+        _require_sets(spec, part)
+    spec = _with_shared_layers(spec, [item.dataset for item in opened.values()])
+    rows = {name: (item.dataset, split[name]) for name, item in opened.items()}
+    members = tuple(_member(name, item.taken, spec, rows, home, device) for name, item in opened.items())
+    return Setting(spec, members, _space(spec, domains, members), find_plugins(spec), home)
+
+
+def _divided(spec: StudySpec, dataset: Dataset) -> Split:
+    """Check a dataset, split its rows and say so."""
     require_sound(dataset)
     split = dataset.split(spec.split)
     _tell_ties(split)
-    spec = _sized(spec, split)
-    _require_sets(spec, split)
     log.info("%s: %d images, %d voxels; %s", dataset.name, dataset.n_images, dataset.n_voxels, _rows_text(split))
-    metrics = find_metrics(spec, dataset.development(split), split)
     for item in spec.backbones:
         _require_input(item, dataset)
-    banks = {item: make_bank(item, dataset, split, home, spec) for item in spec.backbones}
+    return split
+
+
+def _member(
+    name: str, taken: DatasetSpec | None, spec: StudySpec, rows: Mapping[str, Divided], home: Home, device: str
+) -> Member:
+    """Make features and metrics of a dataset ready; images that others share are not shown to a network twice."""
+    dataset, split = rows[name]
+    others = [found for other, found in rows.items() if other != name]
+    make = partial(make_bank, dataset=dataset, split=split, home=home, spec=spec, others=others)
+    banks = {item: make(item) for item in spec.backbones}
     for bank in banks.values():
         _tell_of_weights(bank)
-    space = Space(
-        spec, domains, {item: _candidate(bank, split, max(spec.n_components)) for item, bank in banks.items()}
-    )
     by_key: dict[BankKey, Features] = {
         (item.name, bank.facts["weights_digest"], item.preprocessing): bank for item, bank in banks.items()
     }
-    return Setting(spec, dataset, split, by_key, space, metrics, find_plugins(spec), home, device)
+    metrics = find_metrics(spec, dataset.development(split), split)
+    return Member(name, spec, taken, dataset, split, by_key, metrics, make, device)
 
 
-def open_dataset(spec: DatasetSpec | None, home: Home) -> Dataset:
-    """Open the dataset that a study names, writing sample data where it asks for it."""
-    if spec is None:
-        raise SpecError("A study must name its dataset, or be handed one. Got none.")
-    layout = "folder" if spec.sample else spec.layout
-    dataset = datasets.open_dataset(spec.path or _sample(spec, home), layout, **spec.preparation.model_dump())
-    if spec.sample:  # samples of all sizes have one name, and are one origin's
-        dataset.origin = home.datasets
-    return dataset if spec.shuffle is None else shuffled(dataset, spec.shuffle)
+def _space(spec: StudySpec, domains: Domains, members: Sequence[Member]) -> Space:
+    """Return the space that all members have: no more components of a layer than each spans."""
+    candidates = {}
+    for place, item in enumerate(spec.backbones):
+        banks = [(list(member.banks.values())[place], member.split) for member in members]
+        candidates[item] = _candidate(banks, max(spec.n_components))
+    return Space(spec, domains, candidates)
 
 
-def make_bank(item: BackboneSpec, dataset: Dataset, split: Split, home: Home, spec: StudySpec) -> Features:
-    """Return the features of a network for the images of a dataset, or those that came with the data."""
+def _with_shared_layers(spec: StudySpec, opened: Sequence[Dataset]) -> StudySpec:
+    """Let features that came with several datasets be those that all of them bring, where the study names none."""
+    if len(opened) == 1:
+        return spec
+    shared = set.intersection(*(set(dataset.features) for dataset in opened))
+    asking = [item for item in spec.backbones if item.name == GIVEN and item.layers is None]
+    if asking and not shared:
+        raise DataError(
+            "The members must bring features of the same names, or the study name a network. None is shared."
+        )
+    layers = {item: tuple(sorted(shared)) if item in asking else item.layers for item in spec.backbones}
+    named = tuple(item.model_copy(update={"layers": layers[item]}) for item in spec.backbones)
+    return spec.model_copy(update={"backbones": named})
+
+
+def make_bank(
+    item: BackboneSpec,
+    dataset: Dataset,
+    split: Split,
+    home: Home,
+    spec: StudySpec,
+    others: Sequence[Divided] = (),
+) -> Features:
+    """Return the features of a network for the images of a dataset, or those that came with the data.
+
+    Parameters
+    ----------
+    item : BackboneSpec
+        The network.
+    dataset, split : Dataset, Split
+        Whose images, and which of them are fitted to.
+    home : Home
+        Keeps them.
+    spec : StudySpec
+        Says how they are computed.
+    others : sequence of (Dataset, Split)
+        Datasets that are searched together with this one.
+    """
     rows, n_components = split.development, max(spec.n_components)
     if item.name == GIVEN:
         return GivenFeatures(item, dataset.features, home.store, rows, n_components)
     return NetworkFeatures(
         item, dataset.images, dataset.image_digests, home.store, rows, n_components,
         device=spec.device, precision=spec.precision, budget=Budget(spec.scratch_gb),
-        presentation=dataset.presentation,
+        presentation=dataset.presentation, others=[_shown(*other) for other in others],
     )  # fmt: skip
+
+
+def _shown(dataset: Dataset, split: Split) -> Shown:
+    return Shown(dataset.images, dataset.image_digests, split.development, dataset.presentation)
 
 
 def find_metrics(spec: StudySpec, development: Development, split: Split) -> dict[str, Metric]:
@@ -352,27 +315,10 @@ def find_plugins(spec: StudySpec) -> tuple[Plugin, ...]:
     """Return the regressors, metrics, layout and libraries of networks of a study that are not ours."""
     asked = [(REGRESSORS, item.name) for item in spec.regressors]
     asked += [(METRICS, name) for name in spec.metrics]
-    asked += [(LAYOUTS, spec.dataset.layout)] if spec.dataset and spec.dataset.layout else []
+    asked += [(LAYOUTS, item.layout) for item in spec.data if item.layout]
     asked += [(LIBRARIES, item.name.rpartition(":")[0]) for item in spec.backbones if ":" in item.name]
     found = {(catalog.kind, name): catalog.plugin(name) for catalog, name in asked}
     return tuple(plugin for plugin in found.values() if plugin is not None)
-
-
-def _metric_records(metrics: Mapping[str, Scored]) -> dict[str, MetricRecord]:
-    """Record what was scored; the objective's array is ``accuracy.npy``."""
-    first = next(iter(metrics))
-    return {
-        name: MetricRecord(
-            label=scored.label,
-            summary=scored.summary,
-            whole=scored.summaries[WHOLE],
-            regions={region: summary for region, summary in scored.summaries.items() if region != WHOLE},
-            file="accuracy.npy" if name == first else f"accuracy_{component_name(name)}.npy",
-            revision=revision if (revision := METRICS[name].revision) > 1 else None,
-            digest=digest.of_array(scored.accuracy),
-        )
-        for name, scored in metrics.items()
-    }
 
 
 def _tell_of_weights(bank: Features) -> None:
@@ -398,9 +344,10 @@ def _require_input(item: BackboneSpec, dataset: Dataset) -> None:
         raise DataError(f"{dataset.name!r} brings no features of its own: trainingFeatures/ is empty or absent.")
 
 
-def _candidate(bank: Features, split: Split, n_components: int) -> Candidate:
-    spans = cache(partial(_spanned, bank, split, n_components))
-    return Candidate(bank.facts["label"], bank.facts["weights_digest"], bank.layers, spans)
+def _candidate(banks: Sequence[tuple[Features, Split]], n_components: int) -> Candidate:
+    first, _ = banks[0]
+    spans = cache(lambda layer: min(_spanned(bank, split, n_components, layer) for bank, split in banks))
+    return Candidate(first.facts["label"], first.facts["weights_digest"], first.layers, spans)
 
 
 def _spanned(bank: Features, split: Split, n_components: int, layer: str) -> int:
@@ -415,17 +362,6 @@ def _spanned(bank: Features, split: Split, n_components: int, layer: str) -> int
             bank.spec.name, layer, n_found, n_found,
         )  # fmt: skip
     return n_found
-
-
-def _sample(spec: DatasetSpec, home: Home) -> Path:
-    sample = spec.sample
-    assert sample is not None, "a dataset spec has a path or a sample"
-    folder = home.datasets / f"sample-{sample.images}x{sample.voxels}-seed{sample.seed}"
-    with home.lock(f"dataset {folder.name}"):
-        if not folder.exists():
-            log.info("writing sample data: %d images, %d voxels", sample.images, sample.voxels)
-            write_sample(folder, sample.images, sample.voxels, sample.seed, name="sample")
-    return folder
 
 
 def _sized(spec: StudySpec, split: Split) -> StudySpec:
@@ -461,19 +397,6 @@ def _n_folds(item: RegressorSpec) -> int:
     """Return into how many parts a regressor divides its training rows, with the options of the study."""
     component = REGRESSORS[item.name]
     return n_folds_of(component(**{name: value for name, value in item.search.items() if name in component.options}))
-
-
-def _provenance_record(dataset: Dataset) -> ProvenanceRecord | None:
-    """Return what is said of the data, None where nothing is."""
-    said = dataset.provenance.model_dump()
-    return ProvenanceRecord(**said) if any(said.values()) else None
-
-
-def _ties_record(split: Split) -> TiesRecord | None:
-    if split.ties is None:
-        return None
-    left_out = {part: len(rows) for part, rows in split.left_out.items()}
-    return TiesRecord(n_images=split.ties.n_rows, n_sets=split.ties.n_sets, left_out=left_out)
 
 
 def _tell_ties(split: Split) -> None:

@@ -13,6 +13,7 @@ from img2brain import digest
 from img2brain.records import ConfirmationRecord, StudyRecord, TrialRecord
 
 PARENT = "mlflow.parentRunId"
+MEMBER = "img2brain.member"  # of a trial and its study, where it has several
 KIND, STUDY, TRIAL, HOME = "img2brain.kind", "img2brain.study", "img2brain.trial", "img2brain.home"
 IMPORTED, IMPORTED_BY = "img2brain.imported", "img2brain.imported-by"  # of a run: where it comes from; the home
 ORIGIN = "img2brain.origin"  # of a study: where its data were read from, as a digest

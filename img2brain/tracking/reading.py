@@ -84,7 +84,7 @@ def _once(trials: Iterable[TrackedTrial]) -> list[TrackedTrial]:
     found: dict[tuple[str, ...], TrackedTrial] = {}
     for trial in trials:
         record = trial.record
-        found.setdefault((record.home or trial.run_id, record.study, str(record.number)), trial)
+        found.setdefault((record.home or trial.run_id, record.study, str(record.number), record.member), trial)
     return list(found.values())
 
 

@@ -23,7 +23,7 @@ Arrays = Mapping[str, NDArray[np.generic]]
 
 
 class Tracker:
-    """Tracks one study of one home.
+    """Tracks one study of one home, on one of its members where it has several.
 
     Runs belong to the home that made them, whose id they carry: on a shared server the runs of others, of a study of
     the same name too, are neither taken for one's own nor touched.
@@ -33,7 +33,8 @@ class Tracker:
     home : Home
         Holds the tracking store.
     study : StudyRecord
-        The study; its parent run is made where it is not there.
+        The study, or that of one member: each has runs and a parent run of its own, in the experiment of its dataset.
+        The parent run is made where it is not there.
     origin : str
         Where its data were read from, see `own_name.origin_of`.
     """
@@ -161,18 +162,19 @@ class Tracker:
         return [run for run in found if run.data.tags.get(names.TRIAL, "").isdecimal()]
 
     def _is_own(self, run: Any) -> bool:
-        """Tell whether this home made a run; those of the first format do not say, and are in its own store.
+        """Tell whether a run is of this home and member; those of the first format are, if they are in its own store.
 
         What was imported is no part of a search, whoever made it.
         """
         made_by = run.data.tags.get(names.HOME)
-        if names.IMPORTED in run.data.tags:
+        if names.IMPORTED in run.data.tags or run.data.tags.get(names.MEMBER, "") != self.study.member:
             return False
         return self.home.tracking_uri is None if made_by is None else made_by in self.home.own_ids
 
     def _create_run(self, name: str, tags: Mapping[str, str]) -> Any:
         code = this_code()
         tags = {**tags, names.STUDY: self.study.name, names.HOME: self.home.id}
+        tags |= {names.MEMBER: self.study.member} if self.study.member else {}
         tags |= {"mlflow.source.name": "img2brain", "mlflow.source.type": "LOCAL"}
         tags |= {"mlflow.source.git.commit": code.commit} if code.commit else {}
         return self.store.client.create_run(self._experiment, start_time=_now_ms(), tags=tags, run_name=name)

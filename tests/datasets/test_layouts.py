@@ -123,11 +123,11 @@ def test_a_layout_in_a_file_opens_what_is_its_own(table: Path, table_layout: str
 
 
 def test_a_study_opens_somebody_elses_layout(table: Path, table_layout: str, tmp_path: Path) -> None:
-    from img2brain.study.setting import open_dataset as open_of_study
+    from img2brain.study.opening import open_one
 
     spec = parse(DatasetSpec, {"path": str(table), "layout": table_layout, "shuffle": 3}, "the test's dataset")
     assert spec.layout == "table.py:Table"
-    assert open_of_study(spec, Home(tmp_path / "home")).name == "table-shuffled"
+    assert open_one(spec, Home(tmp_path / "home")).name == "table-shuffled"
 
 
 def test_check_looks_at_somebody_elses_layout(table: Path, table_layout: str) -> None:

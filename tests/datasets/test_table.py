@@ -352,7 +352,7 @@ def test_what_was_done_is_in_the_record(lab: Path, new_home: Any) -> None:
         "dataset": {"path": str(lab), "normalise": "session"}, "backbones": [{"name": "pixels", "weights": "random:0"}],
         "split": {"confirmation": 0.0, "validation": 0.4},
     }, "the test's study")  # fmt: skip
-    record = make_ready(spec, Home(new_home()))._dataset_record
+    record = make_ready(spec, Home(new_home())).first.record.dataset
     assert record.layout == "table"
     assert record.preparation == open_dataset(lab, normalise="session").preparation
     assert record.prepared.startswith(

@@ -44,6 +44,6 @@ def test_an_untrained_checkpoint_is_flagged_before_the_study_starts(
     torch.save(load_backbone("squeezenet1_1", "random:77").network.state_dict(), path)
     backbones: Any = [{"name": "squeezenet1_1", "weights": str(path), "layers": ["features.2"]}]
     setting = make_ready(make_spec(backbones=backbones), Home(new_home()))
-    (bank,) = setting.banks.values()
+    (bank,) = setting.first.banks.values()
     assert bank.facts["trained"] == UNTRAINED_BY_ITS_ACTIVATIONS
     assert "are not trained" in caplog.text

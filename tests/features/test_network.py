@@ -94,7 +94,7 @@ def reference(make_bank: MakeBank, tmp_path_factory: pytest.TempPathFactory) -> 
     """The activations themselves."""
     bank = make_bank(tmp_path_factory.mktemp("none"))
     network = bank.backbone.extractor(LAYERS)
-    batches = extract.activations(network, bank.backbone.preprocessing, bank._images, torch.device("cpu"))
+    batches = extract.activations(network, bank.backbone.preprocessing, bank._shown.images, torch.device("cpu"))
     parts = [layers for _, layers in batches]
     return {layer: torch.cat([part[layer] for part in parts]).numpy().astype(np.float64) for layer in LAYERS}
 

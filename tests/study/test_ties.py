@@ -95,17 +95,19 @@ def _scores(dataset: Dataset, case: Case, home: Home) -> list[float]:
     spec = _spec(Path("unused"), split=case.split)
     setting = make_ready(spec, home, dataset)
     setting.extract()
-    trial, evaluator = _trial(setting), setting.evaluator()
+    trial, evaluator = _trial(setting), setting.first.evaluator()
     validation = evaluator.evaluate(trial).score
-    split = setting.split
+    split = setting.first.split
     if not len(split.confirmation):
         return [validation]
-    _, predictions = Refit(dataset.development(split), split, setting.n_components)(trial, setting.bank(trial))
+    _, predictions = Refit(dataset.development(split), split, setting.first.n_components)(
+        trial, setting.first.bank(trial)
+    )
     return [validation, float(np.median(pearson(dataset.confirmation(split), predictions)))]
 
 
 def _trial(setting: Setting, regressor: str = "ridge", **parameters: Any) -> TrialSpec:
-    key = next(iter(setting.banks))
+    key = next(iter(setting.first.banks))
     return TrialSpec(
         backbone=key[0], weights="none", weights_digest=key[1], preprocessing=key[2], layer="f", n_components=19,
         regressor=regressor, parameters=parameters or {"alpha": 1.0},
@@ -146,9 +148,9 @@ def test_alpha_is_not_chosen_on_rows_that_were_trained_on(split: dict[str, Any],
         setting = make_ready(_spec(folder, split=split), Home(tmp_path / "home"), dataset)
         setting.extract()
         trial = _trial(setting, "ridge_cv", alphas=alphas)
-        fitted: Any = setting.evaluator().evaluate(trial).estimator
-        refit = Refit(dataset.development(setting.split), setting.split, setting.n_components)
-        again: Any = refit(trial, setting.bank(trial))[0]
+        fitted: Any = setting.first.evaluator().evaluate(trial).estimator
+        refit = Refit(dataset.development(setting.first.split), setting.first.split, setting.first.n_components)
+        again: Any = refit(trial, setting.first.bank(trial))[0]
         assert (fitted.alpha_, again.alpha_) == (expected, expected)
 
 

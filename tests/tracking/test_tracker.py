@@ -83,7 +83,7 @@ def test_parameters_say_all_that_a_score_depends_on(runs: dict[int, Any], finish
         own = {f"{trial.spec.regressor}.{name}": str(value) for name, value in spec.pop("parameters").items()}
         assert ({key: str(value) for key, value in spec.items()} | own).items() <= found.items()
         assert (found["trained"], found["study"]) == ("untrained", finished.outcome.name)
-        assert found["data.digest"] == setting.dataset.digest
+        assert found["data.digest"] == setting.first.dataset.digest
     parent = runs[-1].data.params
     assert (parent["rows.n_train"], parent["rows.n_validation"], parent["rows.n_confirmation"]) == ("43", "11", "6")
     assert (parent["sampler"], parent["seed"], parent["study"]) == ("tpe", "1", finished.outcome.name)
@@ -99,8 +99,8 @@ def test_records_hold_what_was_tried_and_found(
         assert (record.number, record.study, record.home) == (trial.number, study.name, study.home)
         assert (record.spec, record.asked, record.score) == (trial.spec, trial.parameters, trial.score)
         assert (record.dataset, record.rows, record.code) == (study.dataset, study.rows, study.code)
-        assert (record.dataset.digest, record.rows.split) == (setting.dataset.digest, setting.split.digest)
-        assert set(record.metrics["pearson"].regions) == set(setting.dataset.rois)
+        assert (record.dataset.digest, record.rows.split) == (setting.first.dataset.digest, setting.first.split.digest)
+        assert set(record.metrics["pearson"].regions) == set(setting.first.dataset.rois)
         assert record.timings.keys() >= {"features_s", "fit_s", "score_s", "wall_s"}
 
 
@@ -120,8 +120,8 @@ def test_metrics_are_the_summary_and_the_time_of_each_stage(runs: dict[int, Any]
 def test_the_tracked_model_gives_the_tracked_scores_from_the_tracked_features(
     runs: dict[int, Any], finished: Finished, setting: Setting
 ) -> None:
-    validation = setting.split.validation
-    responses = setting.dataset.development(setting.split).responses(validation)
+    validation = setting.first.split.validation
+    responses = setting.first.dataset.development(setting.first.split).responses(validation)
     for trial in finished.outcome.trials:
         folder = artifacts(runs[trial.number])
         features = np.load(folder / "features.npy", allow_pickle=False)
@@ -131,8 +131,8 @@ def test_the_tracked_model_gives_the_tracked_scores_from_the_tracked_features(
         assert described["parameters"] == pytest.approx(dict(trial.spec.parameters))
         kind = REGRESSORS[described["regressor"]]
         if described["keeps_rows"]:
-            train = setting.split.train
-            rows = setting.dataset.development(setting.split).responses(train)
+            train = setting.first.split.train
+            rows = setting.first.dataset.development(setting.first.split).responses(train)
             regressor = kind(**described["parameters"]).fit(features[train], rows)
         else:
             arrays = load_file(folder / "model" / "regressor.safetensors")
@@ -154,7 +154,7 @@ def test_the_dataset_is_an_input_and_the_code_a_tag(runs: dict[int, Any], settin
     for run in runs.values():
         (item,) = run.inputs.dataset_inputs
         assert item.dataset.name == "sample"
-        assert setting.dataset.digest.startswith(item.dataset.digest)
+        assert setting.first.dataset.digest.startswith(item.dataset.digest)
         assert json.loads(item.dataset.profile) == {"n_images": 60, "n_voxels": 20}
 
 
@@ -189,7 +189,7 @@ def test_nothing_tracked_is_a_pickle(finished: Finished) -> None:
 
 @pytest.fixture
 def result(finished: Finished, setting: Setting) -> TrialResult:
-    return setting.evaluator().evaluate(finished.outcome.trials[0].spec)
+    return setting.first.evaluator().evaluate(finished.outcome.trials[0].spec)
 
 
 def opened(home: Home, setting: Setting) -> Tracker:
@@ -198,7 +198,7 @@ def opened(home: Home, setting: Setting) -> Tracker:
 
 
 def record(tracker: Tracker, setting: Setting, found: TrialResult | str, spec: TrialSpec) -> TrialRecord:
-    return setting.trial_record(tracker.study, 0, spec, {"depth": 0.5}, found)
+    return setting.first.trial_record(tracker.study, 0, spec, {"depth": 0.5}, found)
 
 
 def test_tracking_again_what_was_half_tracked_leaves_one_run(

@@ -1,0 +1,122 @@
+"""Several datasets in one study: a trial is evaluated on each, and their mean ranks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from img2brain.errors import DataError, SpecError
+from img2brain.home import Home
+from img2brain.spec import StudySpec, parse
+from img2brain.study.outcome import StudyOutcome
+from img2brain.study.runner import run_study
+from img2brain.study.setting import make_ready
+from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.reading import TrackedTrial, run_array, study_of, tracked_trials
+from tests.datasets.miniatures.base import World, write_picture
+
+if TYPE_CHECKING:
+    from tests.conftest import NewHome
+
+Datasets = dict[str, Path]
+N_IMAGES = 40
+
+
+def write_given(folder: Path, X: Any, Y: Any) -> Path:
+    """Write rows of features and responses as a plain folder, without an image."""
+    for name, array in (("trainingFeatures/f.npy", X), ("trainingfMRI/training.npy", Y)):
+        (folder / name).parent.mkdir(parents=True)
+        np.save(folder / name, array)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Datasets:
+    """Two folders of features of their own, of other sizes, that responses follow to another degree."""
+    folder, chance = tmp_path_factory.mktemp("pair"), np.random.default_rng(3)
+    found = {}
+    for name, n_images, noise in (("ada", N_IMAGES, 1.0), ("bob", N_IMAGES + 8, 2.0)):
+        X = chance.standard_normal((n_images, 5))
+        Y = X @ chance.standard_normal((5, 4)) + noise * chance.standard_normal((n_images, 4))
+        found[name] = write_given(folder / name, X, Y)
+    return found
+
+
+def study(*datasets: Path, **changes: Any) -> StudySpec:
+    table: dict[str, Any] = {
+        "name": "both", "trials": 4, "n_components": [2, 4], "regressors": ["ridge"], "split": {"confirmation": 0.3},
+        "backbones": [{"name": "given", "weights": "none"}],
+    }  # fmt: skip
+    data = {"datasets": [{"path": str(path)} for path in datasets]} if datasets else {}
+    return parse(StudySpec, table | data | changes, "the test's study")
+
+
+@pytest.fixture(scope="module")
+def both(pair: Datasets, tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, StudyOutcome]:
+    """A study of both. No test changes its home."""
+    home = Home(tmp_path_factory.mktemp("both"))
+    return home, run_study(study(*pair.values()), home)
+
+
+def runs_of(home: Home, number: int | None = None) -> dict[str, TrackedTrial]:
+    found = tracked_trials(TrackingStore(home))
+    return {
+        item.record.member or str(item.record.number): item for item in found if number in (None, item.record.number)
+    }
+
+
+def test_the_objective_is_the_mean_over_members(both: tuple[Home, StudyOutcome]) -> None:
+    home, outcome = both
+    for trial in outcome.trials:
+        runs = runs_of(home, trial.number)
+        assert list(trial.members) == ["ada", "bob"]
+        assert {name: run.record.score for name, run in runs.items()} == {
+            name: item.score for name, item in trial.members.items()
+        }
+        assert trial.score == np.mean([run.record.score for run in runs.values()])
+        assert {run.record.dataset.name for run in runs.values()} == {"ada", "bob"}
+    assert list(outcome.members) == ["ada", "bob"]
+    assert [item.registered.name for item in outcome.members.values()] == ["ada", "bob"]
+
+
+def test_each_member_has_a_record_of_the_study_of_its_own(both: tuple[Home, StudyOutcome]) -> None:
+    home, outcome = both
+    store = TrackingStore(home)
+    for name, run in runs_of(home, 0).items():
+        record = study_of(store, run.run_id)
+        assert record is not None
+        assert (record.name, record.member, list(record.members)) == (outcome.name, name, ["ada", "bob"])
+        own = record.members[name]
+        assert (record.dataset, record.rows, record.regions) == (own.dataset, own.rows, own.regions)
+        assert (run.record.dataset, run.record.rows) == (own.dataset, own.rows)
+
+
+def test_a_member_has_the_numbers_that_it_has_alone(
+    both: tuple[Home, StudyOutcome], pair: Datasets, new_home: NewHome
+) -> None:
+    """Alphas that follow the scale of components follow that of the member's own."""
+    home, outcome = both
+    for name, path in pair.items():
+        alone = Home(new_home(name))
+        best = outcome.best
+        assert best is not None
+        own = best.of(name).spec
+        fixed = study(
+            trials=1, n_components=[own.n_components], dataset={"path": str(path)},
+            regressors=[{"name": "ridge", "alpha": own.parameters["alpha"]}],
+        )  # fmt: skip
+        run_study(fixed, alone)
+        (found,), expected = runs_of(alone).values(), runs_of(home, best.number)[name]
+        assert found.record.metrics == expected.record.metrics
+        assert found.record.spec == expected.record.spec
+        for place in ("accuracy.npy", "confirmation/predictions.npy", "confirmation/summaries_resampled.npy"):
+            arrays = [run_array(TrackingStore(at), run.run_id, place) for at, run in ((alone, found), (home, expected))]
+            if not place.startswith("confirmation/best"):
+                np.testing.assert_array_equal(*arrays)
+        assert found.confirmation is not None
+        assert expected.confirmation is not None
+        assert found.confirmation.parts == expected.confirmation.parts
