@@ -61,8 +61,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
                        "Got '../s'."),
     ({"name": "s" * 65}, "'name' must have at most 64 characters. Got '" + "s" * 65 + "'."),
     ({"trails": 3}, "unknown key 'trails'. Did you mean 'trials' or 'metrics'?"),
-    ({"choices": 3}, "unknown key 'choices'. Known: name, dataset, datasets, backbones, n_components, regressors, metrics, "
-                     "objective, split, sampler, trials, seed, device, ...."),
+    ({"choices": 3}, "unknown key 'choices'. Known: name, dataset, datasets, backbones, n_components, regressors, "
+                     "metrics, objective, split, sampler, trials, seed, ...."),
     ({"dataset": "recordings"}, "'dataset' must be a table. Got 'recordings'."),
     ({"dataset": {}}, "'dataset': give either 'path' (a dataset folder) or 'sample' (generated data)."),
     ({"dataset": {"path": "d", "sample": {}}},

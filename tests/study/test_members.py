@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from img2brain.errors import DataError, SpecError
 from img2brain.home import Home
 from img2brain.spec import StudySpec, parse
 from img2brain.study.outcome import StudyOutcome
 from img2brain.study.runner import run_study
-from img2brain.study.setting import make_ready
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.reading import TrackedTrial, run_array, study_of, tracked_trials
-from tests.datasets.miniatures.base import World, write_picture
 
 if TYPE_CHECKING:
     from tests.conftest import NewHome
@@ -114,9 +110,11 @@ def test_a_member_has_the_numbers_that_it_has_alone(
         assert found.record.metrics == expected.record.metrics
         assert found.record.spec == expected.record.spec
         for place in ("accuracy.npy", "confirmation/predictions.npy", "confirmation/summaries_resampled.npy"):
-            arrays = [run_array(TrackingStore(at), run.run_id, place) for at, run in ((alone, found), (home, expected))]
-            if not place.startswith("confirmation/best"):
-                np.testing.assert_array_equal(*arrays)
+            one, other = (run_array(TrackingStore(at), run.run_id, place)
+                          for at, run in ((alone, found), (home, expected)))  # fmt: skip
+            assert one is not None
+            assert other is not None
+            np.testing.assert_array_equal(one, other)
         assert found.confirmation is not None
         assert expected.confirmation is not None
         assert found.confirmation.parts == expected.confirmation.parts
