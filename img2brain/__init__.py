@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from img2brain.datasets._sample import write_sample as write_sample
     from img2brain.datasets.base import Dataset as Dataset
     from img2brain.datasets.folder import FolderDataset as FolderDataset
+    from img2brain.fetching.fetch import fetch_dataset as fetch_dataset
     from img2brain.home import Home as Home
     from img2brain.leaderboard.bundles.export import export_bundle as export_bundle
     from img2brain.leaderboard.bundles.imported import forget_bundle as forget_bundle
@@ -75,6 +76,7 @@ _PLACES = {
     "describe_model": "curation:describe_model",
     "export_bundle": "leaderboard.bundles.export:export_bundle",
     "export_model": "moving:export_model",
+    "fetch_dataset": "fetching.fetch:fetch_dataset",
     "forget_bundle": "leaderboard.bundles.imported:forget_bundle",
     "import_bundle": "leaderboard.bundles.imported:import_bundle",
     "import_model": "moving:import_model",

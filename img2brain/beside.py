@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -108,3 +109,11 @@ def require_room(folder: Path, n_bytes: int, what: str) -> None:
         raise ResourceError(
             f"{what} needs {n_bytes / 1e9:.2f} GB of disk. {str(there)!r} has {free / 1e9:.2f} GB free."
         )
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a hard link, or a copy where the file system takes none."""
+    with suppress(OSError):
+        os.link(source, target)
+        return
+    shutil.copyfile(source, target)

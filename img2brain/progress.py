@@ -33,3 +33,27 @@ def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
         for item in items:
             yield item
             bar.update()
+
+
+def track_bytes(blocks: Iterable[bytes], total: int | None, title: str, done: int = 0) -> Iterator[bytes]:
+    """Yield blocks of bytes, showing how far along they are.
+
+    Parameters
+    ----------
+    blocks : iterable of bytes
+        What is worked through.
+    total : int, optional
+        How many bytes there are in all, where that is known.
+    title : str
+        What is going on.
+    done : int
+        How many of them were there before.
+    """
+    if not sys.stderr.isatty():
+        log.info("%s%s", title, f", from byte {done}" if done else "")
+        yield from blocks
+        return
+    with tqdm(total=total, initial=done, desc=title, leave=False, dynamic_ncols=True, unit="B", unit_scale=True) as bar:
+        for block in blocks:
+            yield block
+            bar.update(len(block))

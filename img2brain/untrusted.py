@@ -56,11 +56,14 @@ class Limits:
         How many bytes all of them have together, unpacked.
     ratio : int
         How many bytes may come out of one packed byte of a file; text packs ten to one, a bomb a thousand.
+    folders : bool
+        Whether an archive may have entries for folders, as common programs write them.
     """
 
     n_files: int = 10_000
     n_bytes: int = 1 << 35
     ratio: int = 200
+    folders: bool = False
 
 
 class Archive:
@@ -74,8 +77,11 @@ class Archive:
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, limits: Limits) -> None:
         self._path, self._archive = path, archive
-        self._infos = {info.filename: info for info in archive.infolist()}
-        _check_contents(path, archive.infolist(), limits)
+        found = archive.infolist()
+        files = [info for info in found if not (limits.folders and info.is_dir())]
+        folders = [info.filename.rstrip("/") for info in found if limits.folders and info.is_dir()]
+        self._infos = {info.filename: info for info in files}
+        _check_contents(path, files, folders, limits)
         self.names = tuple(self._infos)
 
     def size(self, name: str) -> int:
@@ -323,9 +329,14 @@ def tensor_shapes(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {name: (dtype, shape) for *_, name, dtype, shape in placed}
 
 
-def _check_contents(path: Path, infos: list[zipfile.ZipInfo], limits: Limits) -> None:
-    _require_within(path, len(infos), sum(info.file_size for info in infos), limits)
+def _check_contents(path: Path, infos: list[zipfile.ZipInfo], folders: list[str], limits: Limits) -> None:
+    _require_within(path, len(infos) + len(folders), sum(info.file_size for info in infos), limits)
     check_names((info.orig_filename for info in infos), str(path))
+    for name in folders:  # one inside of another is no conflict
+        check_names([name], str(path))
+    inside = {_key(info.filename) for info in infos}
+    if taken := [name for name in folders if _key(name) in inside]:
+        raise DataError(f"{path}: {quoted(taken[0])} must be a file or a folder. It is both.")
     for info in infos:
         if wrong := _wrong(info, limits):
             raise DataError(f"{path}: {quoted(info.filename)} {wrong}")

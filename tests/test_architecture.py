@@ -39,7 +39,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "optuna": ("study",),
     "pandas": ("flavor", "leaderboard", "model", "study"),
     "plotly": ("leaderboard.drawing", "leaderboard.figures", "leaderboard.region_figures"),
-    "pydantic": ("datasets", "faults", "leaderboard.bundles", "records", "spec", "tracking"),
+    "pydantic": ("datasets", "faults", "fetching", "leaderboard.bundles", "records", "spec", "tracking"),
     "requests": ("leaderboard.reading", "tracking"),
     "safetensors": ("backbones", "model", "testing", "tracking"),
     "scipy": ("datasets", "features", "metrics", "regressors", "statistics"),

@@ -1,10 +1,10 @@
-"""``img2brain data``: check a dataset, show it on a page, convert it, list layouts, write sample data."""
+"""``img2brain data``: check, show and convert datasets, list their layouts, fetch public ones, write samples."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Check a dataset, show it on a page, convert it, list the layouts, or write sample data."""
+    """Check a dataset, show it on a page, convert it, list the layouts, fetch public data, or write samples."""
 
 
 _ASKED = (
@@ -149,6 +149,52 @@ def convert_command(path: Path, out: Path, layout: str | None, link: bool, **ask
     made = FolderDataset.open(convert_dataset(path, out, layout, link=link, **asked))
     images = f"{made.n_training} training and {len(made.test_images)} test images"
     click.echo(f"wrote {images} of {made.n_voxels} voxels to {out}")
+
+
+@data.command("fetch")
+@click.argument("name", required=False)
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--accept-licence", is_flag=True, help="Agree to the licence of the data.")
+@shows
+def fetch_command(name: str | None, folder: Path | None, accept_licence: bool) -> Shown:
+    """Download a public archive, check it and unpack it; without a NAME, list what there is.
+
+    It goes on where it was stopped, even killed: run the same command again. NAME may be a .toml file that describes
+    another archive. For data that their owners hand out it says where to ask.
+
+    \b
+    Example:
+      img2brain data fetch
+      img2brain data fetch img2brain-2023 img2brain-2023 --accept-licence
+    """
+    from img2brain.datasets._layouts import find_layout
+    from img2brain.errors import DataError, SpecError
+    from img2brain.fetching.archives import find_archive
+    from img2brain.fetching.fetch import archives, fetch_dataset
+
+    if name is None:
+        return Shown(archives(), _archive_lines(archives()))
+    if folder is None:
+        find_archive(name)
+        raise SpecError("'data fetch' must be told the folder to write, after the name.")
+    fetch_dataset(name, folder, accept_licence=accept_licence)
+    facts = {"folder": str(folder), "citation": find_archive(name).citation, "layout": None}
+    try:
+        facts["layout"] = find_layout(folder)
+    except DataError as error:
+        return Shown(facts, [f"wrote {folder}", str(error)])
+    lines = [f"wrote {folder}, of the layout {facts['layout']}"]
+    return Shown(facts, lines + ([f"cite: {facts['citation']}"] if facts["citation"] else []))
+
+
+def _archive_lines(found: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+    for name, told in found.items():
+        if "where" in told:
+            yield f"{name}: {told['where']}"
+            continue
+        size = f"{told['bytes'] / 1e9:.1f} GB" if told["bytes"] else "size told by its record"
+        licence = told["licence"] or "licence told by its record"
+        yield f"{name}: {told['title']}; layout {told['layout']}, {size}, {licence} ({told['page']})"
 
 
 @data.command("layouts")

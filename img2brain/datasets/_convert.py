@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from img2brain import untrusted
-from img2brain.beside import require_free, require_room, whole
+from img2brain.beside import link_or_copy, require_free, require_room, whole
 from img2brain.datasets._contents import image_folder, responses_file
 from img2brain.datasets._development import row_blocks
 from img2brain.datasets._images import SUFFIXES, open_image, size_of
@@ -263,7 +261,7 @@ def _write_pictures(folder: Path, pictures: Sequence[_Picture], *, link: bool) -
             pass
     for picture in pictures:
         if (first := firsts[picture.source]) is not picture:
-            _link(folder / first.place, folder / picture.place)
+            link_or_copy(folder / first.place, folder / picture.place)
     if pictures:
         _write_listing(folder / LISTING, pictures)
 
@@ -271,19 +269,11 @@ def _write_pictures(folder: Path, pictures: Sequence[_Picture], *, link: bool) -
 def _write_picture(source: Path, target: Path, *, link: bool) -> None:
     content = content_of(source)
     if isinstance(content, Path):
-        (_link if link else shutil.copyfile)(content.resolve(), target)
+        (link_or_copy if link else shutil.copyfile)(content.resolve(), target)
     elif isinstance(content, bytes):
         target.write_bytes(content)
     else:
         open_image(content).save(target, format="PNG")
-
-
-def _link(source: Path, target: Path) -> None:
-    """Make a hard link, or a copy where the file system takes none."""
-    with suppress(OSError):
-        os.link(source, target)
-        return
-    shutil.copyfile(source, target)
 
 
 def _write_listing(path: Path, pictures: Sequence[_Picture]) -> None:
