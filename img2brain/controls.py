@@ -23,7 +23,7 @@ from img2brain.features.features import Features
 from img2brain.features.given import GIVEN
 from img2brain.metrics.base import Metric
 from img2brain.refit import Refit
-from img2brain.spec import BackboneSpec, TrialSpec
+from img2brain.spec import NO_POOLING, BackboneSpec, FeatureSpace, TrialSpec
 
 log = logging.getLogger(__name__)
 
@@ -103,11 +103,15 @@ class Controls:
             return
         if bank.facts["trained"] != "untrained":
             twin = BackboneSpec(
-                name=spec.backbone, weights=_TWIN_WEIGHTS, layers=(spec.layer,), preprocessing=bank.spec.preprocessing
+                name=spec.backbone,
+                weights=_TWIN_WEIGHTS,
+                layers=(spec.layer,),
+                preprocessing=bank.spec.preprocessing,
+                pooling=(spec.pooling,),
             )
             yield from self._other(UNTRAINED, spec, bank, twin)
         if spec.backbone != pixels.NAME:
-            grid = BackboneSpec(name=pixels.NAME, weights=pixels.WEIGHTS, layers=(pixels.LAYER,))
+            grid = BackboneSpec(name=pixels.NAME, weights=pixels.WEIGHTS, layers=(pixels.LAYER,), pooling=(NO_POOLING,))
             yield from self._other(PIXELS, spec, bank, grid)
         yield self._shuffled(spec, bank)
 
@@ -125,9 +129,9 @@ class Controls:
 
     def _moved(self, spec: TrialSpec, bank: Features) -> TrialSpec:
         """Return the trial on another network, with no more components than that spans."""
-        layer = bank.layers[0]
+        space = FeatureSpace(bank.layers[0], bank.poolings(bank.layers[0])[0])
         spans = min(
-            len(bank.components(layer, rows, self._n_components).variances)
+            len(bank.components(space, rows, self._n_components).variances)
             for rows in (self._split.development, *(fold.train for fold in self._split.folds))
         )
         return spec.model_copy(
@@ -136,7 +140,8 @@ class Controls:
                 "weights": bank.facts["label"],
                 "weights_digest": bank.facts["weights_digest"],
                 "preprocessing": bank.spec.preprocessing,
-                "layer": layer,
+                "layer": space.layer,
+                "pooling": space.pooling,
                 "n_components": min(spec.n_components, spans),
             }
         )

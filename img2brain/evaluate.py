@@ -24,7 +24,7 @@ from img2brain.metrics.base import FromSums, Metric, Sums
 from img2brain.moments import Moments
 from img2brain.refit import moments_of, n_folds_of
 from img2brain.result import Scored, TrialResult, summaries_of
-from img2brain.spec import TrialSpec
+from img2brain.spec import FeatureSpace, TrialSpec
 
 BankKey = tuple[str, str, str]
 F64 = NDArray[np.float64]
@@ -117,7 +117,7 @@ class Evaluator:
     def alpha_scale(self, spec: TrialSpec) -> float:
         """Return the alpha that a relative alpha of 1 stands for, at this layer and size."""
         self._require_components(spec)
-        train = self._training_moments(bank_key(spec), spec.layer, 1, None)[0]
+        train = self._training_moments(bank_key(spec), spec.space, 1, None)[0]
         parameters = {name: value for name, value in spec.parameters.items() if name != "alpha"}
         return float(REGRESSORS[spec.regressor](**parameters).alpha_scale(train.leading(spec.n_components)))
 
@@ -134,7 +134,7 @@ class Evaluator:
             regressor = self._fitted(spec, turn, timings)
             with _timed(timings, "score_s"):
                 if by_sums:
-                    validation = self._validation_moments(bank_key(spec), spec.layer, turn).leading(spec.n_components)
+                    validation = self._validation_moments(bank_key(spec), spec.space, turn).leading(spec.n_components)
                     sums.append(Sums.from_moments(regressor.coef_.T, regressor.intercept_, validation))
                 if len(by_sums) < len(self._metrics):
                     predicted.append(self._predicted(spec, regressor, turn))
@@ -179,7 +179,7 @@ class Evaluator:
         regressor = REGRESSORS[spec.regressor](**spec.parameters)
         if hasattr(regressor, "fit_folds"):
             with _timed(timings, "moments_s"):
-                train = self._training_moments(bank_key(spec), spec.layer, n_folds_of(regressor), turn)
+                train = self._training_moments(bank_key(spec), spec.space, n_folds_of(regressor), turn)
             with _timed(timings, "fit_s"), failing_in(f"The regressor {spec.regressor!r}"):
                 return regressor.fit_folds([fold.leading(spec.n_components) for fold in train])
         rows = self._training_rows(turn)
@@ -211,7 +211,7 @@ class Evaluator:
         n_found = min(len(self._all_components(spec, fold.train).variances) for fold in self._split.folds)
         if n_found < spec.n_components:
             raise FitError(
-                f"{spec.backbone} {spec.layer} spans {n_found} components over the training rows. "
+                f"{spec.backbone} {spec.space} spans {n_found} components over the training rows. "
                 f"Got n_components = {spec.n_components}."
             )
 
@@ -219,24 +219,26 @@ class Evaluator:
         return self._all_components(spec, rows).leading(spec.n_components)
 
     def _all_components(self, spec: TrialSpec, rows: Rows) -> Components:
-        return self._banks[bank_key(spec)].components(spec.layer, rows, self._n_components)
+        return self._banks[bank_key(spec)].components(spec.space, rows, self._n_components)
 
     def _training_rows(self, turn: int | None) -> Rows:
         return self._split.train if turn is None else self._split.folds[turn].train
 
-    def _compute_training_moments(self, key: BankKey, layer: str, n_folds: int, turn: int | None) -> list[Moments]:
+    def _compute_training_moments(
+        self, key: BankKey, space: FeatureSpace, n_folds: int, turn: int | None
+    ) -> list[Moments]:
         """Return the moments of training rows, in so many runs of them: those of a turn, or all."""
         rows = self._training_rows(turn)
         if turn is None and not self._split.held_out:
-            return self._training_moments(key, layer, n_folds, 0)
-        coordinates = self._banks[key].components(layer, rows, self._n_components).coordinates
+            return self._training_moments(key, space, n_folds, 0)
+        coordinates = self._banks[key].components(space, rows, self._n_components).coordinates
         parts = (rows[places] for places in self._split.runs(rows, n_folds))
         return [moments_of(self._development, coordinates, part, part, self._device) for part in parts]
 
-    def _compute_validation_moments(self, key: BankKey, layer: str, turn: int) -> Moments:
+    def _compute_validation_moments(self, key: BankKey, space: FeatureSpace, turn: int) -> Moments:
         """Return the moments of the rows that validate in a turn."""
         fold = self._split.folds[turn]
-        coordinates = self._banks[key].components(layer, fold.train, self._n_components).coordinates
+        coordinates = self._banks[key].components(space, fold.train, self._n_components).coordinates
         return moments_of(self._development, coordinates, fold.validation, fold.validation, self._device)
 
     def _read_responses(self, rows: bytes) -> NDArray[np.floating]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from img2brain import digest
-from img2brain.backbones import Preprocessing, restore
+from img2brain.backbones import Preprocessing
 from img2brain.errors import ModelError
 from img2brain.features.given import ORIGIN
 from img2brain.model import EncodingModel
@@ -94,12 +94,12 @@ class _OfPixels(_Whole):
 
     name = PIXELS
 
-    def __init__(self, model: EncodingModel, arrays: Mapping[str, NDArray[Any]], body: nn.Module) -> None:
+    def __init__(self, model: EncodingModel, arrays: Mapping[str, NDArray[Any]], pooled: nn.Module) -> None:
         super().__init__(model, arrays)
         self.preparation = Preprocessing.from_dict(model.network["preprocessing"])
         mean, std = torch.tensor(self.preparation.mean), torch.tensor(self.preparation.std)
         self.offset, self.scale = nn.Buffer(-mean / std), nn.Buffer(1 / (255 * std))
-        self.body, self.layer, self.shape = body, model.spec.layer, (*self.preparation.size, 3)
+        self.pooled, self.shape = pooled, (*self.preparation.size, 3)
 
     def prepared(self, given: NDArray[Any]) -> NDArray[Any]:
         """Resize and crop pictures as the model does."""
@@ -108,8 +108,8 @@ class _OfPixels(_Whole):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map uint8 (n, height, width, 3) to (n, n_voxels)."""
         pictures = torch.addcmul(self.offset, pixels.float(), self.scale).permute(0, 3, 1, 2)
-        found = self.body(pictures)[self.layer]
-        return self._responses((found.permute(0, 2, 3, 1) if found.ndim == 4 else found).flatten(1))
+        (features,) = self.pooled(pictures).values()
+        return self._responses(features)
 
 
 class _OfFeatures(_Whole):
@@ -128,8 +128,7 @@ class _OfFeatures(_Whole):
 
 
 def _of_pixels(model: EncodingModel, arrays: Mapping[str, NDArray[Any]]) -> _Whole:
-    restored = restore(model.network, model.tensors, model.source)
-    return _OfPixels(model, arrays, restored.extractor([model.spec.layer]).body)
+    return _OfPixels(model, arrays, model.pooled(model.restored().pruned))
 
 
 def _of_features(model: EncodingModel, arrays: Mapping[str, NDArray[Any]]) -> _Whole:

@@ -153,8 +153,8 @@ class Publisher:
     ) -> EncodingModel:
         """Assemble the model that maps images to responses, with all that is known of it."""
         spec = record.spec
-        network, tensors = bank.export(spec.layer)
-        axes = bank.axes(spec.layer, self._split.development, spec.n_components)
+        network, tensors = bank.export(spec.space)
+        axes = bank.axes(spec.space, self._split.development, spec.n_components)
         scores = {"validation": record.score, "confirmation": _confirmed_score(confirmation)}
         about = {
             "dataset": self._dataset.name,
@@ -223,7 +223,7 @@ class Publisher:
         they hardly differ; its regressor is compared on the coordinates that are kept.
         """
         spec, rows = model.spec, self._split.development
-        kept = bank.components(spec.layer, rows, self._n_components).leading(spec.n_components).coordinates
+        kept = bank.components(spec.space, rows, self._n_components).leading(spec.n_components).coordinates
         some = rows[:: -(-len(rows) // _N_COMPARED)]
         images = self._dataset.images
         given = self._dataset.features[spec.layer][some] if model.takes_features else [images[row] for row in some]

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -32,6 +36,8 @@ from img2brain.faults import describe
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d{1,3})?)$"
 _CHECKPOINT = re.compile(r"\.(pth|pt|safetensors|ckpt|bin|tar)(#[^/]*)?$")  # "FILE#PART" names a state dict in it
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+NO_POOLING = "none"
+_POOLING = re.compile(r"none|mean|max|cls|patches|tokens|grid:[1-9]\d?")
 _NAME = "start with a letter or digit, and hold letters, digits, '.', '_' and '-' only"
 _DEVICE = "be 'auto', 'cpu', 'cuda' or 'cuda:N'"
 
@@ -43,6 +49,20 @@ Flag = Annotated[bool, Field(strict=True)]
 Number = Whole | Real
 Value = Number | Flag | tuple[Number, ...]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+
+
+def is_pooling(name: str) -> bool:
+    """Tell whether a pooling is called so."""
+    return _POOLING.fullmatch(name) is not None
+
+
+def _pooling(found: str) -> str:
+    if not is_pooling(found):
+        raise ValueError(f"a pooling must be none, mean, max, cls, patches, tokens or grid:SIDE. Got {found!r}")
+    return found
+
+
+Pooling = Annotated[str, AfterValidator(_pooling)]
 
 
 class Spec(BaseModel):
@@ -212,12 +232,15 @@ class BackboneSpec(Spec):
         Graph nodes; the curated list of the network by default.
     preprocessing : {"weights", "resize224"}
         The weights' own transform, or the predecessor's: resized to 224 x 224 without a crop.
+    pooling : tuple of str, optional
+        How its layers are pooled; by default as the study says.
     """
 
     name: str
     weights: str
     layers: tuple[str, ...] | None = Field(default=None, min_length=1)
     preprocessing: Literal["weights", "resize224"] = "weights"
+    pooling: tuple[Pooling, ...] | None = Field(default=None, min_length=1)
 
     @field_validator("name")
     @classmethod
@@ -236,6 +259,11 @@ class BackboneSpec(Spec):
     @classmethod
     def _each_layer_once(cls, layers: tuple[str, ...] | None) -> tuple[str, ...] | None:
         return _each_once(layers) if layers else layers
+
+    @field_validator("pooling")
+    @classmethod
+    def _each_pooling_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return _each_once(names) if names else names
 
 
 class Interval(Spec):
@@ -331,6 +359,8 @@ class StudySpec(Spec):
         What networks compute in; ``"auto"`` is bfloat16 for more than 8192 images, where the device is made for it.
     scratch_gb : float
         The most disk that activations may take for a while, in GB.
+    pooling : tuple of str
+        How layers are pooled, where a backbone does not say it; see `img2brain.features.pooling`.
     """
 
     name: str = Field(pattern=NAME_PATTERN, max_length=64, description=_NAME)
@@ -348,6 +378,7 @@ class StudySpec(Spec):
     device: str = Field(default="auto", pattern=DEVICE_PATTERN, description=_DEVICE)
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     scratch_gb: Real = Field(default=50, gt=0)
+    pooling: tuple[Pooling, ...] = Field(default=(NO_POOLING,), min_length=1)
 
     @field_validator("regressors", mode="before")
     @classmethod
@@ -371,6 +402,11 @@ class StudySpec(Spec):
     @classmethod
     def _each_size_once(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(sorted(_each_once(sizes)))
+
+    @field_validator("pooling")
+    @classmethod
+    def _each_pooling_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _each_once(names)
 
     @field_validator("regressors")
     @classmethod
@@ -418,8 +454,30 @@ class _WithDataset(StudySpec):
     dataset: DatasetSpec
 
 
+@dataclass(frozen=True, order=True)
+class FeatureSpace:
+    """What of a network stands for an image.
+
+    Attributes
+    ----------
+    layer : str
+        The layer.
+    pooling : str
+        How it is pooled.
+    """
+
+    layer: str
+    pooling: str = NO_POOLING
+
+    def __str__(self) -> str:
+        return self.layer if self.pooling == NO_POOLING else f"{self.layer} {self.pooling}"
+
+
 class TrialSpec(Spec):
-    """One point of the search space: all that a score depends on, next to the data and its rows."""
+    """One point of the search space: all that a score depends on, next to the data and its rows.
+
+    What came later and is at its default is not written: such a spec has the digest that it had before.
+    """
 
     backbone: str
     weights: str
@@ -429,6 +487,16 @@ class TrialSpec(Spec):
     n_components: Whole
     regressor: str
     parameters: Mapping[str, Value] = Field(default_factory=dict)
+    pooling: Pooling = NO_POOLING
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if _ADDED.get(name) != value}
+
+    @property
+    def space(self) -> FeatureSpace:
+        """What of the network stands for an image."""
+        return FeatureSpace(self.layer, self.pooling)
 
     @property
     def digest(self) -> str:
@@ -448,7 +516,10 @@ class TrialSpec(Spec):
     @property
     def _pipeline(self) -> str:
         values = " ".join(f"{name}={_short(value)}" for name, value in self.parameters.items())
-        return f"{self.layer} {self.n_components} {self.regressor} {values}".strip()
+        return f"{self.space} {self.n_components} {self.regressor} {values}".strip()
+
+
+_ADDED = {"pooling": NO_POOLING}  # keys of a trial that came later, and what they stand at where they are not written
 
 
 def _short(value: Value) -> str:

@@ -58,7 +58,7 @@ class Extractor(nn.Module):
         """
         outputs: dict[str, torch.Tensor] = self.body(batch)
         return {
-            layer: _channels_last(outputs[layer]).reshape(len(batch), n_features)
+            layer: _channels_last(outputs[layer]).reshape(batch.shape[0], n_features)
             for layer, n_features in self.n_features.items()
         }
 

@@ -96,7 +96,7 @@ def reference_command(out: Path | None) -> None:
     for row in rows:
         if row.note != CAVEAT:
             spec = row.trial.spec
-            click.echo(f"note: {spec.backbone} {spec.layer}: {row.note.removeprefix(CAVEAT).lstrip('; ')}")
+            click.echo(f"note: {spec.backbone} {spec.space}: {row.note.removeprefix(CAVEAT).lstrip('; ')}")
     if out is not None:
         _tell(build(rows, out, title="The predecessor's results"))
 

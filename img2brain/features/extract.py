@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,7 +22,7 @@ from img2brain.errors import DeviceError
 from img2brain.spec import DEVICE_PATTERN
 
 ImageSource = Path | str | bytes | Image.Image | NDArray[Any]
-Batch = tuple[slice, dict[str, torch.Tensor]]
+Batch = tuple[slice, Mapping[Any, torch.Tensor]]
 Precision = Literal["auto", "bfloat16", "float32"]
 
 _GPU_BATCH = 128
@@ -40,7 +40,7 @@ class Network(Protocol):
         """The most numbers that one operation makes of one image."""
         ...
 
-    def __call__(self, batch: torch.Tensor, /) -> dict[str, torch.Tensor]:
+    def __call__(self, batch: torch.Tensor, /) -> Mapping[Any, torch.Tensor]:
         """Run a batch."""
         ...
 
@@ -163,7 +163,7 @@ def activations(
     ------
     rows : slice
         The images of the batch.
-    layers : dict of str to torch.Tensor
+    layers : dict of str or Block to torch.Tensor
         Activations by layer, in the type of the network.
 
     Raises

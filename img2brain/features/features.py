@@ -18,7 +18,8 @@ from img2brain.features.activations import Activations, Rows
 from img2brain.features.cache import Cache
 from img2brain.features.extract import Precision
 from img2brain.features.pca import Axes, Components
-from img2brain.spec import BackboneSpec
+from img2brain.features.pooling import Block
+from img2brain.spec import NO_POOLING, BackboneSpec, FeatureSpace
 from img2brain.store import Store
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ _ATTEMPTS = 3  # at features, where somebody deletes the cache meanwhile
 class Features(ABC):
     """Reduced features of layers for the images of a dataset: computed once, shared by trials, studies and processes.
 
-    What is missing is computed when it is first asked for, of all layers at once.
+    What is missing is computed when it is first asked for, of all layers and poolings at once. Where a space is asked
+    for, a name stands for the layer as it is.
 
     Parameters
     ----------
@@ -78,16 +80,24 @@ class Features(ABC):
         return False
 
     @abstractmethod
-    def export(self, layer: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Give what a saved model needs to compute a layer: configuration and parameters."""
+    def export(self, space: FeatureSpace | str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Give what a saved model needs to compute a space: configuration and parameters."""
+
+    def poolings(self, layer: str) -> tuple[str, ...]:
+        """Name the poolings of a layer, of those that are asked for."""
+        return (NO_POOLING,)
+
+    def block(self, space: FeatureSpace | str) -> Block:
+        """Return what a pass has to compute for a space."""
+        return Block(space) if isinstance(space, str) else Block(space.layer)
 
     @abstractmethod
     def _about(self) -> Mapping[str, Mapping[str, Any]]:
-        """Say, by layer, all that its activations depend on."""
+        """Say, by the name of a block, all that its activations depend on."""
 
     @abstractmethod
-    def _activations(self, layers: Sequence[str], n_components: int) -> Iterator[tuple[str, Activations]]:
-        """Compute the activations of some layers, and yield one layer after another."""
+    def _activations(self, blocks: Sequence[Block], n_components: int) -> Iterator[tuple[Block, Activations]]:
+        """Compute the activations of some blocks, and yield one after another."""
 
     def extract(self) -> None:
         """Compute what is missing of all layers, in one pass over the images.
@@ -104,8 +114,8 @@ class Features(ABC):
             if missing := self._missing():
                 self._record(missing)
 
-    def components(self, layer: str, rows: Rows, n_components: int) -> Components:
-        """Return the principal components of a layer, fitted to `rows`, of all images.
+    def components(self, space: FeatureSpace | str, rows: Rows, n_components: int) -> Components:
+        """Return the principal components of a space, fitted to `rows`, of all images.
 
         Returns
         -------
@@ -119,57 +129,64 @@ class Features(ABC):
         ResourceError
             If they have to be computed anew, and cannot be: that is no result of the layer.
         """
-        return self._components(layer, rows.astype(np.int64).tobytes(), n_components)
+        return self._components(self.block(space), rows.astype(np.int64).tobytes(), n_components)
 
-    def coordinates_file(self, layer: str, rows: Rows, n_components: int, n_leading: int) -> Path:
+    def coordinates_file(self, space: FeatureSpace | str, rows: Rows, n_components: int, n_leading: int) -> Path:
         """Return the file (``.npy``) of the first `n_leading` of `n_components` components, one for all who ask."""
-        found = self.components(layer, rows, n_components)
-        return self._cache.coordinates_file(layer, rows, found, n_components, n_leading)
+        found = self.components(space, rows, n_components)
+        return self._cache.coordinates_file(str(self.block(space)), rows, found, n_components, n_leading)
 
-    def axes(self, layer: str, rows: Rows, n_components: int) -> Axes:
-        """Return the principal axes of a layer, fitted to `rows`; stored ones of a larger size serve.
+    def axes(self, space: FeatureSpace | str, rows: Rows, n_components: int) -> Axes:
+        """Return the principal axes of a space, fitted to `rows`; stored ones of a larger size serve.
 
         Notes
         -----
         They take as much of the disk as the activations of as many images, and few layers are ever published: they are
         computed when they are asked for, in another pass over the images, up to this layer alone.
         """
-        found = self._cache.axes(layer, rows, n_components)
-        return found if found is not None else self._record_axes(layer, rows, n_components)
+        block = self.block(space)
+        found = self._cache.axes(str(block), rows, n_components)
+        return found if found is not None else self._record_axes(block, rows, n_components)
 
     @cached_property
     def _described(self) -> Mapping[str, Mapping[str, Any]]:
         return self._about()
 
     @cached_property
+    def _blocks(self) -> tuple[Block, ...]:
+        """All that a pass computes, each once."""
+        spaces = (FeatureSpace(layer, pooling) for layer in self.layers for pooling in self.poolings(layer))
+        return tuple(dict.fromkeys(map(self.block, spaces)))
+
+    @cached_property
     def _cache(self) -> Cache:
         return Cache(self._store, self._described, self._n_images, self._rows, self._n_components)
 
-    def _missing(self) -> list[str]:
-        return [layer for layer in self.layers if not self._cache.has(layer)]
+    def _missing(self) -> list[Block]:
+        return [block for block in self._blocks if not self._cache.has(str(block))]
 
-    def _record(self, layers: Sequence[str]) -> None:
-        for layer, values in self._activations(layers, self._n_components):
-            self._keep(self._cache, layer, values)
+    def _record(self, blocks: Sequence[Block]) -> None:
+        for block, values in self._activations(blocks, self._n_components):
+            self._keep(self._cache, block, values)
 
-    def _keep(self, cache: Cache, layer: str, values: Activations) -> None:
+    def _keep(self, cache: Cache, block: Block, values: Activations) -> None:
         with torch.inference_mode():
-            if failure := cache.record(layer, values):
-                log.warning("%s %s: %s", self.spec.name, layer, failure)
+            if failure := cache.record(str(block), values):
+                log.warning("%s %s: %s", self.spec.name, block, failure)
 
-    def _record_axes(self, layer: str, rows: Rows, n_components: int) -> Axes:
+    def _record_axes(self, block: Block, rows: Rows, n_components: int) -> Axes:
         largest = max(n_components, self._n_components)
-        components = self.components(layer, rows, largest).leading(n_components)
-        with _again(self.spec.name), self._store.lock("axes", self._described[layer]):
-            for _, values in self._activations([layer], largest):
+        components = self._components(block, rows.astype(np.int64).tobytes(), largest).leading(n_components)
+        with _again(self.spec.name), self._store.lock("axes", self._described[str(block)]):
+            for _, values in self._activations([block], largest):
                 with torch.inference_mode():
-                    found = self._cache.record_axes(layer, values, rows, components)
+                    found = self._cache.record_axes(str(block), values, rows, components)
         return found
 
-    def _read_components(self, layer: str, rows_bytes: bytes, n_components: int) -> Components:
+    def _read_components(self, block: Block, rows_bytes: bytes, n_components: int) -> Components:
         rows = np.frombuffer(rows_bytes, np.int64).astype(np.intp)
         for _ in range(_ATTEMPTS):
-            if (found := self._cache.components(layer, rows, n_components)) is not None:
+            if (found := self._cache.components(str(block), rows, n_components)) is not None:
                 return found
             with _again(self.spec.name):
                 self.extract()

@@ -15,7 +15,8 @@ from img2brain.datasets._given import count
 from img2brain.features.activations import Activations, InMemory, Rows
 from img2brain.features.extract import Precision
 from img2brain.features.features import Features
-from img2brain.spec import BackboneSpec
+from img2brain.features.pooling import Block
+from img2brain.spec import BackboneSpec, FeatureSpace
 from img2brain.store import Store
 
 GIVEN = "given"
@@ -67,8 +68,9 @@ class GivenFeatures(Features):
             "plugin": None,
         }
 
-    def export(self, layer: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    def export(self, space: FeatureSpace | str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Give what a saved model needs to know: the name of the matrix, and the origin that it is counted from."""
+        layer = self.block(space).layer
         origin = self._counted[layer].origin
         tensors = {} if origin is None else {ORIGIN: torch.from_numpy(origin)}
         return {"backbone": GIVEN, "layer": layer, "weights": self.spec.weights, "trained": GIVEN}, tensors
@@ -78,9 +80,9 @@ class GivenFeatures(Features):
         counted = {name: {} if at is None else {"origin": digest.of_array(at)} for name, at in origins.items()}
         return {name: {"given": digest.of_array(matrix), **counted[name]} for name, matrix in self._known.items()}
 
-    def _activations(self, layers: Sequence[str], n_components: int) -> Iterator[tuple[str, Activations]]:
-        for layer in layers:
-            matrix = torch.from_numpy(self._counted[layer].values.copy())
+    def _activations(self, blocks: Sequence[Block], n_components: int) -> Iterator[tuple[Block, Activations]]:
+        for block in blocks:
+            matrix = torch.from_numpy(self._counted[block.layer].values.copy())
             values = InMemory(len(matrix), matrix.shape[1], matrix.dtype, matrix.device)
             values.append(matrix)
-            yield layer, values
+            yield block, values

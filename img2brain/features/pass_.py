@@ -9,17 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
 from img2brain._heap import keep_freed_memory
-from img2brain.backbones import Backbone, accelerated
+from img2brain.backbones import Backbone, LayerKind, accelerated
 from img2brain.datasets._images import AS_STORED
 from img2brain.datasets._presentation import Presentation
 from img2brain.errors import StoreError
 from img2brain.features import pca
 from img2brain.features.activations import Activations, InMemory, OnDisk
 from img2brain.features.extract import activations, find_batch_size
+from img2brain.features.pooling import Block, Pooled
 from img2brain.progress import track
 from img2brain.store import Store
 
@@ -74,6 +76,8 @@ class Pass:
         What it may take.
     presentation : Presentation
         How the images were shown.
+    kinds : mapping of str to LayerKind
+        Of the layers that are pooled.
     """
 
     def __init__(
@@ -85,108 +89,117 @@ class Pass:
         store: Store,
         budget: Budget,
         presentation: Presentation = AS_STORED,
+        kinds: Mapping[str, LayerKind] = MappingProxyType({}),
     ) -> None:
         self._backbone, self._images = backbone, images
         self._device, self._dtype = device, dtype
         self._store, self._budget = store, budget
-        self._presentation = presentation
+        self._presentation, self._kinds = presentation, kinds
 
-    def activations(self, layers: Sequence[str], n_components: int) -> Iterator[tuple[str, Activations]]:
-        """Yield the activations of one layer after another, each to be reduced to so many components at once.
+    def activations(self, blocks: Sequence[Block], n_components: int) -> Iterator[tuple[Block, Activations]]:
+        """Yield the activations of one block after another, each to be reduced to so many components at once.
 
         Raises
         ------
         StoreError
-            If the activations of a layer exceed the scratch budget, or the disk.
+            If the activations of a block exceed the scratch budget, or the disk.
         """
-        n_features = self._backbone.extractor(layers).n_features
-        n_bytes = self._bytes_of(layers)
+        n_features = self._widths(blocks)
+        n_bytes = self._bytes_of(n_features)
         for group in self._groups(n_bytes):
-            widths = {layer: n_features[layer] for layer in group}
+            widths = {block: n_features[block] for block in group}
             held = self._held(widths, n_bytes, n_components)
             self._require_room(widths, held, n_bytes, n_components)
             with self._recorded(group, held) as recorded:
-                for layer in track(group, len(group), f"{self._backbone.name}: PCA"):
-                    yield layer, recorded.pop(layer)
+                for block in track(group, len(group), f"{self._backbone.name}: PCA"):
+                    yield block, recorded.pop(block)
 
-    def n_shown(self, layers: Sequence[str]) -> float:
-        """Count how many images pass the network for some layers, infinitely many where one of them does not fit."""
+    def n_shown(self, blocks: Sequence[Block]) -> float:
+        """Count how many images pass the network for some blocks, infinitely many where one of them does not fit."""
         try:
-            return float(len(self._groups(self._bytes_of(layers))) * len(self._images))
+            return float(len(self._groups(self._bytes_of(self._widths(blocks)))) * len(self._images))
         except StoreError:
             return math.inf
 
-    def _bytes_of(self, layers: Sequence[str]) -> dict[str, int]:
-        widths = self._backbone.extractor(layers).n_features
-        return {layer: size * len(self._images) * self._kept_as(size).itemsize for layer, size in widths.items()}
+    def _widths(self, blocks: Sequence[Block]) -> Mapping[Block, int]:
+        return Pooled(self._backbone.extractor(_layers(blocks)), blocks, self._kinds).n_features
+
+    def _bytes_of(self, widths: Mapping[Block, int]) -> dict[Block, int]:
+        return {block: size * len(self._images) * self._kept_as(size).itemsize for block, size in widths.items()}
 
     def _kept_as(self, n_features: int) -> torch.dtype:
-        """Return the type in which the activations of a layer are kept and reduced."""
+        """Return the type in which the activations of a block are kept and reduced."""
         return torch.float32 if n_features <= _NARROW else self._dtype
 
-    def _held(self, n_features: Mapping[str, int], n_bytes: Mapping[str, int], n_components: int) -> set[str]:
-        """Choose the layers whose activations stay in memory, beside what PCA takes for the widest one."""
+    def _held(self, n_features: Mapping[Block, int], n_bytes: Mapping[Block, int], n_components: int) -> set[Block]:
+        """Choose the blocks whose activations stay in memory, beside what PCA takes for the widest one."""
         widest = max(n_features.values())
         work = pca.work_bytes(widest, self._kept_as(widest), n_components)
         room, held = self._budget.memory(self._device) - work, set()
-        for layer in n_features:
-            if n_bytes[layer] <= room:
-                room -= n_bytes[layer]
-                held.add(layer)
+        for block in n_features:
+            if n_bytes[block] <= room:
+                room -= n_bytes[block]
+                held.add(block)
         return held
 
-    def _groups(self, n_bytes: Mapping[str, int]) -> list[list[str]]:
-        """Group the layers so that the activations of each group fit the scratch budget."""
+    def _groups(self, n_bytes: Mapping[Block, int]) -> list[list[Block]]:
+        """Group the blocks so that the activations of each group fit the scratch budget."""
         limit, groups, used = self._budget.scratch_gb, [[]], 0.0  # type: ignore[var-annotated]
-        for layer, size in n_bytes.items():
+        for block, size in n_bytes.items():
             if size > limit * 1e9:
                 raise StoreError(
-                    f"The activations of {self._backbone.name} {layer} take {size / 1e9:.1f} GB for a while. The "
+                    f"The activations of {self._backbone.name} {block} take {size / 1e9:.1f} GB for a while. The "
                     f"budget, 'scratch_gb', is {limit:g}."
                 )
             if used + size > limit * 1e9:
                 groups.append([])
                 used = 0.0
-            groups[-1].append(layer)
+            groups[-1].append(block)
             used += size
         return groups
 
     def _require_room(
-        self, n_features: Mapping[str, int], held: set[str], n_bytes: Mapping[str, int], n_components: int
+        self, n_features: Mapping[Block, int], held: set[Block], n_bytes: Mapping[Block, int], n_components: int
     ) -> None:
         """Raise `StoreError` where the disk has no room for what a pass keeps, and what it takes for a while."""
         n_dimensions = min(len(self._images), pca.sketch_size(n_components))
         kept = 4 * len(self._images) * n_dimensions * len(n_features)
-        scratch = sum(n_bytes[layer] for layer in n_features if layer not in held)
+        scratch = sum(n_bytes[block] for block in n_features if block not in held)
         self._store.require_free(kept + scratch, f"A pass of {self._backbone.name}")
 
     @contextmanager
-    def _recorded(self, layers: Sequence[str], held: set[str]) -> Iterator[dict[str, Activations]]:
-        """Run one pass over the images and hand out the activations of some layers; their disk is freed at the end."""
+    def _recorded(self, blocks: Sequence[Block], held: set[Block]) -> Iterator[dict[Block, Activations]]:
+        """Run one pass over the images and hand out the activations of some blocks; their disk is freed at the end."""
         keep_freed_memory()
-        network = accelerated(self._backbone.extractor(layers), self._device, self._dtype)
+        fast = accelerated(self._backbone.extractor(_layers(blocks)), self._device, self._dtype)
+        network = Pooled(fast, blocks, self._kinds)
         with self._store.scratch() as folder:
             recorded = {
-                layer: self._place(network.n_features[layer], None if layer in held else folder / f"{number}.bin")
-                for number, layer in enumerate(layers)
+                block: self._place(network.n_features[block], None if block in held else folder / f"{number}.bin")
+                for number, block in enumerate(blocks)
             }
             precision = "bfloat16" if self._dtype == torch.bfloat16 else "float32"
-            title = f"{self._backbone.name}: {len(self._images)} images, {len(layers)} layers, {precision}"
+            title = f"{self._backbone.name}: {len(self._images)} images, {len(blocks)} layers, {precision}"
             size = find_batch_size(network.n_widest, self._dtype, self._device)
             batches = activations(
                 network, self._backbone.preprocessing, self._images, self._device, self._dtype, size,
                 presentation=self._presentation,
             )  # fmt: skip
-            # To fill fresh memory, a file's or ours, keeps one processor busy: the layers do it side by side.
+            # To fill fresh memory, a file's or ours, keeps one processor busy: the blocks do it side by side.
             with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
                 for _, values in track(batches, -(-len(self._images) // size), title):
-                    for _ in pool.map(lambda layer, values=values: recorded[layer].append(values[layer]), layers):
+                    for _ in pool.map(lambda block, values=values: recorded[block].append(values[block]), blocks):
                         pass
-            del network
+            del network, fast
             yield recorded
 
     def _place(self, n_features: int, path: Path | None) -> Activations:
-        """Make room for the activations of a layer: in memory, or in a file."""
+        """Make room for the activations of a block: in memory, or in a file."""
         if path is None:
             return InMemory(len(self._images), n_features, self._kept_as(n_features), self._device)
         return OnDisk(len(self._images), n_features, self._kept_as(n_features), path, self._device)
+
+
+def _layers(blocks: Sequence[Block]) -> list[str]:
+    """Name the layers that some blocks are made of, each once."""
+    return list(dict.fromkeys(block.layer for block in blocks))

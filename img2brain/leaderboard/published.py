@@ -150,7 +150,7 @@ def _line(row: Row, part: PartRecord) -> dict[str, str]:
         "model": row.model,
         "backbone": spec.backbone,
         "weights": f"{spec.weights} ({trained})" if trained else spec.weights,
-        "layer": spec.layer,
+        "layer": str(spec.space),
         "regressor": spec.regressor,
         score_heading(row): interval_text(part.whole.score, 4),
         "below the row above by": _difference(row.place),

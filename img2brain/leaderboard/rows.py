@@ -264,7 +264,7 @@ def _check_one_board(rows: list[Row]) -> None:
 
 def _order(row: Row) -> tuple[Any, ...]:
     score, alpha, spec = row.trial.score, row.alpha, row.trial.spec
-    where = (spec.backbone, spec.weights, spec.preprocessing, spec.layer, spec.n_components)
+    where = (spec.backbone, spec.weights, spec.preprocessing, spec.space, spec.n_components)
     how = (spec.regressor, -math.inf if alpha is None else alpha, row.other_parameters)
     which = (row.study, row.trial.number, row.run_id)
     return (-score if math.isfinite(score) else math.inf, *where, *how, *which)

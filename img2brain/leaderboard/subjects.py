@@ -145,6 +145,6 @@ def _subject(row: Row, part: str) -> Subject:
 
 def _label(row: Row) -> str:
     spec = row.trial.spec
-    what = f"{spec.backbone} {spec.weights} {spec.layer} {spec.n_components} {spec.regressor}"
+    what = f"{spec.backbone} {spec.weights} {spec.space} {spec.n_components} {spec.regressor}"
     whose = f", {row.origin}" if row.origin else ""
     return f"{row.registered or f'{row.study}#{row.trial.number}'} ({what}{whose})"

@@ -12,6 +12,7 @@ from img2brain.leaderboard.record_numbers import statistics_of
 from img2brain.leaderboard.rows import Row, home_name, placed, printable
 from img2brain.plain import inert
 from img2brain.result import score_text
+from img2brain.spec import NO_POOLING
 
 _FIRST = {
     "rank": "Int64",
@@ -19,6 +20,7 @@ _FIRST = {
     "weights": "str",
     "trained": "str",
     "layer": "str",
+    "pooling": "str",
     "components": "int64",
     "regressor": "str",
     "alpha": "float64",
@@ -56,7 +58,18 @@ COLUMNS: dict[str, Any] = _FIRST | _LAST  # that every row has, with their types
 _ALWAYS = ("rank", "backbone", "weights", "trained", "layer", "components", "regressor", "alpha")
 _SCORES = ("validation", "confirmation")
 # The last of these makes room first.
-_EXTRAS = ("registered", "parameters", "preprocessing", "home", "origin", "verified", "trial", "undefined", "study")
+_EXTRAS = (
+    "registered",
+    "pooling",
+    "parameters",
+    "preprocessing",
+    "home",
+    "origin",
+    "verified",
+    "trial",
+    "undefined",
+    "study",
+)
 
 
 def ranked(rows: Iterable[Row]) -> pd.DataFrame:
@@ -70,12 +83,12 @@ def ranked(rows: Iterable[Row]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One line per row, best first, with the columns rank, backbone, weights, trained, layer, components, regressor,
-        alpha, parameters, preprocessing, objective (the metric), summary (what stands for all voxels), validation,
-        confirmation (scores), what the confirmation rows say of a published model (its interval, rank among the
-        published, and all statistics of `RegionRecord` by name), other metrics as ``validation_NAME``, voxels,
-        undefined, study, trial, home, origin, verified (see `Row`), run_id, champion, registered, note, dataset,
-        dataset_digest and split_digest.
+        One line per row, best first, with the columns rank, backbone, weights, trained, layer, pooling, components,
+        regressor, alpha, parameters, preprocessing, objective (the metric), summary (what stands for all voxels),
+        validation, confirmation (scores), what the confirmation rows say of a published model (its interval, rank
+        among the published, and all statistics of `RegionRecord` by name), other metrics as ``validation_NAME``,
+        voxels, undefined, study, trial, home, origin, verified (see `Row`), run_id, champion, registered, note,
+        dataset, dataset_digest and split_digest.
 
     Raises
     ------
@@ -150,6 +163,7 @@ def _record(rank: int | None, row: Row) -> dict[str, Any]:
         "weights": spec.weights,
         "trained": trial.network.trained,
         "layer": spec.layer,
+        "pooling": spec.pooling,
         "components": spec.n_components,
         "regressor": spec.regressor,
         "alpha": row.alpha,
@@ -199,10 +213,11 @@ def _telling(table: pd.DataFrame) -> list[str]:
     """Name the columns that say something here: an extra one is there when its lines differ, or hold what is rare."""
     homes = table.groupby("study")["home"].transform("nunique")
     rare = {name: table[name].ne("") for name in ("registered", "origin", "verified")}
+    rare |= {"pooling": table["pooling"].ne(NO_POOLING)}
     rare |= {"undefined": table["undefined"].gt(0), "home": homes.gt(1)}
     extras = {name for name in _EXTRAS if rare.get(name, table[name].ne(table[name].iloc[0])).any()}
     whose = ("study", "trial", "home", "origin", "verified", "registered")
-    order = (*_ALWAYS, "parameters", "preprocessing", *_SCORES, "undefined", *whose)
+    order = (*_ALWAYS, "pooling", "parameters", "preprocessing", *_SCORES, "undefined", *whose)
     return [name for name in order if name in extras or name not in _EXTRAS]
 
 

@@ -27,7 +27,7 @@ from safetensors import torch as safe_torch
 
 from img2brain import sealed
 from img2brain._forks import alone, works_after_fork
-from img2brain.backbones import RestoredBackbone, accelerated, restore
+from img2brain.backbones import Extractor, RestoredBackbone, accelerated, restore
 from img2brain.backbones._source import Source
 from img2brain.catalog import LIBRARIES, REGRESSORS
 from img2brain.datasets._facts import About
@@ -38,6 +38,7 @@ from img2brain.errors import DataError, ModelError, ShapeError, SpecError, Unkno
 from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
 from img2brain.features.given import GIVEN, ORIGIN
 from img2brain.features.pca import Axes
+from img2brain.features.pooling import Block, Pooled, from_dict
 from img2brain.model import _files, _golden, _weights
 from img2brain.model._card import FIGURE, README, card, figure
 from img2brain.model._golden import Golden
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 FORMAT = _files.FORMAT
 _MATRIX = ("images", "features")
 _PRECISIONS: dict[str, Precision] = {"float32": "float32", "bfloat16": "bfloat16"}
+_POOLED = "pooling"  # where the configuration of the network says how its layer is pooled
 _CPU = torch.device("cpu")
 Images = ImageSource | Sequence[ImageSource]
 
@@ -122,7 +124,7 @@ class EncodingModel:
         return {
             "model": f"of {about.get('dataset', '?')}: {takes} -> {about.get('n_voxels', '?')} voxels",
             "network": f"{spec.backbone} {spec.weights} ({self.network.get('trained', '?')}), {self.precision}",
-            "layer": f"{spec.layer}, {spec.n_components} components",
+            "layer": f"{spec.space}, {spec.n_components} components",
             "regressor": " ".join([spec.regressor, *(f"{name}={value}" for name, value in spec.parameters.items())]),
             "scores": f"{about.get('objective', '')} {shown or 'none'}".strip(),
         }
@@ -417,8 +419,20 @@ class EncodingModel:
 
     @cached_property
     def _restored(self) -> RestoredBackbone:
-        """The network, rebuilt by its library's code."""
-        return restore(self.network, self.tensors, self.source)
+        return self.restored()
+
+    def restored(self) -> RestoredBackbone:
+        """Rebuild the network by its library's code."""
+        return restore(
+            {name: told for name, told in self.network.items() if name != _POOLED}, self.tensors, self.source
+        )
+
+    def pooled(self, network: Extractor) -> Pooled:
+        """Let a network that computes the layer pool it as the model does."""
+        if _POOLED not in self.network:
+            return Pooled(network, [Block(self.spec.layer)], {})
+        kind, pooling = from_dict(self.network[_POOLED])
+        return Pooled(network, [Block(self.spec.layer, pooling)], {self.spec.layer: kind})
 
     @cached_property
     def _checked(self) -> bool:
@@ -446,9 +460,9 @@ class EncodingModel:
         """Return the coordinates of one input, in float32 on the processor."""
         if self.takes_features:
             return self._coordinates_of(content)
-        network, preparation = self._restored.pruned, self._restored.preprocessing
+        network, preparation = self.pooled(self._restored.pruned), self._restored.preprocessing
         found = activations(network, preparation, [content], _CPU, presentation=self.presentation)
-        (features,) = (layers[self.spec.layer].numpy() for _, layers in found)
+        (features,) = (next(iter(blocks.values())).numpy() for _, blocks in found)
         return np.asarray(features @ self.axes.axes - self.axes.shift, dtype=np.float32)
 
     @cached_property
@@ -464,13 +478,13 @@ class EncodingModel:
             self.check()
             network, axes, shift = self._ready(device, dtype)
             preparation = self._restored.preprocessing
-        for _, layers in activations(
+        for _, blocks in activations(
             network, preparation, sources, device, dtype, batch_size, presentation=self.presentation
         ):
-            yield (layers[self.spec.layer].float() @ axes - shift).cpu().numpy()
+            yield (next(iter(blocks.values())).float() @ axes - shift).cpu().numpy()
 
     def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Any, torch.Tensor, torch.Tensor]:
-        network = accelerated(self._restored.extractor([self.spec.layer]), device, dtype)
+        network = self.pooled(accelerated(self._restored.extractor([self.spec.layer]), device, dtype))
         axes, shift = (torch.from_numpy(np.array(values)).to(device) for values in (self.axes.axes, self.axes.shift))
         return network, axes, shift
 

@@ -145,9 +145,10 @@ def _data(about: Mapping[str, Any]) -> str:
 def _model(about: Mapping[str, Any]) -> str:
     network, regressor = about["network"], about["regressor"]
     parameters = ", ".join(f"{name} = {value}" for name, value in regressor["parameters"].items())
+    layer = f"{network['layer']} {network.get('pooling', '')}".strip()
     return _table("Model", {
         "network": network["name"], "weights": f"{network['weights']} ({network['trained']})",
-        "digest of the weights": network["weights_digest"], "layer": network["layer"],
+        "digest of the weights": network["weights_digest"], "layer": layer,
         "principal components": about["n_components"], "regressor": f"{regressor['name']} {parameters}".strip(),
         "made with": ", ".join(f"{name} {number}" for name, number in about["versions"].items()),
     })  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain.records.confirmation import CONFIRMATION
+from img2brain.spec import NO_POOLING
 
 _PROVENANCE = ("species", "area", "licence", "url", "citation")
 _LIBRARIES = ("img2brain", "torch", "torchvision", "scikit-learn", "numpy", "pillow")
@@ -60,6 +61,7 @@ def metadata(model: Any) -> dict[str, Any]:
             "trained": model.network.get("trained", ""),
             "digest": (trial.get("network") or {}).get("digest", ""),
             "layer": spec.layer,
+            **({"pooling": spec.pooling} if spec.pooling != NO_POOLING else {}),
             "precision": model.precision,
         },
         "n_components": spec.n_components,

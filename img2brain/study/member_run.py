@@ -75,7 +75,7 @@ class MemberRun:
         if isinstance(found, str):
             return self.tracker.log_trial(record)
         rows, largest = self.member.split.train, self.member.n_components
-        features = partial(self.member.bank(spec).coordinates_file, spec.layer, rows, largest, spec.n_components)
+        features = partial(self.member.bank(spec).coordinates_file, spec.space, rows, largest, spec.n_components)
         return self.tracker.log_trial(record, found, features)
 
     def missing(self, told: Sequence[ToldTrial]) -> list[ToldTrial]:

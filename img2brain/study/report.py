@@ -63,7 +63,7 @@ def note(member: Member, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> st
     lines += ["| trial | backbone | weights | layer | components | regressor | validation |", "|" + "---|" * 7]
     for trial in best[:_SHOWN]:
         spec = trial.spec
-        cells = (f"#{trial.number}", spec.backbone, spec.weights, spec.layer, spec.n_components, spec.regressor)
+        cells = (f"#{trial.number}", spec.backbone, spec.weights, spec.space, spec.n_components, spec.regressor)
         lines.append("| " + " | ".join(map(str, cells)) + f" | {score_text(trial.score)} |")
     if outcome.published is not None:
         item = outcome.published

@@ -81,6 +81,7 @@ class Rerun:
             "weights": self._weights_of(row),
             "layers": list(recipe.layers),
             "preprocessing": spec.preprocessing,
+            "pooling": [spec.pooling],
         }
         precision = row.trial.network.precision
         table = {

@@ -29,7 +29,7 @@ from img2brain.records import (
 )
 from img2brain.records.code import this_code
 from img2brain.refit import n_folds_of
-from img2brain.spec import BackboneSpec, DatasetSpec, RegressorSpec, StudySpec
+from img2brain.spec import BackboneSpec, DatasetSpec, FeatureSpace, RegressorSpec, StudySpec
 from img2brain.study.member import Member
 from img2brain.study.opening import handed_members, open_members
 from img2brain.study.space import Candidate, Domains, Space, find_domains
@@ -278,8 +278,9 @@ def make_bank(
     rows, n_components = split.development, max(spec.n_components)
     if item.name == GIVEN:
         return GivenFeatures(item, dataset.features, home.store, rows, n_components)
+    pooled = item.model_copy(update={"pooling": item.pooling or spec.pooling})
     return NetworkFeatures(
-        item, dataset.images, dataset.image_digests, home.store, rows, n_components,
+        pooled, dataset.images, dataset.image_digests, home.store, rows, n_components,
         device=spec.device, precision=spec.precision, budget=Budget(spec.scratch_gb),
         presentation=dataset.presentation, others=[_shown(*other) for other in others],
     )  # fmt: skip
@@ -346,20 +347,20 @@ def _require_input(item: BackboneSpec, dataset: Dataset) -> None:
 
 def _candidate(banks: Sequence[tuple[Features, Split]], n_components: int) -> Candidate:
     first, _ = banks[0]
-    spans = cache(lambda layer: min(_spanned(bank, split, n_components, layer) for bank, split in banks))
-    return Candidate(first.facts["label"], first.facts["weights_digest"], first.layers, spans)
+    spans = cache(lambda space: min(_spanned(bank, split, n_components, space) for bank, split in banks))
+    return Candidate(first.facts["label"], first.facts["weights_digest"], first.layers, spans, first.poolings)
 
 
-def _spanned(bank: Features, split: Split, n_components: int, layer: str) -> int:
-    """Count the components of a layer over the training rows, and say where these are fewer than asked for."""
+def _spanned(bank: Features, split: Split, n_components: int, space: FeatureSpace) -> int:
+    """Count the components of a space over the training rows, and say where these are fewer than asked for."""
     try:
-        n_found = min(len(bank.components(layer, fold.train, n_components).variances) for fold in split.folds)
+        n_found = min(len(bank.components(space, fold.train, n_components).variances) for fold in split.folds)
     except FitError:  # the layer does not vary: its trials fail with this reason
         return n_components
     if n_found < n_components:
         log.warning(
             "%s %s spans %d components over the training rows: n_components of more are taken as %d there",
-            bank.spec.name, layer, n_found, n_found,
+            bank.spec.name, space, n_found, n_found,
         )  # fmt: skip
     return n_found
 

@@ -2,7 +2,8 @@
 
 A layer is searched as a relative depth from 0 to 1, so that networks of any number of layers share one joint space,
 and a number of components as its rank among the sizes. Alpha is asked for only where the regressor has one, relative
-to the spectrum of the components where the study file gives no absolute range.
+to the spectrum of the components where the study file gives no absolute range. So is the pooling, where a layer has a
+choice, under a name that tells what there is to choose from.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ import numpy as np
 from img2brain.catalog import REGRESSORS
 from img2brain.errors import SpecError, did_you_mean
 from img2brain.regressors.base import Hyperparameter
-from img2brain.spec import BackboneSpec, Domain, Interval, Number, RegressorSpec, StudySpec, TrialSpec, Value
+from img2brain.spec import (
+    NO_POOLING,
+    BackboneSpec,
+    Domain,
+    FeatureSpace,
+    Interval,
+    Number,
+    RegressorSpec,
+    StudySpec,
+    TrialSpec,
+    Value,
+)
 
 Parameters = Mapping[str, Any]
 
@@ -129,13 +141,16 @@ class Candidate:
     layers : tuple of str
         Shallow to deep.
     spans : callable
-        Tells how many components a layer has, at most: a larger size is taken as this one.
+        Tells how many components a space has, at most: a larger size is taken as this one.
+    poolings : callable
+        Tells how a layer may be pooled.
     """
 
     weights: str
     weights_digest: str
     layers: tuple[str, ...]
-    spans: Callable[[str], int] = lambda _: sys.maxsize
+    spans: Callable[[FeatureSpace], int] = lambda _: sys.maxsize
+    poolings: Callable[[str], tuple[str, ...]] = lambda _: (NO_POOLING,)
 
     def layer_at(self, depth: float) -> str:
         """Return the layer at a relative depth."""
@@ -178,13 +193,16 @@ class Space:
         """Ask for the next point."""
         label = Choice(tuple(self._backbones)).ask(trial, "backbone")
         depth = trial.suggest_float("depth", 0.0, 1.0) if self._has_depth else 0.0
-        layer = self._networks[label].layer_at(depth)
-        n_components = min(self._sizes[_rank(trial, len(self._sizes))], self._networks[label].spans(layer))
+        network = self._networks[label]
+        layer = network.layer_at(depth)
+        poolings = network.poolings(layer)
+        space = FeatureSpace(layer, Choice(poolings).ask(trial, _choice_of(poolings)))
+        n_components = min(self._sizes[_rank(trial, len(self._sizes))], network.spans(space))
         regressor = Choice(tuple(self._domains)).ask(trial, "regressor")
         domains = self._domains[regressor]
         asked = {name: domain.ask(trial, f"{regressor}.{name}") for name, domain in domains.items()}
         values = {name: domains[name].within(value, n_components) for name, value in asked.items()}
-        return self._request(label, layer, n_components, regressor, values)
+        return self._request(label, space, n_components, regressor, values)
 
     def replay(self, parameters: Parameters) -> tuple[Suggestion, dict[str, Any]]:
         """Return the point that these parameters were asked for, and how each of them was asked for.
@@ -201,10 +219,10 @@ class Space:
     def grid(self) -> Iterator[Parameters]:
         """Yield every cell of the grid, as the parameters that `ask` asks for."""
         for label, network in self._networks.items():
-            for (index, (n_components, size)), (regressor, domains) in itertools.product(
+            for (place, (n_components, size)), (regressor, domains) in itertools.product(
                 self._sizes_of(network), self._domains.items()
             ):
-                shared = {"backbone": label, "depth": (index + 0.5) / len(network.layers), "size": size}
+                shared = {"backbone": label, **place, "size": size}
                 for values in itertools.product(*(_points(domain, n_components) for domain in domains.values())):
                     own = {f"{regressor}.{name}": value for name, value in zip(domains, values, strict=True)}
                     yield {**shared, "regressor": regressor, **own}
@@ -222,6 +240,7 @@ class Space:
         """Return the space as plain data, for its digest."""
         return {
             "layers": {label: list(network.layers) for label, network in self._networks.items()},
+            **self._described_poolings,
             "n_components": list(self._sizes),
             "regressors": {
                 regressor: {name: _described(domain) for name, domain in domains.items()}
@@ -229,20 +248,36 @@ class Space:
             },
         }
 
-    def _sizes_of(self, network: Candidate) -> Iterator[tuple[int, tuple[int, int]]]:
-        """Yield, for each layer, the sizes that differ there, each with its rank among those asked for."""
+    @property
+    def _described_poolings(self) -> dict[str, Any]:
+        """Return the poolings of the layers, where there are any: a space without has the digest from before them."""
+        found = {
+            label: {layer: list(network.poolings(layer)) for layer in network.layers}
+            for label, network in self._networks.items()
+        }
+        are_there = any(item != [NO_POOLING] for poolings in found.values() for item in poolings.values())
+        return {"pooling": found} if are_there else {}
+
+    def _sizes_of(self, network: Candidate) -> Iterator[tuple[Parameters, tuple[int, int]]]:
+        """Yield, for each layer as it is pooled, the sizes that differ there, each with its rank among those asked for.
+
+        The layer and the pooling are given as the parameters that `ask` asks for.
+        """
         for index, layer in enumerate(network.layers):
-            sizes: dict[int, int] = {}
-            for rank, size in enumerate(self._sizes):
-                sizes.setdefault(min(size, network.spans(layer)), rank)
-            yield from ((index, item) for item in sizes.items())
+            poolings = network.poolings(layer)
+            for pooling in poolings:
+                place = {"depth": (index + 0.5) / len(network.layers), _choice_of(poolings): pooling}
+                sizes: dict[int, int] = {}
+                for rank, size in enumerate(self._sizes):
+                    sizes.setdefault(min(size, network.spans(FeatureSpace(layer, pooling))), rank)
+                yield from ((place, item) for item in sizes.items())
 
     @property
     def _has_depth(self) -> bool:
         return max(len(network.layers) for network in self._networks.values()) > 1
 
     def _request(
-        self, label: str, layer: str, n_components: int, regressor: str, values: Mapping[str, Value]
+        self, label: str, space: FeatureSpace, n_components: int, regressor: str, values: Mapping[str, Value]
     ) -> Suggestion:
         backbone, network = self._backbones[label], self._networks[label]
         spec = TrialSpec(
@@ -250,10 +285,11 @@ class Space:
             weights=network.weights,
             weights_digest=network.weights_digest,
             preprocessing=backbone.preprocessing,
-            layer=layer,
+            layer=space.layer,
             n_components=n_components,
             regressor=regressor,
             parameters=dict(values),
+            pooling=space.pooling,
         )
         relative = {name for name, domain in self._domains[regressor].items() if domain.relative}
         return Suggestion(spec, frozenset(relative))
@@ -267,6 +303,11 @@ def _points(domain: Range | Choice, n_components: int) -> list[Any]:
 def _described(domain: Range | Choice) -> dict[str, Any]:
     """Return a domain as plain data; spaces without `within_features` keep the digest from before there was one."""
     return {name: value for name, value in asdict(domain).items() if name != "within_features" or value}
+
+
+def _choice_of(poolings: tuple[str, ...]) -> str:
+    """Name the choice of a pooling: what is asked for under one name must always be a choice of the same."""
+    return f"pooling of {', '.join(poolings)}"
 
 
 def _rank(trial: Asker, n_sizes: int) -> int:

@@ -11,6 +11,7 @@ from img2brain.leaderboard.record_numbers import Statistic, statistics_of
 from img2brain.leaderboard.rows import Row, home_name
 from img2brain.leaderboard.site.digits import bounds_text, estimate_text
 from img2brain.leaderboard.site.names import keyed
+from img2brain.spec import NO_POOLING
 
 Shown = Literal["always", "wide", "asked"]
 Value = str | float | int | None
@@ -78,6 +79,7 @@ def _of_spec() -> list[Column]:
         Column("weights", "Weights", lambda row, _: _text(row.trial.spec.weights), shown="wide"),
         Column("trained", "Trained", lambda row, _: _text(row.trial.network.trained)),
         Column("layer", "Layer", lambda row, _: _text(row.trial.spec.layer), shown="wide"),
+        Column("pooling", "Pooling", lambda row, _: _text(row.trial.spec.pooling.replace(NO_POOLING, ""))),
         _falling("components", "Components", lambda row, _: _count(row.trial.spec.n_components), shown="wide"),
         Column("regressor", "Regressor", lambda row, _: _text(row.trial.spec.regressor), shown="wide"),
         Column("alpha", "Alpha", lambda row, _: _number(row.alpha, ".3g"), is_number=True),
@@ -159,7 +161,7 @@ def _falling(key: str, label: str, cell: MakeCell, shown: Shown = "asked", small
 def _network(row: Row) -> Cell:
     """Name the network; layer, components and regressor are for screens without room for their columns."""
     spec = row.trial.spec
-    return Cell(spec.backbone, spec.backbone, f"{spec.layer} · {spec.n_components} · {spec.regressor}")
+    return Cell(spec.backbone, spec.backbone, f"{spec.space} · {spec.n_components} · {spec.regressor}")
 
 
 def _text(text: str) -> Cell:

@@ -68,7 +68,7 @@ def _row(row: Row, regions: list[str], places: NDArray[np.intp]) -> dict[str, An
     return {
         "id": row_id(row),
         "name": printable(spec.backbone),
-        "about": printable(f"{row.trial.network.trained} · {spec.layer} · {spec.n_components} · {spec.regressor}"),
+        "about": printable(f"{row.trial.network.trained} · {spec.space} · {spec.n_components} · {spec.regressor}"),
         "rank": row.place.rank if row.place else None,
         "scores": [_numbers(part.score) if part else None for part in parts],
         "scale": scale,

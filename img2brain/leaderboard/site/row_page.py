@@ -199,7 +199,7 @@ class RowPage:
             ),
             ("Weights", f"{spec.weights}, {row.trial.network.trained}"),
             ("Preprocessing", spec.preprocessing),
-            ("Layer", spec.layer),
+            ("Layer", str(spec.space)),
             ("Principal components", f"{spec.n_components:,}"),
             ("Regressor", ", ".join(filter(None, [spec.regressor, alpha, row.other_parameters]))),
         ]
