@@ -31,7 +31,7 @@ _REQUIREMENTS = {
     "string_too_long": "have at most {max_length} characters",
 }
 _BRANCHES = frozenset(
-    ("interval", "choices", "number", "flag", "int", "float", "search", "every", "named")
+    ("interval", "choices", "number", "flag", "int", "float", "search", "every", "named", "text")
 )  # in places, but not in files; a key at the top may be called so
 
 

@@ -35,6 +35,8 @@ from img2brain.faults import describe
 
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d{1,3})?)$"
 _CHECKPOINT = re.compile(r"\.(pth|pt|safetensors|ckpt|bin|tar)(#[^/]*)?$")  # "FILE#PART" names a state dict in it
+PREDECESSOR = "img2brain-2023"
+_OF_LAYOUT = r"[A-Za-z0-9_-]+:[A-Za-z0-9_.+-]+"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 NO_POOLING = "none"
 _POOLING = re.compile(r"none|mean|max|cls|patches|tokens|grid:[1-9]\d?")
@@ -71,39 +73,117 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def _kind_of_folds(found: Any) -> str:
+    return "text" if isinstance(found, str) else "number"
+
+
 class SplitSpec(Spec):
-    """Which rows train, validate and confirm.
+    """Which rows train, validate and confirm. A text alone is a preset.
 
     Attributes
     ----------
-    preset : {"img2brain-2023"}, optional
-        The predecessor's rows: ``numpy.random.seed(224)``, shuffle, the first round(0.8 n) train, the others validate.
+    preset : str, optional
+        ``"img2brain-2023"``, the predecessor's rows: ``numpy.random.seed(224)``, shuffle, the first round(0.8 n) train,
+        the others validate. Or a split that the dataset's layout brings, such as ``"nsd:shared515"``.
+    file : Path, optional
+        A table (.csv, .tsv) with the columns image (or stimulus_id) and part, or JSON: from image file names or
+        stimulus ids to parts, or from parts to lists of them.
+    column : str, optional
+        A column of the dataset that holds the part of each row.
+    rows : mapping of str to str, optional
+        Parts by the numbers of their rows, as records have them: ``{"train": "0-79", "test": "80-99 105"}``.
+    parts : tuple of str, optional
+        The confirmation parts of `file` or `column` in their order, the first of which ranks models; by default as they
+        first come up.
+    rest : {"train", "leave out"}, optional
+        What becomes of rows that `file` or `column` gives no part; by default there must be none.
     seed : int
         Seed of the shuffle.
     validation : float
-        Fraction of the development rows that validate.
+        Fraction of the development rows that validate. It is cut from the training rows of a split that is given
+        without a validation part.
     confirmation : float
         Fraction of the rows kept out of the search. Without effect where the dataset brings test responses: they
-        confirm.
-    folds : int, optional
+        confirm. Where the split is given, none unless it is said.
+    folds : int or str, optional
         In place of one validation part: so many parts of the development rows take turns to validate, with components,
-        centring and regressor fitted to the others each time.
+        centring and regressor fitted to the others each time. A text is a column, of which each value has its turn.
+    groups : str, optional
+        A column: rows of one value stay on one side.
+    stratify : str, optional
+        A column: its values have like shares in every part that is cut.
     """
 
-    preset: Literal["img2brain-2023"] | None = None
+    preset: str | None = None
+    file: Path | None = None
+    column: str | None = Field(default=None, min_length=1)
+    rows: Mapping[str, str] | None = Field(default=None, min_length=1)
+    parts: tuple[str, ...] | None = Field(default=None, min_length=1)
+    rest: Literal["train", "leave out"] | None = None
     seed: Seed = 0
     validation: Real = Field(default=0.2, gt=0, lt=1)
     confirmation: Real = Field(default=0.1, ge=0, lt=1)
-    folds: Annotated[Whole, Field(ge=2)] | None = None
+    folds: (
+        Annotated[
+            Annotated[Whole, Field(ge=2), Tag("number")] | Annotated[str, Field(min_length=1), Tag("text")],
+            Discriminator(_kind_of_folds),
+        ]
+        | None
+    ) = None
+    groups: str | None = Field(default=None, min_length=1)
+    stratify: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_is_a_preset(cls, found: Any) -> Any:
+        return {"preset": found} if isinstance(found, str) else found
+
+    @field_validator("preset")
+    @classmethod
+    def _is_ours_or_of_a_layout(cls, preset: str | None) -> str | None:
+        if preset is not None and preset != PREDECESSOR and not re.fullmatch(_OF_LAYOUT, preset):
+            raise ValueError(
+                f"it must be {PREDECESSOR!r}, or a split that a layout brings, such as 'nsd:shared515'. Got {preset!r}"
+            )
+        return preset
+
+    @field_validator("file")
+    @classmethod
+    def _file_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        folder = _folder_of(info)
+        return plain.path_of(path, folder) if path is not None and folder is not None else path
+
+    @field_validator("parts")
+    @classmethod
+    def _each_part_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return _each_once(names) if names else names
 
     @model_validator(mode="after")
     def _one_way_to_split(self) -> Self:
         others = self.model_fields_set - {"preset"}
-        if self.preset and others:
+        if self.preset == PREDECESSOR and others:
             raise ValueError(f"the preset {self.preset!r} fixes the rows: leave out {', '.join(sorted(others))}")
+        given = [name for name in ("preset", "file", "column", "rows") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(map(repr, given))} both give the rows: leave one out")
+        if self.parts and given not in (["file"], ["column"], ["rows"]):
+            raise ValueError("'parts' are of a split that 'file' or 'column' gives: leave them out")
+        if self.rest and given not in (["file"], ["column"]):
+            raise ValueError("'rest' is of a split that 'file' or 'column' gives: leave it out")
         if self.folds and "validation" in self.model_fields_set:
             raise ValueError("'folds' take turns to validate: leave out 'validation'")
         return self
+
+    @property
+    def text(self) -> str:
+        """How rows are divided, on one line."""
+        if self.preset == PREDECESSOR:
+            return PREDECESSOR
+        said = [self.preset] if self.preset else [f"file {self.file.name}"] if self.file else []
+        said += [f"{name} {getattr(self, name)}" for name in ("column", "groups", "stratify") if getattr(self, name)]
+        said += ["rows"] if self.rows else []
+        said += [f"folds {self.folds}"] if isinstance(self.folds, str) else []
+        return ", ".join([*said, f"seed {self.seed}"])
 
 
 class SampleSpec(Spec):

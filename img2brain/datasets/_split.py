@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import digest
+from img2brain.datasets._shares import Sets, numbered
 from img2brain.datasets._ties import Labels, Ties, first_of_each
 from img2brain.errors import SpecError, did_you_mean
-from img2brain.spec import NAME_PATTERN, SplitSpec
+from img2brain.spec import NAME_PATTERN, PREDECESSOR, SplitSpec
 
 Rows = NDArray[np.intp]
 
@@ -23,6 +24,7 @@ DEVELOPMENT = ("train", "validation")
 
 _PRESET_SEED = 224
 _LEAST = 2  # a correlation needs two rows
+_NONE = np.empty(0, dtype=np.intp)
 _LONGEST_NAME = 64
 
 
@@ -154,8 +156,8 @@ class Split:
             Places in `rows`, rising. Without ties those of scikit-learn's ``KFold``; a tied set of one row that would
             be a part of its own, in which nothing varies, joins another.
         """
-        sets = _numbered(first_of_each(self.sets(rows).tolist()))
-        part = _shared_out(np.bincount(sets), n_runs)[sets]
+        sets = numbered(first_of_each(self.sets(rows).tolist()))
+        part = Sets.of(sets).shared_out(n_runs)[sets]
         runs = [np.flatnonzero(part == number) for number in range(part.max(initial=-1) + 1)]
         return runs if self.ties is None else _none_alone(runs)
 
@@ -183,19 +185,33 @@ def require_part_names(names: Iterable[str]) -> None:
             )
 
 
-def split_rows(spec: SplitSpec, n_training: int, n_test: int = 0, ties: Ties | None = None) -> Split:
-    """Split the rows of a dataset by seed.
+def split_rows(
+    spec: SplitSpec,
+    n_training: int,
+    n_test: int = 0,
+    ties: Ties | None = None,
+    *,
+    given: Mapping[str, Rows] | None = None,
+    strata: Labels | None = None,
+) -> Split:
+    """Split the rows of a dataset by seed, as far as they are not given.
 
     Parameters
     ----------
     spec : SplitSpec
-        Preset, or seed and fractions.
+        Preset, or seed and fractions. A column of `folds` is among the ties already: each set of tied training rows has
+        its turn.
     n_training : int
         Number of training rows.
     n_test : int
         Number of test rows that have responses. Where there are any, they alone confirm.
     ties : Ties, optional
         Which of all rows belong together: they stay on one side.
+    given : mapping of str to ndarray of intp, optional
+        The rows of each part, sorted, where they are given: ``train``, ``validation`` where it is not cut from these,
+        and confirmation parts by their names. Rows of none are left out.
+    strata : ndarray of intp, shape (n_training + n_test,), optional
+        A label of each row, such as its category: labels have like shares in every part that is cut.
 
     Returns
     -------
@@ -210,8 +226,8 @@ def split_rows(spec: SplitSpec, n_training: int, n_test: int = 0, ties: Ties | N
     Notes
     -----
     Tied sets are shuffled as wholes and put into a part one after another, each that brings the part closer to its
-    share. The rows of the preset, and the test rows, are what they are: one of them that is tied to a row that is
-    trained on, or seen by the search, is left out.
+    share. The rows of the preset, the test rows and those of parts that are given are what they are: one of them that
+    is tied to a row that is trained on, or seen by the search, is left out.
 
     Examples
     --------
@@ -220,14 +236,19 @@ def split_rows(spec: SplitSpec, n_training: int, n_test: int = 0, ties: Ties | N
     (7086, 1771, 0)
     """
     ties = ties or None
-    split = _preset(n_training, n_test, ties) if spec.preset else _seeded(spec, n_training, n_test, ties)
-    wants_confirmation = n_test > 0 or (spec.preset is None and spec.confirmation > 0)
+    if spec.preset == PREDECESSOR:
+        split, confirms = _preset(n_training, n_test, ties), n_test > 0
+    else:
+        share = spec.confirmation if given is None or "confirmation" in spec.model_fields_set else 0.0
+        parts = {"train": np.arange(n_training, dtype=np.intp), UNNAMED: _test(n_training, n_test)}
+        split = _seeded(spec, share, parts if given is None else given, ties, strata)
+        confirms = share > 0 or n_test > 0 or bool(given and {*given} - {*DEVELOPMENT})
     _require_folds(spec, split)
     for fold in split.folds:
         _require_rows("train", fold.train, split)
         _require_rows("validation", fold.validation, split)
-    if wants_confirmation:
-        _require_rows("confirmation", split.confirmation, split)
+    for name, rows in split.parts.items() if confirms else ():
+        _require_rows(name, rows, split)
     return split
 
 
@@ -236,25 +257,54 @@ def _preset(n_training: int, n_test: int, ties: Ties | None) -> Split:
     train, validation = np.split(rows, [round(0.8 * n_training)])
     kept, tied = _untied(validation, train, ties)
     confirmation, tied_too = _untied(_test(n_training, n_test), rows, ties)
-    return Split(train, kept, confirmation, (), ties, _any({"validation": tied, "confirmation": tied_too}))
+    return Split(train, kept, confirmation, (), ties, _any({"validation": tied, UNNAMED: tied_too}))
 
 
-def _seeded(spec: SplitSpec, n_training: int, n_test: int, ties: Ties | None) -> Split:
-    """Shuffle tied sets as wholes, each to the place of its first row, and put them into one part after another."""
-    place = np.argsort(np.random.RandomState(spec.seed).permutation(n_training))
-    sets = _numbered(place if ties is None else place[ties.sets[:n_training]])
-    left = np.bincount(sets)
-    chosen = _one_at_least(left, 0 if n_test else round(spec.confirmation * n_training))
-    confirmation, left = _rows_of(chosen[sets]), np.where(chosen, 0, left)
-    test, tied = _untied(_test(n_training, n_test), np.arange(n_training), ties)
-    confirmation, left_out = test if n_test else confirmation, _any({"confirmation": tied})
+def _seeded(
+    spec: SplitSpec, share: float, given: Mapping[str, Rows], ties: Ties | None, strata: Labels | None
+) -> Split:
+    """Cut from the training rows what is not given: their tied sets are shuffled as wholes, and chosen in turn."""
+    pool, validation = given["train"], given.get("validation", _NONE)
+    confirming = {name: rows for name, rows in given.items() if name not in DEVELOPMENT}
+    kept, left_out = _kept({"validation": validation, **confirming}, pool, ties)
+    sets = _shuffled(pool, spec.seed, ties)
+    left = Sets.of(sets, None if strata is None else strata[pool])
+    if not sum(map(len, confirming.values())):
+        chosen = left.one_at_least(round(share * len(pool)))
+        kept, left = {**kept, UNNAMED: pool[chosen[sets]]}, left.without(chosen)
+    validation = kept.pop("validation")
+    confirmation = np.concatenate([*kept.values()])
+    if len(given.get("validation", _NONE)):
+        return Split(pool[left.there[sets]], validation, confirmation, (), ties, left_out, kept)
     if spec.folds:
-        part = _shared_out(left, spec.folds)[sets]
-        held_out = tuple(_rows_of(part == number) for number in range(part.max(initial=-1) + 1))
-        return Split(_rows_of(part >= 0), _rows_of(part < -1), confirmation, held_out, ties, left_out)
-    chosen = _one_at_least(left, round(spec.validation * int(left.sum())))
-    train = ~chosen & (left > 0)
-    return Split(_rows_of(train[sets]), _rows_of(chosen[sets]), confirmation, (), ties, left_out)
+        held_out = _turns(pool, sets, left, spec.folds)
+        return Split(pool[left.there[sets]], validation, confirmation, held_out, ties, left_out, kept)
+    chosen = left.one_at_least(round(spec.validation * int(left.sizes.sum())))
+    train = left.without(chosen).there
+    return Split(pool[train[sets]], pool[chosen[sets]], confirmation, (), ties, left_out, kept)
+
+
+def _kept(parts: Mapping[str, Rows], pool: Rows, ties: Ties | None) -> tuple[dict[str, Rows], dict[str, Rows]]:
+    """Divide parts that are given into what is kept of them, and what is tied to rows that are fitted to or seen."""
+    seen = {name: pool if name == "validation" else np.concatenate([pool, parts["validation"]]) for name in parts}
+    divided = {name: _untied(rows, seen[name], ties) for name, rows in parts.items()}
+    return {name: kept for name, (kept, _) in divided.items()}, _any(
+        {name: tied for name, (_, tied) in divided.items()}
+    )
+
+
+def _shuffled(pool: Rows, seed: int, ties: Ties | None) -> Rows:
+    """Give the tied sets of some rows numbers: the places, in a shuffled order, of the first row of each."""
+    place = np.argsort(np.random.RandomState(seed).permutation(len(pool)))
+    return numbered(place if ties is None else place[first_of_each(ties.sets[pool].tolist())])
+
+
+def _turns(pool: Rows, sets: Rows, left: Sets, folds: int | str) -> tuple[Rows, ...]:
+    """Share the rows of the sets that are left out among so many turns, or give each set one, in the order of rows."""
+    part = sets if isinstance(folds, str) else left.shared_out(folds)[sets]
+    part = np.where(left.there[sets], part, -1)
+    turns = [pool[part == number] for number in np.unique(part[part >= 0])]
+    return tuple(sorted(turns, key=lambda rows: int(rows[0])) if isinstance(folds, str) else turns)
 
 
 def _test(n_training: int, n_test: int) -> Rows:
@@ -271,57 +321,6 @@ def _any(parts: Mapping[str, Rows]) -> dict[str, Rows]:
     return {name: rows for name, rows in parts.items() if len(rows)}
 
 
-def _rows_of(mask: NDArray[np.bool_]) -> Rows:
-    return np.flatnonzero(mask).astype(np.intp)
-
-
-def _numbered(keys: Rows) -> Rows:
-    """Give the rows of each key, which are a set, the same number, counted in the order of keys."""
-    return np.unique(keys, return_inverse=True)[1].astype(np.intp)
-
-
-def _chosen(sizes: Rows, wanted: int) -> NDArray[np.bool_]:
-    """Choose sets one after another, each that brings the number of rows closer to what is wanted.
-
-    A set of no rows is not there to be chosen.
-    """
-    chosen, n_rows = np.zeros(len(sizes), bool), 0
-    for number, size in enumerate(sizes.tolist()):
-        if n_rows >= wanted:
-            break
-        if size and n_rows + size - wanted < wanted - n_rows:
-            chosen[number], n_rows = True, n_rows + size
-    return chosen
-
-
-def _one_at_least(sizes: Rows, wanted: int) -> NDArray[np.bool_]:
-    """Choose the smallest set where each alone is far larger than what is wanted, and something is."""
-    chosen = _chosen(sizes, wanted)
-    if wanted > 0 and not chosen.any() and sizes.any():
-        chosen[np.where(sizes > 0, sizes, sizes.max() + 1).argmin()] = True
-    return chosen
-
-
-def _shared_out(sizes: Rows, n_parts: int) -> Rows:
-    """Share sets out among parts of about as many rows, each starting with the largest set that is left.
-
-    Returns
-    -------
-    ndarray of intp
-        The part of each set; -1 for one of no rows. Sets of one row fall into runs, those of scikit-learn's ``KFold``.
-    """
-    part = np.full(len(sizes), -1, dtype=np.intp)
-    for number in range(n_parts):
-        left = np.where(part < 0, sizes, 0)
-        if not left.any():
-            break
-        largest = int(left.argmax())
-        wanted = -(-int(left.sum()) // (n_parts - number)) - int(left[largest])
-        left[largest], part[largest] = 0, number
-        part[_chosen(left, wanted)] = number
-    return part
-
-
 def _none_alone(runs: list[Rows]) -> list[Rows]:
     """Let a run of one row join the shortest of the others."""
     by_length = sorted(runs, key=len)
@@ -333,12 +332,18 @@ def _none_alone(runs: list[Rows]) -> list[Rows]:
 
 
 def _require_folds(spec: SplitSpec, split: Split) -> None:
-    if spec.folds and len(split.train) < _LEAST * spec.folds:
+    n_folds = 2 if isinstance(spec.folds, str) else spec.folds
+    if n_folds and len(split.held_out) < _LEAST and isinstance(spec.folds, str):
+        raise SpecError(
+            f"The values of {spec.folds!r} that take turns to validate must be at least 2 that share no rows, nor rows "
+            f"that are tied. Got {len(split.held_out)}."
+        )
+    if n_folds and len(split.train) < _LEAST * n_folds:
         most = len(split.train) // _LEAST
-        raise SpecError(f"Each of the 'folds' must hold at least {_LEAST} rows: {most} at most. Got {spec.folds}.")
-    if spec.folds and len(split.held_out) < spec.folds:
+        raise SpecError(f"Each of the 'folds' must hold at least {_LEAST} rows: {most} at most. Got {n_folds}.")
+    if n_folds and len(split.held_out) < n_folds:
         most = len(split.held_out)
-        raise SpecError(f"Each of the 'folds' must hold a set of tied rows: {most} at most. Got {spec.folds}.")
+        raise SpecError(f"Each of the 'folds' must hold a set of tied rows: {most} at most. Got {n_folds}.")
 
 
 def _require_rows(part: str, rows: Rows, split: Split) -> None:

@@ -55,6 +55,10 @@ class Ties:
         equal = first_of_each(contents)
         return cls(equal, reduce(_joined, map(first_of_each, others), equal))
 
+    def also(self, labels: Iterable[Hashable]) -> Ties:
+        """Tie rows of the same label too."""
+        return Ties(self.equal, _joined(self.sets, first_of_each(labels)))
+
     @property
     def n_rows(self) -> int:
         """How many rows are tied to another one."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from img2brain import digest
+from img2brain.datasets._columns import Column, column_named, linked, require_column
 from img2brain.datasets._development import BLOCK_ROWS, Development, Guarded, frozen, row_blocks
 from img2brain.datasets._facts import (
     About,
@@ -26,6 +27,7 @@ from img2brain.datasets._facts import (
 from img2brain.datasets._given import as_fitted, count
 from img2brain.datasets._images import digest_of_picture, map_files
 from img2brain.datasets._looks import Numbers, PartName, Problems, Refusal, Report, Section
+from img2brain.datasets._parts import Known, by_numbers, given_parts
 from img2brain.datasets._presentation import BACKGROUND, Orientation, Presentation
 from img2brain.datasets._recorded import Recorded
 from img2brain.datasets._responses import as_array, own_numbers
@@ -88,6 +90,15 @@ class Dataset(ABC):
         stay on one side of every split.
     preparation : mapping of str to str, optional
         What was done to what was recorded until it was these responses, each under a name.
+    stimuli : sequence of str, optional
+        The id of what was shown in each row, where it has one beside its file: a split may name it.
+    columns : mapping of str to sequence, optional
+        What else is known of each row, such as its ``session`` or ``category``: texts or whole numbers, or a tuple of
+        them where a row has several. A split groups and stratifies rows by them. Groups are the column ``group``.
+    splits : mapping of str to callable, optional
+        The splits that these data bring, such as those of their paper, by name: a function without arguments that
+        returns the part of each row, ``train``, ``validation``, the name of a confirmation part, or the empty text
+        where a row is of none.
 
     Attributes
     ----------
@@ -99,6 +110,8 @@ class Dataset(ABC):
         Where it was opened from.
     layout : str
         The layout that it was opened by; empty where it was not.
+    presets : tuple of str
+        The names that `splits` may have, whatever a folder holds.
 
     Raises
     ------
@@ -121,6 +134,7 @@ class Dataset(ABC):
 
     block_rows: ClassVar[int] = BLOCK_ROWS
     published: ClassVar[bool] = False
+    presets: ClassVar[tuple[str, ...]] = ()
     origin: Path | None = None
     layout: str = ""
 
@@ -145,6 +159,9 @@ class Dataset(ABC):
         noise_ceiling: ArrayLike | None = None,
         groups: ArrayLike | None = None,
         preparation: Mapping[str, str] | None = None,
+        stimuli: Sequence[str] | None = None,
+        columns: Mapping[str, Sequence[Any] | NDArray[Any]] | None = None,
+        splits: Mapping[str, Callable[[], Sequence[str]]] | None = None,
     ) -> None:
         told = {"name": name, "unit": unit, "subject": subject, "background": background, "orientation": orientation}
         about = parse(About, told | {"provenance": provenance or Provenance()}, "A dataset")
@@ -166,6 +183,20 @@ class Dataset(ABC):
         of_groups = f"The groups of {self.name!r}"
         self.groups = None if groups is None else require_groups(of_groups, groups, self.n_images)
         self.preparation = dict(preparation or {})
+        self.stimuli = None if stimuli is None else self._told_of_rows("stimuli", stimuli)
+        self.columns = self._given_columns(columns or {})
+        self.splits = dict(splits or {})
+
+    def _told_of_rows(self, what: str, values: Sequence[str]) -> tuple[str, ...]:
+        if len(values) != self.n_images:
+            raise ShapeError(f"The {what} of {self.name!r} must be {self.n_images}, one a row. Got {len(values)}.")
+        return tuple(map(str, values))
+
+    def _given_columns(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> dict[str, Column]:
+        groups = {} if self.groups is None else {"group": self.groups}
+        label = "The column {!r} of {!r}".format
+        return {key: require_column(label(key, self.name), values, self.n_images)
+                for key, values in {**groups, **columns}.items()}  # fmt: skip
 
     def _require_numbers(self) -> None:
         for key, value, least in (("n_voxels", self.n_voxels, 1), ("n_training", self.n_training, 1),
@@ -396,7 +427,7 @@ class Dataset(ABC):
 
         Rows are equal where they show the same picture: the same pixels, whatever the file is called and however it is
         compressed. So are rows whose given features are the same in all matrices, in float32, as they are fitted. Rows
-        that are equal in one way or the other, or of one group, are tied, also through others.
+        that are equal in one way or the other, of one stimulus, or of one group, are tied, also through others.
 
         Notes
         -----
@@ -415,7 +446,8 @@ class Dataset(ABC):
         pictures = [row if path is None else pixels.get(path, str(path)) for row, path in enumerate(self._shown)]
         given = row_contents(self._fitted_matrices()) or pictures
         contents = (pictures, given) if self.images else (given, pictures)
-        return Ties.of(*contents, range(self.n_images) if self.groups is None else self.groups.tolist())
+        others = [of_rows for of_rows in (self.stimuli,) if of_rows is not None]
+        return Ties.of(*contents, *others, range(self.n_images) if self.groups is None else self.groups.tolist())
 
     def _fitted_matrices(self) -> Iterator[Array]:
         """Yield the given features, one matrix after another, as they are fitted."""
@@ -550,8 +582,55 @@ class Dataset(ABC):
             return None
 
     def split(self, spec: SplitSpec) -> Split:
-        """Split the rows as `split_rows` does, tied ones on one side."""
-        return split_rows(spec, self.n_training, self.n_test, self.ties)
+        """Split the rows as `split_rows` does, tied ones on one side.
+
+        Parameters
+        ----------
+        spec : SplitSpec
+            By seed, or given by a file, a column or one of `splits`.
+
+        Raises
+        ------
+        SpecError
+            If it names something that is not there, puts a stimulus on two sides or leaves a part without rows.
+        """
+        given = given_parts(spec, self._known)
+        strata = None if spec.stratify is None else first_of_each(self._column(spec.stratify, "stratify"))
+        return split_rows(spec, self.n_training, self.n_test, self._tied_for(spec, given), given=given, strata=strata)
+
+    def portable(self, spec: SplitSpec) -> SplitSpec:
+        """Say a split so that it can be made again where its file is not there, by the numbers of rows."""
+        return by_numbers(spec, self._known)
+
+    @property
+    def _known(self) -> Known:
+        return Known(
+            name=self.name, subject=self.subject, shown=self._shown, stimuli=self.stimuli, columns=self.columns,
+            splits=self.splits,
+        )  # fmt: skip
+
+    def _column(self, name: str, asking: str) -> Column:
+        return column_named(self.columns, name, asking, self.name)
+
+    def _tied_for(self, spec: SplitSpec, given: Mapping[str, Rows] | None) -> Ties:
+        """Tie rows of one value of the columns that a split groups by; those of folds among the training rows alone."""
+        ties = (
+            self.ties if spec.groups is None else self.ties.also(linked(self._column(spec.groups, "groups")).tolist())
+        )
+        if not isinstance(spec.folds, str):
+            return ties
+        column = self._column(spec.folds, "folds")
+        pool = np.arange(self.n_training) if given is None else given["train"]
+        absent = [row for row in pool if not column[row]]
+        if absent:
+            raise SpecError(
+                f"Each training row of {self.name!r} must have a value of {spec.folds!r}, whose values take turns to "
+                f"validate. {len(absent)} have none, the first: row {absent[0]}."
+            )
+        labels: list[Any] = [("row", row) for row in range(self.n_images)]
+        for row, label in zip(pool.tolist(), linked(tuple(column[row] for row in pool)).tolist(), strict=True):
+            labels[row] = label
+        return ties.also(labels)
 
     def development(self, split: Split) -> Development:
         """Hand out the development rows: all that a search may see."""
@@ -681,6 +760,7 @@ class _Shuffled(View):
 FACTS = (
     "n_voxels", "images", "features", "n_training", "n_test", "test_images", "unit", "subject", "background",
     "orientation", "provenance", "source", "rois", "ncsnr", "noise_ceiling", "groups", "preparation",
+    "stimuli", "columns", "splits",
 )  # fmt: skip
 
 

@@ -138,7 +138,7 @@ class Member:
         """What a repetition of a trial needs to know of the study file; where things lie is its own."""
         taken = self.taken.model_dump(mode="json", exclude_none=True) if self.taken else {}
         return {
-            "split": self.spec.split.model_dump(mode="json", exclude_unset=True),
+            "split": self.dataset.portable(self.spec.split).model_dump(mode="json", exclude_unset=True),
             "n_components": list(self.spec.n_components),
             "precision": self.spec.precision,
             "dataset": {name: value for name, value in taken.items() if name in _TAKEN},
@@ -167,7 +167,7 @@ class Member:
         return RowsRecord(
             digest=digest.of_digests([self.dataset.digest, split.digest]),
             split=split.digest,
-            text=self.spec.split.preset or f"seed {self.spec.split.seed}",
+            text=self.spec.split.text,
             folds=len(split.folds),
             n_train=len(split.train),
             n_validation=len(split.scored),

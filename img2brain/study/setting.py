@@ -38,7 +38,6 @@ Divided = tuple[Dataset, Split]
 
 log = logging.getLogger(__name__)
 
-_SEEN = {"validation": "trained on", "confirmation": "trained on or validate"}
 
 
 @dataclass(frozen=True)
@@ -405,11 +404,12 @@ def _tell_ties(split: Split) -> None:
     if split.ties is not None:
         log.info("tied %s: each set stays on one side", split.ties)
     for part, rows in split.left_out.items():
-        log.warning("left %d %s rows out: they are tied to rows that are %s", len(rows), part, _SEEN[part])
+        seen = "trained on" if part == "validation" else "trained on or validate"
+        log.warning("left %d %s rows out: they are tied to rows that are %s", len(rows), part, seen)
 
 
 def _rows_text(split: Split) -> str:
-    parts = {"training": split.train, "validation": split.validation, "confirmation": split.confirmation}
+    parts = {"training": split.train, "validation": split.validation}
     if split.held_out:
-        parts = {f"development (in {len(split.held_out)} folds)": split.train, "confirmation": split.confirmation}
-    return ", ".join(f"{len(rows)} {name}" for name, rows in parts.items()) + " rows"
+        parts = {f"development (in {len(split.held_out)} folds)": split.train}
+    return ", ".join(f"{len(rows)} {name}" for name, rows in {**parts, **split.parts}.items()) + " rows"

@@ -116,7 +116,7 @@ def untied_split(spec: SplitSpec, n_training: int) -> list[list[int]]:
         return [train.tolist(), validation.tolist(), []]
     n_confirmation = round(spec.confirmation * n_training)
     confirmation, development = np.split(rows, [n_confirmation])
-    if spec.folds:
+    if isinstance(spec.folds, int):
         held_out = np.array_split(development, spec.folds)
         return [
             sorted(part.tolist()) for part in (development, [], confirmation, *held_out) if isinstance(part, np.ndarray)
