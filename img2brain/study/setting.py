@@ -39,7 +39,6 @@ Divided = tuple[Dataset, Split]
 log = logging.getLogger(__name__)
 
 
-
 @dataclass(frozen=True)
 class Setting:
     """A study made ready.
