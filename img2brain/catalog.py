@@ -9,13 +9,14 @@ A component has one of three kinds of names:
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 import importlib.util
 import inspect
 import pkgutil
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -260,6 +261,17 @@ def _module(file: Path, digest_: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def fitting(pattern: str, names: Iterable[str], variants: Iterable[str] = ()) -> list[str]:
+    """Return the names that fit a pattern of wildcards; variants, ``NAME.TAG``, only where it has a point as they have.
+
+    Examples
+    --------
+    >>> fitting("resnet*", ["resnet18", "vit"], ["resnet18.a1"]), fitting("resnet*.a1", ["resnet18"], ["resnet18.a1"])
+    (['resnet18'], ['resnet18.a1'])
+    """
+    return [name for name in (*names, *(variants if "." in pattern else ())) if fnmatch.fnmatchcase(name, pattern)]
 
 
 REGRESSORS = Catalog("regressor", "regressors", "img2brain.regressors.base:Regressor")

@@ -69,6 +69,28 @@ class UnknownLayerError(FeatureError):
 class WeightsError(FeatureError):
     """Weights are absent, cannot be had, or do not fit the network."""
 
+    @classmethod
+    def unavailable(cls, name: str, error: Exception, place: str | None, put: str = "") -> WeightsError:
+        """Say that weights cannot be downloaded, and what to fetch where instead.
+
+        Parameters
+        ----------
+        name : str
+            The network.
+        error : Exception
+            What happened.
+        place : str, optional
+            Where they are in the internet.
+        put : str
+            Where a file of them is to be put.
+        """
+        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+        fetch = f"Fetch {place} on a machine with internet{put}, or name" if place else "Name"
+        return cls(
+            f"The weights of {name} cannot be had ({type(error).__name__}: {reason}). {fetch} a file or folder as "
+            "weights; or ask for 'random:0' (untrained)."
+        )
+
 
 class DeviceError(FeatureError):
     """The device asked for is not there."""

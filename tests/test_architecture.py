@@ -47,6 +47,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "sklearn": ("evaluate", "regressors", "testing"),
     "sqlalchemy": ("tracking",),
     "threadpoolctl": ("_arrays",),
+    "timm": ("backbones.timm",),
     "torch": ("_arrays", "backbones", "features", "model", "onnx_file", "testing"),
     "torchvision": ("backbones", "features"),
     "tqdm": ("backbones", "progress", "study"),

@@ -80,9 +80,12 @@ def test_an_unknown_network_is_refused_as_the_networks_do(told_by_this_version: 
 def test_the_file_is_written_by_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"pixels:pixels": listing.ListedLayers(["grid"], ["grid"])}
     monkeypatch.setattr(listing, "ask", lambda: said)
+    extras = {"some": listing.ListedNames("some", "1.0", ["net"], ["net.tag"])}
+    monkeypatch.setattr(listing, "ask_names", lambda: extras)
     listing.write(tmp_path / "listing.json.gz")
     content = json.loads(gzip.decompress((tmp_path / "listing.json.gz").read_bytes()))
     assert content == {
         "torchvision": version("torchvision").partition("+")[0],
         "networks": {"pixels:pixels": [["grid"], ["grid"]]},
+        "extras": {"some": ["some", "1.0", ["net"], ["net.tag"]]},
     }

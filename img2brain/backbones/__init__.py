@@ -41,7 +41,7 @@ from img2brain.backbones._network import AnyGraph, graph_of
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._probe import sketch
 from img2brain.backbones._random import SeededFill, filled_by
-from img2brain.backbones._source import Source, all_names, find, find_in, names_of
+from img2brain.backbones._source import Source, all_names, find, find_in, matching, names_of
 from img2brain.backbones._weights import UNTRAINED, Weights, labelled, parse_weights
 from img2brain.backbones._wrapping import PLAIN
 from img2brain.backbones.base import Library
@@ -68,6 +68,7 @@ __all__ = [
     "find",
     "layer_names",
     "load_backbone",
+    "matching",
     "names_of",
     "products",
     "restore",
@@ -239,9 +240,10 @@ class Request:
 
     def load(self) -> Backbone:
         """Build the network with its weights; see `load_backbone`."""
-        state = _read_state(self)
+        brought = self._brought()
+        state = State({}) if brought else _read_state(self)
         options = self.options(state)
-        network, absent = _load(self, options, state)
+        network, absent = (brought, ()) if brought else _load(self, options, state)
         tensors = {name: found for name, found in tensor_digests(network).items() if name not in absent}
         return Backbone(
             name=self.source.name,
@@ -258,6 +260,11 @@ class Request:
             taken=_told(state, absent),
             absent=absent,
         )
+
+    def _brought(self) -> nn.Module | None:
+        """Return the network with weights that its library itself reads or downloads; None where there are none."""
+        name = self.weights.library_name
+        return None if name is None else self.source.pretrained(name, self.options(()))
 
     def _curated(self, network: nn.Module, absent: Sequence[str]) -> tuple[str, ...]:
         size = self.preprocessing.size

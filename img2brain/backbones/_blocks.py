@@ -36,7 +36,7 @@ def _innermost(network: nn.Module) -> list[str]:
 
 
 def _n_weights(module: nn.Module) -> int:
-    return sum(tensor.ndim > 1 and tensor.shape[0] > 1 for tensor in module.parameters())
+    return sum(min(len(tensor), tensor[0].numel()) > 1 for tensor in module.parameters() if tensor.ndim > 1)
 
 
 def _above(path: str) -> list[str]:

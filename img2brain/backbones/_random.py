@@ -7,6 +7,7 @@ network is built by its own code, with its own scheme of initialisation, while e
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,13 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from img2brain._forks import alone
 from img2brain.errors import FeatureError
 
 _BLOCK = 1 << 20
+_TRUNCATED = {
+    "torch.nn.init": ("trunc_normal_", "_no_grad_trunc_normal_"),
+    "timm.layers.weight_init": ("_trunc_normal_",),
+}
 
 
 class RandomFill(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -52,6 +56,8 @@ class RandomFill(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self.normal_(*args)
         if func is torch.ops.aten.uniform_.default:
             return self.uniform_(*args)
+        if func in _MADE:
+            return _made(self, func, args, kwargs or {})
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise FeatureError(f"A network under construction may draw normal_ and uniform_ numbers. Got {func}.")
         return func(*args, **(kwargs or {}))
@@ -103,8 +109,36 @@ class SeededFill(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Answer one operation of torch."""
+        if func in _MADE:
+            return _made(self, func, args, kwargs or {})
         drawn = {"generator": self._generator} if torch.Tag.nondeterministic_seeded in func.tags else {}
         return func(*args, **{**(kwargs or {}), **drawn})
+
+    def normal_(self, tensor: torch.Tensor, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:
+        """Fill with normal numbers."""
+        return tensor.normal_(mean, std, generator=self._generator)
+
+    def uniform_(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Fill with uniform numbers."""
+        return tensor.uniform_(generator=self._generator)
+
+
+_ATEN = torch.ops.aten
+_MADE = {  # operations that make a tensor and fill it: what makes it, and whether the numbers are normal
+    _ATEN.randn.default: (_ATEN.empty.memory_format, True),
+    _ATEN.rand.default: (_ATEN.empty.memory_format, False),
+    _ATEN.randn_like.default: (_ATEN.empty_like.default, True),
+    _ATEN.rand_like.default: (_ATEN.empty_like.default, False),
+    _ATEN.normal.float_float: (_ATEN.empty.memory_format, True),
+}
+
+
+def _made(fill: RandomFill | SeededFill, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor:
+    """Answer an operation that makes a tensor of random numbers."""
+    make, is_normal = _MADE[func]
+    scale, rest = (args[:2], args[2:]) if func is _ATEN.normal.float_float else ((), args)
+    tensor: torch.Tensor = make(*rest, **{name: value for name, value in kwargs.items() if name != "generator"})
+    return fill.normal_(tensor, *scale) if is_normal else fill.uniform_(tensor)
 
 
 @contextmanager
@@ -116,23 +150,36 @@ def filled_by(stream: np.random.RandomState | None, block: int = _BLOCK) -> Iter
 
 @contextmanager
 def _own_trunc_normal(fill: RandomFill) -> Iterator[None]:
-    # torch's trunc_normal_ is several operations, and other ones in other releases: it is replaced as a whole.
-    original, owner = nn.init.trunc_normal_, threading.get_ident()
+    # torch's trunc_normal_ is several operations, and other ones in other releases: it is replaced as a whole, where
+    # networks look it up, and where copies of it do that other libraries keep.
+    owner, originals = threading.get_ident(), [(place, name, getattr(place, name)) for place, name in _truncated()]
 
-    def trunc_normal_(
-        tensor: torch.Tensor,
-        mean: float = 0.0,
-        std: float = 1.0,
-        a: float = -2.0,
-        b: float = 2.0,
-        generator: Any = None,
-    ) -> torch.Tensor:
-        if threading.get_ident() != owner:
-            return original(tensor, mean, std, a, b, generator)
-        return fill.trunc_normal_(tensor, mean, std, a, b)
+    def replacing(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def trunc_normal_(
+            tensor: torch.Tensor,
+            mean: float = 0.0,
+            std: float = 1.0,
+            a: float = -2.0,
+            b: float = 2.0,
+            **others: Any,
+        ) -> torch.Tensor:
+            if threading.get_ident() != owner:
+                return original(tensor, mean, std, a, b, **others)
+            return fill.trunc_normal_(tensor, mean, std, a, b)
 
-    nn.init.trunc_normal_ = trunc_normal_
+        return trunc_normal_
+
+    for place, name, original in originals:
+        setattr(place, name, replacing(original))
     try:
         yield
     finally:
-        nn.init.trunc_normal_ = original
+        for place, name, original in originals:
+            setattr(place, name, original)
+
+
+def _truncated() -> Iterator[tuple[Any, str]]:
+    """Yield where functions are that fill with truncated normal numbers: of torch, and of timm where it is in use."""
+    for module, names in _TRUNCATED.items():
+        place = sys.modules.get(module)
+        yield from ((place, name) for name in names if hasattr(place, name))

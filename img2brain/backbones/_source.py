@@ -16,7 +16,7 @@ from img2brain.backbones._spread import spread
 from img2brain.backbones._trace import in_short
 from img2brain.backbones._weights import parse_weights
 from img2brain.backbones.base import Library
-from img2brain.catalog import LIBRARIES
+from img2brain.catalog import LIBRARIES, fitting
 from img2brain.errors import FeatureError, Img2BrainError, SpecError, UnknownComponentError
 
 _KIND = "backbone"
@@ -57,6 +57,15 @@ class Source:
             raise
         except Exception as error:  # code of others raises anything
             raise FeatureError(f"{self.full_name} cannot be built: {in_short(error)}.") from error
+        return self._at_rest(network)
+
+    def pretrained(self, weights: str, options: Mapping[str, Any]) -> nn.Module | None:
+        """Construct the network with weights by means of its library, at rest; None where there are no such means."""
+        with filled_by(None):
+            network = self.library.pretrained(self.name, weights, options)
+        return None if network is None else self._at_rest(network)
+
+    def _at_rest(self, network: nn.Module) -> nn.Module:
         if not isinstance(network, nn.Module):
             raise FeatureError(f"{self.full_name} must be a torch.nn.Module. Got {type(network).__name__}.")
         return network.eval().requires_grad_(False)
@@ -107,7 +116,7 @@ def find(name: str) -> Source:
     library, colon, network = name.rpartition(":")
     if colon:
         return find_in(library if library in LIBRARIES.names else LIBRARIES.load(library), network)
-    holders = [item for item in LIBRARIES.names if name in names_of(item)]
+    holders = [item for item in _short_libraries() if name in names_of(item)]
     if not holders:
         raise UnknownComponentError(_KIND, name, all_names())
     if len(holders) > 1 and name != _CONTROL:
@@ -118,7 +127,8 @@ def find(name: str) -> Source:
 
 def find_in(library: str, name: str) -> Source:
     """Find a network of a library that the catalog knows."""
-    if name not in names_of(library):
+    names_of(library)
+    if not LIBRARIES[library].holds(name):
         raise UnknownComponentError(_KIND, f"{library}:{name}", (f"{library}:{item}" for item in names_of(library)))
     return _source(_Same(LIBRARIES[library]), library, name)
 
@@ -132,10 +142,28 @@ def names_of(library: str) -> tuple[str, ...]:
 
 
 def all_names() -> tuple[str, ...]:
-    """Name every network: alone where one library holds it, otherwise with its library."""
-    held = [(library, name) for library in LIBRARIES.names for name in names_of(library)]
+    """Name every network of the libraries that need no name: alone where one holds it, otherwise with its library."""
+    held = [(library, name) for library in _short_libraries() for name in names_of(library)]
     single = [name for _, name in held]
     return tuple(name if single.count(name) == 1 else f"{library}:{name}" for library, name in held)
+
+
+def matching(pattern: str) -> tuple[str, ...]:
+    """Name the networks that fit a pattern: with a library, ``LIBRARY:PATTERN``, those of it, by their full names.
+
+    A name with the tag of its weights, ``NETWORK.TAG``, fits only a pattern with a point.
+    """
+    library, colon, network = pattern.rpartition(":")
+    if not colon:
+        return tuple(fitting(pattern, all_names()))
+    libraries = fitting(library, LIBRARIES.names)
+    return tuple(
+        f"{item}:{name}" for item in libraries for name in fitting(network, names_of(item), LIBRARIES[item].variants)
+    )
+
+
+def _short_libraries() -> list[str]:
+    return [library for library in LIBRARIES.names if not LIBRARIES[library].in_full]
 
 
 class _Same:

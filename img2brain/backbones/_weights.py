@@ -14,6 +14,7 @@ UNTRAINED = "untrained"
 TRAINED_FILE = "trained (file)"
 
 _SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".tar")
+_SUFFIXES_IN_FOLDERS = (".safetensors", *_SUFFIXES)
 _RANDOM = "random:"
 
 
@@ -59,7 +60,7 @@ def parse_weights(name: str, text: str, known: Sequence[str]) -> Weights:
         The backbone, for the message.
     text : str
         One of `known`, ``random:SEED``, or a checkpoint file (one that exists, or ends with .pth, .pt, .safetensors,
-        .ckpt, .bin or .tar), or ``FILE#PART``.
+        .ckpt, .bin or .tar), or ``FILE#PART``; or a folder with one such file, the one of safetensors where there is.
     known : sequence of str
         The library's own names.
 
@@ -76,6 +77,8 @@ def parse_weights(name: str, text: str, known: Sequence[str]) -> Weights:
         path, part = _file(text)
     except ValueError as error:
         raise WeightsError(f"The weights of {name} cannot be a file: {error}.") from None
+    if path.is_dir():
+        path = _only_file(name, path)
     if path.is_file():
         return Weights(text, TRAINED_FILE, path=path, part=part)
     if path.suffix in _SUFFIXES:
@@ -88,6 +91,20 @@ def parse_weights(name: str, text: str, known: Sequence[str]) -> Weights:
 def labelled(path: Path, part: str | None) -> str:
     """Name a checkpoint file, and what is taken of it, without its folder."""
     return path.name if part is None else f"{path.name}#{part}"
+
+
+def _only_file(name: str, folder: Path) -> Path:
+    """Return the one file of weights in a folder: of the first kind of which there is any."""
+    for suffix in _SUFFIXES_IN_FOLDERS:
+        found = sorted(folder.glob(f"*{suffix}"))
+        if len(found) > 1:
+            raise WeightsError(
+                f"The weights of {name} must be one file. {str(folder)!r} holds {found[0].name}, {found[1].name}: "
+                "name one of them."
+            )
+        if found:
+            return found[0]
+    raise WeightsError(f"The weights of {name} must be a file that exists. {str(folder)!r} holds none.")
 
 
 def _file(text: str) -> tuple[Path, str | None]:

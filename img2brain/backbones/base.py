@@ -30,6 +30,10 @@ class Library(ABC):
     lists_blocks : bool
         Whether good layers are, where `layers` lists none, up to twelve outputs of repeated blocks and the head, in
         place of up to eight outputs of any blocks.
+    in_full : bool
+        Whether its networks are named with the library only, ``LIBRARY:NETWORK``.
+    package : str
+        The package that they come from, where it is an extra of this one.
 
     Examples
     --------
@@ -44,6 +48,8 @@ class Library(ABC):
 
     version: str = ""
     lists_blocks: bool = False
+    in_full: bool = False
+    package: str = ""
 
     @property
     @abstractmethod
@@ -72,6 +78,25 @@ class Library(ABC):
         ``normal_``, ``uniform_`` and ``trunc_normal_``, which are diverted to a stream that is the same on every
         machine.
         """
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Further names of the networks, that say more of them: ``NETWORK.TAG``."""
+        return ()
+
+    def holds(self, name: str) -> bool:
+        """Tell whether there is a network of this name."""
+        return name in self.names or name in self.variants
+
+    def pretrained(self, name: str, weights: str, options: Mapping[str, Any]) -> nn.Module | None:
+        """Construct a network with these weights by means of the library itself; None where `url` leads to a file.
+
+        Raises
+        ------
+        WeightsError
+            Where they cannot be had, with what to do instead.
+        """
+        return None
 
     def weight_names(self, name: str) -> tuple[str, ...]:
         """Name the weights that the library has for a network: none."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
-
 import click
 
 from img2brain.cli._shown import Shown, names, shows
@@ -15,16 +13,21 @@ from img2brain.cli._shown import Shown, names, shows
 def backbones(pattern: str) -> Shown:
     """List the networks, or those whose name fits PATTERN, such as 'resnet*'.
 
+    Those of timm, transformers and open_clip are named with their library; a name with the tag of its weights fits a
+    pattern with a point.
+
     \b
     Example:
       img2brain backbones 'vit*'
+      img2brain backbones 'timm:*dino*'
+      img2brain backbones 'timm:resnet*.a1_in1k'
     """
     from img2brain.errors import SpecError, did_you_mean, quoted
-    from img2brain.listing import backbone_names
+    from img2brain.listing import backbone_names, matching
 
-    known = backbone_names()
-    found = [name for name in known if fnmatch.fnmatchcase(name, pattern)]
+    found = matching(pattern)
     if not found:
+        known = matching(f"{pattern.partition(':')[0]}:*") if ":" in pattern else backbone_names()
         raise SpecError(f"No backbone fits {quoted(pattern)}. {did_you_mean(pattern.strip('*'), known)}")
     return names(found)
 

@@ -113,7 +113,7 @@ def check_complete(tested: LibraryUnderTest) -> None:
     proper = isinstance(names, tuple) and all(isinstance(name, str) and name and ":" not in name for name in names)
     owed(proper and names, f"Its 'names' must be a tuple of texts without ':'. Got {names!r}.")
     owed(len(set(names)) == len(names), f"Its 'names' must differ. Got {names!r}.")
-    unknown = [name for name in tested.names or () if name not in names]
+    unknown = [name for name in tested.names or () if not library.holds(name)]
     owed(not unknown, f"It must hold the networks to look at. It lacks {unknown}.")
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision import models
 
 from img2brain.backbones import load_backbone
-from img2brain.backbones._random import filled_by
+from img2brain.backbones._random import SeededFill, filled_by
 from img2brain.errors import FeatureError
 
 # Frozen: other numbers here mean that published results with random weights cannot be repeated.
@@ -77,9 +77,36 @@ def test_blocks_continue_one_stream() -> None:
 
 def test_nothing_falls_through_to_torch() -> None:
     with filled_by(stream()), pytest.raises(FeatureError, match="normal_ and uniform_"):
-        torch.randn(3)
+        torch.randperm(3)
     with filled_by(stream()), pytest.raises(FeatureError, match="bernoulli"):
         torch.empty(3).bernoulli_()
+
+
+def test_tensors_that_are_made_random_are_drawn_from_the_stream() -> None:
+    with filled_by(stream()):
+        found = [torch.randn(3), torch.rand(2, 2), torch.randn_like(torch.ones(2)), torch.normal(1.0, 2.0, (2,))]
+    own = stream()
+    expected = [own.normal(size=3), own.uniform(size=4).reshape(2, 2), own.normal(size=2), own.normal(1.0, 2.0, 2)]
+    for values, drawn in zip(found, expected, strict=True):
+        assert np.array_equal(values.numpy(), drawn.astype(np.float32))
+    state = torch.get_rng_state()
+    with SeededFill(3):
+        again = [torch.randn(3), torch.rand(3)]
+    torch.manual_seed(3)
+    assert torch.equal(again[0], torch.randn(3))
+    assert torch.equal(again[1], torch.rand(3))
+    torch.set_rng_state(state)
+
+
+def test_the_truncated_normal_numbers_of_other_libraries_are_ours() -> None:
+    kept = nn.init.trunc_normal_  # a copy, as transformers keeps one
+    layers = pytest.importorskip("timm.layers")
+    found = [torch.empty(50) for _ in range(3)]
+    for fill, values in zip((nn.init.trunc_normal_, kept, layers.trunc_normal_), found, strict=True):
+        with filled_by(stream()):
+            fill(values, std=0.02)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
 
 
 def test_without_a_stream_nothing_is_drawn() -> None:
