@@ -70,7 +70,7 @@ class Quality:
 def quality_of(dataset: Dataset, sections: Sequence[Section]) -> Quality:
     """Read the repeats of a dataset, and what else tells how reliable its responses are."""
     regions = {WHOLE: np.arange(dataset.n_voxels), **dataset.rois}
-    training = sections[0].repeats if sections else None
+    training = next(iter(dataset.averaged.sections)).repeats if sections else None
     ceilings = {part.name: _ceiling(dataset, part, regions) for part in sections if part.responses is not None}
     known = {str(name): found for name, found in ceilings.items() if found.origin != "none"}
     return Quality(regions, None if training is None else _reliability(training), known)

@@ -275,7 +275,9 @@ class Problems:
         for i, found in enumerate(pictures):
             if isinstance(found, DataError):
                 self.error(str(found))
-            elif (j := first.setdefault(found.digest, i)) != i:
+            elif (j := first.setdefault(found.digest, i)) != i and paths[j] != paths[
+                i
+            ]:  # rows of one image are asked for
                 note = " A training image is also a test image." if parts[j] != parts[i] else ""
                 again.append(f"{labels[j]} and {labels[i]} hold the same picture.{note}")
         for message in again[:_SHOWN]:

@@ -100,5 +100,6 @@ def _ceiling(dataset: Dataset) -> NDArray[np.float64]:
 
 
 def _reliability(dataset: Dataset) -> NDArray[np.float64]:
+    dataset = dataset.averaged
     blocks = row_blocks(np.arange(dataset.n_training), dataset.n_voxels)
     return split_half_reliability(map(dataset._repeats, blocks), dataset.n_voxels)

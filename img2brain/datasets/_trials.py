@@ -221,6 +221,13 @@ class TrialDataset(Dataset):
         sessions = None if session is None else [session[trial] for trial in trials]
         return Recorded("trials", len(trials), lambda some: self._read_kept(trials[some]), sessions)
 
+    @property
+    def averaged(self) -> Dataset:
+        """The same trials, those of an image together: single trials tell nothing of their reliability."""
+        if self._asked.repeats != "single":
+            return self
+        return type(self)(self._recording, self._asked.model_copy(update={"repeats": "mean"}), self._kept)
+
     def where(self, row: int) -> str:
         """Say where the first trial of a row is kept."""
         first, *others = self._trials_of[row]

@@ -350,6 +350,11 @@ class Dataset(ABC):
         return Recorded("rows", self.n_images, self._responses)
 
     @property
+    def averaged(self) -> Dataset:
+        """The same data with a row for each image, where these have one for each of its trials."""
+        return self
+
+    @property
     def sections(self) -> tuple[Section, ...]:
         """The training and the test part with all that was recorded of them: for looking at data, not for a search."""
         return self._section_of("training"), self._section_of("test")

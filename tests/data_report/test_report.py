@@ -109,9 +109,18 @@ def test_every_layout_has_a_page(name: str, tmp_path: Path) -> None:
     page = report_data(mini.path, tmp_path / "report.html", **mini.asked)
     assert page.failed == []
     assert page.n_errors == 0, page.suspicions
+    single = report_data(mini.path, tmp_path / "single.html", **mini.asked, repeats="single")
+    assert {each.severity for each in single.suspicions} <= {"note"}, "rows of one image are what was asked for"
+    assert page.quality is not None
+    assert single.quality is not None
+    np.testing.assert_array_equal(_or_none(single.quality.reliability), _or_none(page.quality.reliability))
     assert f"in the layout &#39;{name}&#39;" in (tmp_path / "report.html").read_text(encoding="utf-8")
     means = np.concatenate([seen.row_mean for seen in page.seen.values()])
     np.testing.assert_allclose(means, mini.responses.mean(axis=1), rtol=1e-4, atol=1e-5)
+
+
+def _or_none(values: Any) -> Any:
+    return np.array([]) if values is None else values
 
 
 @pytest.fixture

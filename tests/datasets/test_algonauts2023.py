@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,21 @@ from numpy.lib import format as npy
 from img2brain.cli.algonauts import algonauts
 from img2brain.datasets import open_dataset
 from img2brain.datasets._restricted import read_names
-from img2brain.errors import DataError, ShapeError
+from img2brain.errors import DataError, ShapeError, SpecError
+from img2brain.home import Home
+from img2brain.leaderboard.collect import collect
 from img2brain.registered import load_model
 from img2brain.spec import StudySpec, parse
+from img2brain.study.outcome import StudyOutcome
 from img2brain.study.runner import run_study
 from img2brain.submission import write_algonauts
 from tests.datasets.miniatures.algonauts2023 import write_algonauts as write_miniature
 
 if TYPE_CHECKING:
     from tests.conftest import NewHome
+
+
+CEILING = np.array([0.5, 0.0, 0.3, 1.0, 0.2, np.nan, 0.9])
 
 
 @pytest.fixture
@@ -124,21 +131,65 @@ def test_the_arrays_of_a_submission_are_those_of_the_challenge(challenge: Path, 
         write_algonauts(Model(3), challenge, tmp_path / "out", "subj01")
 
 
-@pytest.mark.slow
-def test_the_command_submits_what_a_registered_model_predicts(
-    challenge: Path, tmp_path: Path, new_home: NewHome
-) -> None:
-    table = {
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> tuple[Path, Path, StudyOutcome]:
+    """A study of one trial whose objective is the score of the challenge; its data, home and outcome."""
+    folder = tmp_path_factory.mktemp("scored")
+    data, home = write_miniature(folder / "challenge").path, Home(folder / "home").folder
+    shutil.copyfile(empty_database, home / "mlflow.db")
+    np.save(data / "subj06" / "noise_ceiling.npy", CEILING)
+    return data, home, run_study(parse(StudySpec, _table(data), "the test's study"), home)
+
+
+def _table(data: Path) -> dict[str, Any]:
+    return {
         "name": "challenge", "trials": 1, "n_components": [3], "regressors": ["ridge"],
-        "dataset": {"path": str(challenge), "subject": "subj06"},
+        "metrics": ["noise_normalised_r2", "pearson"], "objective": "noise_normalised_r2",
+        "dataset": {"path": str(data), "subject": "subj06"},
         "backbones": [{"name": "pixels", "weights": "random:0"}],
     }  # fmt: skip
-    home = new_home()
-    run_study(parse(StudySpec, table, "the test's study"), home)
-    words = ["submit", "algonauts2023-subj06@champion", str(challenge), "--subject", "subj06", "--home", str(home)]
+
+
+@pytest.mark.slow
+def test_the_score_of_the_challenge_is_an_objective(scored: tuple[Path, Path, StudyOutcome]) -> None:
+    _, home, outcome = scored
+    (row,) = (row for row in collect(Home(home)) if row.confirmed)
+    assert (row.trial.objective, row.trial.metrics["noise_normalised_r2"].summary) == ("noise_normalised_r2", "mean")
+    for found, score in ((row.arrays, row.trial.score), (_confirmed(row), row.confirmed_score)):
+        own, r = (np.asarray(found(name)) for name in ("accuracy.npy", "accuracy_pearson.npy"))
+        with np.errstate(divide="ignore"):
+            expected = 100 * np.minimum(np.maximum(r, 0) ** 2 / CEILING, 1)
+        known = CEILING > 0
+        np.testing.assert_allclose(own[known], expected[known], rtol=1e-5)
+        assert np.isnan(own[~known]).all()
+        assert score == pytest.approx(expected[known].mean(), rel=1e-5)
+    assert outcome.best is not None
+    assert outcome.best.score == pytest.approx(row.trial.score)
+
+
+def _confirmed(row: Any) -> Any:
+    return lambda name: row.arrays(f"confirmation/{name}")
+
+
+def test_the_score_of_the_challenge_needs_a_ceiling(challenge: Path, new_home: NewHome) -> None:
+    with pytest.raises(SpecError, match=r"'noise_normalised_r2' needs a noise ceiling of the validation rows: [^\n]*$"):
+        run_study(parse(StudySpec, _table(challenge), "the test's study"), new_home())
+
+
+@pytest.mark.slow
+def test_the_command_submits_what_a_registered_model_predicts(
+    scored: tuple[Path, Path, StudyOutcome], tmp_path: Path
+) -> None:
+    data, home, _ = scored
+    words = ["submit", "algonauts2023-subj06@champion", str(data), "--subject", "subj06", "--home", str(home)]
     result = CliRunner().invoke(algonauts, [*words, "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     files = [Path(line) for line in result.stdout.splitlines()]
+    assert [file.relative_to(tmp_path).as_posix() for file in files] == [
+        "out/subj06/lh_pred_test.npy", "out/subj06/rh_pred_test.npy",
+    ]  # fmt: skip
+    left, right = map(np.load, files)
+    assert [(part.dtype, part.shape) for part in (left, right)] == [(np.float32, (4, 4)), (np.float32, (4, 3))]
     model = load_model("algonauts2023-subj06@champion", home)
-    images = sorted((challenge / "subj06" / "test_split" / "test_images").iterdir())
-    np.testing.assert_array_equal(np.concatenate([np.load(file) for file in files], axis=1), model.predict(images))
+    images = sorted((data / "subj06" / "test_split" / "test_images").iterdir())
+    np.testing.assert_array_equal(np.concatenate([left, right], axis=1), model.predict(images))

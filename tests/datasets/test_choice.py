@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from img2brain.datasets import open_dataset
 from img2brain.datasets._choice import VoxelChoice, split_half_reliability
 from img2brain.errors import DataError, SpecError
+from tests.datasets.miniatures import MINIATURES
 
 REGIONS = {"V1": [0, 1], "V2": [2], "TE1p-l": [3], "first half": [0, 1, 2], "nc": [4]}
 QUANTITIES = {"nc": lambda: np.array([0.1, 0.4, 0.5, np.nan, 0.3]), "ncsnr": lambda: np.arange(5.0)}
@@ -91,3 +92,16 @@ def test_a_plain_folder_may_be_reduced_too(recordings: Path) -> None:
     assert some.check().problems == ()
     with pytest.raises(DataError, match=r"'normalise' must be left out of 'sample'.* Got session"):
         open_dataset(recordings, normalise="session")
+
+
+def test_single_trials_have_the_reliability_of_their_images(tmp_path: Path) -> None:
+    mini = MINIATURES["table"](tmp_path / "mini")
+    whole = open_dataset(mini.path, **mini.asked)
+    reliability = split_half_reliability([whole._repeats(np.arange(whole.n_training))], whole.n_voxels)
+    asked = {**mini.asked, "voxels": f"reliability > {np.median(reliability):.6f}"}
+    means, single = (open_dataset(mini.path, **asked, repeats=how) for how in ("mean", "single"))
+    assert single.n_images > means.n_images
+    assert 0 < means.n_voxels < whole.n_voxels
+    assert single.preparation["voxels"] == means.preparation["voxels"]
+    for one, other in zip(single.rois.values(), means.rois.values(), strict=True):
+        np.testing.assert_array_equal(one, other)
