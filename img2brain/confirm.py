@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -209,12 +209,65 @@ class ScoredRows:
         return {"rows": self.digest, "n_images": self.n_images, "n_units": n_units}
 
 
-def confirmation_rows(dataset: Dataset, split: Split, metrics: Metrics) -> ScoredRows:
+class ConfirmationRows:
+    """The confirmation rows of a dataset, part by part. For publishing alone.
+
+    Parameters
+    ----------
+    parts : mapping of str to ScoredRows
+        By name, in the order that predictions have their rows in; the first one ranks.
+    """
+
+    def __init__(self, parts: Mapping[str, ScoredRows]) -> None:
+        self.parts = dict(parts)
+
+    @property
+    def first(self) -> str:
+        """The name of the part that ranks."""
+        return next(iter(self.parts))
+
+    def report(
+        self, predictions: F64, controls: Iterable[Control] = (), best_layers: BestLayers | None = None
+    ) -> dict[str, PartResult]:
+        """Score a model on each part, beside its controls; see `ScoredRows.report`.
+
+        Parameters
+        ----------
+        predictions : ndarray (n_confirmation, n_voxels)
+            Of the rows of all parts, one part after another; those of controls and layers too.
+        controls : iterable of Control
+            What it has to beat.
+        best_layers : BestLayers, optional
+            What each voxel's own layer predicts.
+        """
+        everything = list(controls)
+        return {
+            name: rows.report(
+                predictions[place],
+                [replace(item, predictions=item.predictions[place]) for item in everything],
+                best_layers and replace(best_layers, predictions=best_layers.predictions[place]),
+            )
+            for (name, rows), place in zip(self.parts.items(), self._places, strict=True)
+        }
+
+    @property
+    def _places(self) -> list[slice]:
+        """Where the rows of each part lie among those of all."""
+        ends = np.cumsum([rows.n_images for rows in self.parts.values()]).tolist()
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def confirmation_rows(dataset: Dataset, split: Split, metrics: Metrics) -> ConfirmationRows:
     """Read the confirmation rows of a dataset. For publishing alone."""
+    return ConfirmationRows({name: _part_of(dataset, split, metrics, name) for name in split.parts})
+
+
+def _part_of(dataset: Dataset, split: Split, metrics: Metrics, part: str) -> ScoredRows:
     ceiling = ceiling_of(
-        dataset, lambda: dataset.confirmation_counts(split), lambda: dataset.confirmation_repeats(split)
+        dataset, lambda: dataset.confirmation_counts(split, part), lambda: dataset.confirmation_repeats(split, part)
     )
-    return ScoredRows(dataset.confirmation(split), dataset.rois, metrics, ceiling, split.sets(split.confirmation))
+    rows = split.confirming(part)
+    return ScoredRows(dataset.confirmation(split, part), dataset.rois, metrics, ceiling, split.sets(rows))
 
 
 def with_ceiling(metrics: Metrics, ceiling: NoiseCeiling) -> dict[str, Metric]:

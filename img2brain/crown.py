@@ -8,7 +8,7 @@ from math import isnan
 
 from img2brain.errors import ModelError, quoted
 from img2brain.records import Estimate, PartRecord
-from img2brain.records.confirmation import CONFIRMATION, VALIDATION
+from img2brain.records.confirmation import VALIDATION
 from img2brain.result import WHOLE
 from img2brain.statistics.bootstrap import LEVEL, Summaries
 from img2brain.statistics.ties import corrected
@@ -116,7 +116,7 @@ def _against(
         return False, f"not compared with {named}: nothing is known of its own trial; {_KEEPS}"
     if theirs is None:
         return False, f"not compared with {named}, whose run is gone; {_KEEPS}"
-    part = CONFIRMATION if ours.confirmation else VALIDATION
+    part = ours.confirmation.ranking if ours.confirmation else VALIDATION
     if not _same_rows(ours, theirs, part):
         return False, f"not compared with {named}, which was scored {_otherwise(ours, theirs, part)}; {_KEEPS}"
     found = {item.version: item for item in _contenders(ours, part, registry.versions(challenger.name), store)}
@@ -173,6 +173,6 @@ def _otherwise(one: TrackedTrial, other: TrackedTrial, part: str) -> str:
 
 def _rows(trial: TrackedTrial, part: str) -> tuple[str, str | None]:
     """Return the digests of all rows of a trial, and of those of a part."""
-    record = trial.confirmation if part == CONFIRMATION else trial.validation
+    record = trial.validation if part == VALIDATION else trial.confirmation
     found: PartRecord | None = record.parts.get(part) if record else None
     return trial.record.rows.digest, found.rows if found else None

@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from img2brain import digest
 from img2brain.errors import RecordError, StoreError
 from img2brain.home import Home
-from img2brain.records import LookRecord, PartRecord, TrialRecord
+from img2brain.records import ConfirmationRecord, LookRecord, TrialRecord
+from img2brain.records.confirmation import CONFIRMATION
 
 
-def look_at(trial: TrialRecord, rows: str, found: Mapping[str, NDArray[Any]], predictions: NDArray[Any]) -> LookRecord:
+def look_at(
+    trial: TrialRecord, rows: str, found: Mapping[str, NDArray[Any]], predictions: NDArray[Any], part: str = ""
+) -> LookRecord:
     """Return the look of a trial at some rows, not yet linked.
 
     Parameters
@@ -33,6 +36,8 @@ def look_at(trial: TrialRecord, rows: str, found: Mapping[str, NDArray[Any]], pr
         All that a record of the rows follows from.
     predictions : ndarray (n_images, n_voxels)
         What was scored.
+    part : str
+        The name of the rows, where they have one.
     """
     return LookRecord(
         home=trial.home,
@@ -41,24 +46,38 @@ def look_at(trial: TrialRecord, rows: str, found: Mapping[str, NDArray[Any]], pr
         found=digest.of_arrays(found),
         predictions=digest.of_array(predictions),
         when=datetime.now(tz=UTC).isoformat(timespec="seconds"),
+        part=part,
     )
 
 
-def unchained(confirmed: Iterable[tuple[TrialRecord, PartRecord]]) -> list[LookRecord]:
+def unchained(confirmed: Iterable[tuple[TrialRecord, ConfirmationRecord]]) -> list[LookRecord]:
     """Return the looks of models of which no more is known than that they were scored, in the order of their count."""
-    ordered = sorted(confirmed, key=lambda item: (item[1].looks, item[0].study, item[0].number))
-    return [LookRecord(home=trial.home, rows=part.rows, trial=trial.digest, unchained=True) for trial, part in ordered]
+    found = [
+        (part.looks, trial, name_of(name), part.rows)
+        for trial, record in confirmed
+        for name, part in record.parts.items()
+    ]
+    found.sort(key=lambda item: (item[0], item[1].study, item[1].number))
+    return [
+        LookRecord(home=trial.home, rows=rows, trial=trial.digest, unchained=True, part=name)
+        for _, trial, name, rows in found
+    ]
 
 
 def add(home: Home, look: LookRecord, known: Sequence[LookRecord] = ()) -> int:
-    """Add a look to the chain of a home, after those that are known and not in it, and return its count.
+    """Add a look to the chain of a home, and return its count; see `add_all`."""
+    return add_all(home, [look], known)[0]
+
+
+def add_all(home: Home, looks: Sequence[LookRecord], known: Sequence[LookRecord] = ()) -> list[int]:
+    """Add looks to the chain of a home, after those that are known and not in it: all of them or none.
 
     A look that is in the chain already, as of a publication that was cut off, is not added again.
 
     Returns
     -------
-    int
-        How many models were scored on these rows, with this one.
+    list of int
+        For each look, how many models were scored on its rows, with its own.
 
     Raises
     ------
@@ -69,10 +88,10 @@ def add(home: Home, look: LookRecord, known: Sequence[LookRecord] = ()) -> int:
     """
     with home.lock("looks"):
         before = chain_of(home)
-        after = extended(before, [*(item for item in known if not item.is_of(look)), look])
+        after = extended(before, [*(item for item in known if not any(map(item.is_of, looks))), *looks])
         if len(after) > len(before):
             _write(home, after)
-        return count(after, look)
+        return [count(after, look) for look in looks]
 
 
 def chain_of(home: Home) -> list[LookRecord]:
@@ -121,19 +140,24 @@ def to_lines(chain: Iterable[LookRecord]) -> str:
 def extended(chain: Sequence[LookRecord], looks: Iterable[LookRecord]) -> list[LookRecord]:
     """Return a chain with the looks that it lacks, linked."""
     found = list(chain)
-    known = {(look.rows, look.trial) for look in chain}
+    known = {look.what for look in chain}
     for look in looks:
-        if (look.rows, look.trial) not in known:
+        if look.what not in known:
             previous = found[-1].digest if found else ""
             found.append(look.model_copy(update={"previous": previous}))
-            known.add((look.rows, look.trial))
+            known.add(look.what)
     return found
 
 
 def count(chain: Sequence[LookRecord], look: LookRecord) -> int:
     """Return how many models were scored on the rows of a look of the chain, with its own."""
-    of_rows = [item.trial for item in chain if item.rows == look.rows]
+    of_rows = list(dict.fromkeys(item.trial for item in chain if item.rows == look.rows))
     return of_rows.index(look.trial) + 1
+
+
+def name_of(part: str) -> str:
+    """Return what a look calls the rows of a part: nothing where the part is the one that nobody named."""
+    return "" if part == CONFIRMATION else part
 
 
 def _write(home: Home, chain: Sequence[LookRecord]) -> None:

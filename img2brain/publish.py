@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import looks, plain
-from img2brain.confirm import BestLayers, Metrics, confirmation_rows
+from img2brain.confirm import BestLayers, Metrics, PartResult, confirmation_rows
 from img2brain.controls import Controls, MakeBank
 from img2brain.crown import crown
 from img2brain.datasets._responses import Scan, float32_holds
@@ -24,10 +24,10 @@ from img2brain.errors import ModelError
 from img2brain.features.features import Features
 from img2brain.model import EncodingModel
 from img2brain.model._metadata import histograms, versions
-from img2brain.records import ConfirmationRecord, PartRecord, TrialRecord
-from img2brain.records.confirmation import CONFIRMATION
+from img2brain.records import ConfirmationRecord, Estimate, LookRecord, PartRecord, TrialRecord
 from img2brain.refit import Refit
 from img2brain.regressors.base import Regressor
+from img2brain.statistics.drop import drops
 from img2brain.tracking.names import component_name
 from img2brain.tracking.reading import find_trial
 from img2brain.tracking.registry import Registered, Registry
@@ -246,18 +246,24 @@ class Publisher:
         registry: Registry,
         best_layers: BestLayers | None,
     ) -> tuple[ConfirmationRecord, Arrays]:
-        """Score predictions of the confirmation rows beside the controls, once, and log what they say."""
+        """Score predictions of each confirmation part beside the controls, once, and log what they say."""
         rows = confirmation_rows(self._dataset, self._split, self._metrics)
         report = rows.report(predictions, self.controls.of(record.spec, bank), best_layers)
         known = looks.unchained(_confirmed(registry, tracker, run_id))
-        found = {component_name(name): array for name, array in report.findings.to_arrays().items()}
-        look = looks.look_at(record, rows.digest, found, report.arrays["predictions"])
+        counts = looks.add_all(tracker.home, [_look_at(record, name, part) for name, part in report.items()], known)
+        parts = {name: part.part(count) for (name, part), count in zip(report.items(), counts, strict=True)}
+        found = drops({name: part.findings.summaries for name, part in report.items()}, rows.first)
         layers = best_layers.layers if best_layers else ()
-        confirmation = confirmation_record(
-            record, CONFIRMATION, report.part(looks.add(tracker.home, look, known)), layers
-        )
-        tracker.log_confirmation(run_id, confirmation, report.arrays)
-        return confirmation, report.arrays
+        confirmation = confirmation_record(record, parts, layers, looks.name_of(rows.first), found)
+        tracker.log_confirmation(run_id, confirmation, {name: part.arrays for name, part in report.items()})
+        return confirmation, report[rows.first].arrays
+
+
+def _look_at(record: TrialRecord, name: str, part: PartResult) -> LookRecord:
+    """Return the look of a trial at a part of the rows."""
+    found = {component_name(key): array for key, array in part.findings.to_arrays().items()}
+    rows = str(part.facts["rows"])
+    return looks.look_at(record, rows, found, part.arrays["predictions"], looks.name_of(name))
 
 
 def _spread(coordinates: NDArray[np.floating]) -> float:
@@ -266,9 +272,13 @@ def _spread(coordinates: NDArray[np.floating]) -> float:
 
 
 def confirmation_record(
-    record: TrialRecord, name: str, part: PartRecord, best_layers: tuple[str, ...] = ()
+    record: TrialRecord,
+    parts: Mapping[str, PartRecord],
+    best_layers: tuple[str, ...] = (),
+    first: str = "",
+    drops: Mapping[str, Estimate] = MappingProxyType({}),
 ) -> ConfirmationRecord:
-    """Make a record of what a part of the rows says of a trial."""
+    """Make a record of what parts of the rows say of a trial; see `ConfirmationRecord`."""
     metric = record.metrics[record.objective]
     return ConfirmationRecord(
         study=record.study,
@@ -277,8 +287,10 @@ def confirmation_record(
         label=metric.label,
         summary=metric.summary,
         validation=record.score,
-        parts={name: part},
+        parts=parts,
         best_layers=best_layers,
+        first=first,
+        drops=dict(drops),
     )
 
 
@@ -310,12 +322,12 @@ def _tags(record: TrialRecord, confirmation: ConfirmationRecord | None) -> dict[
     return tags
 
 
-def _confirmed(registry: Registry, tracker: Tracker, run_id: str) -> Iterator[tuple[TrialRecord, PartRecord]]:
+def _confirmed(registry: Registry, tracker: Tracker, run_id: str) -> Iterator[tuple[TrialRecord, ConfirmationRecord]]:
     """Yield the registered models, of any name and home, that were confirmed, but for that of one run."""
     for other in {item.run_id for item in registry.versions()} - {run_id}:
         found = find_trial(tracker.store, other)
-        if found is not None and found.confirmation is not None and found.confirmation.confirmed is not None:
-            yield found.record, found.confirmation.confirmed
+        if found is not None and found.confirmation is not None:
+            yield found.record, found.confirmation
 
 
 def _confirmed_score(confirmation: ConfirmationRecord | None) -> float:

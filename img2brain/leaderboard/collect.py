@@ -129,7 +129,6 @@ def row_of(
 ) -> Row:
     """Make a row of a tracked trial, not yet placed."""
     how = item.record.metrics[item.record.objective].summary
-    confirmed = item.confirmation is not None and item.confirmation.confirmed is not None
     return Row(
         run_id=item.run_id,
         trial=item.record,
@@ -140,7 +139,7 @@ def row_of(
         registered=model_name(model),
         home=owner(home, item.record.home),
         champion=model is not None and CHAMPION in model.aliases,
-        summaries=stored_summaries(store, item.run_id, how) if confirmed else None,
+        summaries=stored_summaries(store, item.run_id, how, item.confirmation.ranking) if item.confirmation else None,
     )
 
 

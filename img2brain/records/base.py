@@ -217,9 +217,11 @@ class RowsRecord(Part):
         Images of each part.
     ties : TiesRecord, optional
         Where some images are tied to others.
+    parts : mapping of str to int
+        Images of each confirmation part, the first one first; empty where they are one part without a name.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset(("ties",))
+    added: ClassVar[frozenset[str]] = frozenset(("ties", "parts"))
 
     digest: str
     split: str
@@ -229,6 +231,7 @@ class RowsRecord(Part):
     n_validation: int
     n_confirmation: int
     ties: TiesRecord | None = None
+    parts: Mapping[str, int] = {}
 
 
 class CodeRecord(Part):

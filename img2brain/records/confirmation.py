@@ -151,8 +151,14 @@ class ConfirmationRecord(Record):
         By the name of the part, such as ``"confirmation"``.
     best_layers : tuple of str
         The layers that each voxel had a choice of.
+    first : str
+        The name of the part that ranks; empty for ``"confirmation"``.
+    drops : mapping of str to Estimate
+        By the name of each other part, the score on the part that ranks minus the score on that one, see
+        `img2brain.statistics.drop`.
     """
 
+    added: ClassVar[frozenset[str]] = frozenset(("first", "drops"))
     kind: ClassVar[str] = "confirmation"
 
     study: str
@@ -163,11 +169,27 @@ class ConfirmationRecord(Record):
     validation: NullableFloat = math.nan
     parts: Mapping[str, PartRecord]
     best_layers: tuple[str, ...] = ()
+    first: str = ""
+    drops: Mapping[str, Estimate] = {}
+
+    @property
+    def ranking(self) -> str:
+        """The name of the part that ranks."""
+        return self.first or CONFIRMATION
 
     @property
     def confirmed(self) -> PartRecord | None:
-        """What the rows say that the search never saw."""
-        return self.parts.get(CONFIRMATION)
+        """What the rows say that the search never saw, those of the part that ranks."""
+        return self.parts.get(self.ranking)
+
+    @property
+    def others(self) -> dict[str, PartRecord]:
+        """What the other parts say."""
+        return {name: part for name, part in self.parts.items() if name != self.ranking}
+
+    def by(self, part: str) -> ConfirmationRecord:
+        """Return the record as it reads where one of its parts ranks."""
+        return self.model_copy(update={"first": part})
 
     @property
     def optimism(self) -> float:

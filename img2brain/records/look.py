@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import ValidationError
 
@@ -34,7 +34,11 @@ class LookRecord(Part):
         `predictions` and `when` are empty.
     previous : str
         Digest of the look before; empty for the first.
+    part : str
+        The name of the rows; empty where they have none.
     """
+
+    added: ClassVar[frozenset[str]] = frozenset(("part",))
 
     home: str
     rows: str
@@ -44,6 +48,7 @@ class LookRecord(Part):
     when: str = ""
     unchained: bool = False
     previous: str = ""
+    part: str = ""
 
     @property
     def digest(self) -> str:
@@ -68,4 +73,9 @@ class LookRecord(Part):
 
     def is_of(self, other: LookRecord) -> bool:
         """Tell whether another look is one by the same model at the same rows."""
-        return (self.rows, self.trial) == (other.rows, other.trial)
+        return self.what == other.what
+
+    @property
+    def what(self) -> tuple[str, str, str]:
+        """Which model looked at which rows."""
+        return self.rows, self.trial, self.part

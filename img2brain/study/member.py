@@ -8,6 +8,7 @@ from typing import Any
 
 from img2brain import digest
 from img2brain.catalog import METRICS
+from img2brain.datasets._split import UNNAMED
 from img2brain.datasets.base import Dataset, Split
 from img2brain.evaluate import BankKey, Evaluator, bank_key
 from img2brain.features.features import Features
@@ -173,6 +174,7 @@ class Member:
             n_validation=len(split.scored),
             n_confirmation=len(split.confirmation),
             ties=_ties_record(split),
+            parts=tuple((name, len(rows)) for name, rows in split.parts.items() if list(split.parts) != [UNNAMED]),
         )
 
 

@@ -130,7 +130,7 @@ class MemberRun:
             responses, predictions = self.evaluator.predict(trial.spec)
             rows = ScoredRows(responses, member.dataset.rois, member.metrics, unknown, split.sets(split.scored))
             found = rows.report(predictions)
-            record = confirmation_record(self.record_of(run_ids[trial.number]), VALIDATION, found.part())
+            record = confirmation_record(self.record_of(run_ids[trial.number]), {VALIDATION: found.part()})
             self.tracker.log_validation(run_ids[trial.number], record, found.arrays)
 
 

@@ -12,20 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from img2brain.confirm import confirmation_rows
+from img2brain.confirm import PartResult, confirmation_rows
 from img2brain.errors import Img2BrainError
 from img2brain.home import Home
-from img2brain.leaderboard.bundles import contents
-from img2brain.leaderboard.bundles.arithmetic import ARITHMETIC, DATA, RERUN, Checked, Difference
+from img2brain.leaderboard.bundles.agreement import Difference
+from img2brain.leaderboard.bundles.arithmetic import ARITHMETIC, DATA, RERUN, Checked
 from img2brain.leaderboard.bundles.closeness import first_apart, is_close
-from img2brain.leaderboard.bundles.data import Data, split_of
+from img2brain.leaderboard.bundles.confirmed import said_of
+from img2brain.leaderboard.bundles.data import Data, other_parts, split_of
 from img2brain.leaderboard.bundles.opening import Bundle, BundleRow
 from img2brain.leaderboard.bundles.recipe import NotChecked, Recipe
-from img2brain.records import PartRecord
+from img2brain.records import ConfirmationRecord, PartRecord
 from img2brain.result import WHOLE
 from img2brain.spec import StudySpec, parse
 from img2brain.study.member import Member
 from img2brain.study.setting import make_ready
+from img2brain.tracking.names import part_array
 
 # Of scores of about 1: processors differ by the last digits of float32, or of bfloat16 where networks compute in that.
 TOLERANCES = {"float32": 2e-3, "bfloat16": 1e-2}
@@ -119,35 +121,23 @@ class Rerun:
                 return different
             if different := _of_score(f"metrics.{name}", trial.metrics[name].score, scored.score, tolerance):
                 return different
-        part = row.confirmation.confirmed if row.confirmation else None
-        return None if part is None else self._confirmed(bundle, row, part, member, tolerance)
+        record = row.confirmation
+        return None if record is None else self._confirmed(bundle, row, record, member, tolerance)
 
     def _confirmed(
-        self, bundle: Bundle, row: BundleRow, part: PartRecord, member: Member, tolerance: float
+        self, bundle: Bundle, row: BundleRow, record: ConfirmationRecord, member: Member, tolerance: float
     ) -> Difference | None:
         """Refit, score and compare, the controls too; the layer of each voxel asks for all trials of the study."""
         publisher, bank = member.publisher(), member.bank(row.trial.spec)
         _, predictions = publisher.refit(row.trial.spec, bank)
         rows = confirmation_rows(member.dataset, member.split, member.metrics)
+        if different := other_parts(record, rows):
+            return different
         report = rows.report(predictions, publisher.controls.of(row.trial.spec, bank))
-        again = report.part(part.looks)
-        if again.rows != part.rows:
-            return Difference("confirmation.rows", part.rows[:12], again.rows[:12])
-        for name, found in report.findings.to_arrays().items():
-            if name in _FOLLOWING or name.endswith("_estimate"):
-                continue
-            stored = bundle.array(f"rows/{row.name}/{contents.array_file(name)}")
-            if different := _of_array(f"confirmation.{name}", stored, found, tolerance):
-                return different
-        for region in (WHOLE, *part.regions):
-            one, other = (item.regions[region] if region else item.whole for item in (part, again))
-            what = f"confirmation.{region or 'whole'}.score"
-            for end in ("estimate", "low", "high"):
-                if different := _of_score(
-                    f"{what}.{end}", getattr(one.score, end), getattr(other.score, end), 2 * tolerance
-                ):
-                    return different
-        return None
+        compared = (
+            _of_part(bundle, row, name, record.parts[name], found, tolerance) for name, found in report.items()
+        )
+        return next(filter(None, compared), None)
 
 
 def rerun(
@@ -175,6 +165,28 @@ def rerun(
 
 def _asked(item: Checked, rows: Mapping[str, BundleRow]) -> bool:
     return item.level in (ARITHMETIC, DATA) and item.row in rows
+
+
+def _of_part(
+    bundle: Bundle, row: BundleRow, name: str, part: PartRecord, report: PartResult, tolerance: float
+) -> Difference | None:
+    """Compare the arrays and the scores of a part of the confirmation rows."""
+    again = report.part(part.looks)
+    for array, found in report.findings.to_arrays().items():
+        if array in _FOLLOWING or array.endswith("_estimate"):
+            continue
+        stored = bundle.array(f"rows/{row.name}/{part_array(name, array)}")
+        if different := _of_array(f"{said_of(name)}.{array}", stored, found, tolerance):
+            return different
+    for region in (WHOLE, *part.regions):
+        one, other = (item.regions[region] if region else item.whole for item in (part, again))
+        what = f"{said_of(name)}.{region or 'whole'}.score"
+        for end in ("estimate", "low", "high"):
+            if different := _of_score(
+                f"{what}.{end}", getattr(one.score, end), getattr(other.score, end), 2 * tolerance
+            ):
+                return different
+    return None
 
 
 def _require_network(member: Member, row: BundleRow) -> None:

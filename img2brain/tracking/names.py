@@ -11,6 +11,8 @@ from typing import Any
 
 from img2brain import digest
 from img2brain.records import ConfirmationRecord, StudyRecord, TrialRecord
+from img2brain.records.confirmation import CONFIRMATION as UNNAMED
+from img2brain.records.confirmation import VALIDATION as SEARCHED
 
 PARENT = "mlflow.parentRunId"
 MEMBER = "img2brain.member"  # of a trial and its study, where it has several
@@ -84,15 +86,42 @@ def trial_metrics(record: TrialRecord) -> dict[str, float]:
 
 
 def confirmation_metrics(record: ConfirmationRecord) -> dict[str, float]:
-    """Mirror what rows say of a model: ``confirmation/pearson``, ``confirmation/pearson/V1/low``."""
+    """Mirror what rows say of a model: ``confirmation/pearson``, ``confirmation/pearson/V1/low``.
+
+    Of a part that was named ``confirmation/ood/pearson``; the one that ranks stands in the usual place, too.
+    """
     found: dict[str, float] = {}
-    for part, rows in record.parts.items():
-        first = f"{region_name(part)}/{component_name(record.objective)}"
+    folders = {part_folder(part): rows for part, rows in record.parts.items()}
+    folders |= {UNNAMED: record.confirmed} if record.confirmed else {}
+    for folder, rows in folders.items():
+        first = f"{folder}/{component_name(record.objective)}"
         for region, item in {"": rows.whole, **rows.regions}.items():
             prefix = f"{first}/{region_name(region)}" if region else first
             found |= {prefix: item.score.estimate, f"{prefix}/low": item.score.low, f"{prefix}/high": item.score.high}
             found |= {f"{prefix}/{name}": control.score for name, control in item.controls.items()}
     return found
+
+
+def part_folder(part: str) -> str:
+    """Name the folder of the arrays of some rows: those of a part that was named lie inside of the usual one.
+
+    Examples
+    --------
+    >>> part_folder("confirmation"), part_folder("validation"), part_folder("ood")
+    ('confirmation', 'validation', 'confirmation/ood')
+    """
+    return part if part in (UNNAMED, SEARCHED) else f"{UNNAMED}/{region_name(part)}"
+
+
+def part_array(part: str, name: str) -> str:
+    """Name the file of an array of some rows.
+
+    Examples
+    --------
+    >>> part_array("ood", "accuracy")
+    'confirmation/ood/accuracy.npy'
+    """
+    return f"{part_folder(part)}/{component_name(name)}.npy"
 
 
 def component_name(name: str) -> str:

@@ -19,7 +19,7 @@ from img2brain.result import WHOLE
 from img2brain.statistics.bootstrap import How, Summaries
 from img2brain.tracking import old
 from img2brain.tracking._store import TrackingStore, answering
-from img2brain.tracking.names import CONFIRMATION, HOME, IMPORTED, KIND, PARENT, RECORD, STUDY, VALIDATION
+from img2brain.tracking.names import CONFIRMATION, HOME, IMPORTED, KIND, PARENT, RECORD, STUDY, VALIDATION, part_array
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ def stored_summaries(store: TrackingStore, run_id: str, how: How, part: str = "c
 def summaries_in(read: Callable[[str], NDArray[Any] | None], how: How, part: str = "confirmation") -> Summaries | None:
     """Return the resamples that are among some arrays, each read by its name among the files of a run."""
     for kind in ("summaries", "medians"):  # the second is the first format's
-        arrays = {name: read(f"{part}/{kind}_{name}.npy") for name in (*_ARRAYS, *_ABOUT)}
+        arrays = {name: read(part_array(part, f"{kind}_{name}")) for name in (*_ARRAYS, *_ABOUT)}
         found = {name: array for name, array in arrays.items() if array is not None}
         if found.keys() >= set(_ARRAYS):
             summaries = Summaries.from_arrays(**found, how=how)

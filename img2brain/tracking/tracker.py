@@ -111,7 +111,7 @@ class Tracker:
             self.store.client.set_terminated(run.info.run_id, "FAILED" if record.failure else "FINISHED")
         return str(run.info.run_id)
 
-    def log_confirmation(self, run_id: str, record: ConfirmationRecord, arrays: Arrays) -> None:
+    def log_confirmation(self, run_id: str, record: ConfirmationRecord, arrays: Mapping[str, Arrays]) -> None:
         """Add what the confirmation rows say to the run of the trial that was published.
 
         Parameters
@@ -120,14 +120,15 @@ class Tracker:
             The run.
         record : ConfirmationRecord
             Becomes ``confirmation.json``.
-        arrays : mapping of str to ndarray
-            Become ``confirmation/NAME.npy``.
+        arrays : mapping of str to mapping of str to ndarray
+            By the name of the part; become ``confirmation/NAME.npy``, those of a part that was named
+            ``confirmation/PART/NAME.npy``.
         """
         self._log_rows(run_id, record, arrays, names.CONFIRMATION)
 
     def log_validation(self, run_id: str, record: ConfirmationRecord, arrays: Arrays) -> None:
         """Add intervals of a trial's own score: ``validation.json`` and ``validation/NAME.npy``."""
-        self._log_rows(run_id, record, arrays, names.VALIDATION)
+        self._log_rows(run_id, record, {part: arrays for part in record.parts}, names.VALIDATION)
 
     def log_pages(self, pages: Mapping[str, Path], metrics: Mapping[str, float], note: str) -> None:
         """Add pages, summary metrics and a note in Markdown to the parent run."""
@@ -193,15 +194,15 @@ class Tracker:
         with self.store.lock:
             self.store.client.log_inputs(run.info.run_id, [DatasetInput(dataset, tags)])
 
-    def _log_rows(self, run_id: str, record: ConfirmationRecord, arrays: Arrays, name: str) -> None:
+    def _log_rows(self, run_id: str, record: ConfirmationRecord, arrays: Mapping[str, Arrays], name: str) -> None:
         with answering(self.store.uri):
             run = self.store.client.get_run(run_id)
             self._log_batch(run, {}, names.confirmation_metrics(record))
             with self.store.artifacts(run) as folder:
-                part = folder / Path(name).stem
-                part.mkdir(exist_ok=True)
-                for key, array in arrays.items():
-                    np.save(part / f"{names.component_name(key)}.npy", array)
+                for part, found in arrays.items():
+                    (folder / names.part_folder(part)).mkdir(parents=True, exist_ok=True)
+                    for key, array in found.items():
+                        np.save(folder / names.part_array(part, key), array)
                 _write_record(folder, name, record)
 
 

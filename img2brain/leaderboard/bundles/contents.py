@@ -7,7 +7,8 @@
     looks.jsonl              the chain of looks at confirmation rows
     studies/STUDY.json       what all trials of a study share
     rows/STUDY.NUMBER/       a trial: trial.json, accuracy.npy ...; where it was published
-                             confirmation.json and confirmation/*.npy
+                             confirmation.json and confirmation/*.npy, of a part that was named
+                             confirmation/PART/*.npy
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from numpy.typing import NDArray
 from img2brain import plain
 from img2brain.errors import DataError, quoted
 from img2brain.findings import BEST_LAYER
-from img2brain.records import ConfirmationRecord, Record, StudyRecord, TrialRecord
-from img2brain.tracking.names import component_name, region_name
+from img2brain.records import ConfirmationRecord, PartRecord, Record, StudyRecord, TrialRecord
+from img2brain.records.confirmation import CONFIRMATION as UNNAMED
+from img2brain.tracking.names import part_array, region_name
 
 MANIFEST, BOARDS, LOOKS = "manifest.json", "boards.json", "looks.jsonl"
 SIGNATURE = f"{MANIFEST}.sig"
-TRIAL, CONFIRMATION, PREDICTIONS = "trial.json", "confirmation.json", "confirmation/predictions.npy"
+TRIAL, CONFIRMATION, PREDICTED = "trial.json", "confirmation.json", "predictions"
+PREDICTIONS = part_array(UNNAMED, PREDICTED)
 _OF_SUMMARIES = ("regions", "estimate", "resampled", "kind", "n_units", "draws")
 _OF_RIVALS = ("accuracy", "estimate", "resampled")
 
@@ -49,23 +52,25 @@ def arrays_of_trial(trial: TrialRecord) -> list[str]:
 
 
 def arrays_of_confirmation(study: StudyRecord, confirmation: ConfirmationRecord) -> list[str]:
-    """Name the arrays that a confirmation may have, but for its predictions."""
-    part = confirmation.confirmed
-    if part is None:
-        return []
+    """Name the files of the arrays that a confirmation may have, but for its predictions."""
+    parts = confirmation.parts.items()
+    return [part_array(name, array) for name, part in parts for array in arrays_of_part(study, part)]
+
+
+def predictions_of(confirmation: ConfirmationRecord) -> list[str]:
+    """Name the files of the predictions that a confirmation may have."""
+    return [part_array(name, PREDICTED) for name in confirmation.parts]
+
+
+def arrays_of_part(study: StudyRecord, part: PartRecord) -> list[str]:
+    """Name the arrays that a part of the confirmation rows may have, but for its predictions."""
     _, *others = study.metrics
     stems = ["accuracy", *(f"accuracy_{name}" for name in others), "p", "q", "constant"]
     stems += [f"summaries_{name}" for name in _OF_SUMMARIES]
     rivals = [f"control_{name}" for name in part.whole.controls] + ([BEST_LAYER] if part.whole.best_layer else [])
     stems += [f"{name}_{kind}" for name in rivals for kind in _OF_RIVALS]
     stems += [BEST_LAYER] if part.whole.best_layer else []
-    stems += ["ceiling_share", "ceiling_reliable"] if part.ceiling != "none" else []
-    return [array_file(stem) for stem in stems]
-
-
-def array_file(name: str) -> str:
-    """Name the file of an array of the confirmation rows."""
-    return f"confirmation/{component_name(name)}.npy"
+    return stems + (["ceiling_share", "ceiling_reliable"] if part.ceiling != "none" else [])
 
 
 def text_of(value: Any) -> str:

@@ -12,16 +12,20 @@ from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain.catalog import METRICS
-from img2brain.confirm import confirmation_rows
+from img2brain.confirm import ConfirmationRows, ScoredRows, confirmation_rows
 from img2brain.datasets._layouts import open_dataset
 from img2brain.datasets.base import Dataset, Split, shuffled
 from img2brain.errors import DataError, Img2BrainError
 from img2brain.findings import Findings
 from img2brain.leaderboard.bundles import contents
-from img2brain.leaderboard.bundles.arithmetic import ARITHMETIC, DATA, Checked, Difference
+from img2brain.leaderboard.bundles.agreement import Difference
+from img2brain.leaderboard.bundles.arithmetic import ARITHMETIC, DATA, Checked
 from img2brain.leaderboard.bundles.closeness import first_apart
+from img2brain.leaderboard.bundles.confirmed import said_of
 from img2brain.leaderboard.bundles.opening import Bundle, BundleRow
 from img2brain.leaderboard.bundles.recipe import NotChecked, Recipe
+from img2brain.records import ConfirmationRecord
+from img2brain.tracking.names import part_array
 
 # Predictions are kept in float32 where that holds what varies of them, and resamples are taken in it.
 SCORES, RESAMPLES = 1e-6, 1e-4
@@ -95,20 +99,38 @@ def check_data(bundle: Bundle, row: BundleRow, checked: Checked, data: Data) -> 
 
 
 def _different(bundle: Bundle, row: BundleRow, data: Data) -> Difference | None:
-    part = row.confirmation.confirmed if row.confirmation else None
-    if part is None:
+    if row.confirmation is None:
         raise NotChecked("it was not published, so that nothing but a rerun tells more")
-    predictions = bundle.array(f"rows/{row.name}/{contents.PREDICTIONS}")
-    if predictions is None:
+    files = dict(zip(row.confirmation.parts, contents.predictions_of(row.confirmation), strict=True))
+    predictions = {name: bundle.array(f"rows/{row.name}/{file}") for name, file in files.items()}
+    if any(array is None for array in predictions.values()):
         raise NotChecked("its predictions are not in the bundle")
     dataset = data.of(row)
     split = split_of(row, dataset)
-    rows = confirmation_rows(dataset, split, {name: METRICS[name] for name in row.study.metrics})
-    if rows.digest != part.rows:
-        return Difference("confirmation.rows", _short(part.rows), _short(rows.digest))
-    if predictions.shape != (shape := (rows.n_images, dataset.n_voxels)):
-        return Difference("confirmation.predictions", str(predictions.shape), str(shape))
-    return _first_array(bundle, row, rows.report(predictions.astype(np.float64)).findings)
+    found = confirmation_rows(dataset, split, {name: METRICS[name] for name in row.study.metrics})
+    if different := other_parts(row.confirmation, found):
+        return different
+    for name, rows in found.parts.items():
+        if different := _of_part(bundle, row, name, rows, predictions[name]):
+            return different
+    return None
+
+
+def other_parts(record: ConfirmationRecord, found: ConfirmationRows) -> Difference | None:
+    """Tell where the parts of the rows are not those that the data have."""
+    if (record.ranking, sorted(record.parts)) != (found.first, sorted(found.parts)):
+        return Difference("confirmation.parts", ", ".join(record.parts), ", ".join(found.parts))
+    for name, rows in found.parts.items():
+        if rows.digest != record.parts[name].rows:
+            return Difference(f"{said_of(name)}.rows", _short(record.parts[name].rows), _short(rows.digest))
+    return None
+
+
+def _of_part(bundle: Bundle, row: BundleRow, name: str, rows: ScoredRows, predictions: Any) -> Difference | None:
+    """Score the predictions of a part again."""
+    if predictions.shape != (shape := (rows.n_images, len(rows.ceiling.share))):
+        return Difference(f"{said_of(name)}.predictions", str(predictions.shape), str(shape))
+    return _first_array(bundle, row, name, rows.report(predictions.astype(np.float64)).findings)
 
 
 def split_of(row: BundleRow, dataset: Dataset) -> Split:
@@ -132,13 +154,13 @@ def _short(text: str) -> str:
     return text[: digest.SHORT]
 
 
-def _first_array(bundle: Bundle, row: BundleRow, found: Findings) -> Difference | None:
+def _first_array(bundle: Bundle, row: BundleRow, part: str, found: Findings) -> Difference | None:
     """Compare the arrays that follow from the predictions with those of the bundle."""
     for name, again in found.to_arrays().items():
-        stored = bundle.array(f"rows/{row.name}/{contents.array_file(name)}")
+        stored, what = bundle.array(f"rows/{row.name}/{part_array(part, name)}"), f"{said_of(part)}.{name}"
         if stored is None:
-            return Difference(f"confirmation.{name}", "nothing", f"an array {again.shape}")
-        if different := _difference(f"confirmation.{name}", stored, again):
+            return Difference(what, "nothing", f"an array {again.shape}")
+        if different := _difference(what, stored, again):
             return different
     return None
 

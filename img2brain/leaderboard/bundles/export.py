@@ -131,7 +131,7 @@ def _of_row(row: Row, study: StudyRecord, *, predictions: bool) -> Iterator[tupl
     if row.confirmation is not None:
         yield contents.CONFIRMATION, contents.text_of_record(row.confirmation).encode()
         names += contents.arrays_of_confirmation(study, row.confirmation)
-        names += [contents.PREDICTIONS] if predictions else []
+        names += contents.predictions_of(row.confirmation) if predictions else []
     for name in names:
         array = row.arrays(name)
         if array is not None:
@@ -140,8 +140,8 @@ def _of_row(row: Row, study: StudyRecord, *, predictions: bool) -> Iterator[tupl
 
 def _confirmed(rows: Iterable[Row]) -> Iterator[Any]:
     for row in rows:
-        if row.confirmed is not None:
-            yield row.trial, row.confirmed
+        if row.confirmation is not None:
+            yield row.trial, row.confirmation
 
 
 def _one_file(folder: Path, path: Path) -> Path:

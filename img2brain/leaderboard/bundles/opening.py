@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -26,7 +26,7 @@ from img2brain.records import (
     StudyRecord,
     TrialRecord,
 )
-from img2brain.statistics.bootstrap import Summaries
+from img2brain.tracking.reading import summaries_in
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 LIMITS = untrusted.Limits(n_files=200_000, n_bytes=1 << 34)
@@ -149,7 +149,6 @@ class Bundle:
         """
         read = partial(self._array_of, item.name)
         how = item.trial.metrics[item.trial.objective].summary
-        confirmed = item.confirmation is not None and item.confirmation.confirmed is not None
         return Row(
             run_id=digest.of_digests([self.record.home, item.trial.study, str(item.trial.number)])[:32],
             trial=item.trial,
@@ -157,7 +156,7 @@ class Bundle:
             study_record=item.study,
             arrays=read,
             home=self.record.home,
-            summaries=summaries_in(read, how) if confirmed else None,
+            summaries=summaries_in(read, how, item.confirmation.ranking) if item.confirmation else None,
             **about,
         )
 
@@ -178,16 +177,6 @@ def entry_of(trial: TrialRecord, confirmation: ConfirmationRecord | None) -> Bun
         metric=revision_of(trial),
         rows=confirmed.rows if confirmed else "",
     )
-
-
-def summaries_in(read: Callable[[str], NDArray[Any] | None], how: Any) -> Summaries | None:
-    """Return the resamples of a row; None of one that was confirmed without."""
-    names = ("regions", "estimate", "resampled", "kind", "n_units", "draws")
-    arrays: dict[str, Any] = {name: read(contents.array_file(f"summaries_{name}")) for name in names}
-    known = {name: array for name, array in arrays.items() if array is not None}
-    if not {"regions", "estimate", "resampled"} <= known.keys():
-        return None
-    return Summaries.from_arrays(**known, how=how)
 
 
 @contextmanager
