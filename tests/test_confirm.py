@@ -130,7 +130,7 @@ def test_a_ceiling_comes_from_what_the_data_say(
     def found() -> Any:
         dataset = FolderDataset.open(folder)
         split = dataset.split(make_spec().split)
-        return confirmation_rows(dataset, split, {"pearson": Pearson()}).ceiling
+        return confirmation_rows(dataset, split, {"pearson": Pearson()}).parts["confirmation"].ceiling
 
     assert found().origin == "none"
     np.save(folder / "ncsnr.npy", np.ones(20))
@@ -160,7 +160,8 @@ def test_shares_of_a_ceiling_are_not_clipped_and_count_what_they_leave_out(recor
     np.save(folder / "noise_ceiling.npy", share)
     dataset = FolderDataset.open(folder)
     split = dataset.split(SplitSpec())
-    part = confirmation_rows(dataset, split, {"pearson": Pearson()}).report(dataset.confirmation(split)).part()
+    rows = confirmation_rows(dataset, split, {"pearson": Pearson()})
+    part = rows.report(dataset.confirmation(split))["confirmation"].part()
     assert part.whole.score.estimate == pytest.approx(1.0)
     ceiling = part.whole.ceiling
     assert ceiling is not None

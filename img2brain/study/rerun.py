@@ -134,9 +134,7 @@ class Rerun:
         if different := other_parts(record, rows):
             return different
         report = rows.report(predictions, publisher.controls.of(row.trial.spec, bank))
-        compared = (
-            _of_part(bundle, row, name, record.parts[name], found, tolerance) for name, found in report.items()
-        )
+        compared = (_of_part(bundle, row, name, record.parts[name], found, tolerance) for name, found in report.items())
         return next(filter(None, compared), None)
 
 

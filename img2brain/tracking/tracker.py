@@ -128,7 +128,7 @@ class Tracker:
 
     def log_validation(self, run_id: str, record: ConfirmationRecord, arrays: Arrays) -> None:
         """Add intervals of a trial's own score: ``validation.json`` and ``validation/NAME.npy``."""
-        self._log_rows(run_id, record, {part: arrays for part in record.parts}, names.VALIDATION)
+        self._log_rows(run_id, record, dict.fromkeys(record.parts, arrays), names.VALIDATION)
 
     def log_pages(self, pages: Mapping[str, Path], metrics: Mapping[str, float], note: str) -> None:
         """Add pages, summary metrics and a note in Markdown to the parent run."""

@@ -190,5 +190,3 @@ def _is_not_known(constant: Mask, stored: object, whole: Mapping[str, float]) ->
 
 def _array(bundle: Bundle, row: BundleRow, name: str) -> NDArray[Any] | None:
     return bundle.array(f"rows/{row.name}/{name}")
-
-

@@ -240,8 +240,8 @@ class _PartCheck:
 
 
 def _forget(part: dict[str, Any], left_out: set[str], *, best_layer: bool, ceiling: bool) -> None:
-    """Drop from a record what cannot be computed again: what was stored without resamples, and the ceiling of others."""
+    """Drop from a record what cannot be computed again: what was stored without resamples, a ceiling of others."""
     for region in (part["whole"], *part["regions"].values()):
         region["controls"] = {name: item for name, item in region["controls"].items() if name not in left_out}
-        region |= {"best_layer": None} if best_layer else {}
-        region |= {"ceiling": None} if ceiling else {}
+        region.update({"best_layer": None} if best_layer else {})
+        region.update({"ceiling": None} if ceiling else {})

@@ -42,5 +42,3 @@ def scores_of(array: NDArray[Any], row: BundleRow, metric: str, what: str) -> ND
     most = math.nan if ours is None else _LARGEST.get(ours.kind, math.nan)
     least = -most if ours is not None and ours.kind == "correlation" else math.nan
     return numbers(array, (row.trial.dataset.n_voxels,), what, least, most)
-
-

@@ -20,7 +20,7 @@ from img2brain import digest, looks
 from img2brain.errors import DataError, Img2BrainError
 from img2brain.home import Home
 from img2brain.leaderboard.bundles import contents
-from img2brain.leaderboard.bundles.arithmetic import first_difference
+from img2brain.leaderboard.bundles.agreement import first_difference
 from img2brain.leaderboard.bundles.imported import import_bundle
 from img2brain.records import TrialRecord
 from img2brain.verify import Verified, verify_bundle
