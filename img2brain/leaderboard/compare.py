@@ -43,8 +43,8 @@ class Subject:
         What it is called.
     dataset, rows : str
         Its dataset, and the name of the rows that it was scored on.
-    part : {"confirmation", "validation"}
-        Which part they are.
+    part : str
+        Which part they are: ``"validation"``, ``"confirmation"`` or the name of a confirmation part.
     measure : Measure
         What its scores are.
     accuracy : ndarray (n_voxels,)

@@ -15,9 +15,10 @@ from img2brain.leaderboard.bundles.imported import each_once, imported_rows
 from img2brain.leaderboard.collect import owner, registered_by_run, row_of
 from img2brain.leaderboard.compare import Subject
 from img2brain.leaderboard.rows import Row, home_name
+from img2brain.records.confirmation import VALIDATION
 from img2brain.tracking import reading
 from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.names import HOME, STUDY, TRIAL
+from img2brain.tracking.names import HOME, STUDY, TRIAL, part_array
 from img2brain.tracking.reading import TrackedTrial, study_of, summaries_in
 from img2brain.tracking.registry import Registry
 
@@ -63,8 +64,8 @@ def find_subjects(first: str, second: str, home: Home) -> tuple[Subject, Subject
         Where they are stored. Its own trials come before those of others.
     """
     rows = [_find_row(reference, home) for reference in (first, second)]
-    part = "confirmation" if all(row.confirmed is not None for row in rows) else "validation"
-    one, other = (_subject(row, part) for row in rows)
+    is_confirmed = all(row.confirmed is not None for row in rows)
+    one, other = (_subject(row, is_confirmed=is_confirmed) for row in rows)
     return one, other
 
 
@@ -124,22 +125,23 @@ def _is_study(name: str, asked: str) -> bool:
     return asked in (name, name.rpartition("-")[0])
 
 
-def _subject(row: Row, part: str) -> Subject:
+def _subject(row: Row, *, is_confirmed: bool) -> Subject:
     label = _label(row)
-    accuracy = row.arrays(row.metric.file if part == "validation" else f"{part}/accuracy.npy")
+    part = row.confirmation.ranking if is_confirmed and row.confirmation else VALIDATION
+    accuracy = row.arrays(part_array(part, "accuracy") if is_confirmed else row.metric.file)
     if accuracy is None:
         raise DataError(f"The scores of {label} are not stored any more.")
     regions = row.study_record.regions if row.study_record else {}
     return Subject(
         label=label,
         dataset=row.trial.dataset.name,
-        rows=row.confirmed.rows if part == "confirmation" and row.confirmed else row.trial.rows.digest,
+        rows=row.confirmed.rows if is_confirmed and row.confirmed else row.trial.rows.digest,
         part=part,
         measure=row.measure,
         accuracy=np.asarray(accuracy, np.float64),
         regions={name: np.asarray(voxels, np.intp) for name, voxels in regions.items()},
-        predictions=row.arrays(f"{part}/predictions.npy"),
-        summaries=row.summaries if part == "confirmation" else summaries_in(row.arrays, row.measure.summary, part),
+        predictions=row.arrays(part_array(part, "predictions")),
+        summaries=row.summaries if is_confirmed else summaries_in(row.arrays, row.measure.summary, part),
     )
 
 
