@@ -54,10 +54,14 @@ class KnownVersion:
         return own_tags(self.registered.tags)
 
     @property
+    def record(self) -> ConfirmationRecord | None:
+        """What the confirmation rows say of it."""
+        return self.trial.confirmation if self.trial else None
+
+    @property
     def confirmation(self) -> Estimate | None:
         """Its score on the confirmation rows."""
-        record: ConfirmationRecord | None = self.trial.confirmation if self.trial else None
-        return record.confirmed.whole.score if record and record.confirmed else None
+        return self.record.confirmed.whole.score if self.record and self.record.confirmed else None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from img2brain.cli._shown import Shown, shows
 
 if TYPE_CHECKING:
     from img2brain.curation import History, KnownVersion
+    from img2brain.records import Estimate
     from img2brain.tracking.registry import Crowning
 
 
@@ -110,13 +111,29 @@ def version_facts(known: KnownVersion) -> dict[str, Any]:
         "trial": trial.record.spec.label if trial else None,
         "metric": trial.record.metrics[trial.record.objective].label if trial else None,
         "validation": trial.record.score if trial else None,
-        "confirmation": [score.estimate, score.low, score.high] if score else None,
+        "confirmation": _bounds(score) if score else None,
+        **_parts(known),
         "crowned": [{"at": _time(crowning.made_ms), "reason": crowning.reason} for crowning in known.crownings],
         "decided": known.decided or None,
         "origin": known.origin or None,
         "tags": known.tags,
         "description": item.description,
     }
+
+
+def _parts(known: KnownVersion) -> dict[str, Any]:
+    """Return what each named part of the confirmation rows says, and by how much the score drops from the first."""
+    record = known.record
+    if record is None or not record.is_named:
+        return {}
+    return {
+        "parts": {name: _bounds(part.whole.score) for name, part in record.parts.items()},
+        "drops": {name: _bounds(drop) for name, drop in record.drops.items()},
+    }
+
+
+def _bounds(score: Estimate) -> list[float]:
+    return [score.estimate, score.low, score.high]
 
 
 def _facts(found: History) -> dict[str, Any]:
@@ -140,11 +157,14 @@ def _lines(found: History) -> Iterator[str]:
 
 
 def _version_lines(known: KnownVersion) -> Iterator[str]:
+    from img2brain.leaderboard.record_numbers import other_texts
+
     item = known.registered
     aliases = f" ({', '.join(item.aliases)})" if item.aliases else ""
     yield f"version {item.version}{aliases}, registered {_time(item.made_ms)}"
     yield f"  {_scores(known)}"
-    about = {
+    about = other_texts(known.record) if known.record else {}
+    about |= {
         "not the champion": known.decided,
         "imported from": known.origin,
         "tags": ", ".join(f"{key}={value}" for key, value in known.tags.items()),

@@ -30,11 +30,12 @@ def leaderboard() -> None:
 
 @leaderboard.command("show")
 @_dataset_option
+@click.option("--part", help="Rank the published models by this part of the confirmation rows.")
 @click.option("--most", default=20, show_default=True, type=click.IntRange(min=1), help="Rows of each board.")
 @click.option("--by", type=click.Choice(["backbone", "layer"]), help="The best trial of each alone, and its layers.")
 @reads_home
 @shows
-def show_command(dataset: str | None, most: int, by: By | None, open_home: OpenHome) -> Shown:
+def show_command(dataset: str | None, part: str | None, most: int, by: By | None, open_home: OpenHome) -> Shown:
     """Print the ranked trials, one board for each dataset, split and metric.
 
     \b
@@ -48,6 +49,7 @@ def show_command(dataset: str | None, most: int, by: By | None, open_home: OpenH
     from img2brain.leaderboard.site.api import row_lines
 
     groups = boards(collect(open_home(), dataset))
+    groups = groups if part is None else [_by_part(group, part) for group in _with_part(groups, part)]
     if by is not None:
         shown = [best_of_each(group, by) for group in groups]
         lines = [line for group, best in zip(groups, shown, strict=True) for line in _networks(group, best, by, most)]
@@ -119,6 +121,24 @@ def import_command(folder: Path, open_home: OpenHome) -> None:
         if item.note:
             click.echo(f"{item.entry.backbone} {item.entry.layer} {item.entry.regressor}: {item.note}")
     click.echo(f"{len(published)} results: img2brain leaderboard show --dataset {DATASET} --most {len(published)}")
+
+
+def _with_part(groups: list[list[Row]], part: str) -> list[list[Row]]:
+    """Keep the boards whose confirmation rows have a part of this name."""
+    from img2brain.errors import SpecError, did_you_mean
+    from img2brain.leaderboard.published import part_names
+
+    known = [part_names(group) for group in groups]
+    if not any(part in names for names in known):
+        told = did_you_mean(part, {name for names in known for name in names})
+        raise SpecError(f"No board has a part {part!r} of the confirmation rows. {told}")
+    return [group for group, names in zip(groups, known, strict=True) if part in names]
+
+
+def _by_part(group: list[Row], part: str) -> list[Row]:
+    from img2brain.leaderboard.published import by_part
+
+    return by_part(group, part)
 
 
 for command in bundles.COMMANDS:

@@ -73,6 +73,7 @@ def show_command(name: str, open_home: OpenHome) -> Shown:
       img2brain model show v4-210224@champion
     """
     from img2brain.curation import known_version
+    from img2brain.leaderboard.record_numbers import part_texts
     from img2brain.leaderboard.rows import printable
 
     registry, store = _registry(open_home)
@@ -80,8 +81,10 @@ def show_command(name: str, open_home: OpenHome) -> Shown:
     first = f"{item.name} version {item.version} {' '.join(item.aliases)}".rstrip()
     described = [f"  {line}" for line in item.description.splitlines()]
     tags = [f"  {key}: {value}" for key, value in sorted(item.tags.items())]
-    facts = version_facts(known_version(item, store, registry.crownings(item.name)))
-    return Shown(facts, map(printable, [first, *described, *tags]))
+    known = known_version(item, store, registry.crownings(item.name))
+    parts = part_texts(known.record) if known.record else {}
+    told = [f"  {part}: {text}" for part, text in parts.items()]
+    return Shown(version_facts(known), map(printable, [first, *described, *tags, *told]))
 
 
 @model.command("crown")

@@ -170,7 +170,7 @@ def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:
 
 
 def _closing(outcome: StudyOutcome, home: Home) -> str:
-    from img2brain.leaderboard.record_numbers import confirmation_texts
+    from img2brain.leaderboard.record_numbers import confirmation_texts, other_texts
     from img2brain.result import score_text
 
     item, best = outcome.published, outcome.best
@@ -179,6 +179,7 @@ def _closing(outcome: StudyOutcome, home: Home) -> str:
     name = item.registered.name
     part = item.confirmation.confirmed if item.confirmation else None
     seen = confirmation_texts(part) if part else [("confirmation", "none: no rows were kept from the search")]
+    seen += other_texts(item.confirmation).items() if item.confirmation else []
     lines = [
         ("best trial", f"#{best.number} {best.spec.label}"),
         ("validation", f"{score_text(best.score)} ({outcome.objective}, on the rows that chose it)"),

@@ -13,6 +13,7 @@ from img2brain.leaderboard.record_numbers import (
     Statistic,
     images_text,
     interval_text,
+    other_texts,
     statistics_of,
     summaries_of,
     texts_of,
@@ -54,6 +55,17 @@ def paired(rows: Iterable[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
+def part_names(rows: Iterable[Row]) -> list[str]:
+    """Name the parts of the confirmation rows of some rows, the first one first; none where nobody named any."""
+    records = [row.confirmation for row in rows if row.confirmation is not None and row.confirmation.is_named]
+    return list(dict.fromkeys(name for record in records for name in (record.ranking, *record.others)))
+
+
+def by_part(rows: Iterable[Row], part: str) -> list[Row]:
+    """Return the rows of a board as a part of the confirmation rows ranks them, placed by it."""
+    return with_places(row.by(part) for row in rows)
+
+
 def confirmed_rows(board: Iterable[Row]) -> list[Row]:
     """Return the published rows of a board, best confirmation score first."""
 
@@ -78,9 +90,10 @@ def summary_table(rows: Sequence[Row]) -> pd.DataFrame:
 def region_table(rows: Sequence[Row]) -> pd.DataFrame:
     """Tell the same by region of interest in full, one line per model and region, as numbers.
 
-    Columns are named by the fields of `RegionRecord`; the scores are those of the `objective`.
+    Columns are named by the fields of `RegionRecord`; the scores are those of the `objective`. Where parts of the
+    confirmation rows have names, a line is of one part, too.
     """
-    return table_of([_region_line(*found) for found in _regions(rows)])
+    return table_of([_region_line(*found) for found in _regions(_of_each_part(rows))])
 
 
 def region_summary(rows: Sequence[Row]) -> pd.DataFrame:
@@ -98,7 +111,8 @@ def heading(rows: Sequence[Row]) -> str:
     parts = [row.confirmed for row in rows if row.confirmed is not None]
     images = images_text(parts[0])
     looks = _looks(rows)
-    said = f"{images}; confirmed {looks} time{'s' * (looks != 1)} on these rows"
+    named = ", ".join(dict.fromkeys(r.confirmation.ranking for r in rows if r.confirmation and r.confirmation.is_named))
+    said = f"{named and f'{named}: '}{images}; confirmed {looks} time{'s' * (looks != 1)} on these rows"
     tested = any(row.place is not None and row.place.difference is not None for row in rows)
     return said + (f". Ties: {BOOTSTRAP_RULE}" if tested else "")
 
@@ -130,6 +144,10 @@ def _placed(group: list[Row]) -> Iterator[Row]:
         yield replace(row, place=found)
 
 
+def _of_each_part(rows: Sequence[Row]) -> list[Row]:
+    return [row.by(name) for row in rows if row.confirmation for name in row.confirmation.parts]
+
+
 def _regions(rows: Sequence[Row]) -> Iterator[tuple[Row, str, RegionRecord]]:
     for row in rows:
         if row.confirmed is not None:
@@ -138,7 +156,9 @@ def _regions(rows: Sequence[Row]) -> Iterator[tuple[Row, str, RegionRecord]]:
 
 
 def _region_line(row: Row, name: str, region: RegionRecord) -> dict[str, str | float]:
-    line: dict[str, str | float] = {"model": row.model, "region": name, "objective": row.measure.metric}
+    line: dict[str, str | float] = {"model": row.model}
+    line |= {"part": row.confirmation.ranking} if row.confirmation and row.confirmation.is_named else {}
+    line |= {"region": name, "objective": row.measure.metric}
     line |= {item.name: item.value for item in statistics_of(region)}
     return line | dict(summaries_of(region))
 
@@ -160,7 +180,10 @@ def _line(row: Row, part: PartRecord) -> dict[str, str]:
         line["noise ceiling from"] = part.ceiling
     if part.flags:
         line["flag"] = "; ".join(part.flags)
-    return line | texts_of(part.whole)
+    if row.drop:
+        line["less than on the first part by"] = interval_text(row.drop, 4, sign=True)
+    others = other_texts(row.confirmation) if row.confirmation and not row.drop else {}
+    return line | others | texts_of(part.whole)
 
 
 def _difference(found: Place | None) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from img2brain.records import Against, Estimate, PartRecord, RegionRecord
+from img2brain.records import Against, ConfirmationRecord, Estimate, PartRecord, RegionRecord
 from img2brain.records.base import Part
 from img2brain.result import score_text
 
@@ -96,6 +96,29 @@ def confirmation_texts(part: PartRecord) -> list[tuple[str, str]]:
         share = f"{_text(whole.ceiling.normalised) or 'no share'} of it"
         lines.append(("noise ceiling", f"{_text(whole.ceiling.score)} (from {part.ceiling}); the model has {share}"))
     return lines + [("control", f"{name} {text}") for name, text in _texts("", whole.controls, whole.n_voxels)]
+
+
+def part_texts(record: ConfirmationRecord) -> dict[str, str]:
+    """Tell what the named parts of the confirmation rows say, a line each, and how far the score drops from the first.
+
+    Returns
+    -------
+    dict of str to str
+        By the name of the part; empty where nobody named any.
+    """
+    parts = record.parts.items() if record.is_named else ()
+    return {f"on {name}": _part_text(part, record.drops.get(name)) for name, part in parts}
+
+
+def other_texts(record: ConfirmationRecord) -> dict[str, str]:
+    """Tell the same of the parts that do not rank."""
+    return {name: text for name, text in part_texts(record).items() if name != f"on {record.ranking}"}
+
+
+def _part_text(part: PartRecord, drop: Estimate | None) -> str:
+    score = interval_text(part.whole.score, 4) or "undefined"
+    told = f"{score} ({'; '.join((images_text(part), *part.flags))})"
+    return f"{told}, which is less by {interval_text(drop, 4, sign=True)}" if drop else told
 
 
 def _title(part: Part, field: str) -> str:

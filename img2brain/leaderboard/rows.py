@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from img2brain import digest
 from img2brain.errors import DataError
 from img2brain.leaderboard.measure import Measure
-from img2brain.records import ConfirmationRecord, MetricRecord, PartRecord, StudyRecord, TrialRecord
+from img2brain.records import ConfirmationRecord, Estimate, MetricRecord, PartRecord, StudyRecord, TrialRecord
 from img2brain.statistics.bootstrap import Summaries
 from img2brain.statistics.ties import VOXEL_RULE, Place
+from img2brain.tracking.names import part_array
+from img2brain.tracking.reading import summaries_in
 
 _HOME_LENGTH = 8
 
@@ -94,6 +96,31 @@ class Row:
     def confirmed(self) -> PartRecord | None:
         """What the confirmation rows say."""
         return self.confirmation.confirmed if self.confirmation else None
+
+    @property
+    def drop(self) -> Estimate | None:
+        """The score on the first part of the confirmation rows minus that on the part that ranks this row."""
+        return self.confirmation.drops.get(self.confirmation.ranking) if self.confirmation else None
+
+    def by(self, part: str) -> Row:
+        """Return the row as one part of the confirmation rows ranks it, not yet placed; unconfirmed where it has none.
+
+        Parameters
+        ----------
+        part : str
+            The name of the part.
+        """
+        record = self.confirmation
+        if record is None or part not in record.parts:
+            return replace(self, confirmation=None, summaries=None, place=None)
+        if part == record.ranking:
+            return self
+        summaries = summaries_in(self.arrays, self.measure.summary, part)
+        return replace(self, confirmation=record.by(part), summaries=summaries, place=None)
+
+    def confirming(self, name: str) -> NDArray[Any] | None:
+        """Read an array of the part of the confirmation rows that ranks; None where there is none of this name."""
+        return self.arrays(part_array(self.confirmation.ranking, name)) if self.confirmation else None
 
     @property
     def confirmed_score(self) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from img2brain.leaderboard.lines import is_count
+from img2brain.leaderboard.published import by_part, part_names
 from img2brain.leaderboard.record_numbers import statistics_of
 from img2brain.leaderboard.rows import Row, home_name, placed, printable
 from img2brain.plain import inert
@@ -86,9 +87,10 @@ def ranked(rows: Iterable[Row]) -> pd.DataFrame:
         One line per row, best first, with the columns rank, backbone, weights, trained, layer, pooling, components,
         regressor, alpha, parameters, preprocessing, objective (the metric), summary (what stands for all voxels),
         validation, confirmation (scores), what the confirmation rows say of a published model (its interval, rank
-        among the published, and all statistics of `RegionRecord` by name), other metrics as ``validation_NAME``,
-        voxels, undefined, study, trial, home, origin, verified (see `Row`), run_id, champion, registered, note,
-        dataset, dataset_digest and split_digest.
+        among the published, and all statistics of `RegionRecord` by name), the same of each named part of the
+        confirmation rows (``confirmation[NAME]``, ``drop[NAME]`` from the first ...), other metrics as
+        ``validation_NAME``, voxels, undefined, study, trial, home, origin, verified (see `Row`), run_id, champion,
+        registered, note, dataset, dataset_digest and split_digest.
 
     Raises
     ------
@@ -100,7 +102,7 @@ def ranked(rows: Iterable[Row]) -> pd.DataFrame:
 
 def ranked_boards(boards: Sequence[Sequence[Row]]) -> pd.DataFrame:
     """Rank the rows of several boards, each for itself, in one table; see `ranked`."""
-    records = [_record(rank, row) for board in boards for rank, row in placed(board)]
+    records = [line for board in boards for line in _records(board)]
     found = list(dict.fromkeys(name for record in records for name in record))
     others = [name for name in found if name not in _FIRST and name not in _LAST]
     statistics = {name: "Int64" if is_count(records, name) else "float64" for name in others}
@@ -152,6 +154,31 @@ def as_csv(table: pd.DataFrame) -> str:
     texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
     inert = table.assign(**{name: table[name].map(_inert) for name in texts}).rename(columns=_inert)
     return str(inert.to_csv(index=False, lineterminator="\n"))
+
+
+def _records(board: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a board, best first; of each named part of the confirmation rows with columns of its own."""
+    parts = {name: {_key(row): row for row in by_part(board, name)} for name in part_names(board)}
+    for rank, row in placed(board):
+        others = [_of_part(name, rows[_key(row)]) for name, rows in parts.items()]
+        yield _record(rank, row) | {name: value for other in others for name, value in other.items()}
+
+
+def _key(row: Row) -> tuple[str, str, str]:
+    return row.run_id, row.origin, row.home
+
+
+def _of_part(name: str, row: Row) -> dict[str, Any]:
+    """Return what a part of the confirmation rows says of a row that it ranks, in columns that end in its name."""
+    if row.confirmed is None:
+        return {}
+    score = row.confirmed.whole.score
+    found: dict[str, Any] = {"confirmation_rank": row.place.rank if row.place else None}
+    found |= {"confirmation": score.estimate, "confirmation_low": score.low, "confirmation_high": score.high}
+    found |= {"looks": row.confirmed.looks}
+    if row.drop is not None:
+        found |= {"drop": row.drop.estimate, "drop_low": row.drop.low, "drop_high": row.drop.high}
+    return {f"{column}[{name}]": value for column, value in found.items()}
 
 
 def _record(rank: int | None, row: Row) -> dict[str, Any]:

@@ -175,8 +175,23 @@ def _scores(about: Mapping[str, Any], has_figure: bool) -> str:
         share = f"the model has {_number(ceiling['normalised'])} of it"
         against.append(f"- noise ceiling: {_number(ceiling['score'])}, from {_text(ceiling['origin'])}; {share}")
     parts = [f"## Scores\n\n{told}", "\n".join(("| region | voxels | score |", "|---|---|---|", *lines))]
+    parts += _parts(about.get("parts", {}))
     parts += ["\n".join(against)] if against else []
     return "\n\n".join(parts + ([f"![Scores of voxels, beside the controls]({FIGURE})"] if has_figure else []))
+
+
+def _parts(parts: Mapping[str, Any]) -> list[str]:
+    """Write a table of the named parts of the images that the search never saw."""
+    lines = [
+        " | ".join(("", _text(name), str(item["n_images"] or ""), _interval(item), _drop(item["drop"]), "")).strip()
+        for name, item in parts.items()
+    ]
+    head = ("| images that the search never saw | number | score | less than on the first |", "|---|---|---|---|")
+    return ["\n".join((*head, *lines))] if lines else []
+
+
+def _drop(found: Mapping[str, Any] | None) -> str:
+    return _interval(found) if found else ""
 
 
 def _use(about: Mapping[str, Any]) -> str:

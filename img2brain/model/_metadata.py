@@ -40,7 +40,8 @@ def metadata(model: Any) -> dict[str, Any]:
     """Gather what is known of an encoding model; see `EncodingModel.metadata`."""
     about, spec = model.about, model.spec
     trial, confirmation = about.get("trial") or {}, about.get("confirmation") or {}
-    part = (confirmation.get("parts") or {}).get(CONFIRMATION)
+    parts, first = confirmation.get("parts") or {}, confirmation.get("first") or CONFIRMATION
+    part = parts.get(first)
     return {
         "format": model.format,
         "versions": dict(about.get("versions", {})),
@@ -76,6 +77,7 @@ def metadata(model: Any) -> dict[str, Any]:
         "controls": dict(part["whole"].get("controls", {})) if part else {},
         "ceiling": _ceiling(part),
         "looks": part.get("looks") if part else None,
+        "parts": _parts(parts, confirmation.get("drops") or {}) if list(parts) != [CONFIRMATION] else {},
         "study": {"name": trial.get("study", ""), "trial": trial.get("number")},
         "code": dict(trial.get("code") or {}),
         "plugins": model.plugins,
@@ -105,6 +107,19 @@ def _scores(told: Mapping[str, Any], part: Mapping[str, Any] | None) -> dict[str
         "n_images": part.get("n_units") or part.get("n_images"),
         "n_significant": part["whole"].get("n_significant"),
         "regions": {name: {"n_voxels": item["n_voxels"], **item["score"]} for name, item in regions.items()},
+    }
+
+
+def _parts(parts: Mapping[str, Any], drops: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what each named part of the confirmation rows says, and how far the score drops from the first."""
+    return {
+        name: {
+            "n_images": part.get("n_units") or part.get("n_images"),
+            "looks": part.get("looks"),
+            **part["whole"]["score"],
+            "drop": drops.get(name),
+        }
+        for name, part in parts.items()
     }
 
 

@@ -183,6 +183,11 @@ class ConfirmationRecord(Record):
         return self.parts.get(self.ranking)
 
     @property
+    def is_named(self) -> bool:
+        """Whether the parts have names that somebody gave them."""
+        return list(self.parts) != [CONFIRMATION]
+
+    @property
     def others(self) -> dict[str, PartRecord]:
         """What the other parts say."""
         return {name: part for name, part in self.parts.items() if name != self.ranking}

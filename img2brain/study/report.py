@@ -14,7 +14,7 @@ from img2brain.leaderboard import figures
 from img2brain.leaderboard.collect import collect
 from img2brain.leaderboard.drawing import Figure, write_page
 from img2brain.leaderboard.measure import Measure
-from img2brain.leaderboard.record_numbers import confirmation_texts
+from img2brain.leaderboard.record_numbers import confirmation_texts, other_texts
 from img2brain.leaderboard.region_figures import regions
 from img2brain.leaderboard.rows import Row
 from img2brain.leaderboard.site.build import build
@@ -70,6 +70,9 @@ def note(member: Member, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> st
         lines += ["", f"Registered as `{item.registered.name}` version {item.registered.version}: {item.reason}."]
         part = item.confirmation.confirmed if item.confirmation else None
         lines += [""] + [f"- {name}: {text}" for name, text in confirmation_texts(part)] if part else []
+        lines += (
+            [f"- {name}: {text}" for name, text in other_texts(item.confirmation).items()] if item.confirmation else []
+        )
         lines += ["", f'`img2brain.load_model("{item.registered.name}/{item.registered.version}").predict(images)`']
     lines += [f"- {text}" for text in outcome.notes]
     return "\n".join(lines)

@@ -110,7 +110,7 @@ def _differences(one: Summaries, other: Summaries, regions: list[str]) -> list[l
 
 
 def _accuracy(row: Row) -> NDArray[np.floating[Any]] | None:
-    found = row.arrays("confirmation/accuracy.npy")
+    found = row.confirming("accuracy")
     return None if found is None or found.ndim != 1 else np.asarray(found, np.float64)
 
 

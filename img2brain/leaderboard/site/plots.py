@@ -90,8 +90,7 @@ def ridges(scores: Mapping[str, Array], middles: Mapping[str, float]) -> Ridges 
 
 def scatters(row: Row) -> list[Scatter]:
     """Draw predicted against measured responses of the best, the median and the worst voxel, where they are stored."""
-    names = ("shown_voxels", "shown_measured", "predictions", "accuracy")
-    found = [row.arrays(f"confirmation/{name}.npy") for name in names]
+    found = [row.confirming(name) for name in ("shown_voxels", "shown_measured", "predictions", "accuracy")]
     if any(array is None for array in found):
         return []
     voxels, measured, predictions, accuracy = (np.asarray(array) for array in found)
@@ -120,7 +119,7 @@ def accuracies(row: Row) -> dict[str, Array]:
     part = row.confirmed
     names = [] if part is None else list(part.whole.controls)
     files = {MODEL: "accuracy"} | {name: f"control_{name}_accuracy" for name in names}
-    found = {name: row.arrays(f"confirmation/{file}.npy") for name, file in files.items()}
+    found = {name: row.confirming(file) for name, file in files.items()}
     return {name: np.asarray(array) for name, array in found.items() if array is not None and array.ndim == 1}
 
 
