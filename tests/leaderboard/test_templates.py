@@ -91,7 +91,7 @@ def test_a_name_is_text_wherever_it_stands(harmless: list[Skeleton], name: str) 
             "the page of comparisons has its title, the way back, and when it was built"
         )
     assert [value for key, value in pages[0].attributes if key == "title"].count(shown) == 2, "data and split"
-    assert sum(key == "data-region" and value == shown for key, value in pages[0].attributes) == 2
+    assert sum(key in ("data-region", "data-value") and value == shown for key, value in pages[0].attributes) == 2
 
 
 def test_control_characters_are_spelled_out() -> None:

@@ -92,6 +92,7 @@ def schema() -> dict[str, Any]:
                 "id": {"type": "string"}, "dataset": {"type": "string"}, "dataset_id": {"type": "string"},
                 "metric": {"type": "string"}, "summary": {"type": "string"}, "split_digest": {"type": "string"},
                 "n_trials": {"type": "integer"}, "n_published": {"type": "integer"},
+                "parts": {"type": "array", "items": {"type": "string"}},
             })},
         }),
     }  # fmt: skip
@@ -122,6 +123,7 @@ def _index(boards: Sequence[Board], cards: Sequence[DatasetCard], title: str, bu
                 "split_digest": board.split.split,
                 "n_trials": len(board.ranked),
                 "n_published": len(board.published),
+                "parts": [part.name for part in board.parts if part.name],
             }
             for board in boards
         ],

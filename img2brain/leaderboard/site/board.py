@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from img2brain.leaderboard.measure import Measure
-from img2brain.leaderboard.published import confirmed_rows, heading
+from img2brain.leaderboard.published import by_part, confirmed_rows, heading, part_names
 from img2brain.leaderboard.rows import Row, placed
 from img2brain.leaderboard.site.axis import Axis
 from img2brain.leaderboard.site.columns import Cell, Column, columns_of
@@ -29,6 +30,24 @@ class TableLine:
     row: Row
     cells: list[Cell]
     page: str
+
+
+class BoardPart(NamedTuple):
+    """What a part of the confirmation rows says of the published rows of a board.
+
+    Attributes
+    ----------
+    name : str
+        Its name; empty where nobody named any.
+    heading : str
+        What its scores are.
+    forests : list of Forest
+        Forest plots, that of all voxels first.
+    """
+
+    name: str
+    heading: str
+    forests: list[Forest]
 
 
 @dataclass(frozen=True)
@@ -79,10 +98,17 @@ class Board:
         return heading(self.published)
 
     @cached_property
+    def parts(self) -> list[BoardPart]:
+        """What each part of the confirmation rows says, the one that ranks first; none where nothing was published."""
+        names = part_names(self.published)
+        if not names:
+            return [_part("", self.published)] if self.published else []
+        return [_part(name, confirmed_rows(by_part(self.published, name))) for name in names]
+
+    @property
     def forests(self) -> list[Forest]:
-        """Forest plots, that of all voxels first."""
-        names = dict.fromkeys(name for row in self.published if row.confirmed for name in row.confirmed.regions)
-        return [found for name in (WHOLE, *names) if (found := forest(self.published, name)) is not None]
+        """Forest plots of the part that ranks, that of all voxels first."""
+        return self.parts[0].forests if self.parts else []
 
     @cached_property
     def strips(self) -> list[tuple[Row, int | None, DrawnInterval]]:
@@ -129,6 +155,12 @@ class Board:
     @property
     def _first(self) -> Row:
         return self.ranked[0][1]
+
+
+def _part(name: str, rows: list[Row]) -> BoardPart:
+    regions = dict.fromkeys(region for row in rows if row.confirmed for region in row.confirmed.regions)
+    drawn = [found for region in (WHOLE, *regions) if (found := forest(rows, region)) is not None]
+    return BoardPart(name, heading(rows), drawn)
 
 
 def board_of(rows: list[Row]) -> Board:

@@ -76,6 +76,12 @@ class ForestLine:
         return str(self.place.rank) if self.place else "–"
 
     @property
+    def drop(self) -> str:
+        """By how much less it scores than on the part of the rows that ranks, over all voxels; empty on that one."""
+        found = self.row.drop
+        return "" if found is None else f"{estimate_text(found, sign=True)} {bounds_text(found, sign=True)}"
+
+    @property
     def tie(self) -> tuple[int, int] | None:
         """Names its tie group; None where none is known."""
         return (self.beside, self.place.group) if self.place else None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 from img2brain.leaderboard.networks import network_of
-from img2brain.leaderboard.published import BOOTSTRAP_RULE, paired
+from img2brain.leaderboard.published import BOOTSTRAP_RULE, by_part, paired
 from img2brain.leaderboard.record_numbers import images_text
 from img2brain.leaderboard.rows import Row, home_name
 from img2brain.leaderboard.site.axis import Axis
@@ -107,7 +107,28 @@ class RowPage:
             found.append(
                 Tile("Voxels above chance", format(whole.n_significant, ","), f"of {whole.n_voxels:,}, FDR 5 %")
             )
+        if row.drop is not None:
+            told = estimate_text(row.drop, sign=True)
+            found.append(Tile("Less than on the first", told, bounds_text(row.drop, sign=True)))
         return [*found, Tile("Looks", str(self.part.looks), "at these images, with this one")]
+
+    @property
+    def name(self) -> str:
+        """What the part of the confirmation rows is called; empty where nobody named any."""
+        record = self.row.confirmation
+        return record.ranking if record and record.is_named else ""
+
+    @cached_property
+    def parts(self) -> list[RowPage]:
+        """The page part by part of the confirmation rows, this one first."""
+        record = self.row.confirmation
+        return [self, *(self._by(name) for name in (record.others if record else ()))]
+
+    def _by(self, name: str) -> RowPage:
+        beside = by_part(self.beside, name)
+        row = next(item for item in beside if (item.run_id, item.origin) == (self.row.run_id, self.row.origin))
+        assert row.confirmed is not None, "a row has the parts that its record has"
+        return replace(self, row=row, part=row.confirmed, beside=[item for item in beside if item.confirmed])
 
     @property
     def _ties(self) -> str:
@@ -218,7 +239,7 @@ class RowPage:
             ("Data", trial.dataset.digest),
             ("Responses", trial.dataset.prepared),
             ("Split", f"{trial.rows.split}{f' ({trial.rows.text})' if trial.rows.text else ''}"),
-            ("Confirmation rows", self.part.rows),
+            *((" ".join(filter(None, ("Confirmation rows", page.name))), page.part.rows) for page in self.parts),
             ("Network", f"{trial.network.digest}{f', {trial.network.precision}' if trial.network.precision else ''}"),
             ("Weights", trial.spec.weights_digest),
             ("Code", f"img2brain {trial.code.version}, {trial.code.digest}"),

@@ -20,10 +20,10 @@ from img2brain.leaderboard.bundles.boards import boards_table
 from img2brain.leaderboard.bundles.export import export_bundle
 from img2brain.leaderboard.bundles.opening import entry_of, in_folder
 from img2brain.records import ConfirmationRecord, LookRecord, StudyRecord, TrialRecord
-from img2brain.records.confirmation import CONFIRMATION
 from img2brain.spec import load_study
+from img2brain.statistics.drop import drops
 from img2brain.study.runner import run_study
-from img2brain.tracking.names import component_name
+from img2brain.tracking.names import component_name, part_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,13 +81,15 @@ def forge(bundle: Path) -> None:
         rows[path.name] = entry_of(trial, confirmation).model_dump()
         if confirmation is None:
             continue
-        arrays = {file.stem: np.load(file) for file in (path / "confirmation").glob("*.npy")}
+        folders = {name: path / part_folder(name) for name in confirmation.parts}
+        arrays = {name: {file.stem: np.load(file) for file in folder.glob("*.npy")} for name, folder in folders.items()}
         confirmation = retold(trial, study_of(bundle, trial), confirmation, arrays)
         confirmed.write_text(contents.text_of_record(confirmation), encoding="utf-8")
-        predictions, part = digest.of_array(arrays.pop("predictions")), confirmation.parts[CONFIRMATION]
-        look = LookRecord(home=trial.home, rows=part.rows, trial=trial.digest,
-                          found=digest.of_arrays(arrays), predictions=predictions, when="now")  # fmt: skip
-        found.append((part.looks, look))
+        for name, part in confirmation.parts.items():
+            predictions = digest.of_array(arrays[name].pop("predictions"))
+            look = LookRecord(home=trial.home, rows=part.rows, trial=trial.digest, part=looks.name_of(name),
+                              found=digest.of_arrays(arrays[name]), predictions=predictions, when="now")  # fmt: skip
+            found.append((part.looks, look))
     chain = looks.extended([], [look for _, look in sorted(found, key=lambda item: item[0])])
     (bundle / contents.LOOKS).write_text(looks.to_lines(chain), encoding="utf-8")
     manifest |= {"looks": chain[-1].digest, "rows": rows}
@@ -105,17 +107,21 @@ def study_of(bundle: Path, trial: TrialRecord) -> StudyRecord:
 
 
 def retold(
-    trial: TrialRecord, study: StudyRecord, confirmation: ConfirmationRecord, arrays: dict[str, Any]
+    trial: TrialRecord, study: StudyRecord, confirmation: ConfirmationRecord, arrays: dict[str, dict[str, Any]]
 ) -> ConfirmationRecord:
     """A confirmation that follows from arrays, as its own home writes it."""
-    part = confirmation.parts[CONFIRMATION]
-    how = trial.metrics[trial.objective].summary
-    found = Findings.from_arrays(
-        lambda name: arrays.get(component_name(name)), study.metrics, part, how, METRICS[trial.objective].ceiling
-    )
+    how, ceiling = trial.metrics[trial.objective].summary, METRICS[trial.objective].ceiling
     regions = {name: np.asarray(voxels, np.intp) for name, voxels in study.regions.items()}
-    facts = {"rows": part.rows, "n_images": part.n_images, "n_units": part.n_units, "looks": part.looks}
-    return confirmation.model_copy(update={"parts": {CONFIRMATION: found.part(regions, **facts)}})
+    parts, summaries = {}, {}
+    for name, part in confirmation.parts.items():
+        found = Findings.from_arrays(_reader(arrays[name]), study.metrics, part, how, ceiling)
+        facts = {"rows": part.rows, "n_images": part.n_images, "n_units": part.n_units, "looks": part.looks}
+        parts[name], summaries[name] = found.part(regions, **facts), found.summaries
+    return confirmation.model_copy(update={"parts": parts, "drops": drops(summaries, confirmation.ranking)})
+
+
+def _reader(arrays: dict[str, Any]) -> Callable[[str], Any]:
+    return lambda name: arrays.get(component_name(name))
 
 
 def edit_json(path: Path, edit: Edit) -> None:

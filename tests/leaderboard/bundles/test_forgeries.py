@@ -11,7 +11,7 @@ import stat
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pytest
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from tests.leaderboard.bundles.conftest import Lab
 
 STEP = 1e-6
+
+
+class Bundled(Protocol):
+    """What wrote a bundle that no test changes."""
+
+    bundle: Path
 
 
 def refused(bundle: Path) -> str:
@@ -302,7 +308,7 @@ def mutate(chance: random.Random, bundle: Path) -> str:
     return f"{how} {path.relative_to(bundle)}"
 
 
-def differs(bundle: Path, lab: Lab) -> set[str]:
+def differs(bundle: Path, lab: Bundled) -> set[str]:
     """Name the files that are not what they were; predictions may be absent, as where they were not asked for."""
     found = set()
     for path in lab.bundle.rglob("*"):
@@ -325,7 +331,7 @@ def _is_same(path: Path, other: Path) -> bool:
     return False
 
 
-def answers_for(names: set[str], lab: Lab) -> bool:
+def answers_for(names: set[str], lab: Bundled) -> bool:
     """Tell whether arithmetic answers for one of these files: what an unpublished trial says it tried is a claim."""
     free = {name for name in names if name == contents.MANIFEST or name.startswith("studies/")}
     free |= {
@@ -336,7 +342,7 @@ def answers_for(names: set[str], lab: Lab) -> bool:
     return bool(names - free)
 
 
-def fuzz(lab: Lab, folder: Path, n_turns: int, seed: int) -> None:
+def fuzz(lab: Bundled, folder: Path, n_turns: int, seed: int) -> None:
     chance = random.Random(seed)
     rows = len(verify_bundle(lab.bundle).rows)
     for turn in range(n_turns):

@@ -145,25 +145,30 @@
     for (const section of sections) section.hidden = section !== shown;
     for (const link of all("[data-board]")) mark(link, link.dataset.board === shown?.id);
     if (!boards.includes(shown)) return;
-    const regions = all("figure[data-region]", shown).map((figure) => figure.dataset.region);
-    const region = regions.includes(asked.get("region")) ? asked.get("region") : "";
-    for (const figure of all("figure[data-region]", shown)) figure.hidden = figure.dataset.region !== region;
-    for (const link of all("a[data-region]", shown)) mark(link, link.dataset.region === region);
+    const figures = all("figure[data-region]", shown);
+    const part = chosen("part", figures), region = chosen("region", figures.filter((figure) => figure.dataset.part === part));
+    for (const item of all("[data-part]", shown)) item.hidden = item.dataset.part !== part || (item.dataset.region ?? region) !== region;
+    for (const link of all("a[data-tab]", shown)) mark(link, link.dataset.value === { part, region }[link.dataset.tab]);
     if (!tables.has(shown)) tables.set(shown, new Trials(shown));
     tables.get(shown).show();
+  }
+
+  // What the address asks for where it is one of these, or else the first.
+  function chosen(name, those) {
+    return (those.find((figure) => figure.dataset[name] === asked.get(name)) ?? those[0])?.dataset[name];
   }
 
   function mark(link, isCurrent) {
     isCurrent ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
   }
 
-  // The link of a region leaves filter, order and columns as they are.
-  for (const link of all("a[data-region]")) {
+  // The link of a part or a region leaves filter, order and columns as they are.
+  for (const link of all("a[data-tab]")) {
     link.addEventListener("click", (event) => {
       event.preventDefault();
       const next = new URLSearchParams(asked);
       next.set("board", link.closest("section").id);
-      next.set("region", link.dataset.region);
+      next.set(link.dataset.tab, link.dataset.value);
       location.hash = next;
     });
   }

@@ -1,0 +1,235 @@
+"""Named parts of the confirmation rows: each scored once, the first ranks, and what the others lose is said."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from img2brain import looks
+from img2brain.datasets._split import Split
+from img2brain.datasets.folder import FolderDataset
+from img2brain.home import Home
+from img2brain.leaderboard.bundles import contents
+from img2brain.leaderboard.bundles.export import export_bundle
+from img2brain.leaderboard.bundles.imported import import_bundle
+from img2brain.leaderboard.collect import collect
+from img2brain.leaderboard.published import by_part, confirmed_rows, part_names, region_table, summary_table
+from img2brain.leaderboard.rows import boards
+from img2brain.leaderboard.table import ranked
+from img2brain.metrics.pearson import pearson
+from img2brain.records import ConfirmationRecord
+from img2brain.spec import SplitSpec, load_study
+from img2brain.study.runner import run_study
+from img2brain.tracking._store import TrackingStore
+from img2brain.tracking.reading import tracked_trials
+from img2brain.verify import verify_bundle
+from tests.leaderboard.bundles.conftest import edit_json, published, reseal
+from tests.leaderboard.bundles.test_forgeries import accepted_rows, fuzz
+
+if TYPE_CHECKING:
+    from img2brain.leaderboard.rows import Row
+    from tests.conftest import Finished
+
+PARTS = {"test": slice(0, 7), "ood": slice(7, 12)}
+
+
+class Parted(FolderDataset):
+    """A folder whose confirmation rows are of two parts."""
+
+    def split(self, spec: SplitSpec) -> Split:
+        """Name the first of its confirmation rows, and the others."""
+        found = super().split(spec)
+        parts = {name: found.confirmation[place] for name, place in PARTS.items()}
+        return replace(found, parts=parts)
+
+
+class Lab:
+    """A home of two studies on the same parts, and its bundle, predictions among it."""
+
+    def __init__(self, folder: Path, study: Path, database: Path) -> None:
+        self.spec = load_study(study)
+        self.data = study.parent / "rows"
+        self.named = Home(folder / "named")
+        shutil.copyfile(database, self.named.database)
+        for seed in (0, 1):
+            spec = self.spec.model_copy(update={"seed": seed})
+            self.outcome = run_study(spec, self.named, Parted.open(self.data))
+        self.bundle = folder / "bundle"
+        export_bundle(self.bundle, self.named, predictions=True, title="Lab A")
+
+    @property
+    def board(self) -> list[Row]:
+        """The rows of its only board."""
+        (board,) = boards(collect(self.named))
+        return board
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, given_study: Path, empty_database: Path) -> Lab:
+    """No test changes it."""
+    return Lab(tmp_path_factory.mktemp("parts"), given_study, empty_database)
+
+
+def confirmed(home: Home) -> list[ConfirmationRecord]:
+    """The confirmations of a home."""
+    return [item.confirmation for item in tracked_trials(TrackingStore(home)) if item.confirmation]
+
+
+def test_each_part_is_scored_beside_its_controls_and_the_first_one_ranks(lab: Lab) -> None:
+    dataset = Parted.open(lab.data)
+    split = dataset.split(lab.spec.split)
+    for row in confirmed_rows(lab.board):
+        record = row.confirmation
+        assert record is not None
+        assert list(record.parts) == list(PARTS)
+        assert (record.first, record.ranking, row.confirmed) == ("test", "test", record.parts["test"])
+        assert row.trial.rows.parts == {"test": 7, "ood": 5}
+        for name, part in record.parts.items():
+            predictions = row.arrays(f"confirmation/{name}/predictions.npy")
+            accuracy = row.arrays(f"confirmation/{name}/accuracy.npy")
+            assert predictions is not None
+            assert accuracy is not None
+            np.testing.assert_allclose(accuracy, pearson(dataset.confirmation(split, name), predictions), atol=1e-6)
+            assert part.whole.score.estimate == pytest.approx(np.median(accuracy))
+            assert (part.n_images, set(part.whole.controls)) == (len(split.parts[name]), {"shuffled"})
+        scores = {name: part.whole.score.estimate for name, part in record.parts.items()}
+        drop = record.drops["ood"]
+        assert set(record.drops) == {"ood"}
+        assert drop.estimate == pytest.approx(scores["test"] - scores["ood"], abs=1e-6)
+        assert drop.low < drop.estimate < drop.high
+    assert row.arrays("confirmation/accuracy.npy") is None
+
+
+def test_each_part_is_a_look_of_its_own(lab: Lab) -> None:
+    chain = looks.chain_of(lab.named)
+    assert [look.part for look in chain] == ["test", "ood"] * 2
+    assert len({look.rows for look in chain}) == 2
+    assert sorted(part.looks for record in confirmed(lab.named) for part in record.parts.values()) == [1, 1, 2, 2]
+
+
+def test_rows_without_names_are_recorded_as_they_were(finished: Finished) -> None:
+    home = Home(finished.home)
+    (record,) = confirmed(home)
+    text = record.to_json()
+    assert list(record.parts) == ["confirmation"]
+    assert '"first"' not in text
+    assert '"drops"' not in text
+    (look,) = looks.chain_of(home)
+    assert '"part"' not in looks.to_lines([look])
+    (row, *_) = [row for row in collect(home) if row.confirmed]
+    assert '"parts"' not in row.trial.to_json()
+    assert part_names([row]) == []
+
+
+def test_boards_rank_by_each_part_and_tables_have_columns_for_each(lab: Lab) -> None:
+    assert part_names(lab.board) == ["test", "ood"]
+    table = ranked(lab.board).set_index("run_id")
+    for name in PARTS:
+        for row in confirmed_rows(by_part(lab.board, name)):
+            line = table.loc[row.run_id]
+            assert row.confirmed is not None
+            assert row.place is not None
+            assert line[f"confirmation[{name}]"] == row.confirmed_score
+            assert line[f"confirmation_rank[{name}]"] == row.place.rank
+            assert line[f"looks[{name}]"] == row.confirmed.looks
+    first = table[table["confirmation"].notna()]
+    assert (first["confirmation"] == first["confirmation[test]"]).all()
+    np.testing.assert_allclose(first["drop[ood]"], first["confirmation[test]"] - first["confirmation[ood]"], atol=1e-6)
+    assert "drop[test]" not in table
+    (told, *_) = summary_table(confirmed_rows(lab.board)).to_dict("records")
+    assert "which is less by" in told["on ood"]
+    assert "less than on the first part by" in summary_table(confirmed_rows(by_part(lab.board, "ood")))
+    assert len(region_table(confirmed_rows(lab.board))) == 0
+
+
+def test_the_crown_goes_by_the_first_part(lab: Lab) -> None:
+    (_, second) = sorted(confirmed(lab.named), key=lambda record: record.parts["test"].looks)
+    assert lab.outcome.published is not None
+    assert "test difference" in lab.outcome.published.reason
+    assert lab.outcome.published.score == second.parts["test"].whole.score.estimate
+
+
+def test_a_bundle_takes_all_parts_to_another_home(lab: Lab, tmp_path: Path) -> None:
+    assert {row.level for row in verify_bundle(lab.bundle).rows} == {"arithmetic"}
+    home = Home(tmp_path / "elsewhere")
+    import_bundle(lab.bundle, home)
+    (board,) = boards(collect(home))
+    for name in PARTS:
+        ours, theirs = (confirmed_rows(by_part(rows, name)) for rows in (lab.board, board))
+        assert [(row.confirmed_score, row.place and row.place.rank, row.drop) for row in ours] == [
+            (row.confirmed_score, row.place and row.place.rank, row.drop) for row in theirs
+        ]
+    assert part_names(board) == ["test", "ood"]
+
+
+def renamed(bundle: Path) -> None:
+    """Call a part otherwise, in the record and its folder."""
+    row = published(bundle)
+    (row / "confirmation" / "ood").rename(row / "confirmation" / "shift")
+    edit_json(row / contents.CONFIRMATION, lambda record: rename(record, {"ood": "shift"}))
+
+
+def rename(record: dict[str, Any], names: dict[str, str]) -> None:
+    for key in ("parts", "drops"):
+        record[key] = {names.get(name, name): item for name, item in record[key].items()}
+
+
+def dropped(bundle: Path) -> None:
+    """Leave out the part on which a model is worse."""
+    row = published(bundle)
+    shutil.rmtree(row / "confirmation" / "ood")
+
+    def without(record: dict[str, Any]) -> None:
+        del record["parts"]["ood"], record["drops"]["ood"]
+
+    edit_json(row / contents.CONFIRMATION, without)
+
+
+def swapped(bundle: Path) -> None:
+    """Let each of two parts be called as the other is."""
+    row = published(bundle)
+    folder = row / "confirmation"
+    (folder / "ood").rename(folder / "between")
+    (folder / "test").rename(folder / "ood")
+    (folder / "between").rename(folder / "test")
+
+    def swap(record: dict[str, Any]) -> None:
+        record["parts"] = {"test": record["parts"]["ood"], "ood": record["parts"]["test"]}
+        drop = record["drops"]["ood"]
+        record["drops"] = {"ood": {"estimate": -drop["estimate"], "low": -drop["high"], "high": -drop["low"]}}
+
+    edit_json(row / contents.CONFIRMATION, swap)
+
+
+def other_first(bundle: Path) -> None:
+    """Rank a model by the part on which it is better."""
+    edit_json(published(bundle) / contents.CONFIRMATION, lambda record: record.update(first="ood"))
+
+
+def smaller_drop(bundle: Path) -> None:
+    """Let a model lose less."""
+
+    def shrink(record: dict[str, Any]) -> None:
+        record["drops"]["ood"]["low"] -= 1e-6
+
+    edit_json(published(bundle) / contents.CONFIRMATION, shrink)
+
+
+@pytest.mark.parametrize("change", [renamed, dropped, swapped, other_first, smaller_drop])
+def test_a_part_that_is_renamed_dropped_or_swapped_is_found(
+    lab: Lab, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    bundle = Path(shutil.copytree(lab.bundle, tmp_path / "bundle"))
+    change(bundle)
+    reseal(bundle)
+    assert published(bundle).name not in accepted_rows(bundle)
+
+
+def test_mutated_bundles_of_parts_are_never_taken(lab: Lab, tmp_path: Path) -> None:
+    fuzz(lab, tmp_path, 30, 2)
