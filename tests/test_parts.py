@@ -89,7 +89,7 @@ def test_each_part_is_scored_beside_its_controls_and_the_first_one_ranks(lab: La
         assert record is not None
         assert list(record.parts) == list(PARTS)
         assert (record.first, record.ranking, row.confirmed) == ("test", "test", record.parts["test"])
-        assert row.trial.rows.parts == {"test": 7, "ood": 5}
+        assert row.trial.rows.parts == (("test", 7), ("ood", 5))
         for name, part in record.parts.items():
             predictions = row.arrays(f"confirmation/{name}/predictions.npy")
             accuracy = row.arrays(f"confirmation/{name}/accuracy.npy")

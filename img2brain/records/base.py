@@ -45,8 +45,12 @@ class Part(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_there(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        usual = {name: type(self).model_fields[name].default for name in self.added}
-        return {name: value for name, value in write(self).items() if name not in usual or value != usual[name]}
+        return {name: value for name, value in write(self).items() if not self._is_usual(name, value)}
+
+    def _is_usual(self, name: str, value: Any) -> bool:
+        """Tell whether a key came later and holds its default; a tuple is a list in JSON."""
+        usual = type(self).model_fields[name].default
+        return name in self.added and value in (usual, list(usual) if isinstance(usual, tuple) else usual)
 
 
 class Record(Part):
@@ -217,8 +221,9 @@ class RowsRecord(Part):
         Images of each part.
     ties : TiesRecord, optional
         Where some images are tied to others.
-    parts : mapping of str to int
-        Images of each confirmation part, the first one first; empty where they are one part without a name.
+    parts : tuple of (str, int)
+        Name and number of images of each confirmation part, in order: the first one ranks. Empty where they are one
+        part without a name.
     """
 
     added: ClassVar[frozenset[str]] = frozenset(("ties", "parts"))
@@ -231,7 +236,7 @@ class RowsRecord(Part):
     n_validation: int
     n_confirmation: int
     ties: TiesRecord | None = None
-    parts: Mapping[str, int] = {}
+    parts: tuple[tuple[str, int], ...] = ()
 
 
 class CodeRecord(Part):

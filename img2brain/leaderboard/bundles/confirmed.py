@@ -69,7 +69,7 @@ def _same_facts(row: BundleRow, record: ConfirmationRecord) -> None:
     expected |= {"label": scored.label, "summary": scored.summary, "validation": trial.score}
     for name, value in expected.items():
         agree(f"confirmation.{name}", getattr(record, name), value)
-    named = trial.rows.parts or {CONFIRMATION: trial.rows.n_confirmation}
+    named = dict(trial.rows.parts) or {CONFIRMATION: trial.rows.n_confirmation}
     agree("confirmation.parts", sorted(record.parts), sorted(named))
     agree("rows.n_confirmation", trial.rows.n_confirmation, sum(named.values()))
     agree("confirmation.first", record.ranking, next(iter(named)))

@@ -74,12 +74,15 @@ def arrays_of_part(study: StudyRecord, part: PartRecord) -> list[str]:
 
 
 def text_of(value: Any) -> str:
-    """Write plain data in the one way that a bundle has it: keys sorted, numbers as they are read back."""
-    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    """Write plain data as a bundle has it: each key once, in the order at hand, and numbers as they are read back.
+
+    The order of keys says nothing that a check depends on: it is that of regions and parts on pages.
+    """
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
 def text_of_record(record: Record) -> str:
-    """Write a record in the one way that a bundle has it."""
+    """Write a record as a bundle has it."""
     return text_of(json.loads(record.to_json()))
 
 
@@ -106,7 +109,7 @@ def value_of(text: bytes, where: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} must be JSON. Got: {error}.") from None
     if not same:
-        raise DataError(f"{where} must be JSON as img2brain writes it: keys sorted, each once. It is not.")
+        raise DataError(f"{where} must be JSON as img2brain writes it: indented by 1, each key once. It is not.")
     return found
 
 

@@ -73,7 +73,8 @@ def export_bundle(
     target = Path(path)
     _require_room(target)
     place = home if isinstance(home, Home) else Home.existing(home)
-    rows = [row for row in collect_own(place, dataset) if row.home == place.id and not row.note and not row.origin]
+    own = [row for row in collect_own(place, dataset) if row.home == place.id and not row.note and not row.origin]
+    rows = sorted(own, key=lambda row: (row.study, row.trial.number))
     whole = [row for row in rows if row.study_record is not None]
     if len(whole) < len(rows):
         log.warning("%d rows are left out: the record of their study is not there", len(rows) - len(whole))
@@ -108,7 +109,7 @@ def _write(folder: Path, rows: Sequence[Row], home: Home, *, predictions: bool, 
         code=this_code(),
         looks=chain[-1].digest if chain else "",
         rows={contents.row_name(row.trial): entry_of(row.trial, row.confirmation) for row in rows},
-        files=files,
+        files=dict(sorted(files.items())),
     )
     (folder / MANIFEST).write_text(contents.text_of_record(record), encoding="utf-8")
 
@@ -120,7 +121,7 @@ def _files(rows: Sequence[Row], chain: str, *, predictions: bool) -> Iterator[tu
     yield BOARDS, contents.text_of(boards_table(rows)).encode()
     for name, study in sorted(studies.items()):
         yield contents.study_file(name), contents.text_of_record(study).encode()
-    for row in sorted(rows, key=lambda row: (row.study, row.trial.number)):
+    for row in rows:
         for name, content in _of_row(row, studies[row.study], predictions=predictions):
             yield f"rows/{contents.row_name(row.trial)}/{name}", content
 
