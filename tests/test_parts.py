@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -53,8 +54,10 @@ class Lab:
     """A home of two studies on the same parts, and its bundle, predictions among it."""
 
     def __init__(self, folder: Path, study: Path, database: Path) -> None:
-        self.spec = load_study(study)
-        self.data = study.parent / "rows"
+        shutil.copytree(study.parent, folder / "study")
+        self.spec = load_study(folder / "study" / study.name)
+        self.data = folder / "study" / "rows"
+        (self.data / "rois.json").write_text('{"V4": [0, 1], "V1": [2, 3]}', encoding="utf-8")
         self.named = Home(folder / "named")
         shutil.copyfile(database, self.named.database)
         for seed in (0, 1):
@@ -145,7 +148,10 @@ def test_boards_rank_by_each_part_and_tables_have_columns_for_each(lab: Lab) -> 
     (told, *_) = summary_table(confirmed_rows(lab.board)).to_dict("records")
     assert "which is less by" in told["on ood"]
     assert "less than on the first part by" in summary_table(confirmed_rows(by_part(lab.board, "ood")))
-    assert len(region_table(confirmed_rows(lab.board))) == 0
+    regions = region_table(confirmed_rows(lab.board))
+    assert [tuple(line) for line in regions[["part", "region"]].to_numpy()[:4]] == [
+        ("test", "V4"), ("test", "V1"), ("ood", "V4"), ("ood", "V1"),
+    ]  # fmt: skip
 
 
 def test_the_crown_goes_by_the_first_part(lab: Lab) -> None:
@@ -166,6 +172,19 @@ def test_a_bundle_takes_all_parts_to_another_home(lab: Lab, tmp_path: Path) -> N
             (row.confirmed_score, row.place and row.place.rank, row.drop) for row in theirs
         ]
     assert part_names(board) == ["test", "ood"]
+    for row in board:
+        assert list(row.metric.regions) == ["V4", "V1"], "the order of the data"
+        assert row.confirmed is None or list(row.confirmed.regions) == ["V4", "V1"]
+
+
+def test_a_bundle_with_its_keys_sorted_is_read_as_it_was(lab: Lab, tmp_path: Path) -> None:
+    """As older versions wrote it."""
+    bundle = Path(shutil.copytree(lab.bundle, tmp_path / "bundle"))
+    for path in bundle.rglob("*.json"):
+        text = json.dumps(json.loads(path.read_text(encoding="utf-8")), indent=1, sort_keys=True)
+        path.write_text(f"{text}\n", encoding="utf-8")
+    reseal(bundle)
+    assert {row.level for row in verify_bundle(bundle).rows} == {"arithmetic"}
 
 
 def renamed(bundle: Path) -> None:
@@ -209,7 +228,15 @@ def swapped(bundle: Path) -> None:
 
 def other_first(bundle: Path) -> None:
     """Rank a model by the part on which it is better."""
-    edit_json(published(bundle) / contents.CONFIRMATION, lambda record: record.update(first="ood"))
+    row = published(bundle)
+
+    def turn(record: dict[str, Any]) -> None:
+        (drop,) = record["drops"].values()
+        turned = {"estimate": -drop["estimate"], "low": -drop["high"], "high": -drop["low"]}
+        record |= {"first": "ood", "drops": {"test": turned}}
+
+    edit_json(row / contents.CONFIRMATION, turn)
+    edit_json(row / contents.TRIAL, lambda record: record["rows"]["parts"].reverse())
 
 
 def smaller_drop(bundle: Path) -> None:
