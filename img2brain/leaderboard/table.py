@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from img2brain.leaderboard.lines import is_count
+from img2brain.leaderboard.lines import encodable, is_count
 from img2brain.leaderboard.published import by_part, part_names
 from img2brain.leaderboard.record_numbers import statistics_of
 from img2brain.leaderboard.rows import Row, home_name, placed, printable
@@ -102,7 +102,7 @@ def ranked(rows: Iterable[Row]) -> pd.DataFrame:
 
 def ranked_boards(boards: Sequence[Sequence[Row]]) -> pd.DataFrame:
     """Rank the rows of several boards, each for itself, in one table; see `ranked`."""
-    records = [line for board in boards for line in _records(board)]
+    records = [encodable(line) for board in boards for line in _records(board)]
     found = list(dict.fromkeys(name for record in records for name in record))
     others = [name for name in found if name not in _FIRST and name not in _LAST]
     statistics = {name: "Int64" if is_count(records, name) else "float64" for name in others}

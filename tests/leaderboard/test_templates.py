@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jinja2 import nodes
 
@@ -80,6 +80,7 @@ def harmless() -> list[Skeleton]:
 
 
 @settings(max_examples=20)
+@example("\ud800~")
 @given(st.text(st.characters()).map(lambda text: f"{text}~") | st.just(EVIL))  # no name of ours ends so
 def test_a_name_is_text_wherever_it_stands(harmless: list[Skeleton], name: str) -> None:
     pages = pages_of(name)
