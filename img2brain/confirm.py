@@ -190,6 +190,33 @@ class ScoredRows:
         }
         return PartResult(found, self._regions, self._facts, found.to_arrays() | arrays)
 
+    def over_members(
+        self, counts: NDArray[np.float32], predictions: F64, controls: Iterable[Control]
+    ) -> dict[str, NDArray[Any]]:
+        """Summarise a model and its controls in resamples that are joint over the members of a study.
+
+        Parameters
+        ----------
+        counts : ndarray (n_resamples, n_images)
+            How often each image is in each resample.
+        predictions : ndarray (n_images, n_voxels)
+            Of the model.
+        controls : iterable of Control
+            What it has to beat.
+
+        Returns
+        -------
+        dict of str to ndarray
+            What `Summaries.to_arrays` gives, and of each control ``control_NAME_estimate`` and
+            ``control_NAME_resampled``.
+        """
+        bootstrap = Bootstrap(self._responses, self._objective, units=self._units, counts=counts)
+        found = bootstrap.summaries(frozen(predictions), self._regions).to_arrays()
+        for item in controls:
+            arrays = bootstrap.summaries(frozen(item.predictions), self._regions).to_arrays()
+            found |= {f"control_{item.name}_{key}": arrays[key] for key in ("estimate", "resampled")}
+        return found
+
     def _kept(self, predictions: F64, accuracies: Mapping[str, F64]) -> NDArray[np.floating]:
         """Return predictions in float32 where they score the same: whoever has the data scores them again."""
         narrow = _narrow(predictions)
@@ -249,6 +276,14 @@ class ConfirmationRows:
             )
             for (name, rows), place in zip(self.parts.items(), self._places, strict=True)
         }
+
+    def over_members(
+        self, counts: NDArray[np.float32], predictions: F64, controls: Iterable[Control]
+    ) -> dict[str, NDArray[Any]]:
+        """Summarise the part that ranks in resamples that are joint over members; see `ScoredRows.over_members`."""
+        rows, place = self.parts[self.first], self._places[0]
+        of_part = [replace(item, predictions=item.predictions[place]) for item in controls]
+        return rows.over_members(counts, predictions[place], of_part)
 
     @property
     def _places(self) -> list[slice]:

@@ -83,6 +83,8 @@ class Publisher:
         What is scored, the objective first.
     device : str
         Where linear regressors are fitted.
+    draws : ndarray (n_resamples, n_confirmation), optional
+        Of a member of a study, how often each row of the part that ranks is in each resample of all members.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class Publisher:
         make_bank: MakeBank,
         metrics: Metrics,
         device: str = "cpu",
+        draws: NDArray[np.float32] | None = None,
     ) -> None:
+        self._draws = draws
         self._dataset = dataset
         self._split = split
         self._n_components = n_components
@@ -248,7 +252,8 @@ class Publisher:
     ) -> tuple[ConfirmationRecord, Arrays]:
         """Score predictions of each confirmation part beside the controls, once, and log what they say."""
         rows = confirmation_rows(self._dataset, self._split, self._metrics)
-        report = rows.report(predictions, self.controls.of(record.spec, bank), best_layers)
+        controls = list(self.controls.of(record.spec, bank))
+        report = rows.report(predictions, controls, best_layers)
         known = looks.unchained(_confirmed(registry, tracker, run_id))
         counts = looks.add_all(tracker.home, [_look_at(record, name, part) for name, part in report.items()], known)
         parts = {name: part.part(count) for (name, part), count in zip(report.items(), counts, strict=True)}
@@ -256,6 +261,8 @@ class Publisher:
         layers = best_layers.layers if best_layers else ()
         confirmation = confirmation_record(record, parts, layers, looks.name_of(rows.first), found)
         tracker.log_confirmation(run_id, confirmation, {name: part.arrays for name, part in report.items()})
+        if self._draws is not None:
+            tracker.log_members(run_id, rows.over_members(self._draws, predictions, controls))
         return confirmation, report[rows.first].arrays
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from img2brain.cli._shown import Shown, shows
 
 if TYPE_CHECKING:
     from img2brain.home import Home
+    from img2brain.publish import Publication
+    from img2brain.records import Estimate
     from img2brain.spec import StudySpec
     from img2brain.study.outcome import StudyOutcome
     from img2brain.study.search import ToldTrial
@@ -68,7 +71,8 @@ def run_command(experiment: Path, open_home: OpenHome, **changes: Any) -> None:
     home = open_home()
     keep_freed_memory()
     outcome = run_study(spec, home)
-    rows = collect(home, outcome.published.registered.name if outcome.published else None)
+    names = [item.registered.name for item in _published(outcome).values()]
+    rows = [row for name in dict.fromkeys(names) for row in collect(home, name)]
     for board in boards(row for row in rows if (row.study, row.home) == (outcome.name, home.id)):
         click.echo(as_text(ranked(board).head(10)))
     click.echo(_closing(outcome, home))
@@ -161,31 +165,71 @@ def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:
         weights = absolute_weights(given["weights"], Path.cwd())
         fields["backbones"] = [{**item.model_dump(), "weights": weights} for item in spec.backbones]
     if "dataset" in given:
-        fields["dataset"] = {"path": given["dataset"].resolve()}
+        fields |= {"dataset": {"path": given["dataset"].resolve()}, "datasets": ()}
     if "shuffle" in given:
-        named = spec.dataset.model_dump(exclude_none=True) if spec.dataset else {}
-        fields["dataset"] = {**named, **fields.get("dataset", {})}
-        fields["dataset"]["shuffle"] = given["shuffle"]
+        fields |= _shuffled(with_overrides(spec, **fields), given["shuffle"])
     return with_overrides(spec, **fields) if fields else spec
 
 
+def _shuffled(spec: StudySpec, seed: int) -> dict[str, Any]:
+    """Shuffle the responses of all data of a study."""
+    tables = [item.model_dump(exclude_none=True) | {"shuffle": seed} for item in spec.data]
+    return {"datasets": tables} if spec.datasets else {"dataset": tables[0] if tables else {"shuffle": seed}}
+
+
 def _closing(outcome: StudyOutcome, home: Home) -> str:
-    from img2brain.leaderboard.record_numbers import confirmation_texts, other_texts
     from img2brain.result import score_text
 
-    item, best = outcome.published, outcome.best
-    assert item is not None, "a study that ends has published its best trial"
+    best = outcome.best
     assert best is not None, "a study that ends has a best trial"
-    name = item.registered.name
-    part = item.confirmation.confirmed if item.confirmation else None
-    seen = confirmation_texts(part) if part else [("confirmation", "none: no rows were kept from the search")]
-    seen += other_texts(item.confirmation).items() if item.confirmation else []
+    over = f", mean over {len(outcome.members)} members" if outcome.members else ""
     lines = [
         ("best trial", f"#{best.number} {best.spec.label}"),
-        ("validation", f"{score_text(best.score)} ({outcome.objective}, on the rows that chose it)"),
-        *seen,
-        ("registered", f"{name} version {item.registered.version}: {item.reason}"),
-        ("leaderboard", home.leaderboards / name / "index.html"),
+        ("validation", f"{score_text(best.score)} ({outcome.objective}{over}, on the rows that chose it)"),
+        *(_mean_lines(outcome) if outcome.members else ()),
+        *(line for name, item in _published(outcome).items() for line in _published_lines(name, item, outcome, home)),
         *(("note", text) for text in outcome.notes),
     ]
     return "\n".join(["", *(f"{heading:<15}{text}" for heading, text in lines)])
+
+
+def _published(outcome: StudyOutcome) -> dict[str, Publication]:
+    """Return what was published on each member; without a name, where the study has one dataset."""
+    assert outcome.published is not None, "a study that ends has published its best trial"
+    return dict(outcome.members) or {"": outcome.published}
+
+
+def _published_lines(member: str, item: Publication, outcome: StudyOutcome, home: Home) -> Iterator[tuple[str, object]]:
+    """Tell of a published model, of several members after a line with the member's name."""
+    from img2brain.leaderboard.record_numbers import confirmation_texts, other_texts
+    from img2brain.result import score_text
+
+    name = item.registered.name
+    part = item.confirmation.confirmed if item.confirmation else None
+    if member and outcome.best is not None:
+        yield "member", f"{member}: validation {score_text(outcome.best.of(member).score)}"
+    yield from confirmation_texts(part) if part else [("confirmation", "none: no rows were kept from the search")]
+    yield from other_texts(item.confirmation).items() if item.confirmation else ()
+    yield "registered", f"{name} version {item.registered.version}: {item.reason}"
+    yield "leaderboard", home.leaderboards / name / "index.html"
+
+
+def _mean_lines(outcome: StudyOutcome) -> Iterator[tuple[str, object]]:
+    """Tell of the mean over members on the confirmation rows."""
+    from img2brain.result import score_text
+
+    mean = outcome.mean
+    if mean is None:
+        yield "confirmation", "no mean: a member has no rows that were kept from the search"
+        return
+    whom = "members like these" if mean.is_of_a_sample else "these members"
+    yield "confirmation", f"{_interval_text(mean.score)} (mean over {len(outcome.members)}, interval for {whom})"
+    for name, control in mean.controls.items():
+        yield "control", f"{name} {score_text(control.score)}, the model {_interval_text(control.difference, '+')}"
+
+
+def _interval_text(found: Estimate, sign: str = "") -> str:
+    """Write a number with its interval, without one where it is not known."""
+    if math.isnan(found.low):
+        return f"{found.estimate:{sign}.4f}, no interval"
+    return f"{found.estimate:{sign}.4f} [{found.low:{sign}.4f}, {found.high:{sign}.4f}]"

@@ -75,6 +75,8 @@ class Bootstrap:
     units : ndarray (n_images,), optional
         A label for each image: those of one label say little more than one of them, and are drawn together. By default
         each image stands for itself.
+    counts : ndarray (n_resamples, n_images), optional
+        How often each image is in each resample, in place of what `n_resamples` and `seed` draw.
     block : int
         Voxels that are scored at a time.
     chunk_bytes : int
@@ -101,6 +103,7 @@ class Bootstrap:
         seed: int = 0,
         *,
         units: NDArray[Any] | None = None,
+        counts: F32 | None = None,
         block: int = _BLOCK,
         chunk_bytes: int = _CHUNK_BYTES,
     ) -> None:
@@ -109,9 +112,11 @@ class Bootstrap:
         self._responses = np.asarray(responses)
         self._metric = metric
         self._block, self._chunk_bytes = block, chunk_bytes
+        n_resamples = n_resamples if counts is None else len(counts)
         if not isinstance(metric, FromSums):
             n_resamples = min(n_resamples, max(_FEWEST, _ROWS_VALUES // max(1, self._responses.size)))
-        self._counts = resamples(len(responses), n_resamples, seed, units)
+        drawn = resamples(len(responses), n_resamples, seed, units) if counts is None else counts[:n_resamples]
+        self._counts = drawn
         self._n_units = len(responses) if units is None else len(np.unique(units))
         self._draws = digest.of_array(self._counts)
 

@@ -5,17 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from img2brain.records import Estimate
-from img2brain.statistics.bootstrap import LEVEL, Summaries
+from img2brain.statistics.bootstrap import LEVEL
 from img2brain.statistics.significance import holm
 
 F64 = NDArray[np.float64]
+R = TypeVar("R", bound="Scored")
 MOST_SPLIT = 0.75
 VOXEL_RULE = "ties by voxels alone: a rank is shared unless one is higher in three quarters of them"
+
+
+class Scored(Protocol):
+    """A score in resamples: of one dataset, or over the members of a study."""
+
+    def __sub__(self, other: Self) -> Self:
+        """Return the paired difference."""
+        ...
+
+    def interval(self, region: str, level: float) -> Estimate:
+        """Return the interval of a region."""
+        ...
+
+    def p_value(self, region: str) -> float:
+        """Return the p of a score of 0."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,12 +58,12 @@ class Place:
     p_value: float
 
 
-def place(rows: Sequence[Summaries], region: str, level: float = LEVEL) -> list[Place]:
+def place(rows: Sequence[R], region: str, level: float = LEVEL) -> list[Place]:
     """Place rows that were scored on the same images, best first.
 
     Parameters
     ----------
-    rows : sequence of Summaries
+    rows : sequence of Summaries or OverMembers
         Best first, all from the same resamples.
     region : str
         What they are ranked by.
@@ -69,7 +87,7 @@ def place(rows: Sequence[Summaries], region: str, level: float = LEVEL) -> list[
     return found
 
 
-def corrected(rows: Sequence[Summaries], region: str) -> F64:
+def corrected(rows: Sequence[R], region: str) -> F64:
     """Return p values that two rows do not differ (n_rows, n_rows), corrected for all pairs (Holm).
 
     The upper triangle; NaN elsewhere.

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from img2brain import digest
 from img2brain.catalog import METRICS
 from img2brain.datasets._split import UNNAMED
@@ -129,10 +132,10 @@ class Member:
         rows = self.dataset.development(self.split)
         return Evaluator(rows, self.split, self.banks, self.n_components, self.metrics, self.device)
 
-    def publisher(self) -> Publisher:
-        """Return what publishes trials."""
+    def publisher(self, draws: NDArray[np.float32] | None = None) -> Publisher:
+        """Return what publishes trials, with resamples of the confirmation rows of all members where there are any."""
         metrics = {name: METRICS[name] for name in self.metrics}
-        return Publisher(self.dataset, self.split, self.n_components, self.make_bank, metrics, self.device)
+        return Publisher(self.dataset, self.split, self.n_components, self.make_bank, metrics, self.device, draws)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from img2brain.result import WHOLE, TrialResult
 from img2brain.spec import TrialSpec
 from img2brain.statistics import noise_ceiling
 from img2brain.study.best_layers import best_by_layer, best_layers
+from img2brain.study.joint import Draws
 from img2brain.study.member import Member
 from img2brain.study.search import ToldTrial
 from img2brain.study.setting import Setting
@@ -92,7 +93,9 @@ class MemberRun:
                 tracked[trial.number] = self.track(trial.number, trial.spec, trial.parameters, found, 0.0)
         return tracked
 
-    def publish(self, best: ToldTrial, told: Sequence[ToldTrial], run_id: str) -> Publication:
+    def publish(
+        self, best: ToldTrial, told: Sequence[ToldTrial], run_id: str, draws: Draws | None = None
+    ) -> Publication:
         """Publish the best trial of the study: refitted, confirmed and registered under the name of this dataset.
 
         Parameters
@@ -103,8 +106,10 @@ class MemberRun:
             All trials, as they were on this member.
         run_id : str
             The run of the best one.
+        draws : ndarray (n_resamples, n_confirmation), optional
+            Resamples of the confirmation rows that are joint over members.
         """
-        publisher = self.member.publisher()
+        publisher = self.member.publisher(draws)
 
         def chosen() -> BestLayers | None:
             return best_layers(best, told, self.member, self.evaluator, publisher.refit)

@@ -17,8 +17,9 @@ from img2brain.home import Home
 from img2brain.result import TrialResult
 from img2brain.spec import StudySpec, TrialSpec
 from img2brain.study._bar import Bar
+from img2brain.study.joint import joint_draws
 from img2brain.study.member_run import MemberRun
-from img2brain.study.outcome import StudyOutcome
+from img2brain.study.outcome import MeanOutcome, StudyOutcome, mean_outcome
 from img2brain.study.report import report
 from img2brain.study.search import MemberTrial, Search, ToldTrial, best_trial, stored_studies, together
 from img2brain.study.setting import Setting, make_ready
@@ -184,16 +185,22 @@ class Run:
             reason = told[-1].failure if told else "there are no trials"
             raise FitError(f"All {len(told)} trials of {self.name} failed, the last one: {reason}")
         found = {}
-        for run, ids in zip(self.members, run_ids, strict=True):
+        draws = joint_draws([run.member for run in self.members])
+        for run, ids, drawn in zip(self.members, run_ids, draws, strict=True):
             trials = [trial.of(run.member.name) for trial in told]
-            found[run.member.name] = run.publish(best.of(run.member.name), trials, ids[best.number])
+            found[run.member.name] = run.publish(best.of(run.member.name), trials, ids[best.number], drawn)
         notes = tuple(self.setting.space.edges(best.parameters))
         scored = (record := self.members[0].record_of(run_ids[0][best.number])).metrics[record.objective]
         objective = f"{scored.label}, {scored.summary} over voxels"
-        first, *_ = found.values()
-        return StudyOutcome(
-            self.name, list(told), best, first, notes, self.features_s, objective, found if len(found) > 1 else {}
-        )
+        first, *others = found.values()
+        of_each, mean = (found, self._mean(best.number, run_ids)) if others else ({}, None)
+        return StudyOutcome(self.name, list(told), best, first, notes, self.features_s, objective, of_each, mean)
+
+    def _mean(self, number: int, run_ids: Sequence[Mapping[int, str]]) -> MeanOutcome | None:
+        """Return what the confirmation rows of all members say of a trial, where each has some."""
+        found = {run.member.name: ids[number] for run, ids in zip(self.members, run_ids, strict=True)}
+        record = self.members[0].record_of(run_ids[0][number])
+        return mean_outcome(self.members[0].tracker.store, found, record.metrics[record.objective].summary)
 
     def _give_intervals(self, told: Sequence[ToldTrial], run_ids: Sequence[Mapping[int, str]]) -> None:
         for run, ids in zip(self.members, run_ids, strict=True):

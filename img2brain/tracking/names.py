@@ -20,6 +20,7 @@ KIND, STUDY, TRIAL, HOME = "img2brain.kind", "img2brain.study", "img2brain.trial
 IMPORTED, IMPORTED_BY = "img2brain.imported", "img2brain.imported-by"  # of a run: where it comes from; the home
 ORIGIN = "img2brain.origin"  # of a study: where its data were read from, as a digest
 RECORD, CONFIRMATION, VALIDATION = "record.json", "confirmation.json", "validation.json"
+MEMBERS = "members"  # the folder of what is joint over members
 
 _LONGEST = 6000  # characters of a parameter
 _LONGEST_NAME = 90  # characters of a part of a metric's name, which has at most 250

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,9 +17,21 @@ from img2brain.errors import RecordError
 from img2brain.records import ConfirmationRecord, StudyRecord, TrialRecord
 from img2brain.result import WHOLE
 from img2brain.statistics.bootstrap import How, Summaries
+from img2brain.statistics.members import OverMembers
 from img2brain.tracking import old
 from img2brain.tracking._store import TrackingStore, answering
-from img2brain.tracking.names import CONFIRMATION, HOME, IMPORTED, KIND, PARENT, RECORD, STUDY, VALIDATION, part_array
+from img2brain.tracking.names import (
+    CONFIRMATION,
+    HOME,
+    IMPORTED,
+    KIND,
+    MEMBERS,
+    PARENT,
+    RECORD,
+    STUDY,
+    VALIDATION,
+    part_array,
+)
 
 log = logging.getLogger(__name__)
 
@@ -202,6 +214,45 @@ def summaries_in(read: Callable[[str], NDArray[Any] | None], how: How, part: str
             summaries = Summaries.from_arrays(**found, how=how)
             return _whole_first(summaries) if kind == "medians" else summaries
     return None
+
+
+def member_summaries(store: TrackingStore, run_id: str, how: How, control: str = "") -> Summaries | None:
+    """Read the resamples of a member's score, or that of a control of it, that are joint over the members of its study.
+
+    Returns
+    -------
+    Summaries or None
+        Of the rows that rank; None of a model without such resamples, or without this control.
+    """
+    rival = f"control_{control}_" if control else ""
+    files = {name: f"{rival if name in _ARRAYS[1:] else ''}{name}" for name in (*_ARRAYS, *_ABOUT)}
+    found = {name: run_array(store, run_id, f"{MEMBERS}/{file}.npy") for name, file in files.items()}
+    arrays = {name: array for name, array in found.items() if array is not None}
+    return Summaries.from_arrays(**arrays, how=how) if arrays.keys() >= set(_ARRAYS) else None
+
+
+def over_members(store: TrackingStore, run_ids: Mapping[str, str], how: How, control: str = "") -> OverMembers | None:
+    """Read the scores of one model, or of a control of it, on the members of a study.
+
+    Parameters
+    ----------
+    store : TrackingStore
+        Where it is tracked.
+    run_ids : mapping of str to str
+        Its run on each member, by the member's name.
+    how : {"median", "mean"}
+        What stands for the voxels of a region.
+    control : str
+        The name of a control.
+
+    Returns
+    -------
+    OverMembers or None
+        None where that of a member is not known.
+    """
+    found = {name: member_summaries(store, run_id, how, control) for name, run_id in run_ids.items()}
+    known = {name: item for name, item in found.items() if item is not None}
+    return OverMembers(known) if known and len(known) == len(found) else None
 
 
 def _whole_first(old: Summaries) -> Summaries:

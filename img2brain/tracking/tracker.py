@@ -130,6 +130,11 @@ class Tracker:
         """Add intervals of a trial's own score: ``validation.json`` and ``validation/NAME.npy``."""
         self._log_rows(run_id, record, dict.fromkeys(record.parts, arrays), names.VALIDATION)
 
+    def log_members(self, run_id: str, arrays: Arrays) -> None:
+        """Add resamples that are joint over the members of a study: ``members/NAME.npy``."""
+        with answering(self.store.uri), self.store.artifacts(self.store.client.get_run(run_id)) as folder:
+            _write_arrays(folder / names.MEMBERS, arrays)
+
     def log_pages(self, pages: Mapping[str, Path], metrics: Mapping[str, float], note: str) -> None:
         """Add pages, summary metrics and a note in Markdown to the parent run."""
         with answering(self.store.uri):
@@ -200,9 +205,7 @@ class Tracker:
             self._log_batch(run, {}, names.confirmation_metrics(record))
             with self.store.artifacts(run) as folder:
                 for part, found in arrays.items():
-                    (folder / names.part_folder(part)).mkdir(parents=True, exist_ok=True)
-                    for key, array in found.items():
-                        np.save(folder / names.part_array(part, key), array)
+                    _write_arrays(folder / names.part_folder(part), found)
                 _write_record(folder, name, record)
 
 
@@ -249,6 +252,12 @@ def log_batch(store: TrackingStore, run: Any, parameters: Mapping[str, str], met
         metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
         params=[Param(name, value) for name, value in parameters.items()],
     )
+
+
+def _write_arrays(folder: Path, arrays: Arrays) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for key, array in arrays.items():
+        np.save(folder / f"{names.component_name(key)}.npy", array)
 
 
 def _write_record(folder: Path, name: str, record: Record) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from img2brain.cli.study import _closing
+from img2brain.errors import DataError, SpecError
 from img2brain.home import Home
 from img2brain.spec import StudySpec, parse
+from img2brain.study.joint import joint_draws
 from img2brain.study.outcome import StudyOutcome
 from img2brain.study.runner import run_study
+from img2brain.study.setting import make_ready
 from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.reading import TrackedTrial, run_array, study_of, tracked_trials
+from img2brain.tracking.reading import TrackedTrial, over_members, run_array, study_of, tracked_trials
+from tests.datasets.miniatures.base import World, write_picture
 
 if TYPE_CHECKING:
     from tests.conftest import NewHome
@@ -52,9 +58,10 @@ def study(*datasets: Path, **changes: Any) -> StudySpec:
 
 
 @pytest.fixture(scope="module")
-def both(pair: Datasets, tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, StudyOutcome]:
+def both(pair: Datasets, tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> tuple[Home, StudyOutcome]:
     """A study of both. No test changes its home."""
     home = Home(tmp_path_factory.mktemp("both"))
+    shutil.copyfile(empty_database, home.database)
     return home, run_study(study(*pair.values()), home)
 
 
@@ -118,3 +125,79 @@ def test_a_member_has_the_numbers_that_it_has_alone(
         assert found.confirmation is not None
         assert expected.confirmation is not None
         assert found.confirmation.parts == expected.confirmation.parts
+
+
+def test_the_mean_is_given_with_an_interval_that_follows_from_joint_resamples(both: tuple[Home, StudyOutcome]) -> None:
+    home, outcome = both
+    assert outcome.best is not None
+    assert outcome.mean is not None
+    scores = [item.score for item in outcome.members.values()]
+    assert outcome.mean.score.estimate == pytest.approx(np.mean(scores), abs=1e-6)
+    assert outcome.mean.score.low < outcome.mean.score.estimate < outcome.mean.score.high
+    assert not outcome.mean.is_of_a_sample
+    assert set(outcome.mean.controls) == {"shuffled"}
+    runs = {name: run.run_id for name, run in runs_of(home, outcome.best.number).items()}
+    found = over_members(TrackingStore(home), {name: runs[name] for name in outcome.members}, "median")
+    assert found is not None
+    assert found.interval() == outcome.mean.score
+    confirmed = [run.confirmation for run in runs_of(home, outcome.best.number).values()]
+    assert [len(item.parts) for item in confirmed if item] == [1, 1]
+    assert "(mean over 2, interval for these members)" in _closing(outcome, home)
+    assert _closing(outcome, home).count("\nmember         ") == 2
+
+
+def test_equal_pictures_of_members_are_drawn_together(tmp_path: Path) -> None:
+    """Whatever file they are in; and rows that are tied within a member, too."""
+    world = World(24, 3, seed=1)
+    shown = {"one": range(24), "two": [*range(23, 11, -1), *range(4)], "three": range(12, 24)}
+    for name, pictures in shown.items():
+        for place, picture in enumerate(pictures):
+            suffix = "png" if name != "two" else "bmp.png"
+            write_picture(tmp_path / name / "trainingIMG" / f"{place:02}.{suffix}", world.pictures[picture])
+        (tmp_path / name / "trainingfMRI").mkdir()
+        np.save(tmp_path / name / "trainingfMRI" / "training.npy", world.trials(list(pictures)))
+    spec = study(
+        *(tmp_path / name for name in shown), split={"confirmation": 0.4, "validation": 0.3}, n_components=[2],
+        backbones=[{"name": "pixels", "weights": "random:0"}],
+    )  # fmt: skip
+    setting = make_ready(spec, Home(tmp_path / "home"))
+    drawn = joint_draws(setting.members)
+    seen: dict[int, Any] = {}
+    n_shared = 0
+    for member, counts in zip(setting.members, drawn, strict=True):
+        assert counts is not None
+        for row, column in zip(member.split.confirmation, counts.T, strict=True):
+            picture = [*shown[member.name]][row]
+            n_shared += picture in seen
+            np.testing.assert_array_equal(seen.setdefault(picture, column), column)
+    assert n_shared > 2
+
+
+def test_data_that_cannot_be_members_are_refused(pair: Datasets, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with pytest.raises(SpecError, match=r"members of a study must be different data\. 'ada' and 'ada' are the same"):
+        make_ready(study(pair["ada"], pair["ada"]), home)
+    other = write_given(tmp_path / "ada", np.eye(30), np.random.default_rng(0).normal(size=(30, 2)))
+    with pytest.raises(DataError, match=r"must have names of their own\. Two are called 'ada': write another name"):
+        make_ready(study(pair["ada"], other), home)
+    every = study(dataset={"path": str(pair["ada"]), "subjects": "all"})
+    with pytest.raises(DataError, match=r"'subjects' must be those of a folder that tells them\. .*ada' tells none"):
+        make_ready(every, home)
+    with pytest.raises(SpecError, match=r"A study must name its dataset, or be handed one\. Got none"):
+        make_ready(study(), home, [])
+
+
+def test_a_trial_that_fails_on_one_member_fails_and_says_on_which(pair: Datasets, new_home: NewHome) -> None:
+    """A number of neighbours that only the larger one has rows for."""
+    regressors = [{"name": "k_neighbors", "n_neighbors": [3, 24]}]
+    spec = study(*pair.values(), n_components=[2], regressors=regressors, sampler="grid", trials=None)
+    home = Home(new_home())
+    outcome = run_study(spec, home)
+    good, bad = sorted(outcome.trials, key=lambda trial: trial.failure)
+    assert good.succeeded
+    assert bad.failure.endswith("(member 'ada')")
+    assert np.isnan(bad.score)
+    again = run_study(spec, home)
+    assert [(trial.number, trial.failure) for trial in again.trials] == [
+        (trial.number, trial.failure) for trial in outcome.trials
+    ]
