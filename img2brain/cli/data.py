@@ -73,7 +73,8 @@ def check_command(path: Path, layout: str | None, home: Path, tracking_uri: str 
 
 def _facts(report: Report) -> dict[str, Any]:
     """Return what a dataset holds, as plain data."""
-    told = ("layout", "name", "images", "test_images", "voxels", "unit", "subject", "digest", "preparation", "rows")
+    told = ("layout", "name", "images", "test_images", "voxels", "unit", "subject", "digest", "preparation", "rows",
+            "splits", "columns")  # fmt: skip
     return {key: getattr(report, key) for key in told} | {"tied": str(report.ties) if report.ties else None}
 
 
@@ -89,6 +90,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield from report.rows
     if report.ties:
         yield f"tied: {report.ties}"
+    told = {"splits": report.splits, "columns": report.columns}
+    yield from (f"{what}: {', '.join(names)}" for what, names in told.items() if names)
 
 
 def _name_of_others(report: Report, path: Path, folder: Path, tracking_uri: str | None) -> str:

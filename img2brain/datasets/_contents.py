@@ -51,6 +51,7 @@ class Contents:
     rois: Mapping[str, Rows] = field(default_factory=dict)
     ncsnr: Array | None = None
     noise_ceiling: Array | None = None
+    columns: Mapping[str, Mapping[Path, str]] = field(default_factory=dict)
 
 
 def image_folder(root: Path, part: str) -> Path:
@@ -137,7 +138,8 @@ def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> PartCo
 def _put_in_order(contents: Contents, guard: Guard) -> None:
     """Put images into the order of their rows; those without rows need none."""
     listing, parts = contents.root / LISTING, (contents.training, contents.test)
-    rows = read_listing(listing, [path for part in parts for path in part.images])
+    told = read_listing(listing, [path for part in parts for path in part.images])
+    rows, contents.columns = told.rows, told.columns
     for part in parts:
         with guard():
             if not rows.keys().isdisjoint(part.images):

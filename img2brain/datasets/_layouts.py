@@ -30,7 +30,7 @@ def layouts() -> dict[str, str]:
     >>> layouts()["folder"][:22]
     'Images in trainingIMG/'
     """
-    return {name: _first_line(kind) for name, kind in _known().items()}
+    return {name: _first_line(kind) + _splits_of(kind) for name, kind in _known().items()}
 
 
 def open_dataset(path: Path | str, layout: str | None = None, **asked: Any) -> Dataset:
@@ -207,6 +207,11 @@ def _run(name: str, path: Path, work: Callable[[], T]) -> T:
     except Exception as error:  # code of others raises anything
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
         raise DataError(f"The layout {name!r} cannot open {str(path)!r}: {type(error).__name__}: {reason}.") from error
+
+
+def _splits_of(kind: type[Dataset]) -> str:
+    """Name the splits that a layout brings, where it brings any."""
+    return f" Splits: {', '.join(kind.presets)}." if kind.presets else ""
 
 
 def _first_line(kind: type[Dataset]) -> str:

@@ -71,6 +71,8 @@ class Report:
         Which rows stay on one side of every split, where any two belong together.
     preparation : mapping of str to str
         What was done to what was recorded, each under a name.
+    splits, columns : tuple of str
+        The splits that the data bring, and the columns that a split may go by.
     """
 
     images: int = 0
@@ -86,6 +88,8 @@ class Report:
     source: str = ""
     ties: Ties | None = None
     preparation: Mapping[str, str] = field(default_factory=dict)
+    splits: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +18,7 @@ Images = tuple[Path, ...]
 
 LISTING = "images.csv"
 
-_COLUMNS = ("file", "row")
+_FILE, _ROWS = "file", "row"
 _NUMBER = re.compile(r"((?<![^\W_])[-+\N{MINUS SIGN}])?(\d+)")  # a sign that follows a letter or a digit is a hyphen
 _ROW = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -90,40 +91,59 @@ def _must_be_given(root: Path, folder: Path, why: str, orders: str) -> str:
     )
 
 
-def read_listing(path: Path, images: Sequence[Path]) -> dict[Path, int]:
-    """Read which row each image belongs to, from a table with the columns file and row.
+@dataclass(frozen=True)
+class Listing:
+    """What a table tells of images: the row of each, where it tells that, and by column what else.
+
+    Attributes
+    ----------
+    rows : dict of Path to int
+        The row of each image; none where the table has no column for it.
+    columns : dict of str to dict of Path to str
+        All other columns.
+    """
+
+    rows: dict[Path, int] = field(default_factory=dict)
+    columns: dict[str, dict[Path, str]] = field(default_factory=dict)
+
+
+def read_listing(path: Path, images: Sequence[Path]) -> Listing:
+    """Read what is known of each image, from a table with the columns file, and row or any other.
 
     Parameters
     ----------
     path : Path
         A CSV file. A file of it is named from the folder of the table, as in ``trainingIMG/1.png``, or by its name
-        alone where only one image has it; rows are counted from 0. Other columns are left alone.
+        alone where only one image has it; rows are counted from 0.
     images : sequence of Path
         The images of all parts.
 
     Returns
     -------
-    dict of Path to int
-        The images that are listed; none where there is no table.
+    Listing
+        Of the images that are listed; none where there is no table.
 
     Raises
     ------
     DataError
         If it is no such table, or names what is no image, or one image twice.
     """
-    found: dict[Path, int] = {}
-    known = _by_name(images)
-    for line, file, row in _lines(path) if is_there(path) else ():
+    found, known, seen = Listing(), _by_name(images), set[Path]()
+    for line, file, told in _lines(path) if is_there(path) else ():
         where = f"line {line} of {str(path)!r}"
         matches = known.get(file, [])
         if len(matches) != 1:
             several = "Several folders have one; name its folder too" if matches else "There is none of this name"
             raise DataError(f"The file {file!r} in {where} must be an image of the dataset. {several}.")
-        if matches[0] in found:
+        if matches[0] in seen:
             raise DataError(f"Each file must be listed once. Got {file!r} again in {where}.")
-        if not _ROW.fullmatch(row):
+        seen.add(matches[0])
+        row = told.pop(_ROWS, None)
+        if row is not None and not _ROW.fullmatch(row):
             raise DataError(f"The row in {where} must be a whole number, counted from 0. Got {row!r}.")
-        found[matches[0]] = int(row)
+        found.rows.update({} if row is None else {matches[0]: int(row)})
+        for name, cell in told.items():
+            found.columns.setdefault(name, {})[matches[0]] = cell
     return found
 
 
@@ -135,17 +155,20 @@ def _by_name(images: Iterable[Path]) -> Mapping[str, list[Path]]:
     return known
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield the number, file and row of each line of a table that holds something."""
+def _lines(path: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """Yield the number, file and other cells of each line of a table that holds something."""
     (_, heads), *lines = _table(path) or [(1, [])]
-    if not set(_COLUMNS) <= set(heads):
+    if _FILE not in heads or not (
+        others := {head: place for place, head in enumerate(heads) if head not in ("", _FILE)}
+    ):
         found = ",".join(heads)[:80]
         raise DataError(f"The first line of {str(path)!r} must name the columns file,row. Got {found!r}.")
-    file, row = map(heads.index, _COLUMNS)
+    file, last = heads.index(_FILE), max(heads.index(_FILE), others.get(_ROWS, 0))
     for number, cells in lines:
-        if len(cells) <= max(file, row):
-            raise DataError(f"Line {number} of {str(path)!r} must hold a file and a row. It does not.")
-        yield number, cells[file], cells[row]
+        if len(cells) <= last:
+            what = "a file and a row" if _ROWS in others else "a file"
+            raise DataError(f"Line {number} of {str(path)!r} must hold {what}. It does not.")
+        yield number, cells[file], {head: cells[place] for head, place in others.items() if place < len(cells)}
 
 
 def _table(path: Path) -> list[tuple[int, list[str]]]:

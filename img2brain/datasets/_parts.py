@@ -28,6 +28,7 @@ _DEVELOPMENT = {
     "train": _TRAIN, "training": _TRAIN, "validation": _VALIDATION, "valid": _VALIDATION, "val": _VALIDATION,
     "dev": _VALIDATION,
 }  # fmt: skip
+_USUAL = ("train", "training", "validation", "test")
 _NEAR = 0.75  # of difflib's ratio of 1 for the same text
 _RANGE = re.compile(r"(\d{1,12})(?:-(\d{1,12}))?", re.ASCII)
 _SHOWN = 3
@@ -40,7 +41,7 @@ def part_of(cell: str, where: str = "") -> str:
     Raises
     ------
     SpecError
-        If it is nearly one of the development rows, whose mistyped name would confirm.
+        If it is nearly a usual one: mistyped names of development rows would confirm.
 
     Examples
     --------
@@ -50,9 +51,12 @@ def part_of(cell: str, where: str = "") -> str:
     folded = cell.lower()
     if is_absent(cell) or folded in _DEVELOPMENT:
         return _DEVELOPMENT.get(folded, "")
-    near = get_close_matches(folded, ("train", "training", "validation"), n=1, cutoff=_NEAR)
+    near = [] if folded.startswith("test") else get_close_matches(folded, _USUAL, n=1, cutoff=_NEAR)
     if near:
-        raise SpecError(f"A part must not be called nearly as another{where}. Got {cell!r}. Did you mean {near[0]!r}?")
+        raise SpecError(
+            f"A part must be 'validation', 'train' or 'test'{where}, or called otherwise, not nearly so. Got {cell!r}. "
+            f"Did you mean {near[0]!r}?"
+        )
     return cell
 
 

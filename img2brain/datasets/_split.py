@@ -242,7 +242,7 @@ def split_rows(
         share = spec.confirmation if given is None or "confirmation" in spec.model_fields_set else 0.0
         parts = {"train": np.arange(n_training, dtype=np.intp), UNNAMED: _test(n_training, n_test)}
         split = _seeded(spec, share, parts if given is None else given, ties, strata)
-        confirms = share > 0 or n_test > 0 or bool(given and {*given} - {*DEVELOPMENT})
+        confirms = share > 0 or (n_test > 0 if given is None else bool({*given} - {*DEVELOPMENT}))
     _require_folds(spec, split)
     for fold in split.folds:
         _require_rows("train", fold.train, split)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -59,6 +60,12 @@ class Recording:
         As for `Dataset`, of all voxels.
     test_images : sequence of Path
         Images of the test part that have no responses.
+    stimuli : sequence of str, optional
+        The id of what each trial showed.
+    columns : mapping of str to sequence
+        What else is known of each trial, such as its category; session, run and part are columns by themselves.
+    splits : mapping of str to callable
+        As for `Dataset`, of each trial.
     facts : mapping
         What else `Dataset` takes: unit, subject, source, provenance and so on.
     notes : mapping of str to str
@@ -81,6 +88,9 @@ class Recording:
     ncsnr: ArrayLike | None = None
     noise_ceiling: ArrayLike | None = None
     test_images: Sequence[Path] = ()
+    stimuli: Sequence[str] | None = None
+    columns: Mapping[str, Labels] = field(default_factory=dict)
+    splits: Mapping[str, Callable[[], Sequence[str]]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -133,8 +143,16 @@ class TrialDataset(Dataset):
             noise_ceiling=None if single_ceiling is None else np.asarray(single_ceiling)[self._kept],
             groups=None if recording.group is None else _of_rows(recording.group, self._trials_of, "group", recording),
             preparation=self._said(asked, len(shown)),
+            stimuli=None if recording.stimuli is None else [recording.stimuli[trial] for trial in firsts],
+            columns=_columns(recording, self._trials_of),
+            splits={name: partial(self._parts_of, parts) for name, parts in recording.splits.items()},
             **recording.facts,
         )
+
+    def _parts_of(self, parts: Callable[[], Sequence[str]]) -> list[str]:
+        """Return the part of each row, of those of all trials."""
+        of_trials = parts()
+        return [of_trials[trials[0]] for trials in self._trials_of]
 
     @classmethod
     @abstractmethod
@@ -338,6 +356,21 @@ def _rows(recording: Recording, shown: Rows, *, single: bool) -> tuple[tuple[int
         raise DataError(f"Each image must be of one part. {len(mixed)} are of both, the first: {names}.")
     parts = ([trials for trials in by_row.values() if test[trials[0]] == side] for side in (False, True))
     return tuple(tuple(trials) for part in parts for trials in part)
+
+
+def _columns(recording: Recording, rows: Sequence[tuple[int, ...]]) -> dict[str, list[tuple[str, ...]]]:
+    """Return what is known of the trials of each row: a mean over trials of several sessions is of all of them."""
+    session, run, test = recording.session, recording.run, recording.test
+    own: dict[str, Labels | None] = {
+        "session": session,
+        "run": run
+        if run is None or session is None
+        else [f"{one}/{other}" for one, other in zip(session, run, strict=True)],
+        "part": None if test is None else np.where(test, "test", "train"),
+    }
+    told = {**{name: labels for name, labels in own.items() if labels is not None}, **recording.columns}
+    return {name: [tuple(dict.fromkeys(str(labels[trial]) for trial in trials)) for trials in rows]
+            for name, labels in told.items()}  # fmt: skip
 
 
 def _of_rows(labels: Labels, rows: Sequence[tuple[int, ...]], what: str, recording: Recording) -> list[Any]:

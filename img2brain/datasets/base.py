@@ -494,6 +494,8 @@ class Dataset(ABC):
             rows=tuple(line for section in sections for line in section.some_rows),
             ties=ties or None,
             preparation=self.preparation,
+            splits=tuple(self.splits),
+            columns=tuple(self.columns),
         )
 
     def _look_for_ncsnr_without_counts(self, problems: Problems) -> None:

@@ -47,9 +47,11 @@ class Bold5000(TrialDataset):
     of all sessions from the first to the last, where these are of equal numbers of trials. Without a list the images
     shown four times or more are the test part. Voxels are z-scored within a session unless ``normalise = "none"``.
     Regions of CSI2 and CSI3 whose masks are misnamed (LHLO, RHLO, RHRRSC) have the names of the others.
+    ``bold5000:113`` is the split whose repeated images confirm; the column ``category`` is where an image is from.
     """
 
     published = True
+    presets = ("bold5000:113",)
     normalised = "session"
 
     @classmethod
@@ -88,7 +90,7 @@ class Bold5000(TrialDataset):
                 out[chosen] = masked.read(sessions[int(number)], within[trials][chosen])
             return out
 
-        images = _images(path, asked.images, names)
+        images, is_test = _images(path, asked.images, names), _test(path, names)
         return Recording(
             name=f"bold5000-{subject}",
             images=[images[name] for name in names],
@@ -97,7 +99,10 @@ class Bold5000(TrialDataset):
             where=lambda trial: f"{str(sessions[int(numbers[trial])])!r}, trial {within[trial]}",
             dtype=np.dtype(np.float32),
             session=numbers,
-            test=_test(path, names),
+            test=is_test,
+            columns={"category": [images[name].parent.name if images[name].parent.name in _PRESENTED else ""
+                                  for name in names]},
+            splits={"bold5000:113": lambda: np.where(is_test, "test", "train").tolist()} if is_test.any() else {},
             rois=_regions(masks, subject, volume, mask),
             facts={"subject": subject, "source": subject, "unit": "beta",
                    "provenance": {"species": "human", "citation": _CITATION, "url": "https://bold5000.org"}},

@@ -15,7 +15,7 @@ from img2brain.datasets._about import safe_name
 from img2brain.datasets._inside import member
 from img2brain.datasets._links import is_there
 from img2brain.datasets._split import Rows
-from img2brain.datasets._tables import few, read_table
+from img2brain.datasets._tables import Table, few, read_table
 from img2brain.datasets._trials import Recording, TrialDataset
 from img2brain.errors import DataError, ShapeError, did_you_mean
 from img2brain.spec import PreparationSpec
@@ -23,6 +23,7 @@ from img2brain.spec import PreparationSpec
 _AXES = ("presentation", "neuroid", "time_bin")
 _STIMULUS = ("stimulus_id", "image_id", "hash_id")
 _ANIMAL = ("animal", "subject")
+_CATEGORY = ("object_name", "category_name", "category")
 _FILE = ("filename", "image_file_name", "image_current_local_file_path")
 
 
@@ -40,6 +41,7 @@ class BrainIo(TrialDataset):
 
     The file is netCDF4, which is HDF5. Presentations of one stimulus are its repeats; several time bins are averaged.
     Of several assemblies `responses` names one. `subject` keeps the neuroids of one animal; all are kept without it.
+    The column ``category`` is that of the object shown.
     """
 
     published = True
@@ -71,9 +73,12 @@ class BrainIo(TrialDataset):
             n_neuroids = shape[axes.index("neuroid")]
             regions = _coordinate(opened, file, "neuroid", ("region",), n_neuroids, optional=True)
             animals = _coordinate(opened, file, "neuroid", _ANIMAL, n_neuroids, optional=True)
+            kinds = _coordinate(opened, file, "presentation", _CATEGORY, len(stimuli), optional=True)
             told = data.attrs.get("stimulus_set_identifier", opened.attrs.get("stimulus_set_identifier", ""))
         kept = _of_animal(animals, asked.subject, n_neuroids, file)
-        images = _images(file.parent, asked.images, str(told), stimuli)
+        table = _stimuli(file.parent, str(told))
+        images = _images(table, asked.images, stimuli)
+        kinds = _categories(table, stimuli) if kinds is None else kinds
         name = file.stem.removeprefix("assy_")
         notes = {"neuroids": f"{len(kept)} of {n_neuroids}, those of {asked.subject}"} if asked.subject else {}
         n_bins = shape[axes.index("time_bin")] if "time_bin" in axes else 1
@@ -88,6 +93,8 @@ class BrainIo(TrialDataset):
             dtype=dtype,
             rois={region: np.array([place for place, item in enumerate(names) if item == region], dtype=np.intp)
                   for region in dict.fromkeys(names) if region},
+            stimuli=stimuli,
+            columns={} if kinds is None else {"category": kinds},
             facts={"subject": asked.subject or "", "source": file.parent.resolve().name},
             notes=notes,
         )  # fmt: skip
@@ -156,14 +163,25 @@ def _reader(file: Path, axes: tuple[str, ...], kept: Rows) -> Any:
     return read
 
 
-def _images(folder: Path, apart: Path | None, told: str, stimuli: list[str]) -> dict[str, Path]:
-    """Find the image of each stimulus: by the table of the stimulus set, in its archive or in a folder."""
+def _stimuli(folder: Path, told: str) -> Table:
+    """Read the table of the stimulus set."""
     tables = [file for file in sorted(folder.glob("stimulus_*.csv")) if not told or told in file.name]
     if len(tables) != 1:
         raise DataError(
             f"{str(folder)!r} must hold one table of stimuli, stimulus_{told or 'NAME'}.csv. It holds {len(tables)}."
         )
-    table = read_table(tables[0])
+    return read_table(tables[0])
+
+
+def _categories(table: Table, stimuli: list[str]) -> list[str] | None:
+    """Return the category of each presentation, where the table of stimuli tells it."""
+    told = table.optional(*_CATEGORY)
+    known = dict(zip(table.column(*_STIMULUS), told, strict=True)) if told else {}
+    return [known.get(stimulus, "") for stimulus in stimuli] if known else None
+
+
+def _images(table: Table, apart: Path | None, stimuli: list[str]) -> dict[str, Path]:
+    """Find the image of each stimulus: by the table of the stimulus set, in its archive or in a folder."""
     files = dict(zip(table.column(*_STIMULUS), table.column(*_FILE), strict=True))
     absent = sorted(set(stimuli) - set(files))
     if absent:
@@ -173,7 +191,7 @@ def _images(folder: Path, apart: Path | None, told: str, stimuli: list[str]) -> 
     wanted = {stimulus: re.split(r"[/\\]", files[stimulus])[-1] for stimulus in set(stimuli)}
     if apart is not None:
         return _there({stimulus: apart / name for stimulus, name in wanted.items()}, apart)
-    archive = tables[0].with_suffix(".zip")
+    archive = table.path.with_suffix(".zip")
     if not is_there(archive):
         raise DataError(f'The images must be in {str(archive)!r}, or in a folder: images = "FOLDER".')
     try:

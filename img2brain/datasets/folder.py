@@ -40,7 +40,8 @@ class FolderDataset(Dataset):
     ::
 
         trainingIMG/*.jpg|png      testIMG/*.jpg|png             the i-th row belongs to the i-th image by file name
-        images.csv                 optional, file and row: which row an image belongs to, where names do not tell
+        images.csv                 optional, file; row, where names do not tell which one an image belongs to; others of
+                                   your own, such as session, category or part, that a split may go by
         trainingFeatures/*.npy     testFeatures/*.npy            optional, (images, features) each; images may then lack
         trainingfMRI/training.npy  testfMRI/test.npy             (images, voxels); the test part is optional
         trainingfMRI/training_repeats.npy, testfMRI/test_repeats.npy   optional, (images, repeats, voxels), NaN = none
@@ -82,6 +83,11 @@ class FolderDataset(Dataset):
             ncsnr=contents.ncsnr,
             noise_ceiling=contents.noise_ceiling,
             groups=joined_groups(contents.root, training, test),
+            columns={
+                name: [cells.get(path, "") for path in self._found]
+                for name, cells in contents.columns.items()
+                if len(self._found) == whole
+            },
             preparation=contents.about.preparation,
         )
 
@@ -163,6 +169,7 @@ class FolderDataset(Dataset):
             rows=() if dataset is None else tuple(line for section in sections for line in section.some_rows),
             ties=ties or None,
             preparation=contents.about.preparation,
+            columns=() if dataset is None else tuple(dataset.columns),
         )
 
     def _look_for_what_serves_no_row(self, problems: Problems) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain import plain
 from img2brain.datasets import _volumes
 from img2brain.datasets._split import Rows
 from img2brain.datasets._stimuli import by_name, image_folder
@@ -22,6 +25,9 @@ _DERIVATIVE = "glmsingle-tedana"
 _BETAS = "*_desc-SingletrialBetas_statmap.nii*"
 _CEILINGS = {"12rep": 12, "4rep": 4}  # maps of the ceiling of means over so many repeats
 _LABEL = ("label", "stimulus", "image", "stim_file")
+_SPLITS = (
+    "tau", "ood", "tau+ood", *(f"random_{fold}" for fold in range(5)), *(f"cluster_k5_{fold}" for fold in range(5)),
+)  # fmt: skip
 _CITATION = "LAION-fMRI, github.com/ViCCo-Group/LAION-fMRI"
 
 
@@ -42,9 +48,14 @@ class LaionFmri(TrialDataset):
     Voxels are those of the brain mask, without one those that are not 0, and not NaN in the first trial of any session.
     They are z-scored within a session unless ``normalise = "none"``. A ceiling of means over repeats becomes ``ncsnr``.
     Compressed files are read from their start each time: ``gunzip`` them once where that takes too long.
+
+    Splits are those of the files splits/data/{shared,sub-01}/NAME.json of the data's own package: ``laion:tau`` is that
+    of the subject's images, ``laion:tau-shared`` that of the images which all subjects share, ``laion:tau+ood`` the
+    first with the images of ``ood`` as a second confirmation part. Images that a split does not name are left out.
     """
 
     published = True
+    presets = tuple(f"laion:{name}" for name in _SPLITS)
     normalised = "session"
 
     @classmethod
@@ -97,6 +108,7 @@ class LaionFmri(TrialDataset):
             may_lack=False,
             rois=_regions(top, root, subject, kept),
             ncsnr=_ncsnr(root / subject, kept),
+            splits=_splits([top, root.parent, root], subject, labels),
             facts={"subject": subject, "source": subject, "unit": "beta",
                    "provenance": {"species": "human", "citation": _CITATION,
                                   "licence": "LAION-fMRI terms: responses may not be passed on"}},
@@ -160,3 +172,36 @@ def _ncsnr(folder: Path, kept: NDArray[np.bool_]) -> NDArray[np.float64] | None:
             share = share / 100 if np.nanmax(share, initial=0) > 1 else share  # it may be in percent
             return ncsnr_of(np.where((share >= 0) & (share <= 1), share, np.nan), n_repeats)
     return None
+
+
+def _splits(places: list[Path], subject: str, labels: list[str]) -> dict[str, Callable[[], list[str]]]:
+    """Return the splits whose files are there, under their names."""
+    inner = ("splits/data", "splits", "laion_fmri/splits/data")
+    pools = [(place / name / pool, end) for place in places for name in inner
+             for pool, end in ((subject, ""), ("shared", "-shared"))]  # fmt: skip
+    found: dict[str, Callable[[], list[str]]] = {}
+    for folder, end in pools:
+        files = {file.stem: file for file in sorted(folder.glob("*.json"))}
+        found |= {f"laion:{name}{end}": partial(_parts, [file], labels) for name, file in files.items()}
+        if {"tau", "ood"} <= set(files):
+            found[f"laion:tau+ood{end}"] = partial(_parts, [files["tau"], files["ood"]], labels)
+    return found
+
+
+def _parts(files: list[Path], labels: list[str]) -> list[str]:
+    """Return the part of each trial: of the first file both sides, of others what confirms."""
+    (train, _), *_ = listed = [_ids(file) for file in files]
+    parts = dict.fromkeys(train, "train")
+    for file, (_, test) in zip(files, listed, strict=True):
+        parts |= dict.fromkeys(test, "ood" if file.stem == "ood" else "test")
+    return [parts.get(label, "") for label in labels]
+
+
+def _ids(file: Path) -> tuple[list[str], list[str]]:
+    """Read the images of both sides of a split, of which a file has one variant."""
+    try:
+        (variant,) = plain.of_json(file.read_text(encoding="utf-8"))["variants"]
+        return list(map(str, variant["train_ids"])), list(map(str, variant["test_ids"]))
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise DataError(f"{str(file)!r} must be a split of LAION-fMRI, of one variant with train_ids and test_ids. "
+                        f"Got: {type(error).__name__}.") from error  # fmt: skip

@@ -36,10 +36,11 @@ class Mosaic(TrialDataset):
 
     Keys sort otherwise than trials were run: rows are in the order of the names of their stimuli. A voxel that is NaN
     in any trial, by `nan_indices_all`, is left out. The noise ceiling is that of the mean over the test repeats, and is
-    not there for sets without repeats.
+    not there for sets without repeats. ``mosaic:phase`` is the split by phase.
     """
 
     published = True
+    presets = ("mosaic:phase",)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -68,6 +69,7 @@ class Mosaic(TrialDataset):
             raise DataError(f"Some voxels of {str(file)!r} must be there in every trial. All {n_all} are NaN.")
         root = path.parent if path.is_file() else path
         images = by_name(image_folder([root / name for name in _FOLDERS], asked.images, "MOSAIC"), names)
+        is_test = np.array(["_phase-test_" in key for key in keys], dtype=bool)
         notes = {"NaN voxels of any trial": f"{len(lacking)} of {n_all} are left out"} if len(lacking) else {}
         return Recording(
             name=f"mosaic-{subject}",
@@ -76,7 +78,8 @@ class Mosaic(TrialDataset):
             read=_reader(file, keys, kept),
             where=lambda trial: f"{str(file)!r}, {keys[trial]}",
             dtype=dtype,
-            test=np.array(["_phase-test_" in key for key in keys], dtype=bool),
+            test=is_test,
+            splits={"mosaic:phase": lambda: np.where(is_test, "test", "train").tolist()} if is_test.any() else {},
             noise_ceiling=None if ceiling is None else ceiling[kept],
             facts={"subject": subject, "source": file.stem, "unit": "beta",
                    "provenance": {"species": "human", "citation": _CITATION}},

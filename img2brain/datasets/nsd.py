@@ -23,6 +23,7 @@ from img2brain.spec import PreparationSpec
 
 _BETAS = "betas_fithrf_GLMdenoise_RR"
 _SPACES = ("func1pt8mm", "func1mm", "fsaverage")
+_SESSIONS, _REPEATS = 30, 3  # in which, and how often, the shared images of the smaller test part were shown
 _SCALE = 300  # the betas of volumes are int16, 300 times percent signal change
 _ATLASES = (
     "streams", "prf-visualrois", "prf-eccrois", "floc-bodies", "floc-faces", "floc-places", "floc-words", "Kastner2015",
@@ -49,9 +50,13 @@ class Nsd(TrialDataset):
     `responses` is ``"func1pt8mm"``, ``"func1mm"`` or ``"fsaverage"``, and ``"SPACE/BETAS"`` for other betas. Sessions
     are those whose files are there. A voxel of a volume is one of the brain mask that is valid in each of them. Voxels
     are z-scored within a session unless ``normalise = "none"``. The images that all subjects share are the test part.
+
+    ``nsd:shared1000`` is the split of these two; of ``nsd:shared515`` those shared images confirm that were shown three
+    times in the first 30 sessions, and the other shared ones validate. Images are named by their number, from 0.
     """
 
     published = True
+    presets = ("nsd:shared1000", "nsd:shared515")
     normalised = "session"
 
     @classmethod
@@ -94,6 +99,11 @@ class Nsd(TrialDataset):
             may_lack=space == "fsaverage",
             rois=sessions.rois,
             ncsnr=sessions.ncsnr,
+            stimuli=[str(number) for number in shown],
+            splits={
+                "nsd:shared1000": lambda: _parts(shown, shared, shared),
+                "nsd:shared515": lambda: _parts(shown, shared, _seen_thrice(ids[: _SESSIONS * sessions.n_per_session])),
+            },
             facts={
                 "subject": subject, "source": subject, "unit": "% signal change",
                 "provenance": {"species": "human", "citation": _CITATION, "url": "https://naturalscenesdataset.org",
@@ -304,6 +314,18 @@ def _cleaned(ncsnr: NDArray[Any]) -> NDArray[np.float64]:
     """Return ncsnr with NaN where it is not known."""
     values = np.asarray(ncsnr, dtype=np.float64)
     return np.where(np.isfinite(values), values, np.nan)
+
+
+def _seen_thrice(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the images that were shown three times or more."""
+    images, counts = np.unique(ids, return_counts=True)
+    return images[counts >= _REPEATS]
+
+
+def _parts(shown: NDArray[np.int64], shared: NDArray[np.int64], test: NDArray[np.int64]) -> list[str]:
+    """Return the part of each trial: shared images confirm or validate."""
+    is_shared, is_test = np.isin(shown, shared), np.isin(shown, test)
+    return [str(part) for part in np.where(is_shared, np.where(is_test, "test", "validation"), "train")]
 
 
 def _design(folder: Path, subject: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -38,9 +38,11 @@ class Sensorium2022(TrialDataset):
     Trials that show one image are its repeats, by its number: each trial has a file of the image. The validation tier
     is training rows, of which a study splits off its own; both test tiers are the test part. In the sets of the
     competition responses of a tier are written as zeros: its images are then test images without responses.
+    ``sensorium:tiers`` is the split by tiers, whose validation tier validates. Images are named by their number.
     """
 
     published = True
+    presets = ("sensorium:tiers",)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -78,6 +80,9 @@ class Sensorium2022(TrialDataset):
             where=lambda trial: repr(str(folder / f"{numbers[trial]}.npy")),
             dtype=first.dtype,
             test=np.isin(tiers, _TEST),
+            stimuli=[str(number) for number in ids],
+            columns={"tier": tiers.tolist()},
+            splits={"sensorium:tiers": lambda: [tier if tier in _TIERS else "" for tier in tiers.tolist()]},
             rois=_areas(path, len(first)),
             test_images=tuple(image for image in withheld if image not in shown),
             facts={"source": path.resolve().name, "unit": "deconvolved fluorescence",

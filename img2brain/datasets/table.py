@@ -16,21 +16,21 @@ from img2brain.datasets._about import read_about, read_per_voxel, read_rois, saf
 from img2brain.datasets._facts import About
 from img2brain.datasets._links import is_there
 from img2brain.datasets._looks import Problems
-from img2brain.datasets._split import Rows
+from img2brain.datasets._parts import IMAGE_COLUMNS, STIMULUS_COLUMNS, part_of
+from img2brain.datasets._split import DEVELOPMENT, Rows, require_part_names
 from img2brain.datasets._stored import SUFFIXES, Stored, find_responses
 from img2brain.datasets._tables import Table, few, is_absent, read_table, within
 from img2brain.datasets._trials import Recording, TrialDataset, chosen_subject
 from img2brain.datasets._voxel_tables import OfVoxels, read_voxels
-from img2brain.errors import DataError
+from img2brain.errors import DataError, SpecError
 from img2brain.spec import PreparationSpec
 
 _TABLES = ("trials.csv", "trials.tsv")
 _VOXELS = ("regions.csv", "regions.tsv", "voxels.csv", "voxels.tsv")
-_IMAGE = ("image", "image_file", "file", "filename", "file_name", "path", "stimulus", "stim_file")
 _COLUMNS = ("subject", "session", "run", "group", "part", "repeats", "trial")
-_READ = (*_COLUMNS, *_IMAGE)
+_READ = (*_COLUMNS, *IMAGE_COLUMNS, *STIMULUS_COLUMNS)
+_NOT_OF_SPLITS = ("subject", "session", "run", "repeats", "trial", *IMAGE_COLUMNS, *STIMULUS_COLUMNS)
 _FOLDERS = ("", "images", "stimuli", "pictures")
-_PARTS = {"train": False, "training": False, "validation": False, "val": False, "test": True}
 _OTHERS = ("ncsnr.npy", "noise_ceiling.npy", *_TABLES, *_VOXELS)
 
 
@@ -41,9 +41,10 @@ class TableDataset(TrialDataset):
     -----
     ::
 
-        trials.csv | trials.tsv    image; if known: subject, session, run, group, part (train or test), repeats (how
-                                   many showings the line is the mean of already), trial (its row of the responses, from
-                                   0; without it lines are in order)
+        trials.csv | trials.tsv    image; if known: subject, session, run, group, part (train, validation or the name of
+                                   a test part), repeats (how many showings the line is the mean of already), trial (its
+                                   row of the responses, from 0; without it lines are in order), stimulus_id; and others
+                                   of your own, such as category, that a split may go by
         responses.npy              (trials, voxels); or .npz, .h5, .mat (5 and 7.3), .zarr, .csv, .tsv; of several
                                    subjects all lines, or for each its own responses_SUBJECT.npy
         images/, stimuli/ ...      images, named from here, from the folder of the table or from `images`
@@ -111,6 +112,8 @@ class TableDataset(TrialDataset):
             run=table.optional("run"),
             group=table.optional("group"),
             test=_test(table),
+            stimuli=_stimuli(table),
+            columns={head.lower(): table.column(head) for head in table.heads if head.lower() not in _NOT_OF_SPLITS},
             counts=table.whole_numbers("repeats") if table.has("repeats") else None,
             may_lack=responses.dtype.kind == "f",
             rois=voxels.rois,
@@ -241,7 +244,7 @@ def _reader(responses: Stored, rows: Rows) -> Any:
 
 def _images(table: Table, root: Path, apart: Path | None) -> list[Path | None]:
     """Find the image of each line."""
-    names = table.column(*_IMAGE)
+    names = table.column(*IMAGE_COLUMNS)
     shown = [row for row, name in enumerate(names) if not is_absent(name)]
     folders = [apart] if apart is not None else [root / name for name in _FOLDERS]
     for row in shown:
@@ -259,13 +262,25 @@ def _images(table: Table, root: Path, apart: Path | None) -> list[Path | None]:
 
 
 def _test(table: Table) -> NDArray[np.bool_] | None:
-    parts: Sequence[str] | None = table.optional("part")
-    if parts is None:
+    """Return the lines of the test part: all but those of development rows and of no part."""
+    cells: Sequence[str] | None = table.optional("part")
+    if cells is None:
         return None
-    for row, part in enumerate(parts):
-        if part.lower() not in _PARTS and not is_absent(part):
-            raise DataError(f"'part' must be 'train' or 'test' in {table.at(row)}. Got {part!r}.")
-    return np.array([_PARTS.get(part.lower(), False) for part in parts], dtype=bool)
+    try:
+        parts = [part_of(cell, f" in {table.at(row)}") for row, cell in enumerate(cells)]
+        require_part_names({part for part in parts if part} - {*DEVELOPMENT})
+    except SpecError as error:
+        raise DataError(str(error)) from None
+    return np.array([part not in ("", *DEVELOPMENT) for part in parts], dtype=bool)
+
+
+def _stimuli(table: Table) -> list[str] | None:
+    """Return the stimulus of each line, its image where none is told."""
+    ids = table.optional(*STIMULUS_COLUMNS)
+    if ids is None:
+        return None
+    images = table.column(*IMAGE_COLUMNS)
+    return [image if is_absent(name) else name for name, image in zip(ids, images, strict=True)]
 
 
 def _voxels(root: Path, n_voxels: int) -> OfVoxels:

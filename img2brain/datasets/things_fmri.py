@@ -38,9 +38,11 @@ class ThingsFmri(TrialDataset):
 
     The frame is read without pandas: what it has pickled is left alone. Voxels are matched by voxel_id. ``nc_testset``
     is the ceiling of means over 12 repeats; it becomes ``ncsnr``, so that rows of other numbers have their own.
+    ``things:test100`` is the split by ``trial_type``; the column ``category`` is the concept.
     """
 
     published = True
+    presets = ("things:test100",)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -75,6 +77,8 @@ class ThingsFmri(TrialDataset):
             test=np.array([kind == "test" for kind in kinds], dtype=bool),
             rois=regions_of(voxels),
             ncsnr=_ncsnr(voxels),
+            columns={"category": trials.column("concept")},
+            splits={"things:test100": lambda: kinds},
             facts={
                 "subject": subject, "source": subject, "unit": "beta",
                 "provenance": {"species": "human", "citation": _CITATION, "url": "https://things-initiative.org"},

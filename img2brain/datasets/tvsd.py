@@ -37,10 +37,12 @@ class Tvsd(TrialDataset):
         THINGS/object_images/...      images; or in the folder that `images` names
 
     The files are MATLAB's 7.3, which HDF5 shows with the axes reversed. The channels of V1, V4 and IT are others in
-    each animal. The repeats of the test images are kept.
+    each animal. The repeats of the test images are kept. ``tvsd:test100`` is the split of both parts; the column
+    ``category`` is the folder of an image, its concept.
     """
 
     published = True
+    presets = ("tvsd:test100",)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -66,6 +68,8 @@ class Tvsd(TrialDataset):
                              f"{test.n_channels}.")  # fmt: skip
         n_train, n_repeats = len(names[0]), test.n_repeats
         images = _paths(names, listing, path, asked.images)
+        shown = [*images[0], *(image for image in images[1] for _ in range(n_repeats))]
+        is_test = np.arange(len(shown)) >= n_train
 
         def read(trials: Rows) -> NDArray[Any]:
             first = int(np.searchsorted(trials, n_train))
@@ -74,12 +78,14 @@ class Tvsd(TrialDataset):
 
         return Recording(
             name=f"tvsd-{subject}",
-            images=[*images[0], *(image for image in images[1] for _ in range(n_repeats))],
+            images=shown,
             n_voxels=train.n_channels,
             read=read,
             where=lambda trial: f"{str(file)!r}, {_place(trial, n_train, n_repeats)}",
             dtype=train.dtype,
-            test=np.arange(n_train + len(names[1]) * n_repeats) >= n_train,
+            test=is_test,
+            columns={"category": [image.parent.name for image in shown]},
+            splits={"tvsd:test100": lambda: np.where(is_test, "test", "train").tolist()},
             rois={name: np.arange(*ends) for name, ends in _REGIONS.get(subject, {}).items()
                   if ends[1] <= train.n_channels},
             facts={

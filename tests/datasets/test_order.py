@@ -146,6 +146,27 @@ def test_a_listing_says_which_row_is_which_image(tmp_path: Path) -> None:
     assert check(root).problems == ()
 
 
+@pytest.mark.parametrize("rows", [True, False])
+def test_a_listing_says_what_else_is_known_of_images(tmp_path: Path, rows: bool) -> None:
+    names = [f"{row}.png" for row in range(8)]
+    root = _named(_named(tmp_path / "data", *names), "a.png", "b.png", part="test")
+    lines = ["file,session,part" + ",row" * rows]
+    lines += [
+        f"{name},s{row // 4},{'train' if row < 6 else 'ood'}" + f",{row}" * rows for row, name in enumerate(names)
+    ]
+    (root / "images.csv").write_text("\n".join([*lines, "a.png,,test" + ",0" * rows, "b.png,,test" + ",1" * rows]))
+    dataset = FolderDataset.open(root)
+    assert dataset.columns["session"] == (*[("s0",)] * 4, *[("s1",)] * 4, (), ())
+    split = dataset.split(SplitSpec(column="part", validation=0.4))
+    assert {name: part.tolist() for name, part in split.parts.items()} == {"ood": [6, 7], "test": [8, 9]}
+    assert dataset.digest == FolderDataset.open(_without(root)).digest
+
+
+def _without(root: Path) -> Path:
+    (root / "images.csv").unlink()
+    return root
+
+
 LISTING = ["file,row", "trainingIMG/1.png,2", "trainingIMG/2.png,1", "trainingIMG/10.png,0"]
 BAD_LISTINGS = [
     ({0: "1.png,0"}, r"must name the columns file,row\. Got '1.png,0'"),

@@ -132,7 +132,7 @@ BAD_FILES = [
      r"Each row of 'lab' must be given a part by '.*'\. 4 of 20 are not: 's16', 's17', 's18' and 1 more\. Add them, or "
      r'write rest = "train" or rest = "leave out"\.'),
     (dict.fromkeys(IDS, "test"), r"There must be rows of the part 'train' in '.*'\. There are none\."),
-    (dict.fromkeys(IDS, "trian"), r"A part must not be called nearly as another in '.*'\. Got 'trian'\. Did you mean "
+    (dict.fromkeys(IDS, "trian"), r"A part must be .* 'train' or 'test' in '.*'.* Got 'trian'\. Did you mean "
                                   r"'train'\?"),
     (dict(zip(IDS, [*PARTS[:19], "a b"], strict=True)), r"called by at most 64 letters, .*\. Got 'a b'"),
     (dict(zip(IDS, [*PARTS[:19], "far"], strict=True)), r"The 'far' part of a split must hold at least 2 rows\. Got 1"),
