@@ -17,6 +17,7 @@ from img2brain.datasets._layouts import check
 from img2brain.datasets._order import natural_key, ordered
 from img2brain.datasets.folder import FolderDataset
 from img2brain.errors import DataError, SpecError
+from img2brain.spec import SplitSpec
 
 MakeFolder = Callable[..., Path]
 
