@@ -52,6 +52,8 @@ class Evaluator:
         What is scored, the objective first.
     device : str
         Where moments are kept and linear regressors fitted: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+    widest : int, optional
+        The most coordinates of any trial, where that is not `n_components`.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Evaluator:
         n_components: int,
         metrics: Mapping[str, Metric],
         device: str = "cpu",
+        widest: int | None = None,
     ) -> None:
         self._development = development
         self._split = split
@@ -69,7 +72,7 @@ class Evaluator:
         self._n_components = n_components
         self._metrics = metrics
         self._device = device
-        n_layers = max(1, _MOMENTS_BYTES // (16 * n_components * development.n_voxels))
+        n_layers = max(1, _MOMENTS_BYTES // (16 * (widest or n_components) * development.n_voxels))
         self._training_moments = lru_cache(maxsize=n_layers)(self._compute_training_moments)
         self._validation_moments = lru_cache(maxsize=n_layers)(self._compute_validation_moments)
         self._read = lru_cache(maxsize=2)(self._read_responses)
@@ -119,7 +122,7 @@ class Evaluator:
         self._require_components(spec)
         train = self._training_moments(bank_key(spec), spec.space, 1, None)[0]
         parameters = {name: value for name, value in spec.parameters.items() if name != "alpha"}
-        return float(REGRESSORS[spec.regressor](**parameters).alpha_scale(train.leading(spec.n_components)))
+        return float(REGRESSORS[spec.regressor](**parameters).alpha_scale(spec.leading(train)))
 
     def components(self, spec: TrialSpec) -> Components:
         """Return the components of the trial's layer, of all images, at the trial's size."""
@@ -134,7 +137,7 @@ class Evaluator:
             regressor = self._fitted(spec, turn, timings)
             with _timed(timings, "score_s"):
                 if by_sums:
-                    validation = self._validation_moments(bank_key(spec), spec.space, turn).leading(spec.n_components)
+                    validation = spec.leading(self._validation_moments(bank_key(spec), spec.space, turn))
                     sums.append(Sums.from_moments(regressor.coef_.T, regressor.intercept_, validation))
                 if len(by_sums) < len(self._metrics):
                     predicted.append(self._predicted(spec, regressor, turn))
@@ -181,7 +184,7 @@ class Evaluator:
             with _timed(timings, "moments_s"):
                 train = self._training_moments(bank_key(spec), spec.space, n_folds_of(regressor), turn)
             with _timed(timings, "fit_s"), failing_in(f"The regressor {spec.regressor!r}"):
-                return regressor.fit_folds([fold.leading(spec.n_components) for fold in train])
+                return regressor.fit_folds([spec.leading(fold) for fold in train])
         rows = self._training_rows(turn)
         coordinates = self._components(spec, rows).coordinates[rows]
         with _timed(timings, "fit_s"), failing_in(f"The regressor {spec.regressor!r}"):
@@ -216,7 +219,7 @@ class Evaluator:
             )
 
     def _components(self, spec: TrialSpec, rows: Rows) -> Components:
-        return self._all_components(spec, rows).leading(spec.n_components)
+        return spec.leading(self._all_components(spec, rows))
 
     def _all_components(self, spec: TrialSpec, rows: Rows) -> Components:
         return self._banks[bank_key(spec)].components(spec.space, rows, self._n_components)

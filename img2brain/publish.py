@@ -227,7 +227,7 @@ class Publisher:
         they hardly differ; its regressor is compared on the coordinates that are kept.
         """
         spec, rows = model.spec, self._split.development
-        kept = bank.components(spec.space, rows, self._n_components).leading(spec.n_components).coordinates
+        kept = spec.leading(bank.components(spec.space, rows, self._n_components)).coordinates
         some = rows[:: -(-len(rows) // _N_COMPARED)]
         images = self._dataset.images
         given = self._dataset.features[spec.layer][some] if model.takes_features else [images[row] for row in some]

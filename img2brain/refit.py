@@ -60,7 +60,7 @@ class Refit:
         predictions : ndarray (n_confirmation, n_voxels)
         """
         rows = self._split.development
-        coordinates = bank.components(spec.space, rows, self._n_components).leading(spec.n_components).coordinates
+        coordinates = spec.leading(bank.components(spec.space, rows, self._n_components)).coordinates
         answered = rows if shuffle is None else np.random.RandomState(shuffle).permutation(rows)
         seen = coordinates[self._split.confirmation]
         with failing_in(f"The regressor {spec.regressor!r}"):

@@ -7,11 +7,12 @@ study file are relative to that file.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Protocol, Self, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -39,12 +40,17 @@ PREDECESSOR = "img2brain-2023"
 _OF_LAYOUT = r"[A-Za-z0-9_-]+:[A-Za-z0-9_.+-]+"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 NO_POOLING = "none"
+PCA: Final = "pca"  # what reduces features: principal components, or sparse random projections
+SRP: Final = "srp"
+ALL: Final = "all"  # numbers of components: every one there is, and the Johnson-Lindenstrauss size
+AUTO: Final = "auto"
 _POOLING = re.compile(r"none|mean|max|cls|patches|tokens|grid:[1-9]\d?")
 _NAME = "start with a letter or digit, and hold letters, digits, '.', '_' and '-' only"
 _DEVICE = "be 'auto', 'cpu', 'cuda' or 'cuda:N'"
 
 S = TypeVar("S", bound="Spec")
 T = TypeVar("T")
+L = TypeVar("L", bound="Leading")
 Whole = Annotated[int, Field(strict=True)]  # strict: neither text nor true stands for a number
 Real = Annotated[float, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -64,6 +70,15 @@ def _pooling(found: str) -> str:
     return found
 
 
+def _kind_of_size(found: Any) -> str:
+    return "word" if found in (ALL, AUTO) else "number"
+
+
+Size = Annotated[
+    Annotated[Whole, Field(ge=1), Tag("number")] | Annotated[Literal["all", "auto"], Tag("word")],
+    Discriminator(_kind_of_size),
+]
+Reduction = Literal["pca", "srp", "all"]
 Pooling = Annotated[str, AfterValidator(_pooling)]
 
 
@@ -419,8 +434,9 @@ class StudySpec(Spec):
         Its rows.
     backbones : tuple of BackboneSpec
         Networks to search.
-    n_components : tuple of int
-        Sizes of the reduced features.
+    n_components : tuple of int or str
+        Sizes of the reduced features. ``"all"`` are all principal components; ``"auto"`` is, of sparse random
+        projections, the Johnson-Lindenstrauss size.
     regressors : tuple of RegressorSpec
         Regressors to search.
     metrics : tuple of str
@@ -441,13 +457,15 @@ class StudySpec(Spec):
         The most disk that activations may take for a while, in GB.
     pooling : tuple of str
         How layers are pooled, where a backbone does not say it; see `img2brain.features.pooling`.
+    reduction : tuple of {"pca", "srp"}
+        What reduces the features: principal components, or sparse random projections.
     """
 
     name: str = Field(pattern=NAME_PATTERN, max_length=64, description=_NAME)
     dataset: DatasetSpec | None = None
     datasets: tuple[DatasetSpec, ...] = ()
     backbones: tuple[BackboneSpec, ...] = Field(min_length=1)
-    n_components: tuple[Annotated[Whole, Field(ge=1)], ...] = Field(min_length=1)
+    n_components: tuple[Size, ...] = Field(min_length=1)
     regressors: tuple[RegressorSpec, ...] = Field(min_length=1)
     metrics: tuple[str, ...] = Field(default=("pearson",), min_length=1)
     objective: str = ""
@@ -459,6 +477,7 @@ class StudySpec(Spec):
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     scratch_gb: Real = Field(default=50, gt=0)
     pooling: tuple[Pooling, ...] = Field(default=(NO_POOLING,), min_length=1)
+    reduction: tuple[Literal["pca", "srp"], ...] = Field(default=(PCA,), min_length=1)
 
     @field_validator("regressors", mode="before")
     @classmethod
@@ -480,13 +499,20 @@ class StudySpec(Spec):
 
     @field_validator("n_components")
     @classmethod
-    def _each_size_once(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(sorted(_each_once(sizes)))
+    def _each_size_once(cls, sizes: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        return tuple(
+            sorted(_each_once(sizes), key=lambda size: (math.inf, size) if isinstance(size, str) else (size, ""))
+        )
 
-    @field_validator("pooling")
+    @field_validator("pooling", "reduction")
     @classmethod
-    def _each_pooling_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _each_name_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return _each_once(names)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes that are numbers."""
+        return tuple(size for size in self.n_components if isinstance(size, int))
 
     @field_validator("regressors")
     @classmethod
@@ -522,6 +548,15 @@ class StudySpec(Spec):
         return self.datasets or (() if self.dataset is None else (self.dataset,))
 
     @model_validator(mode="after")
+    def _each_reduction_has_a_size(self) -> Self:
+        for name, word in ((PCA, ALL), (SRP, AUTO)):
+            if name in self.reduction and not (self.sizes or word in self.n_components):
+                raise ValueError(f"the reduction {name!r} needs numbers in 'n_components', or {word!r}")
+            if name not in self.reduction and word in self.n_components:
+                raise ValueError(f"{word!r} in 'n_components' is of the reduction {name!r}, which is not asked for")
+        return self
+
+    @model_validator(mode="after")
     def _has_an_end(self) -> Self:
         if self.trials is None and self.sampler != "grid":
             raise ValueError(f"'trials' is needed with the sampler {self.sampler!r}")
@@ -534,6 +569,14 @@ class _WithDataset(StudySpec):
     dataset: DatasetSpec
 
 
+class Leading(Protocol):
+    """What is of several components, of which the first can be taken."""
+
+    def leading(self, n_components: int, /) -> Self:
+        """Return what is of the first components."""
+        ...
+
+
 @dataclass(frozen=True, order=True)
 class FeatureSpace:
     """What of a network stands for an image.
@@ -544,13 +587,22 @@ class FeatureSpace:
         The layer.
     pooling : str
         How it is pooled.
+    basis : str
+        What it is reduced to: its leading principal components, ``"pca"``, ``"all"`` of them, or ``"srp:SIZE"``.
     """
 
     layer: str
     pooling: str = NO_POOLING
+    basis: str = PCA
 
     def __str__(self) -> str:
-        return self.layer if self.pooling == NO_POOLING else f"{self.layer} {self.pooling}"
+        said = {self.pooling: NO_POOLING, self.reduction: PCA}
+        return " ".join([self.layer, *(name for name, usual in said.items() if name != usual)])
+
+    @property
+    def reduction(self) -> Reduction:
+        """The basis, without its size."""
+        return cast(Reduction, self.basis.partition(":")[0])
 
 
 class TrialSpec(Spec):
@@ -568,6 +620,7 @@ class TrialSpec(Spec):
     regressor: str
     parameters: Mapping[str, Value] = Field(default_factory=dict)
     pooling: Pooling = NO_POOLING
+    reduction: Reduction = PCA
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -576,7 +629,16 @@ class TrialSpec(Spec):
     @property
     def space(self) -> FeatureSpace:
         """What of the network stands for an image."""
-        return FeatureSpace(self.layer, self.pooling)
+        return FeatureSpace(self.layer, self.pooling, self.basis)
+
+    @property
+    def basis(self) -> str:
+        """What the features are reduced to, see `FeatureSpace`."""
+        return f"{SRP}:{self.n_components}" if self.reduction == SRP else self.reduction
+
+    def leading(self, found: L) -> L:
+        """Return what the trial takes of what was found of its space: the first components, or all there are."""
+        return found if self.reduction == ALL else found.leading(self.n_components)
 
     @property
     def digest(self) -> str:
@@ -599,7 +661,10 @@ class TrialSpec(Spec):
         return f"{self.space} {self.n_components} {self.regressor} {values}".strip()
 
 
-_ADDED = {"pooling": NO_POOLING}  # keys of a trial that came later, and what they stand at where they are not written
+_ADDED = {
+    "pooling": NO_POOLING,
+    "reduction": PCA,
+}  # keys of a trial that came later, and what they stand at where they are not written
 
 
 def _short(value: Value) -> str:

@@ -44,7 +44,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "safetensors": ("backbones", "model", "testing", "tracking"),
     "scipy": ("datasets", "features", "metrics", "regressors", "statistics"),
     "simplejpeg": ("datasets",),
-    "sklearn": ("evaluate", "regressors", "testing"),
+    "sklearn": ("evaluate", "features", "regressors", "testing"),
     "sqlalchemy": ("tracking",),
     "threadpoolctl": ("_arrays",),
     "timm": ("backbones.timm",),

@@ -69,15 +69,19 @@ class Activations(ABC):
     def rows(self, numbers: Rows) -> torch.Tensor:
         """Copy some rows."""
 
+    @abstractmethod
+    def columns(self, part: slice) -> torch.Tensor:
+        """Read a range of the features of all rows."""
+
     def blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield all rows in blocks of bounded size."""
         step = max(1, self.sizes.n_bytes // (self.n_features * self.dtype.itemsize))
         for rows in slices(self.n_images, step):
             yield rows, self.read(rows.start, rows.stop)
 
-    def ranges(self) -> Iterator[slice]:
-        """Yield ranges of the features."""
-        return slices(self.n_features, self.sizes.n_features)
+    def ranges(self, most: int | None = None) -> Iterator[slice]:
+        """Yield ranges of the features, of so many at most."""
+        return slices(self.n_features, min(self.sizes.n_features, most or self.n_features))
 
 
 class InMemory(Activations):
@@ -112,6 +116,10 @@ class InMemory(Activations):
     def rows(self, numbers: Rows) -> torch.Tensor:
         """Copy some rows."""
         return self._values[torch.from_numpy(numbers).to(self.device)]
+
+    def columns(self, part: slice) -> torch.Tensor:
+        """Return a range of the features, as a view."""
+        return self._values[:, part]
 
 
 class OnDisk(Activations):
@@ -169,6 +177,14 @@ class OnDisk(Activations):
         found = torch.empty((len(numbers), self._row_bytes), dtype=torch.uint8)
         for place, number in zip(found, numbers.tolist(), strict=True):
             self._fill(place, number * self._row_bytes)
+        return found.view(self.dtype).to(self._device)
+
+    def columns(self, part: slice) -> torch.Tensor:
+        """Read a range of the features, row by row."""
+        width = (part.stop - part.start) * self.dtype.itemsize
+        found = torch.empty((self.n_images, width), dtype=torch.uint8)
+        for number, place in enumerate(found):
+            self._fill(place, number * self._row_bytes + part.start * self.dtype.itemsize)
         return found.view(self.dtype).to(self._device)
 
     def _fill(self, buffer: torch.Tensor, offset: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -54,6 +54,7 @@ class Cache:
         serves = {"fitted": _of_rows(rows), "size": pca.sketch_size(n_components)}
         serves = serves if n_images > exact_images else {}
         self._keys = {layer: {**item, **serves, "version": VERSION} for layer, item in about.items()}
+        self._plain = {layer: {**item, "version": VERSION} for layer, item in about.items()}
 
     def has(self, layer: str) -> bool:
         """Tell whether the projections of a layer are there."""
@@ -112,6 +113,31 @@ class Cache:
         write = lambda folder: _save(folder, features=found.leading(n_leading).coordinates)  # noqa: E731
         return self._store.get_or_compute("features", key, write) / "features.npy"
 
+    def projected(self, layer: str) -> np.ndarray[Any, Any] | None:
+        """Return the projections of a layer; None where there are none."""
+        files = self._read_larger("layers", self._keys[layer], "size")
+        return None if files is None else _array(files, "projected")
+
+    def share_of_axes(self, layer: str, values: Activations, rows: Rows, components: Components) -> Axes:
+        """Return what takes a layer to its share of components that were fitted to several."""
+        return pca.axes(self._compressed_again(layer, values), values, components, rows)
+
+    def has_kept(self, layers: Sequence[str], basis: Mapping[str, Any]) -> bool:
+        """Tell whether arrays of layers are kept."""
+        return self._store.find("bases", self._basis_key(layers, basis)) is not None
+
+    def kept(self, layers: Sequence[str], basis: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]] | None:
+        """Return the arrays of layers that were kept under this key; None where there are none."""
+        files = self._store.read("bases", self._basis_key(layers, basis))
+        return None if files is None else {name: _array(files, name) for name in map(_stem, files) if name}
+
+    def keep(self, layers: Sequence[str], basis: Mapping[str, Any], arrays: Mapping[str, Any]) -> Path:
+        """Keep arrays of layers, and return the folder that they are in."""
+        return self._store.put("bases", self._basis_key(layers, basis), lambda folder: _save(folder, **arrays))
+
+    def _basis_key(self, layers: Sequence[str], basis: Mapping[str, Any]) -> dict[str, Any]:
+        return {"blocks": [self._plain[layer] for layer in layers], **basis}
+
     def _read_larger(self, kind: str, key: Mapping[str, Any], size: str) -> dict[str, bytes] | None:
         """Read the entry of this key, or of one that is larger: a smaller size is a prefix."""
         found = self._larger(kind, key, size)
@@ -152,6 +178,11 @@ def _array(files: Mapping[str, bytes], name: str) -> np.ndarray[Any, Any]:
     """Read an array from memory: a file that is mapped, and cut by somebody, would end the process."""
     array: np.ndarray[Any, Any] = np.load(io.BytesIO(files[f"{name}.npy"]), allow_pickle=False)
     return array
+
+
+def _stem(file: str) -> str:
+    """Return the name of an array's file without its end; nothing of other files."""
+    return file.removesuffix(".npy") if file.endswith(".npy") else ""
 
 
 def _save_components(folder: Path, found: Components) -> None:

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from img2brain import digest
 from img2brain.errors import FitError, Img2BrainError, ResourceError, StoreError
 from img2brain.features.activations import Activations, Rows
+from img2brain.features.bases import Basis, Every, Kept, SparseProjection
 from img2brain.features.cache import Cache
 from img2brain.features.extract import Precision
 from img2brain.features.pca import Axes, Components
 from img2brain.features.pooling import Block
-from img2brain.spec import NO_POOLING, BackboneSpec, FeatureSpace
+from img2brain.spec import ALL, NO_POOLING, PCA, SRP, BackboneSpec, FeatureSpace
 from img2brain.store import Store
 
 log = logging.getLogger(__name__)
@@ -46,18 +48,29 @@ class Features(ABC):
     rows : ndarray of int
         The rows that a published model will be fitted to; no others have a say in the features.
     n_components : int
-        The largest size that will be asked for.
+        The largest size of leading components that will be asked for.
+    bases : sequence of str
+        What all spaces are reduced to; see `FeatureSpace`.
     """
 
     def __init__(
-        self, spec: BackboneSpec, layers: Sequence[str], n_images: int, store: Store, rows: Rows, n_components: int
+        self,
+        spec: BackboneSpec,
+        layers: Sequence[str],
+        n_images: int,
+        store: Store,
+        rows: Rows,
+        n_components: int,
+        bases: Sequence[str] = (PCA,),
     ) -> None:
         self.spec = spec
         self.layers = tuple(layers)
+        self.bases = tuple(bases)
         self._n_images = n_images
         self._store = store
         self._rows, self._n_components = rows, n_components
-        self._components = lru_cache(maxsize=64)(self._read_components)
+        self._leading = lru_cache(maxsize=64)(self._read_components)
+        self._every = lru_cache(maxsize=1)(self._read_components)  # These are large.
 
     @property
     @abstractmethod
@@ -87,9 +100,9 @@ class Features(ABC):
         """Name the poolings of a layer, of those that are asked for."""
         return (NO_POOLING,)
 
-    def block(self, space: FeatureSpace | str) -> Block:
-        """Return what a pass has to compute for a space."""
-        return Block(space) if isinstance(space, str) else Block(space.layer)
+    def block(self, layer: str, pooling: str) -> Block:
+        """Return what a pass has to compute for a layer."""
+        return Block(layer)
 
     @abstractmethod
     def _about(self) -> Mapping[str, Mapping[str, Any]]:
@@ -99,6 +112,16 @@ class Features(ABC):
     def _activations(self, blocks: Sequence[Block], n_components: int) -> Iterator[tuple[Block, Activations]]:
         """Compute the activations of some blocks, and yield one after another."""
 
+    @property
+    def spaces(self) -> tuple[FeatureSpace, ...]:
+        """All that is reduced: each layer, in each of its poolings, in each of the bases."""
+        return tuple(
+            FeatureSpace(layer, pooling, basis)
+            for basis in self.bases
+            for layer in self.layers
+            for pooling in self.poolings(layer)
+        )
+
     def extract(self) -> None:
         """Compute what is missing of all layers, in one pass over the images.
 
@@ -107,15 +130,22 @@ class Features(ABC):
         StoreError
             If the activations of a layer exceed the scratch budget, or the disk.
         """
-        if not self._missing():
+        if not self._missing(self._cache, self.spaces):
             log.info("%s: features of %d layers from the cache", self.spec.name, len(self.layers))
             return
-        with self._store.lock("pass", self._described):
-            if missing := self._missing():
-                self._record(missing)
+        self._extract(self.spaces)
 
     def components(self, space: FeatureSpace | str, rows: Rows, n_components: int) -> Components:
-        """Return the principal components of a space, fitted to `rows`, of all images.
+        """Return the coordinates of a space, of all images, in a basis that was fitted to `rows`.
+
+        Parameters
+        ----------
+        space : FeatureSpace or str
+            The space.
+        rows : ndarray of int
+            The rows.
+        n_components : int
+            How many leading components; of other bases there are as many as there are.
 
         Returns
         -------
@@ -129,24 +159,31 @@ class Features(ABC):
         ResourceError
             If they have to be computed anew, and cannot be: that is no result of the layer.
         """
-        return self._components(self.block(space), rows.astype(np.int64).tobytes(), n_components)
+        space, content = _named(space), rows.astype(np.int64).tobytes()
+        return self._every(space, content, 0) if space.basis == ALL else self._leading(space, content, n_components)
 
     def coordinates_file(self, space: FeatureSpace | str, rows: Rows, n_components: int, n_leading: int) -> Path:
         """Return the file (``.npy``) of the first `n_leading` of `n_components` components, one for all who ask."""
-        found = self.components(space, rows, n_components)
-        return self._cache.coordinates_file(str(self.block(space)), rows, found, n_components, n_leading)
+        space = _named(space)
+        found, names = self.components(space, rows, n_components), self._names(space)
+        if self._is_nested(space):
+            return self._cache.coordinates_file(names[0], rows, found, n_components, n_leading)
+        key = {"coordinates of": space.basis, "rows": digest.of_array(rows.astype(np.int64)), "size": n_leading}
+        arrays = {"features": found.coordinates[:, :n_leading].astype(np.float32)}
+        return self._cache.keep(names, key, arrays) / "features.npy"
 
     def axes(self, space: FeatureSpace | str, rows: Rows, n_components: int) -> Axes:
-        """Return the principal axes of a space, fitted to `rows`; stored ones of a larger size serve.
+        """Return what takes the activations of a space to its coordinates, fitted to `rows`.
 
         Notes
         -----
-        They take as much of the disk as the activations of as many images, and few layers are ever published: they are
-        computed when they are asked for, in another pass over the images, up to this layer alone.
+        Axes take as much of the disk as the activations of as many images, and few layers are ever published: they are
+        computed when they are asked for, in another pass over the images, up to this layer alone. Stored ones of a
+        larger size serve.
         """
-        block = self.block(space)
-        found = self._cache.axes(str(block), rows, n_components)
-        return found if found is not None else self._record_axes(block, rows, n_components)
+        space = _named(space)
+        found = self._cache.axes(self._names(space)[0], rows, n_components) if self._is_nested(space) else None
+        return found if found is not None else self._record_axes(space, rows, n_components)
 
     @cached_property
     def _described(self) -> Mapping[str, Mapping[str, Any]]:
@@ -155,42 +192,114 @@ class Features(ABC):
     @cached_property
     def _blocks(self) -> tuple[Block, ...]:
         """All that a pass computes, each once."""
-        spaces = (FeatureSpace(layer, pooling) for layer in self.layers for pooling in self.poolings(layer))
-        return tuple(dict.fromkeys(map(self.block, spaces)))
+        return tuple(dict.fromkeys(block for space in self.spaces for block in self._blocks_of(space)))
 
     @cached_property
     def _cache(self) -> Cache:
         return Cache(self._store, self._described, self._n_images, self._rows, self._n_components)
 
-    def _missing(self) -> list[Block]:
-        return [block for block in self._blocks if not self._cache.has(str(block))]
+    def _blocks_of(self, space: FeatureSpace) -> tuple[Block, ...]:
+        return (self.block(space.layer, space.pooling),)
 
-    def _record(self, blocks: Sequence[Block]) -> None:
-        for block, values in self._activations(blocks, self._n_components):
-            self._keep(self._cache, block, values)
+    def _names(self, space: FeatureSpace) -> list[str]:
+        return [str(block) for block in self._blocks_of(space)]
 
-    def _keep(self, cache: Cache, block: Block, values: Activations) -> None:
-        with torch.inference_mode():
-            if failure := cache.record(str(block), values):
-                log.warning("%s %s: %s", self.spec.name, block, failure)
+    def _is_nested(self, space: FeatureSpace) -> bool:
+        """Tell whether a space has components of which a smaller size is a prefix."""
+        return space.basis == PCA
 
-    def _record_axes(self, block: Block, rows: Rows, n_components: int) -> Axes:
-        largest = max(n_components, self._n_components)
-        components = self._components(block, rows.astype(np.int64).tobytes(), largest).leading(n_components)
-        with _again(self.spec.name), self._store.lock("axes", self._described[str(block)]):
-            for _, values in self._activations([block], largest):
-                with torch.inference_mode():
-                    found = self._cache.record_axes(str(block), values, rows, components)
+    def _basis(self, space: FeatureSpace, place: int) -> Basis:
+        """Return the basis of one block of a space."""
+        return Every() if space.basis == ALL else SparseProjection(int(space.basis.removeprefix(f"{SRP}:")))
+
+    def _steps(self, space: FeatureSpace) -> Iterator[tuple[Block, Basis | None]]:
+        """Yield what has to be kept of which block; None stands for the projections of PCA."""
+        for place, block in enumerate(self._blocks_of(space)):
+            yield block, None if self._is_nested(space) else self._basis(space, place)
+
+    def _extract(self, spaces: Sequence[FeatureSpace]) -> None:
+        with self._store.lock("pass", self._described):
+            if self._missing(self._cache, spaces):
+                self._record(spaces)
+
+    def _missing(self, cache: Cache, spaces: Sequence[FeatureSpace]) -> dict[Block, list[Basis | None]]:
+        """Return what a cache lacks of some spaces."""
+        found: dict[Block, list[Basis | None]] = {}
+        for block, basis in (step for space in spaces for step in self._steps(space)):
+            if not (cache.has(str(block)) if basis is None else cache.has_kept([str(block)], basis.key)):
+                found.setdefault(block, []).append(basis)
         return found
 
-    def _read_components(self, block: Block, rows_bytes: bytes, n_components: int) -> Components:
-        rows = np.frombuffer(rows_bytes, np.int64).astype(np.intp)
+    def _record(self, spaces: Sequence[FeatureSpace]) -> None:
+        missing = self._missing(self._cache, spaces)
+        for block, values in self._activations(list(missing), self._n_components):
+            self._keep(self._cache, block, values, missing[block])
+
+    def _keep(self, cache: Cache, block: Block, values: Activations, bases: Sequence[Basis | None]) -> None:
+        for basis in bases:
+            with torch.inference_mode():
+                if basis is not None:
+                    cache.keep([str(block)], basis.key, basis.keep(values))
+                elif failure := cache.record(str(block), values):
+                    log.warning("%s %s: %s", self.spec.name, block, failure)
+
+    def _record_axes(self, space: FeatureSpace, rows: Rows, n_components: int) -> Axes:
+        largest, names = max(n_components, self._n_components), self._names(space)
+        found = self.components(space, rows, largest)
+        components = found if space.basis == ALL else found.leading(n_components)
+        with _again(self.spec.name), self._store.lock("axes", self._described[names[0]]):
+            for _, values in self._activations(self._blocks_of(space), largest):
+                with torch.inference_mode():
+                    axes = self._axes_of(space, values, rows, components)
+        return axes
+
+    def _axes_of(self, space: FeatureSpace, values: Activations, rows: Rows, components: Components) -> Axes:
+        (name,) = self._names(space)
+        if self._is_nested(space):
+            return self._cache.record_axes(name, values, rows, components)
+        return self._basis(space, 0).axes(Kept({}), values, components, rows)
+
+    def _read_components(self, space: FeatureSpace, content: bytes, n_components: int) -> Components:
+        rows = np.frombuffer(content, np.int64).astype(np.intp)
         for _ in range(_ATTEMPTS):
-            if (found := self._cache.components(str(block), rows, n_components)) is not None:
+            if (found := self._reduced(space, rows, n_components)) is not None:
                 return found
             with _again(self.spec.name):
-                self.extract()
+                self._extract([item for item in self.spaces if item.basis == space.basis] or [space])
         raise StoreError(f"The cache {self._store.folder} must stay while features are computed. It was removed.")
+
+    def _reduced(self, space: FeatureSpace, rows: Rows, n_components: int) -> Components | None:
+        """Return the components of a space; None where what they are made of is not there."""
+        if self._is_nested(space):
+            return self._cache.components(self._names(space)[0], rows, n_components)
+        if space.basis == ALL and (known := self._cache.kept(self._names(space), _fitted(rows))):
+            return Components(known["coordinates"], known["variances"])
+        parts = self._parts(space, rows)
+        if parts is None:
+            return None
+        found = self._basis(space, 0).components(parts, rows)
+        if space.basis == ALL:
+            arrays = {"coordinates": found.coordinates, "variances": found.variances}
+            self._cache.keep(self._names(space), _fitted(rows), arrays)
+        return found
+
+    def _parts(self, space: FeatureSpace, rows: Rows) -> list[Kept] | None:
+        """Return what is kept of the blocks of a space; None where one is not there."""
+        parts = []
+        for place, name in enumerate(self._names(space)):
+            arrays = self._cache.kept([name], self._basis(space, place).key)
+            if arrays is None:
+                return None
+            parts.append(Kept(arrays))
+        return parts
+
+
+def _named(space: FeatureSpace | str) -> FeatureSpace:
+    return FeatureSpace(space) if isinstance(space, str) else space
+
+
+def _fitted(rows: Rows) -> dict[str, str]:
+    return {"components of": ALL, "rows": digest.of_array(rows.astype(np.int64))}
 
 
 @contextmanager

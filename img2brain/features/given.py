@@ -16,7 +16,7 @@ from img2brain.features.activations import Activations, InMemory, Rows
 from img2brain.features.extract import Precision
 from img2brain.features.features import Features
 from img2brain.features.pooling import Block
-from img2brain.spec import BackboneSpec, FeatureSpace
+from img2brain.spec import PCA, BackboneSpec, FeatureSpace
 from img2brain.store import Store
 
 GIVEN = "given"
@@ -32,12 +32,18 @@ class GivenFeatures(Features):
         Named ``"given"``; its layers are names of matrices, all of them by default.
     matrices : mapping of str to ndarray (n_images, n_features)
         Features, images in the order of the responses; see `img2brain.datasets._given.count`.
-    store, rows, n_components
+    store, rows, n_components, bases
         As for `Features`.
     """
 
     def __init__(
-        self, spec: BackboneSpec, matrices: Mapping[str, NDArray[Any]], store: Store, rows: Rows, n_components: int
+        self,
+        spec: BackboneSpec,
+        matrices: Mapping[str, NDArray[Any]],
+        store: Store,
+        rows: Rows,
+        n_components: int,
+        bases: Sequence[str] = (PCA,),
     ) -> None:
         layers = spec.layers or tuple(sorted(matrices))
         self._counted = {name: count(f"The features {name!r}", np.asarray(matrices[name]), rows) for name in layers}
@@ -48,7 +54,7 @@ class GivenFeatures(Features):
         }
         n_images = len(next(iter(self._known.values())))
         named = spec.model_copy(update={"layers": layers})
-        super().__init__(named, layers, n_images, store, rows, n_components)
+        super().__init__(named, layers, n_images, store, rows, n_components, bases)
 
     @property
     def precision(self) -> Precision:
@@ -70,7 +76,7 @@ class GivenFeatures(Features):
 
     def export(self, space: FeatureSpace | str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Give what a saved model needs to know: the name of the matrix, and the origin that it is counted from."""
-        layer = self.block(space).layer
+        layer = space if isinstance(space, str) else space.layer
         origin = self._counted[layer].origin
         tensors = {} if origin is None else {ORIGIN: torch.from_numpy(origin)}
         return {"backbone": GIVEN, "layer": layer, "weights": self.spec.weights, "trained": GIVEN}, tensors

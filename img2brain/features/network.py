@@ -20,6 +20,7 @@ from img2brain.datasets._images import AS_STORED
 from img2brain.datasets._presentation import Presentation
 from img2brain.errors import FeatureError
 from img2brain.features.activations import Activations, Rows
+from img2brain.features.bases import work_bytes
 from img2brain.features.cache import VERSION, Cache
 from img2brain.features.extract import Precision, find_device, find_precision
 from img2brain.features.features import Features
@@ -27,7 +28,7 @@ from img2brain.features.freshness import freshness
 from img2brain.features.pass_ import Budget, Pass
 from img2brain.features.pooling import Block, possible, resolved, to_dict
 from img2brain.features.shared import Shown, Union, of_rows, sharing
-from img2brain.spec import NO_POOLING, BackboneSpec, FeatureSpace
+from img2brain.spec import ALL, NO_POOLING, PCA, BackboneSpec, FeatureSpace
 from img2brain.store import Store
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class NetworkFeatures(Features):
         One row each.
     image_digests : sequence of str
         Digests of their bytes; an image that changed is computed anew.
-    store, rows, n_components
+    store, rows, n_components, bases
         As for `Features`.
     device : str
         Where the network runs.
@@ -76,13 +77,14 @@ class NetworkFeatures(Features):
         budget: Budget | None = None,
         presentation: Presentation = AS_STORED,
         others: Sequence[Shown] = (),
+        bases: Sequence[str] = (PCA,),
     ) -> None:
         self._request = Request.parse(spec.name, spec.weights, spec.preprocessing)
         self._asked = spec.pooling or (NO_POOLING,)
         layers = spec.layers or curated_layers(spec.name)
         self._kinds = {} if self._asked == (NO_POOLING,) else self._request.layer_kinds(layers)
         found = self._poolable(layers, spec.layers is not None)
-        super().__init__(spec, found, len(images), store, rows, n_components)
+        super().__init__(spec, found, len(images), store, rows, n_components, bases)
         self._shown = Shown(images, image_digests, rows, presentation)
         self._device = find_device(device)
         self._dtype = choose_precision(precision, len(images), self._device)
@@ -119,7 +121,7 @@ class NetworkFeatures(Features):
 
     def export(self, space: FeatureSpace | str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Give what a saved model needs to compute a space (see `Backbone.export`), and how it pools."""
-        block = self.block(space)
+        block = Block(space) if isinstance(space, str) else self.block(space.layer, space.pooling)
         config, tensors = self.backbone.export(block.layer)
         return config | self._told(block), tensors
 
@@ -131,12 +133,9 @@ class NetworkFeatures(Features):
         found = {resolved(kind, pooling): pooling for pooling in reversed(self._asked) if possible(kind, pooling)}
         return tuple(pooling for pooling in self._asked if pooling in found.values())
 
-    def block(self, space: FeatureSpace | str) -> Block:
-        """Return what a pass has to compute for a space."""
-        plain = super().block(space)
-        if isinstance(space, str) or space.pooling == NO_POOLING:
-            return plain
-        return Block(space.layer, resolved(self._kinds[space.layer], space.pooling))
+    def block(self, layer: str, pooling: str) -> Block:
+        """Return what a pass has to compute for a layer."""
+        return Block(layer) if pooling == NO_POOLING else Block(layer, resolved(self._kinds[layer], pooling))
 
     def _poolable(self, layers: Sequence[str], are_asked: bool) -> tuple[str, ...]:
         """Return the layers that have a pooling; all must that are asked for."""
@@ -168,25 +167,29 @@ class NetworkFeatures(Features):
         return self._pass(self._shown.images).activations(blocks, n_components)
 
     def _pass(self, images: Sequence[Path]) -> Pass:
-        budget, presentation = self._budget, self._shown.presentation
-        return Pass(self.backbone, images, self._device, self._dtype, self._store, budget, presentation, self._kinds)
+        reserved = work_bytes(len(images)) if ALL in self.bases else 0
+        return Pass(
+            self.backbone, images, self._device, self._dtype, self._store, self._budget, self._shown.presentation,
+            self._kinds, reserved,
+        )  # fmt: skip
 
-    def _record(self, blocks: Sequence[Block]) -> None:
+    def _record(self, spaces: Sequence[FeatureSpace]) -> None:
         """Show all images once, those of others that share some included, where that is less work than to go by turns.
 
         It is more where so many activations do not fit the disk together.
         """
-        lacking = [(item, cache) for item, cache in self._caches if not all(map(cache.has, map(str, blocks)))]
-        images = [item.images for item, _ in lacking]
-        union = Union.of([item for item, _ in lacking])
+        lacking = [(item, cache, missing) for item, cache in self._caches if (missing := self._missing(cache, spaces))]
+        blocks = list(dict.fromkeys(block for *_, missing in lacking for block in missing))
+        images = [item.images for item, *_ in lacking]
+        union = Union.of([item for item, *_ in lacking])
         together = self._pass(union.images)
         if len(lacking) == 1 or not self._is_less(together, blocks, images):
-            super()._record(blocks)
+            super()._record(spaces)
             return
         for block, values in together.activations(blocks, self._n_components):
-            for (_, cache), rows in zip(lacking, union.rows, strict=True):
-                if not cache.has(str(block)):
-                    self._keep(cache, block, of_rows(values, rows))
+            for (_, cache, missing), rows in zip(lacking, union.rows, strict=True):
+                if block in missing:
+                    self._keep(cache, block, of_rows(values, rows), missing[block])
 
     def _is_less(self, together: Pass, blocks: Sequence[Block], images: Sequence[Sequence[Path]]) -> bool:
         n_shown = together.n_shown(blocks)

@@ -78,6 +78,8 @@ class Pass:
         How the images were shown.
     kinds : mapping of str to LayerKind
         Of the layers that are pooled.
+    reserved : int
+        Memory, in bytes, that activations leave to what is made of them beside PCA.
     """
 
     def __init__(
@@ -90,11 +92,12 @@ class Pass:
         budget: Budget,
         presentation: Presentation = AS_STORED,
         kinds: Mapping[str, LayerKind] = MappingProxyType({}),
+        reserved: int = 0,
     ) -> None:
         self._backbone, self._images = backbone, images
         self._device, self._dtype = device, dtype
         self._store, self._budget = store, budget
-        self._presentation, self._kinds = presentation, kinds
+        self._presentation, self._kinds, self._reserved = presentation, kinds, reserved
 
     def activations(self, blocks: Sequence[Block], n_components: int) -> Iterator[tuple[Block, Activations]]:
         """Yield the activations of one block after another, each to be reduced to so many components at once.
@@ -135,7 +138,7 @@ class Pass:
         """Choose the blocks whose activations stay in memory, beside what PCA takes for the widest one."""
         widest = max(n_features.values())
         work = pca.work_bytes(widest, self._kept_as(widest), n_components)
-        room, held = self._budget.memory(self._device) - work, set()
+        room, held = self._budget.memory(self._device) - max(work, self._reserved), set()
         for block in n_features:
             if n_bytes[block] <= room:
                 room -= n_bytes[block]

@@ -24,7 +24,7 @@ F32 = NDArray[np.float32]
 Kind = Literal["features", "kernel", "sketch", "constant"]
 
 EXACT_IMAGES = 1024
-_CONSTANT = "The activations do not vary over the training rows: there are no components."
+CONSTANT = "The activations do not vary over the training rows: there are no components."
 _ROUNDING = 10 * float(np.finfo(np.float32).eps)  # It bounds the rounding of activations in float32.
 
 
@@ -56,13 +56,14 @@ class Components:
 
     Attributes
     ----------
-    coordinates : ndarray (n_images, n_components), float32
-        Of all images along the principal axes, fitted rows or not; a smaller size is a prefix.
+    coordinates : ndarray (n_images, n_components)
+        Of all images along the principal axes, fitted rows or not; a smaller size is a prefix. In float32, where they
+        are all components in float64.
     variances : ndarray (n_components,)
         Sum of squares of each component over the fitted rows.
     """
 
-    coordinates: F32
+    coordinates: NDArray[np.floating]
     variances: F64
 
     def leading(self, n_components: int) -> Components:
@@ -192,7 +193,7 @@ def fit(projected: F32, rows: Rows, n_components: int) -> Components:
         If the activations do not vary over the fitted rows.
     """
     if not projected.shape[1]:
-        raise FitError(_CONSTANT)
+        raise FitError(CONSTANT)
     centred = projected - projected[rows].mean(axis=0, dtype=np.float64)
     fitted = centred[rows]
     if len(rows) < fitted.shape[1]:
@@ -200,10 +201,14 @@ def fit(projected: F32, rows: Rows, n_components: int) -> Components:
         rotation = fitted.T @ (vectors / np.sqrt(variances))
     else:
         variances, rotation = _leading_eigenpairs(fitted.T @ fitted, n_components)
-    coordinates = centred @ rotation
+    return Components(positive(centred @ rotation, rows).astype(np.float32), variances)
+
+
+def positive(coordinates: F64, rows: Rows) -> F64:
+    """Turn each column so that its largest value over some rows is positive, in place."""
     largest = np.abs(coordinates[rows]).argmax(axis=0)
     coordinates *= np.where(coordinates[rows][largest, np.arange(coordinates.shape[1])] < 0, -1.0, 1.0)
-    return Components(coordinates.astype(np.float32), variances)
+    return coordinates
 
 
 def axes(compressed: Compressed, activations: Activations, components: Components, rows: Rows) -> Axes:
@@ -286,7 +291,7 @@ def _first_axes(activations: Activations, sample: Rows, size: int) -> tuple[torc
         kernel += block @ block.T
     kernel -= kernel.mean(dim=0) + kernel.mean(dim=1, keepdim=True) - kernel.mean()
     if not kernel.diagonal().max() > 0:
-        raise FitError(_CONSTANT)
+        raise FitError(CONSTANT)
     weights = _leading_directions(kernel, size).to(values.dtype)
     return torch.cat([values[:, part].T @ weights for part in activations.ranges()]), centre
 
@@ -369,5 +374,5 @@ def _leading_eigenpairs(matrix: F64, n_pairs: int, floor: float = _ROUNDING) -> 
     values, vectors = values[::-1], vectors[:, ::-1]
     n_kept = int((values > max(values[0], 0.0) * floor).sum())
     if n_kept == 0:
-        raise FitError(_CONSTANT)
+        raise FitError(CONSTANT)
     return values[:n_kept], vectors[:, :n_kept]

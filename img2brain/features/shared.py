@@ -111,3 +111,6 @@ class _SomeRows(Activations):
 
     def rows(self, numbers: Rows) -> torch.Tensor:
         return self._values.rows(self._rows[numbers])
+
+    def columns(self, part: slice) -> torch.Tensor:
+        return self._values.columns(part)[torch.from_numpy(self._rows).to(self.device)]

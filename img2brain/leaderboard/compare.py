@@ -15,7 +15,7 @@ from img2brain.leaderboard.measure import Measure
 from img2brain.metrics.pearson import pearson
 from img2brain.records import Estimate
 from img2brain.result import WHOLE, summary_of
-from img2brain.spec import NO_POOLING
+from img2brain.spec import NO_POOLING, PCA
 from img2brain.statistics.bootstrap import Summaries
 from img2brain.statistics.significance import benjamini_hochberg, p_of_difference
 from img2brain.statistics.ties import wins
@@ -28,8 +28,18 @@ BY_IMAGES = "paired bootstrap over images"
 BY_TOO_FEW = "resamples of so few images tell nothing: no interval"
 BY_VOXELS = "only scores of voxels are known, and voxels are no sample of images: no interval"
 ALL = "all"  # what tables call all voxels
-_KEYS = ("backbone", "weights", "layer", "pooling", "components", "regressor", "preprocessing", "objective")
-_ADDED = {"pooling": NO_POOLING}  # to boards of today, and what it was before
+_KEYS = (
+    "backbone",
+    "weights",
+    "layer",
+    "pooling",
+    "components",
+    "reduction",
+    "regressor",
+    "preprocessing",
+    "objective",
+)
+_ADDED = {"pooling": NO_POOLING, "reduction": PCA}  # to boards of today, and what it was before
 _OLD_SCORE, _OLD_OBJECTIVE = "validation_r", "pearson"  # of boards of the first format
 
 

@@ -13,7 +13,7 @@ from img2brain.leaderboard.record_numbers import statistics_of
 from img2brain.leaderboard.rows import Row, home_name, placed, printable
 from img2brain.plain import inert
 from img2brain.result import score_text
-from img2brain.spec import NO_POOLING
+from img2brain.spec import NO_POOLING, PCA
 
 _FIRST = {
     "rank": "Int64",
@@ -23,6 +23,7 @@ _FIRST = {
     "layer": "str",
     "pooling": "str",
     "components": "int64",
+    "reduction": "str",
     "regressor": "str",
     "alpha": "float64",
     "parameters": "str",
@@ -62,6 +63,7 @@ _SCORES = ("validation", "confirmation")
 _EXTRAS = (
     "registered",
     "pooling",
+    "reduction",
     "parameters",
     "preprocessing",
     "home",
@@ -85,9 +87,9 @@ def ranked(rows: Iterable[Row]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One line per row, best first, with the columns rank, backbone, weights, trained, layer, pooling, components,
-        regressor, alpha, parameters, preprocessing, objective (the metric), summary (what stands for all voxels),
-        validation, confirmation (scores), what the confirmation rows say of a published model (its interval, rank
-        among the published, and all statistics of `RegionRecord` by name), the same of each named part of the
+        reduction, regressor, alpha, parameters, preprocessing, objective (the metric), summary (what stands for all
+        voxels), validation, confirmation (scores), what the confirmation rows say of a published model (its interval,
+        rank among the published, and all statistics of `RegionRecord` by name), the same of each named part of the
         confirmation rows (``confirmation[NAME]``, ``drop[NAME]`` from the first ...), other metrics as
         ``validation_NAME``, voxels, undefined, study, trial, home, origin, verified (see `Row`), run_id, champion,
         registered, note, dataset, dataset_digest and split_digest.
@@ -192,6 +194,7 @@ def _record(rank: int | None, row: Row) -> dict[str, Any]:
         "layer": spec.layer,
         "pooling": spec.pooling,
         "components": spec.n_components,
+        "reduction": spec.reduction,
         "regressor": spec.regressor,
         "alpha": row.alpha,
         "parameters": row.other_parameters,
@@ -240,11 +243,11 @@ def _telling(table: pd.DataFrame) -> list[str]:
     """Name the columns that say something here: an extra one is there when its lines differ, or hold what is rare."""
     homes = table.groupby("study")["home"].transform("nunique")
     rare = {name: table[name].ne("") for name in ("registered", "origin", "verified")}
-    rare |= {"pooling": table["pooling"].ne(NO_POOLING)}
+    rare |= {"pooling": table["pooling"].ne(NO_POOLING), "reduction": table["reduction"].ne(PCA)}
     rare |= {"undefined": table["undefined"].gt(0), "home": homes.gt(1)}
     extras = {name for name in _EXTRAS if rare.get(name, table[name].ne(table[name].iloc[0])).any()}
     whose = ("study", "trial", "home", "origin", "verified", "registered")
-    order = (*_ALWAYS, "pooling", "parameters", "preprocessing", *_SCORES, "undefined", *whose)
+    order = (*_ALWAYS, "pooling", "reduction", "parameters", "preprocessing", *_SCORES, "undefined", *whose)
     return [name for name in order if name in extras or name not in _EXTRAS]
 
 

@@ -12,6 +12,7 @@ from html import escape
 from typing import Any
 
 README, FIGURE = "README.md", "accuracy.svg"
+_REDUCED = {"pca": "principal components", "all": "principal components, all", "srp": "random projections"}
 # Names of licences that hubs know; any other is told in words.
 _LICENCES = [
     "apache-2.0",
@@ -149,7 +150,8 @@ def _model(about: Mapping[str, Any]) -> str:
     return _table("Model", {
         "network": network["name"], "weights": f"{network['weights']} ({network['trained']})",
         "digest of the weights": network["weights_digest"], "layer": layer,
-        "principal components": about["n_components"], "regressor": f"{regressor['name']} {parameters}".strip(),
+        _REDUCED[about.get("reduction", "pca")]: about["n_components"],
+        "regressor": f"{regressor['name']} {parameters}".strip(),
         "made with": ", ".join(f"{name} {number}" for name, number in about["versions"].items()),
     })  # fmt: skip
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain.records.confirmation import CONFIRMATION
-from img2brain.spec import NO_POOLING
+from img2brain.spec import NO_POOLING, PCA
 
 _PROVENANCE = ("species", "area", "licence", "url", "citation")
 _LIBRARIES = ("img2brain", "torch", "torchvision", "scikit-learn", "numpy", "pillow")
@@ -66,6 +66,7 @@ def metadata(model: Any) -> dict[str, Any]:
             "precision": model.precision,
         },
         "n_components": spec.n_components,
+        **({"reduction": spec.reduction} if spec.reduction != PCA else {}),
         "regressor": {"name": spec.regressor, "parameters": dict(spec.parameters)},
         "rows": {"split": about.get("split_digest", ""), "n_fitted": about.get("n_images"), **_rows(trial)},
         "objective": {

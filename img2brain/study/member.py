@@ -29,7 +29,7 @@ from img2brain.records import (
     TrialRecord,
 )
 from img2brain.result import WHOLE, Scored, TrialResult
-from img2brain.spec import BackboneSpec, DatasetSpec, StudySpec, TrialSpec
+from img2brain.spec import ALL, PCA, BackboneSpec, DatasetSpec, StudySpec, TrialSpec
 from img2brain.study.space import Parameters
 from img2brain.tracking.names import component_name
 
@@ -73,7 +73,7 @@ class Member:
     @property
     def n_components(self) -> int:
         """The largest size that any trial asks for."""
-        return max(self.spec.n_components)
+        return max(self.spec.sizes, default=1)
 
     @property
     def record(self) -> MemberRecord:
@@ -130,7 +130,15 @@ class Member:
     def evaluator(self) -> Evaluator:
         """Return what evaluates trials; it sees the development rows only."""
         rows = self.dataset.development(self.split)
-        return Evaluator(rows, self.split, self.banks, self.n_components, self.metrics, self.device)
+        widest = max(self._widths, default=self.n_components)
+        return Evaluator(rows, self.split, self.banks, self.n_components, self.metrics, self.device, widest)
+
+    @property
+    def _widths(self) -> set[int]:
+        """How many coordinates the bases have, or may have at most."""
+        sizes = {PCA: self.n_components, ALL: len(self.split.development)}
+        found = {basis for bank in self.banks.values() for basis in bank.bases}
+        return {sizes.get(basis) or int(basis.partition(":")[2]) for basis in found}
 
     def publisher(self, draws: NDArray[np.float32] | None = None) -> Publisher:
         """Return what publishes trials, with resamples of the confirmation rows of all members where there are any."""

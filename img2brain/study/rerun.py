@@ -24,7 +24,7 @@ from img2brain.leaderboard.bundles.opening import Bundle, BundleRow
 from img2brain.leaderboard.bundles.recipe import NotChecked, Recipe
 from img2brain.records import ConfirmationRecord, PartRecord
 from img2brain.result import WHOLE
-from img2brain.spec import StudySpec, parse
+from img2brain.spec import PCA, SRP, StudySpec, parse
 from img2brain.study.member import Member
 from img2brain.study.setting import make_ready
 from img2brain.tracking.names import part_array
@@ -92,6 +92,7 @@ class Rerun:
             "sampler": "random",
             "split": recipe.split.model_dump(exclude_unset=True),
             "n_components": list(recipe.n_components),
+            "reduction": [SRP if spec.reduction == SRP else PCA],
             "precision": precision if precision in TOLERANCES else "auto",
             "metrics": list(row.study.metrics),
             "objective": row.trial.objective,

@@ -29,10 +29,10 @@ from img2brain.records import (
 )
 from img2brain.records.code import this_code
 from img2brain.refit import n_folds_of
-from img2brain.spec import BackboneSpec, DatasetSpec, FeatureSpace, RegressorSpec, StudySpec
+from img2brain.spec import PCA, BackboneSpec, DatasetSpec, FeatureSpace, RegressorSpec, StudySpec
 from img2brain.study.member import Member
 from img2brain.study.opening import handed_members, open_members
-from img2brain.study.space import Candidate, Domains, Space, find_domains
+from img2brain.study.space import Candidate, Domains, Space, find_domains, sizes_of
 
 Divided = tuple[Dataset, Split]
 
@@ -231,8 +231,8 @@ def _space(spec: StudySpec, domains: Domains, members: Sequence[Member]) -> Spac
     candidates = {}
     for place, item in enumerate(spec.backbones):
         banks = [(list(member.banks.values())[place], member.split) for member in members]
-        candidates[item] = _candidate(banks, max(spec.n_components))
-    return Space(spec, domains, candidates)
+        candidates[item] = _candidate(banks, max(spec.sizes, default=1))
+    return Space(spec, domains, candidates, max(len(member.split.development) for member in members))
 
 
 def _with_shared_layers(spec: StudySpec, opened: Sequence[Dataset]) -> StudySpec:
@@ -273,14 +273,18 @@ def make_bank(
     others : sequence of (Dataset, Split)
         Datasets that are searched together with this one.
     """
-    rows, n_components = split.development, max(spec.n_components)
+    rows, n_components = split.development, max(spec.sizes, default=1)
+    n_rows = max(len(part.development) for _, part in [(dataset, split), *others])
+    sizes = [size for reduction in spec.reduction for size in sizes_of(spec, reduction, n_rows)]
+    bases = tuple(dict.fromkeys(size.basis for size in sizes))
     if item.name == GIVEN:
-        return GivenFeatures(item, dataset.features, home.store, rows, n_components)
+        return GivenFeatures(item, dataset.features, home.store, rows, n_components, bases)
     pooled = item.model_copy(update={"pooling": item.pooling or spec.pooling})
     return NetworkFeatures(
         pooled, dataset.images, dataset.image_digests, home.store, rows, n_components,
         device=spec.device, precision=spec.precision, budget=Budget(spec.scratch_gb),
         presentation=dataset.presentation, others=[_shown(*other) for other in others],
+        bases=bases,
     )  # fmt: skip
 
 
@@ -355,7 +359,7 @@ def _spanned(bank: Features, split: Split, n_components: int, space: FeatureSpac
         n_found = min(len(bank.components(space, fold.train, n_components).variances) for fold in split.folds)
     except FitError:  # the layer does not vary: its trials fail with this reason
         return n_components
-    if n_found < n_components:
+    if space.basis == PCA and n_found < n_components:
         log.warning(
             "%s %s spans %d components over the training rows: n_components of more are taken as %d there",
             bank.spec.name, space, n_found, n_found,
@@ -365,14 +369,17 @@ def _spanned(bank: Features, split: Split, n_components: int, space: FeatureSpac
 
 def _sized(spec: StudySpec, split: Split) -> StudySpec:
     """Refuse more components than rows; lower a size that ties alone put out of reach, which no file can foresee."""
-    largest, n_rows = max(spec.n_components), min(len(fold.train) for fold in split.folds)
+    if PCA not in spec.reduction or not spec.sizes:
+        return spec
+    largest, n_rows = max(spec.sizes), min(len(fold.train) for fold in split.folds)
     if largest >= n_rows:
         raise SpecError(f"'n_components' must be below the number of training rows, {n_rows}. Got {largest}.")
     most = min(split.n_different(fold.train) for fold in split.folds) - 1
     if largest <= most:
         return spec
     log.warning("n_components of more than %d are taken as %d: %d training rows differ", most, most, most + 1)
-    return spec.model_copy(update={"n_components": tuple(dict.fromkeys(min(n, most) for n in spec.n_components))})
+    lowered = (min(n, most) if isinstance(n, int) else n for n in spec.n_components)
+    return spec.model_copy(update={"n_components": tuple(dict.fromkeys(lowered))})
 
 
 def _require_sets(spec: StudySpec, split: Split) -> None:

@@ -19,9 +19,14 @@ import numpy as np
 
 from img2brain.catalog import REGRESSORS
 from img2brain.errors import SpecError, did_you_mean
+from img2brain.features.bases import n_components_of
 from img2brain.regressors.base import Hyperparameter
 from img2brain.spec import (
+    ALL,
+    AUTO,
     NO_POOLING,
+    PCA,
+    SRP,
     BackboneSpec,
     Domain,
     FeatureSpace,
@@ -127,6 +132,33 @@ class Choice:
         return "lower" if value == numbers[0] else "upper" if value == numbers[-1] else ""
 
 
+@dataclass(frozen=True)
+class Size:
+    """A number of components, and the basis that they are in; all there are have no number."""
+
+    basis: str
+    n_components: int
+
+
+def sizes_of(spec: StudySpec, reduction: str, n_rows: int) -> tuple[Size, ...]:
+    """Return the sizes that a reduction is searched in, the smallest first.
+
+    Parameters
+    ----------
+    spec : StudySpec
+        The study.
+    reduction : {"pca", "srp"}
+        One of its reductions.
+    n_rows : int
+        Rows that the Johnson-Lindenstrauss size follows.
+    """
+    if reduction == PCA:
+        every = (Size(ALL, sys.maxsize),) if ALL in spec.n_components else ()
+        return (*(Size(PCA, size) for size in spec.sizes), *every)
+    sizes = {*spec.sizes, *((n_components_of(n_rows),) if AUTO in spec.n_components else ())}
+    return tuple(Size(f"{SRP}:{size}", size) for size in sorted(sizes))
+
+
 Domains = Mapping[str, Mapping[str, Range | Choice]]
 
 
@@ -181,12 +213,17 @@ class Space:
         Where each hyperparameter of each regressor is searched; see `find_domains`.
     networks : mapping of BackboneSpec to Candidate
         The backbones.
+    n_rows : int
+        Rows that a published model is fitted to, which the Johnson-Lindenstrauss size follows.
     """
 
-    def __init__(self, spec: StudySpec, domains: Domains, networks: Mapping[BackboneSpec, Candidate]) -> None:
+    def __init__(
+        self, spec: StudySpec, domains: Domains, networks: Mapping[BackboneSpec, Candidate], n_rows: int = 1
+    ) -> None:
         self._backbones = {_label(item, spec.backbones): item for item in spec.backbones}
         self._networks = {label: networks[item] for label, item in self._backbones.items()}
-        self._sizes = spec.n_components
+        self._sizes: dict[str, tuple[Size, ...]] = {name: sizes_of(spec, name, n_rows) for name in spec.reduction}
+        self._listed = spec.n_components
         self._domains = domains
 
     def ask(self, trial: Asker) -> Suggestion:
@@ -196,8 +233,11 @@ class Space:
         network = self._networks[label]
         layer = network.layer_at(depth)
         poolings = network.poolings(layer)
-        space = FeatureSpace(layer, Choice(poolings).ask(trial, _choice_of(poolings)))
-        n_components = min(self._sizes[_rank(trial, len(self._sizes))], network.spans(space))
+        pooling = Choice(poolings).ask(trial, _choice_of(poolings))
+        reduction = Choice(tuple(self._sizes)).ask(trial, "reduction")
+        size = self._sizes[reduction][_rank(trial, self._size_of(reduction), len(self._sizes[reduction]))]
+        space = FeatureSpace(layer, pooling, size.basis)
+        n_components = min(size.n_components, network.spans(space))
         regressor = Choice(tuple(self._domains)).ask(trial, "regressor")
         domains = self._domains[regressor]
         asked = {name: domain.ask(trial, f"{regressor}.{name}") for name, domain in domains.items()}
@@ -219,10 +259,10 @@ class Space:
     def grid(self) -> Iterator[Parameters]:
         """Yield every cell of the grid, as the parameters that `ask` asks for."""
         for label, network in self._networks.items():
-            for (place, (n_components, size)), (regressor, domains) in itertools.product(
+            for (place, n_components), (regressor, domains) in itertools.product(
                 self._sizes_of(network), self._domains.items()
             ):
-                shared = {"backbone": label, **place, "size": size}
+                shared = {"backbone": label, **place}
                 for values in itertools.product(*(_points(domain, n_components) for domain in domains.values())):
                     own = {f"{regressor}.{name}": value for name, value in zip(domains, values, strict=True)}
                     yield {**shared, "regressor": regressor, **own}
@@ -232,8 +272,9 @@ class Space:
         regressor = parameters.get("regressor", next(iter(self._domains)))
         asked = {f"{regressor}.{name}": domain for name, domain in self._domains[regressor].items()}
         found = {name: domain.edge(parameters[name]) for name, domain in asked.items() if name in parameters}
-        if "size" in parameters:
-            found["n_components"] = Choice(tuple(range(len(self._sizes)))).edge(parameters["size"])
+        reduction = parameters.get("reduction", next(iter(self._sizes)))
+        if self._size_of(reduction) in parameters:
+            found["n_components"] = self._edge_of_sizes(reduction, parameters[self._size_of(reduction)])
         return [f"{name} lies at the {side} edge of its range" for name, side in found.items() if side]
 
     def describe(self) -> dict[str, Any]:
@@ -241,7 +282,8 @@ class Space:
         return {
             "layers": {label: list(network.layers) for label, network in self._networks.items()},
             **self._described_poolings,
-            "n_components": list(self._sizes),
+            **({"reduction": list(self._sizes)} if tuple(self._sizes) != (PCA,) else {}),
+            "n_components": list(self._listed),
             "regressors": {
                 regressor: {name: _described(domain) for name, domain in domains.items()}
                 for regressor, domains in self._domains.items()
@@ -258,19 +300,32 @@ class Space:
         are_there = any(item != [NO_POOLING] for poolings in found.values() for item in poolings.values())
         return {"pooling": found} if are_there else {}
 
-    def _sizes_of(self, network: Candidate) -> Iterator[tuple[Parameters, tuple[int, int]]]:
-        """Yield, for each layer as it is pooled, the sizes that differ there, each with its rank among those asked for.
+    def _edge_of_sizes(self, reduction: str, rank: int) -> str:
+        """Say which end of the numbers of components one is, if any; nothing is beyond all of them."""
+        sizes = self._sizes[reduction]
+        found = Choice(tuple(range(len(sizes)))).edge(rank)
+        return "" if found == "upper" and sizes[-1].basis == ALL else found
 
-        The layer and the pooling are given as the parameters that `ask` asks for.
+    def _size_of(self, reduction: str) -> str:
+        """Name the choice of a size: one name where all reductions have the same sizes to choose from."""
+        lists = {tuple(size.n_components for size in sizes) for sizes in self._sizes.values()}
+        return "size" if len(lists) == 1 else f"size of {reduction}"
+
+    def _sizes_of(self, network: Candidate) -> Iterator[tuple[Parameters, int]]:
+        """Yield, for each layer as it is pooled and reduced, the numbers of components that differ there.
+
+        All but the number is given as the parameters that `ask` asks for.
         """
         for index, layer in enumerate(network.layers):
             poolings = network.poolings(layer)
-            for pooling in poolings:
+            for pooling, (reduction, sizes) in itertools.product(poolings, self._sizes.items()):
                 place = {"depth": (index + 0.5) / len(network.layers), _choice_of(poolings): pooling}
-                sizes: dict[int, int] = {}
-                for rank, size in enumerate(self._sizes):
-                    sizes.setdefault(min(size, network.spans(FeatureSpace(layer, pooling))), rank)
-                yield from ((place, item) for item in sizes.items())
+                ranks: dict[tuple[str, int], int] = {}
+                for rank, size in enumerate(sizes):
+                    spans = network.spans(FeatureSpace(layer, pooling, size.basis))
+                    ranks.setdefault((size.basis, min(size.n_components, spans)), rank)
+                for (_, n_components), rank in ranks.items():
+                    yield {**place, "reduction": reduction, self._size_of(reduction): rank}, n_components
 
     @property
     def _has_depth(self) -> bool:
@@ -290,6 +345,7 @@ class Space:
             regressor=regressor,
             parameters=dict(values),
             pooling=space.pooling,
+            reduction=space.reduction,
         )
         relative = {name for name, domain in self._domains[regressor].items() if domain.relative}
         return Suggestion(spec, frozenset(relative))
@@ -310,9 +366,9 @@ def _choice_of(poolings: tuple[str, ...]) -> str:
     return f"pooling of {', '.join(poolings)}"
 
 
-def _rank(trial: Asker, n_sizes: int) -> int:
+def _rank(trial: Asker, name: str, n_sizes: int) -> int:
     """Ask for a size by its rank: sizes have an order that a sampler can learn from."""
-    return trial.suggest_int("size", 0, n_sizes - 1) if n_sizes > 1 else 0
+    return trial.suggest_int(name, 0, n_sizes - 1) if n_sizes > 1 else 0
 
 
 def _label(item: BackboneSpec, others: tuple[BackboneSpec, ...]) -> str:

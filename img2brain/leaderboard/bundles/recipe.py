@@ -12,7 +12,7 @@ from img2brain.errors import Img2BrainError
 from img2brain.faults import describe
 from img2brain.leaderboard.bundles.opening import BundleRow
 from img2brain.records.base import Part
-from img2brain.spec import PreparationSpec, SplitSpec, TrialSpec, parse
+from img2brain.spec import ALL, PCA, PreparationSpec, SplitSpec, TrialSpec, parse
 
 _LONGEST = 300  # characters of a reason
 
@@ -29,7 +29,7 @@ class _Settings(Part):
     """What the record of a study says of its file; see `StudyRecord.settings`."""
 
     split: Mapping[str, Any] = {}
-    n_components: tuple[int, ...] = ()
+    n_components: tuple[int | str, ...] = ()
     precision: str = "auto"
     dataset: Mapping[str, Any] = {}
     layers: tuple[tuple[str, str, str, tuple[str, ...]], ...] = ()
@@ -51,7 +51,7 @@ class Recipe:
         What was taken of the data.
     shuffle : int, optional
         The seed by which the responses were permuted, of a control.
-    n_components : tuple of int
+    n_components : tuple of int or str
         The sizes that components were taken in.
     layers : tuple of str
         Those that were taken of the network, the row's own among them.
@@ -79,11 +79,19 @@ class Recipe:
             raise NotChecked(str(error).rstrip(".")) from None
         if self.taken.images is not None:
             raise NotChecked("it names a folder of images of another machine")
-        self.n_components = tuple(sorted({*settings.n_components, spec.n_components}))
+        self.n_components = _sizes(settings, spec)
         key = (spec.backbone, spec.weights_digest, spec.preprocessing)
         self.layers = next((found for *of, found in settings.layers if tuple(of) == key), (spec.layer,))
         if spec.layer not in self.layers:
             raise NotChecked(f"its layer {spec.layer!r} is none of its study")
+
+
+def _sizes(settings: _Settings, spec: TrialSpec) -> tuple[int | str, ...]:
+    """Return the sizes that a study must name so that the components of a trial are those that they were."""
+    if spec.reduction == ALL:
+        return (ALL,)
+    listed = settings.n_components if spec.reduction == PCA else ()
+    return tuple(sorted({*(size for size in listed if isinstance(size, int)), spec.n_components}))
 
 
 def _settings(row: BundleRow) -> _Settings:

@@ -11,7 +11,7 @@ from img2brain.leaderboard.record_numbers import Statistic, statistics_of
 from img2brain.leaderboard.rows import Row, home_name
 from img2brain.leaderboard.site.digits import bounds_text, estimate_text
 from img2brain.leaderboard.site.names import keyed
-from img2brain.spec import NO_POOLING
+from img2brain.spec import NO_POOLING, PCA
 
 Shown = Literal["always", "wide", "asked"]
 Value = str | float | int | None
@@ -81,6 +81,7 @@ def _of_spec() -> list[Column]:
         Column("layer", "Layer", lambda row, _: _text(row.trial.spec.layer), shown="wide"),
         Column("pooling", "Pooling", lambda row, _: _text(row.trial.spec.pooling.replace(NO_POOLING, ""))),
         _falling("components", "Components", lambda row, _: _count(row.trial.spec.n_components), shown="wide"),
+        Column("reduction", "Reduction", lambda row, _: _text(row.trial.spec.reduction.replace(PCA, ""))),
         Column("regressor", "Regressor", lambda row, _: _text(row.trial.spec.regressor), shown="wide"),
         Column("alpha", "Alpha", lambda row, _: _number(row.alpha, ".3g"), is_number=True),
         Column("parameters", "Parameters", lambda row, _: _text(row.other_parameters)),

@@ -30,6 +30,8 @@ from img2brain.leaderboard.site.plots import (
 )
 from img2brain.records import Against, PartRecord, RegionRecord
 
+_REDUCED = {"pca": "Principal components", "all": "Principal components, all", "srp": "Random projections"}
+
 Pairs = list[tuple[str, str]]
 
 
@@ -221,7 +223,7 @@ class RowPage:
             ("Weights", f"{spec.weights}, {row.trial.network.trained}"),
             ("Preprocessing", spec.preprocessing),
             ("Layer", str(spec.space)),
-            ("Principal components", f"{spec.n_components:,}"),
+            (_REDUCED[spec.reduction], f"{spec.n_components:,}"),
             ("Regressor", ", ".join(filter(None, [spec.regressor, alpha, row.other_parameters]))),
         ]
 
