@@ -342,7 +342,10 @@ class BackboneSpec(Spec):
     def _library_is_known(cls, name: str, info: ValidationInfo) -> str:
         """Load the library that stands before the network's name."""
         library, colon, network = name.rpartition(":")
-        return f"{_loaded(LIBRARIES, library, info)}:{network}" if colon else name
+        if not colon:
+            return name
+        label = _loaded(LIBRARIES, library, info)
+        return f"{label}:{LIBRARIES[label].known(network, _folder_of(info))}"
 
     @field_validator("weights")
     @classmethod

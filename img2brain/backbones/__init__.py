@@ -31,7 +31,7 @@ from img2brain.backbones._backbone import (
     kinds,
     without,
 )
-from img2brain.backbones._checkpoint import State, fetch, load_state, read_checkpoint
+from img2brain.backbones._checkpoint import State, fetch, lacking, load_state, read_checkpoint
 from img2brain.backbones._content import tensor_digests, weights_digest
 from img2brain.backbones._exact import exact_products, products
 from img2brain.backbones._fast import accelerated
@@ -243,7 +243,7 @@ class Request:
         brought = self._brought()
         state = State({}) if brought else _read_state(self)
         options = self.options(state)
-        network, absent = (brought, ()) if brought else _load(self, options, state)
+        network, absent = (brought, lacking(brought)) if brought else _load(self, options, state)
         tensors = {name: found for name, found in tensor_digests(network).items() if name not in absent}
         return Backbone(
             name=self.source.name,

@@ -28,6 +28,7 @@ _TIMEOUT_S = 20.0
 _BLOCK = 1 << 20
 _HASH = re.compile(r"-([0-9a-f]{8,})\.")
 _SHOWN = 3
+NOT_THERE = math.nan  # what a tensor is filled with that the weights lack
 
 
 class State(dict[str, torch.Tensor]):
@@ -119,8 +120,18 @@ def load_state(network: nn.Module, state: State, *, name: str, source: str) -> t
     if found.unexpected_keys or not all(_is_below(key, head) for key in found.missing_keys):
         raise WeightsError(f"{source} does not fit {name}: {_difference(own, state)}.")
     for key in found.missing_keys:
-        own[key].fill_(math.nan if own[key].is_floating_point() else 0)
+        own[key].fill_(NOT_THERE if own[key].is_floating_point() else 0)
     return tuple(found.missing_keys)
+
+
+def lacking(network: nn.Module) -> tuple[str, ...]:
+    """Name the tensors that are not there: all of their numbers are `NOT_THERE`."""
+    own = network.state_dict().items()
+    return tuple(name for name, tensor in own if tensor.is_floating_point() and len(tensor.shape) and _is_gone(tensor))
+
+
+def _is_gone(tensor: torch.Tensor) -> bool:
+    return bool(tensor.numel()) and bool(tensor.flatten()[0].isnan()) and bool(tensor.isnan().all())
 
 
 def fetch(url: str, name: str) -> Path:

@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import math
 import threading
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -274,9 +274,12 @@ class HookedBody(nn.Module):
         """Give the tensors that lead to the layers, under the names of the network."""
         return self.network.state_dict(*args, **kwargs)
 
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load tensors under the names of the network."""
-        return self.network.load_state_dict(*args, **kwargs)
+        state = OrderedDict(state_dict)
+        # Without versions, a batch normalisation takes them for old ones and adds a count that is not left out here.
+        vars(state)["_metadata"] = self.network.state_dict()._metadata  # type: ignore[attr-defined]
+        return self.network.load_state_dict(state, *args, **kwargs)
 
 
 class _Over(BaseException):
@@ -351,9 +354,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for name, tensor in named_tensors(network):
             self._names[memory_of(tensor)].append(name)
         for path, module in network.named_modules():
-            # A module of torch's own is whole or absent: it expects the counts of batches that it does not read.
-            whole = [name for name, _ in _own_tensors(path, module)] if _is_torchs(module) else []
-            module.register_forward_pre_hook(lambda *_, path=path, whole=whole: self._enter(path, whole))
+            module.register_forward_pre_hook(lambda *_, path=path: self._enter(path))
             module.register_forward_hook(lambda _m, _i, output, path=path: self._leave(path, output))
 
     def __torch_dispatch__(
@@ -366,9 +367,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._width = max(self._width, found.numel() // N_IMAGES)
         return found
 
-    def _enter(self, path: str, whole: Sequence[str]) -> None:
+    def _enter(self, path: str) -> None:
         self._entered[path] = None
-        self._used.update(dict.fromkeys(whole))
 
     def _leave(self, path: str, output: Any) -> None:
         tensor = first_tensor(output)
@@ -407,16 +407,6 @@ def named_tensors(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield all parameters and buffers by all their names."""
     yield from network.named_parameters(remove_duplicate=False)
     yield from network.named_buffers(remove_duplicate=False)
-
-
-def _own_tensors(path: str, module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, tensor in (*module._parameters.items(), *module._buffers.items()):
-        if tensor is not None:
-            yield f"{path}.{name}" if path else name, tensor
-
-
-def _is_torchs(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.nn.")
 
 
 def sharing_copy(network: nn.Module) -> nn.Module:

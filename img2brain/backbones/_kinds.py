@@ -17,7 +17,7 @@ class LayerKind:
     ----------
     kind : {"map", "map-last", "tokens", "vector", "other"}
         ``"map"`` is (channels, height, width), ``"map-last"`` (height, width, channels), ``"tokens"`` (tokens,
-        channels), ``"vector"`` (channels,).
+        channels), ``"vector"`` (channels,), ``"other"`` anything else.
     shape : tuple of int
         Without the images.
     n_prefix : int, optional
@@ -52,7 +52,7 @@ def layer_kind(shape: tuple[int, ...], size: tuple[int, int], n_prefix: int | No
     """
     if len(shape) == 1:
         return LayerKind("vector", shape)
-    if len(shape) == 2:
+    if len(shape) == 2 and shape[-1] > 1:  # pooled channels may keep one place, which is no channel
         return LayerKind("tokens", shape, n_prefix if n_prefix is not None and n_prefix < shape[0] else None)
     return LayerKind(_kind_of_map(shape, size) if len(shape) == 3 else "other", shape)
 

@@ -115,7 +115,8 @@ def find(name: str) -> Source:
     """
     library, colon, network = name.rpartition(":")
     if colon:
-        return find_in(library if library in LIBRARIES.names else LIBRARIES.load(library), network)
+        label = library if library in LIBRARIES.names else LIBRARIES.load(library)
+        return find_in(label, LIBRARIES[label].known(network, None))
     holders = [item for item in _short_libraries() if name in names_of(item)]
     if not holders:
         raise UnknownComponentError(_KIND, name, all_names())

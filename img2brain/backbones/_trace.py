@@ -198,7 +198,7 @@ def absent_module(layer: str, network: str, around: str | None, inside: Sequence
 
 def in_short(error: Exception) -> str:
     """Say on one line what the code of others raised."""
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0].rstrip('.')}"
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0].rstrip('.:')}"
 
 
 class _Tracer(LeafModuleAwareTracer):

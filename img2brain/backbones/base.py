@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -83,6 +84,18 @@ class Library(ABC):
     def variants(self) -> tuple[str, ...]:
         """Further names of the networks, that say more of them: ``NETWORK.TAG``."""
         return ()
+
+    def known(self, name: str, folder: Path | None) -> str:
+        """Make a network known that is named by where it lies, and return what it is called from here on.
+
+        Parameters
+        ----------
+        name : str
+            As a study file names it.
+        folder : Path, optional
+            What a relative path starts from, by default the working folder.
+        """
+        return name
 
     def holds(self, name: str) -> bool:
         """Tell whether there is a network of this name."""

@@ -1,0 +1,271 @@
+"""Networks of transformers: from configurations, folders and the cache of the hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from img2brain.backbones import build_fresh, check_request, find, load_backbone, matching, restore
+from img2brain.backbones.transformers import COMPONENT, Transformers, preprocessing_of
+from img2brain.errors import Img2BrainError, ModelError, SpecError, WeightsError
+from img2brain.features.freshness import freshness
+from img2brain.spec import BackboneSpec, parse
+from img2brain.testing import check_backbones
+
+transformers: Any = pytest.importorskip("transformers")
+
+VIT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": 32,
+    "patch_size": 8,
+}
+TEXT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 50,
+    "max_position_embeddings": 8,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 1,
+}
+HIERARCHY = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1], "image_size": 32}
+SWIN = {"embed_dim": 16, "depths": [1, 2, 2], "num_heads": [2, 2, 4], "window_size": 2, "image_size": 32}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "beit": VIT,
+    "clip": {"vision_config": VIT, "text_config": TEXT, "projection_dim": 12},
+    "convnext": HIERARCHY,
+    "dinov2": VIT,
+    "dinov2_with_registers": VIT,
+    "dinov3_vit": VIT,
+    "resnet": {**HIERARCHY, "embedding_size": 8},
+    "siglip": {"vision_config": VIT, "text_config": {**TEXT, "hidden_size": 32, "projection_size": 32}},
+    "swin": {**SWIN, "patch_size": 2},
+    "vit": VIT,
+    "vit_mae": VIT,
+}
+HEADS = {"clip": "visual_projection", "convnext": "layernorm", "siglip": "head", "vit": "classifier"}
+PREFIXES = {"beit": 1, "clip": 1, "dinov2": 1, "dinov2_with_registers": 5, "siglip": 0, "vit": 1, "vit_mae": 1}
+QUICK = ("clip", "vit_mae")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of small networks with random weights, as ``save_pretrained`` writes them."""
+    root = tmp_path_factory.mktemp("hub")
+    told = transformers.utils.logging
+    told.disable_progress_bar()
+    state = torch.get_rng_state()
+    torch.manual_seed(1)
+    for kind, settings in CONFIGS.items():
+        config = transformers.AutoConfig.for_model(kind, **settings)
+        classes = {"vit": transformers.ViTForImageClassification}
+        network = classes[kind](config) if kind in classes else transformers.AutoModel.from_config(config)
+        network.save_pretrained(root / kind)
+    torch.set_rng_state(state)
+    told.enable_progress_bar()
+    return root
+
+
+@pytest.fixture
+def no_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the hub, empty, on a machine without internet."""
+    cache = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(COMPONENT, "_folders", {})
+    COMPONENT._config.cache_clear()  # type: ignore[attr-defined]
+    return cache
+
+
+def named(folders: Path, kind: str) -> str:
+    return f"transformers:{folders / kind}"
+
+
+def check(folders: Path, *kinds: str) -> None:
+    library = Transformers()
+    check_backbones(library, [library.known(kind, folders) for kind in kinds])
+
+
+def test_it_is_a_library(folders: Path) -> None:
+    check(folders, *QUICK)
+
+
+@pytest.mark.slow
+def test_every_kind_of_network_is_of_the_library(folders: Path) -> None:
+    check(folders, *(kind for kind in CONFIGS if kind not in QUICK))
+
+
+@pytest.mark.parametrize("kind", [*HEADS, *(kind for kind in PREFIXES if kind not in HEADS)])
+def test_layers_are_blocks_and_the_head(folders: Path, kind: str) -> None:
+    found = load_backbone(named(folders, kind), "DEFAULT")
+    assert found.trained == "trained"
+    kinds = found.layer_kinds(found.layers)
+    if kind in HEADS:
+        assert found.layers[-1] == HEADS[kind]
+        assert kinds[HEADS[kind]].kind == "vector"
+    if kind in PREFIXES:
+        assert {kinds[layer].n_prefix for layer in found.layers[:3]} == {PREFIXES[kind]}
+
+
+def test_a_folder_gives_what_the_library_makes_of_it(folders: Path) -> None:
+    batch = torch.randn((2, 3, 32, 32), generator=torch.Generator().manual_seed(1))
+    plain = transformers.CLIPModel.from_pretrained(folders / "clip").eval()
+    found = load_backbone(named(folders, "clip"), "DEFAULT")
+    layer = "vision_model.encoder.layers.1"
+    with torch.inference_mode():
+        expected = plain.vision_model(batch, output_hidden_states=True)
+        embedding = plain.visual_projection(expected.pooler_output)
+        values = found.extractor([layer, "visual_projection"]).body(batch)
+    torch.testing.assert_close(values[layer], expected.hidden_states[2])
+    torch.testing.assert_close(values["visual_projection"], embedding)
+
+
+def test_a_masked_autoencoder_sees_all_patches_in_order(folders: Path) -> None:
+    config = transformers.ViTMAEConfig(**VIT, mask_ratio=0.0)
+    plain = transformers.ViTMAEModel.from_pretrained(folders / "vit_mae", config=config).eval()
+    batch = torch.randn((2, 3, 32, 32), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = plain(batch, noise=torch.arange(16.0).expand(2, -1)).last_hidden_state
+        found = load_backbone(named(folders, "vit_mae"), "DEFAULT").extractor(["layernorm"]).body(batch)["layernorm"]
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_folder_is_called_by_its_own_name(folders: Path) -> None:
+    spec = parse(BackboneSpec, {"name": "transformers:./vit", "weights": "DEFAULT"}, "here", folders)
+    assert spec.name == "transformers:vit"
+    backbone = load_backbone(spec.name, "random:3")
+    config, tensors = backbone.export("vit.layers.1")
+    assert str(folders) not in json.dumps(config)
+    assert (config["backbone"], backbone.weights_digest) == (
+        spec.name,
+        load_backbone(spec.name, "random:3").weights_digest,
+    )
+    COMPONENT._folders.pop("vit")  # type: ignore[attr-defined]
+    assert restore(json.loads(json.dumps(config)), tensors).layer == "vit.layers.1"
+
+
+def test_weights_come_from_the_cache_of_the_hub(folders: Path, no_internet: Path) -> None:
+    place = no_internet / "models--some--dinov2-tiny"
+    shutil.copytree(folders / "dinov2", place / "snapshots" / "1")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("1")
+    found = load_backbone("transformers:some/dinov2-tiny", "DEFAULT")
+    assert found.weights_digest == load_backbone(named(folders, "dinov2"), "DEFAULT").weights_digest
+
+
+@pytest.mark.parametrize("weights", ["DEFAULT", "random:0"])
+def test_without_internet_it_says_what_to_fetch(no_internet: Path, weights: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        load_backbone("transformers:facebook/dinov2-small", weights)
+    said = str(caught.value)
+    assert "Fetch https://huggingface.co/facebook/dinov2-small on a machine with internet, with config.json" in said
+    assert "name its folder, 'transformers:FOLDER'" in said
+    assert "\n" not in said
+
+
+def test_weights_that_hold_code_are_not_read(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "dinov2", tmp_path / "pickled", ignore=shutil.ignore_patterns("*.safetensors"))
+    torch.save({}, tmp_path / "pickled" / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match="The folder 'pickled' must hold a network of transformers with config"):
+        load_backbone(f"transformers:{tmp_path / 'pickled'}", "DEFAULT")
+
+
+def test_weights_without_the_head_leave_it_out(folders: Path, tmp_path: Path) -> None:
+    bare = transformers.AutoModel.from_pretrained(folders / "vit")
+    told = json.loads((folders / "vit" / "config.json").read_text())
+    bare.save_pretrained(tmp_path / "headless")
+    (tmp_path / "headless" / "config.json").write_text(json.dumps(told))
+    found = load_backbone(f"transformers:{tmp_path / 'headless'}", "DEFAULT")
+    assert found.absent == ("classifier.weight", "classifier.bias")
+    assert found.layers == ("vit.layers.0", "vit.layers.1", "vit.layers.2")
+    with pytest.raises(WeightsError, match="needs weights that DEFAULT lacks"):
+        found.extractor(["classifier"])
+
+
+def test_what_is_wrong_is_said_on_one_line(folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in (f"transformers:{tmp_path / 'empty'}", "transformers:./gone", "transformers:facebook/a b"):
+        with pytest.raises(SpecError) as caught:
+            check_request(name, "random:0")
+        assert "\n" not in str(caught.value)
+    text = {"model_type": "bert", "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}
+    (tmp_path / "empty" / "config.json").write_text(json.dumps(text))
+    with pytest.raises(Img2BrainError, match=r"cannot take images of 224 x 224 pixels|must see pictures"):
+        check_request(f"transformers:{tmp_path / 'empty'}", "random:0", ["pooler"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"architecture": "logging", "config": {}},
+        {"architecture": "ViTModel", "config": {"model_type": "no such"}},
+        {"architecture": "ViTModel", "config": {"model_type": "vit", "hidden_size": "wide"}},
+        {"architecture": "ViTModel", "config": []},
+    ],
+)
+def test_options_of_others_build_networks_only(options: dict[str, Any]) -> None:
+    with pytest.raises(Img2BrainError) as caught:
+        find("transformers:some/network").blank(options)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, ModelError) or options["config"]
+
+
+def train(network: Any) -> None:
+    """Train a network to tell the colour of pictures."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.003)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        colours = torch.randn((16, 3, 1, 1), generator=generator)
+        batch = colours + torch.randn((16, 3, 32, 32), generator=generator)
+        loss = (network(batch).pooler_output[:, :3] - colours[:, :, 0, 0]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    network.requires_grad_(False)
+
+
+def test_fresh_weights_are_known_as_such(tmp_path: Path) -> None:
+    wide = {**VIT, "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3}
+    transformers.AutoModel.from_config(transformers.Dinov2Config(**wide)).save_pretrained(tmp_path / "wide")
+    untrained = load_backbone(f"transformers:{tmp_path / 'wide'}", "DEFAULT")
+    assert freshness(untrained).is_fresh
+    trained = build_fresh(untrained, 3)
+    train(trained.network.requires_grad_(True))
+    assert not freshness(trained).is_fresh
+
+
+PROCESSORS: dict[str, dict[str, Any]] = {
+    "CLIPImageProcessor": {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}},
+    "ConvNextImageProcessor": {"size": {"shortest_edge": 32}, "crop_pct": 0.875},
+    "ViTImageProcessor": {"size": {"height": 32, "width": 32}},
+    "BitImageProcessor": {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}},
+}
+
+
+@pytest.mark.parametrize("kind", PROCESSORS)
+def test_pictures_are_brought_to_the_size_as_the_processor_does(kind: str) -> None:
+    processor = getattr(transformers, kind)(**PROCESSORS[kind])
+    noise = np.random.RandomState(0).randint(0, 256, (9, 12, 3)).astype(np.uint8)
+    picture = Image.fromarray(noise).resize((60, 45), Image.Resampling.BICUBIC)
+    expected = processor(picture, return_tensors="pt")["pixel_values"][0]
+    found = preprocessing_of(processor, "it")(picture)
+    assert found.shape == expected.shape
+    assert (found - expected).abs().mean() < 0.02
+
+
+def test_names_of_the_hub_are_at_hand() -> None:
+    found = matching("transformers:*dinov2*")
+    assert {"transformers:facebook/dinov2-small", "transformers:facebook/dinov2-with-registers-base"} <= set(found)
