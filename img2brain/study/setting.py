@@ -202,7 +202,7 @@ def _divided(spec: StudySpec, dataset: Dataset) -> Split:
     """Check a dataset, split its rows and say so."""
     require_sound(dataset)
     split = dataset.split(spec.split)
-    _tell_ties(split)
+    _tell_ties(split, dataset.n_images)
     log.info("%s: %d images, %d voxels; %s", dataset.name, dataset.n_images, dataset.n_voxels, _rows_text(split))
     for item in spec.backbones:
         _require_input(item, dataset)
@@ -405,10 +405,12 @@ def _n_folds(item: RegressorSpec) -> int:
     return n_folds_of(component(**{name: value for name, value in item.search.items() if name in component.options}))
 
 
-def _tell_ties(split: Split) -> None:
+def _tell_ties(split: Split, n_images: int) -> None:
     """Say which rows were kept together, and which were left out for that."""
     if split.ties is not None:
         log.info("tied %s: each set stays on one side", split.ties)
+    if n_unused := n_images - len(split.development) - len(split.confirmation) - sum(map(len, split.left_out.values())):
+        log.info("left %d rows out that the split gives no part", n_unused)
     for part, rows in split.left_out.items():
         seen = "trained on" if part == "validation" else "trained on or validate"
         log.warning("left %d %s rows out: they are tied to rows that are %s", len(rows), part, seen)

@@ -79,6 +79,8 @@ class Recipe:
             raise NotChecked(str(error).rstrip(".")) from None
         if self.taken.images is not None:
             raise NotChecked("it names a folder of images of another machine")
+        if self.split.file is not None:
+            raise NotChecked("its rows are those of a file of another machine")
         self.n_components = _sizes(settings, spec)
         key = (spec.backbone, spec.weights_digest, spec.preprocessing)
         self.layers = next((found for *of, found in settings.layers if tuple(of) == key), (spec.layer,))
