@@ -69,7 +69,8 @@ def verify_bundle(
     data : mapping of str to path, optional
         Folders of data by the name of the dataset; under an empty name, whatever it is called.
     rerun : bool or sequence of str
-        Whether rows are repeated, which takes as long as running them: all, or those named ``STUDY#NUMBER``.
+        Whether rows are repeated, which takes as long as running them: all, or those named ``STUDY#NUMBER``, on each
+        member of the study.
     weights : sequence of path
         Files of checkpoints that a rerun needs.
     signers : path, optional
@@ -114,16 +115,18 @@ def _with_data(before: Checked, after: Checked) -> Checked:
     return before if before.difference is not None else after
 
 
-def _place(trial: TrialRecord) -> tuple[str, int]:
-    """Return where a row stands in the answer: by study, and in the order of its trials."""
-    return trial.study, trial.number
+def _place(trial: TrialRecord) -> tuple[str, int, str]:
+    """Return where a row stands in the answer: by study, in the order of its trials, and of its members."""
+    return trial.key
 
 
 def _chosen(rows: Mapping[str, BundleRow], asked: bool | Sequence[str]) -> dict[str, BundleRow]:
     """Return the rows to repeat."""
     if isinstance(asked, bool):
         return dict(rows) if asked else {}
-    named = {f"{row.trial.study}#{row.trial.number}": row for row in rows.values()}
+    named: dict[str, list[BundleRow]] = {}
+    for row in rows.values():
+        named.setdefault(f"{row.trial.study}#{row.trial.number}", []).append(row)
     if absent := next((name for name in asked if name not in named), None):
         raise SpecError(f"The bundle has no row {absent!r}. {did_you_mean(absent, named)}")
-    return {named[name].name: named[name] for name in asked}
+    return {row.name: row for name in asked for row in named[name]}

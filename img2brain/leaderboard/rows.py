@@ -152,7 +152,7 @@ class Row:
     def name(self) -> str:
         """What the trial is called, so that it is found again."""
         of_home = f" of home {home_name(self.home)}" if self.has_namesake else ""
-        return f"{self.study} #{self.trial.number}{of_home}"
+        return f"{self.trial.name}{of_home}"
 
     @property
     def model(self) -> str:

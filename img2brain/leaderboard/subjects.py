@@ -18,7 +18,7 @@ from img2brain.leaderboard.rows import Row, home_name
 from img2brain.records.confirmation import VALIDATION
 from img2brain.tracking import reading
 from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.names import HOME, STUDY, TRIAL, part_array
+from img2brain.tracking.names import HOME, MEMBER, STUDY, TRIAL, part_array
 from img2brain.tracking.reading import TrackedTrial, study_of, summaries_in
 from img2brain.tracking.registry import Registry
 
@@ -101,7 +101,7 @@ def _run_of(study: str, number: int, home: Home, store: TrackingStore) -> Any:
     of_study = [run for run in runs if _is_study(run.data.tags[STUDY], study)]
     found = [run for run in of_study if int(run.data.tags[TRIAL]) == number]
     own = [run for run in found if _home_of(run, home) == home.id]
-    candidates = {(run.data.tags[STUDY], _home_of(run, home)): run for run in reversed(own or found)}
+    candidates = {_whose(run, home): run for run in reversed(own or found)}
     if not candidates:
         known = [int(run.data.tags[TRIAL]) for run in of_study]
         names = {run.data.tags[STUDY] for run in runs}
@@ -112,9 +112,16 @@ def _run_of(study: str, number: int, home: Home, store: TrackingStore) -> Any:
     return next(iter(candidates.values()))
 
 
-def _listed(found: Iterable[tuple[tuple[str, str], Any]]) -> str:
+def _whose(run: Any, home: Home) -> tuple[str, str, str]:
+    return run.data.tags[STUDY], _home_of(run, home), run.data.tags.get(MEMBER, "")
+
+
+def _listed(found: Iterable[tuple[tuple[str, str, str], Any]]) -> str:
     ordered = sorted(found, key=lambda item: item[0])
-    return " or ".join(f"{run.info.run_id} of {study} (home {home_name(home)})" for (study, home), run in ordered)
+    return " or ".join(
+        f"{run.info.run_id} of {study}{f' on {member}' if member else ''} (home {home_name(home)})"
+        for (study, home, member), run in ordered
+    )
 
 
 def _home_of(run: Any, home: Home) -> str:

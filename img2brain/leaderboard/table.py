@@ -57,6 +57,7 @@ _LAST = {
     "split_digest": "str",
 }
 COLUMNS: dict[str, Any] = _FIRST | _LAST  # that every row has, with their types
+_OF_SOME = {"member": "str"}  # texts that there are where some row has them
 _ALWAYS = ("rank", "backbone", "weights", "trained", "layer", "components", "regressor", "alpha")
 _SCORES = ("validation", "confirmation")
 # The last of these makes room first.
@@ -106,9 +107,9 @@ def ranked_boards(boards: Sequence[Sequence[Row]]) -> pd.DataFrame:
     """Rank the rows of several boards, each for itself, in one table; see `ranked`."""
     records = [encodable(line) for board in boards for line in _records(board)]
     found = list(dict.fromkeys(name for record in records for name in record))
-    others = [name for name in found if name not in _FIRST and name not in _LAST]
+    others = [name for name in found if name not in COLUMNS and name not in _OF_SOME]
     statistics = {name: "Int64" if is_count(records, name) else "float64" for name in others}
-    types = _FIRST | statistics | _LAST
+    types = _FIRST | statistics | _LAST | {name: _OF_SOME[name] for name in found if name in _OF_SOME}
     return pd.DataFrame(records, columns=list(types)).astype(types)
 
 
@@ -185,7 +186,8 @@ def _of_part(name: str, row: Row) -> dict[str, Any]:
 
 def _record(rank: int | None, row: Row) -> dict[str, Any]:
     trial, spec = row.trial, row.trial.spec
-    others = {f"validation_{name}": item.score for name, item in trial.metrics.items() if name != trial.objective}
+    others: dict[str, Any] = {"member": trial.member} if trial.member else {}
+    others |= {f"validation_{name}": item.score for name, item in trial.metrics.items() if name != trial.objective}
     return others | _confirmed(row) | {
         "rank": rank,
         "backbone": spec.backbone,

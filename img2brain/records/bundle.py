@@ -17,8 +17,8 @@ class BundleRowRecord(Part):
 
     Attributes
     ----------
-    study, number : str, int
-        Its trial.
+    study, number, member : str, int, str
+        Its trial, and the member of the study that it was evaluated on.
     data, split, network, code : str
         Digests of what they name.
     metric : str
@@ -27,8 +27,11 @@ class BundleRowRecord(Part):
         Names the confirmation rows; empty of a trial that was not published.
     """
 
+    added: ClassVar[frozenset[str]] = frozenset(("member",))
+
     study: str
     number: int = Field(ge=0)
+    member: str = ""
     data: str
     split: str
     network: str

@@ -134,6 +134,16 @@ class TrialRecord(Record):
     member: str = ""
 
     @property
+    def key(self) -> tuple[str, int, str]:
+        """What tells it from all other trials of its home: study, number, and member of the study."""
+        return self.study, self.number, self.member
+
+    @property
+    def name(self) -> str:
+        """What people call it, such as ``"v4-1a2b #3"``, of a study of several members ``"v4-1a2b #3 on subj01"``."""
+        return f"{self.study} #{self.number}" + (f" on {self.member}" if self.member else "")
+
+    @property
     def succeeded(self) -> bool:
         """Whether there is a score."""
         return not self.failure

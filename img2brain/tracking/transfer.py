@@ -137,7 +137,11 @@ def find_run(store: TrackingStore, record: TrialRecord) -> str:
     """
     for run in reading.finished_runs(store, record.dataset.name):
         tags, made_by = run.data.tags, run.data.tags.get(names.HOME)  # runs of the first format do not say
-        if (tags.get(names.STUDY), tags.get(names.TRIAL)) != (record.study, str(record.number)):
+        if (tags.get(names.STUDY), tags.get(names.TRIAL), tags.get(names.MEMBER, "")) != (
+            record.study,
+            str(record.number),
+            record.member,
+        ):
             continue
         if made_by in (None, record.home) and _is_same(reading.read_trial(store, run).record, record):
             return str(run.info.run_id)
@@ -223,7 +227,8 @@ def _metrics(found: TravelledRun) -> dict[str, float]:
 
 def _shared_tags(found: TravelledRun, origin: str, by: str) -> dict[str, str]:
     record = found.record
-    return {names.STUDY: record.study, names.HOME: record.home, names.IMPORTED: origin, names.IMPORTED_BY: by}
+    tags = {names.STUDY: record.study, names.HOME: record.home, names.IMPORTED: origin, names.IMPORTED_BY: by}
+    return tags | ({names.MEMBER: record.member} if record.member else {})
 
 
 def _study_run(store: TrackingStore, experiment: str, found: TravelledRun, origin: str, by: str) -> str:
@@ -232,7 +237,8 @@ def _study_run(store: TrackingStore, experiment: str, found: TravelledRun, origi
     if study is None:
         return ""
     for run in reading.search(store, [experiment], f"tags.`{names.KIND}` = 'study'"):
-        if (run.data.tags.get(names.STUDY), run.data.tags.get(names.HOME)) == (study.name, found.record.home):
+        told = [run.data.tags.get(name, "") for name in (names.STUDY, names.HOME, names.MEMBER)]
+        if told == [study.name, found.record.home, study.member]:
             return str(run.info.run_id)
     tags = {names.KIND: "study", **_shared_tags(found, origin, by)}
     with _made(store, experiment, study.name, tags) as run:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain.errors import DataError
+from img2brain.features.given import GIVEN
 from img2brain.leaderboard.bundles import contents
 from img2brain.leaderboard.bundles.agreement import Difference, Disagrees, Mask, agree, first_difference, mask, plain
 from img2brain.leaderboard.bundles.boards import boards_table
@@ -22,7 +23,7 @@ from img2brain.leaderboard.bundles.confirmed import check_confirmation
 from img2brain.leaderboard.bundles.contents import BOARDS, LOOKS
 from img2brain.leaderboard.bundles.opening import Bundle, BundleRow
 from img2brain.leaderboard.bundles.scored import metric_of, regions_of, scores_of
-from img2brain.records import MetricRecord
+from img2brain.records import MemberRecord, MetricRecord, TrialRecord
 from img2brain.result import WHOLE, summaries_of
 from img2brain.tracking.names import component_name
 
@@ -74,7 +75,7 @@ def check_bundle(bundle: Bundle) -> list[Checked]:
 
 def check_row(bundle: Bundle, row: BundleRow) -> Checked:
     """Compute all that a row says again from its arrays, and compare."""
-    name = f"{row.trial.study} #{row.trial.number}"
+    name = row.trial.name
     missing: list[str] = []
     try:
         _same_facts(row)
@@ -91,6 +92,11 @@ def _same_facts(row: BundleRow) -> None:
     trial, study = row.trial, row.study
     agree("study.name", study.name, trial.study)
     agree("study.objective", study.objective, trial.objective)
+    agree("study.member", study.member, trial.member)
+    if study.members or study.member:
+        own = study.members.get(study.member)
+        said = {"dataset": study.dataset, "rows": study.rows, "regions": study.regions}
+        agree(f"study.members.{study.member}", plain(said), plain(own and dict(own)))
     for name in ("digest", "n_images", "n_voxels"):
         agree(f"study.dataset.{name}", getattr(study.dataset, name), getattr(trial.dataset, name))
     for name in ("digest", "split", "n_train", "n_validation", "n_confirmation"):
@@ -110,16 +116,37 @@ def _study_of_its_name(row: BundleRow) -> Iterator[str]:
     suffix = study.name.rpartition("-")[2]
     if suffix not in names:
         raise Disagrees("study.description", suffix, sorted(names)[0])
-    agree("study.description.dataset", said.get("dataset"), trial.dataset.digest)
-    agree("study.description.split", said.get("split"), trial.rows.split)
+    for what, of_data, records in _data_described(row):
+        agree(f"{what}.dataset", of_data.get("dataset"), records.dataset.digest)
+        agree(f"{what}.split", of_data.get("split"), records.rows.split)
     agree("study.seed", study.seed, said.get("seed"))
     agree("study.sampler", study.sampler, said.get("sampler"))
     if "metrics" in said:
         agree("study.metrics", list(study.metrics), said["metrics"])
         spec = trial.spec
         own = [spec.backbone, spec.weights_digest, spec.preprocessing, trial.network.precision, trial.network.digest]
-        if own not in said.get("networks", []):
+        known = [item for item in said.get("networks", []) if isinstance(item, list) and len(item) == len(own)]
+        if not any(_shared(own, trial) == _shared(item, trial) for item in known):
             raise Disagrees("network", own, said.get("networks"))
+
+
+def _data_described(row: BundleRow) -> list[tuple[str, Mapping[str, Any], TrialRecord | MemberRecord]]:
+    """Pair what a description says of data with the records of them: of the only dataset, or of each member."""
+    what, said, members = "study.description", row.study.description, row.study.members
+    if not members:
+        return [(what, said, row.trial)]
+    described = said.get("members")
+    found = described if isinstance(described, Mapping) else {}
+    agree(f"{what}.members", sorted(found), sorted(members))
+    return [(f"{what}.members.{name}", found[name], record) for name, record in members.items()]
+
+
+def _shared(network: list[Any], trial: TrialRecord) -> list[Any]:
+    """Return what members share of a network: features that come with data differ, and precisions may."""
+    if not trial.member:
+        return network
+    backbone, weights, preprocessing, _, computes = network
+    return [backbone, "" if backbone == GIVEN else weights, preprocessing, "" if backbone == GIVEN else computes]
 
 
 def _first(said: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,7 +178,7 @@ def _trial_scores(bundle: Bundle, row: BundleRow) -> Iterator[str]:
 
 def _require_files(bundle: Bundle, rows: Sequence[BundleRow]) -> None:
     """Refuse a file that is not of the kinds that a bundle may hold, and one that is changed."""
-    allowed = {BOARDS, LOOKS, *(contents.study_file(row.study.name) for row in rows)}
+    allowed = {BOARDS, LOOKS, *(contents.study_file(row.study.name, row.study.member) for row in rows)}
     for row in rows:
         names = [contents.TRIAL, *contents.arrays_of_trial(row.trial)]
         if row.confirmation is not None:

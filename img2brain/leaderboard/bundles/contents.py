@@ -5,8 +5,8 @@
     manifest.json            what follows, with the digest of every file
     boards.json              ranks and ties of the rows
     looks.jsonl              the chain of looks at confirmation rows
-    studies/STUDY.json       what all trials of a study share
-    rows/STUDY.NUMBER/       a trial: trial.json, accuracy.npy ...; where it was published
+    studies/STUDY.json       what all trials of a study share; of each member of several STUDY.MEMBER.json
+    rows/STUDY.NUMBER/       a trial, or STUDY.NUMBER.MEMBER: trial.json, accuracy.npy ...; where it was published
                              confirmation.json and confirmation/*.npy, of a part that was named
                              confirmation/PART/*.npy
 """
@@ -38,12 +38,16 @@ _OF_RIVALS = ("accuracy", "estimate", "resampled")
 
 def row_name(trial: TrialRecord) -> str:
     """Name the folder of a trial in ``rows/``, as a file system takes it."""
-    return f"{region_name(trial.study)}.{trial.number}"
+    return _with_member(f"{region_name(trial.study)}.{trial.number}", trial.member)
 
 
-def study_file(study: str) -> str:
-    """Name the file of a study."""
-    return f"studies/{region_name(study)}.json"
+def study_file(study: str, member: str = "") -> str:
+    """Name the file of a study, of several members that of one."""
+    return f"studies/{_with_member(region_name(study), member)}.json"
+
+
+def _with_member(name: str, member: str) -> str:
+    return f"{name}.{region_name(member)}" if member else name
 
 
 def arrays_of_trial(trial: TrialRecord) -> list[str]:

@@ -74,7 +74,7 @@ def export_bundle(
     _require_room(target)
     place = home if isinstance(home, Home) else Home.existing(home)
     own = [row for row in collect_own(place, dataset) if row.home == place.id and not row.note and not row.origin]
-    rows = sorted(own, key=lambda row: (row.study, row.trial.number))
+    rows = sorted(own, key=lambda row: row.trial.key)
     whole = [row for row in rows if row.study_record is not None]
     if len(whole) < len(rows):
         log.warning("%d rows are left out: the record of their study is not there", len(rows) - len(whole))
@@ -116,14 +116,18 @@ def _write(folder: Path, rows: Sequence[Row], home: Home, *, predictions: bool, 
 
 def _files(rows: Sequence[Row], chain: str, *, predictions: bool) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each file that a bundle may hold."""
-    studies = {row.study: row.study_record for row in rows if row.study_record is not None}
+    studies = {_study(row): row.study_record for row in rows if row.study_record is not None}
     yield LOOKS, chain.encode()
     yield BOARDS, contents.text_of(boards_table(rows)).encode()
     for name, study in sorted(studies.items()):
-        yield contents.study_file(name), contents.text_of_record(study).encode()
+        yield name, contents.text_of_record(study).encode()
     for row in rows:
-        for name, content in _of_row(row, studies[row.study], predictions=predictions):
+        for name, content in _of_row(row, studies[_study(row)], predictions=predictions):
             yield f"rows/{contents.row_name(row.trial)}/{name}", content
+
+
+def _study(row: Row) -> str:
+    return contents.study_file(row.study, row.trial.member)
 
 
 def _of_row(row: Row, study: StudyRecord, *, predictions: bool) -> Iterator[tuple[str, bytes]]:

@@ -146,9 +146,9 @@ def imported_rows(home: Home) -> list[Row]:
 
 def each_once(rows: Iterable[Row]) -> list[Row]:
     """Return rows without those that stand twice: own ones first, then those that say more, or were checked further."""
-    found: dict[tuple[str, str, int], Row] = {}
+    found: dict[tuple[str, str, int, str], Row] = {}
     for row in rows:
-        key = (row.home or row.run_id, row.study, row.trial.number)
+        key = (row.home or row.run_id, *row.trial.key)
         present = found.get(key)
         if present is None or (present.origin and _weight(row) > _weight(present)):
             found[key] = row
@@ -161,7 +161,7 @@ def _weight(row: Row) -> tuple[bool, int]:
 
 def _require_agreement(bundle: Bundle, home: Home) -> None:
     """Refuse a bundle that tells otherwise of a row, or of the looks of a home, than one that is here."""
-    rows = {(item.trial.study, item.trial.number): item for item in bundle.rows()}
+    rows = {item.trial.key: item for item in bundle.rows()}
     for other, _ in _bundles(home):
         if other.record.home != bundle.record.home or other.digest == bundle.digest:
             continue
@@ -169,7 +169,7 @@ def _require_agreement(bundle: Bundle, home: Home) -> None:
         if not _is_start(other.chain, bundle.chain) and not _is_start(bundle.chain, other.chain):
             raise DataError(f"{bundle.path} must have the looks of {where}, and others after them. It has others.")
         for item in other.rows():
-            _compare(bundle.path, rows.get((item.trial.study, item.trial.number)), item, where)
+            _compare(bundle.path, rows.get(item.trial.key), item, where)
 
 
 def _compare(path: str, new: BundleRow | None, old: BundleRow, where: str) -> None:
@@ -179,7 +179,7 @@ def _compare(path: str, new: BundleRow | None, old: BundleRow, where: str) -> No
     if new.confirmation is not None and old.confirmation is not None:
         same &= new.confirmation.digest == old.confirmation.digest
     if not same:
-        name = f"{old.trial.study} #{old.trial.number}"
+        name = old.trial.name
         raise DataError(f"{path}: the row {name!r} must be the one of {where}. It is another: forget one of them.")
 
 

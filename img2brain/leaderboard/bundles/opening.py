@@ -123,9 +123,10 @@ class Bundle:
         """
         studies: dict[str, StudyRecord] = {}
         for name, entry in self.record.rows.items():
-            if entry.study not in studies:
-                studies[entry.study] = self.read(StudyRecord, contents.study_file(entry.study))
-            yield self._row(name, entry, studies[entry.study])
+            file = contents.study_file(entry.study, entry.member)
+            if file not in studies:
+                studies[file] = self.read(StudyRecord, file)
+            yield self._row(name, entry, studies[file])
 
     def _row(self, name: str, entry: BundleRowRecord, study: StudyRecord) -> BundleRow:
         trial = self.read(TrialRecord, f"rows/{name}/{contents.TRIAL}")
@@ -150,7 +151,7 @@ class Bundle:
         read = partial(self._array_of, item.name)
         how = item.trial.metrics[item.trial.objective].summary
         return Row(
-            run_id=digest.of_digests([self.record.home, item.trial.study, str(item.trial.number)])[:32],
+            run_id=digest.of_digests(filter(None, [self.record.home, *map(str, item.trial.key)]))[:32],
             trial=item.trial,
             confirmation=item.confirmation,
             study_record=item.study,
@@ -170,6 +171,7 @@ def entry_of(trial: TrialRecord, confirmation: ConfirmationRecord | None) -> Bun
     return BundleRowRecord(
         study=trial.study,
         number=trial.number,
+        member=trial.member,
         data=trial.dataset.digest,
         split=trial.rows.split,
         network=trial.network.digest,

@@ -26,7 +26,7 @@ def slug(text: str) -> str:
 
 def row_id(row: Row) -> str:
     """Name the page of a row: by its run, and whose it is."""
-    return _named(row.trial.spec.backbone, [row.origin, row.home, row.study, str(row.trial.number), row.run_id])
+    return _named(row.trial.spec.backbone, [row.origin, row.home, *filter(None, map(str, row.trial.key)), row.run_id])
 
 
 def dataset_id(record: DatasetRecord) -> str:
