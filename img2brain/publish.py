@@ -28,7 +28,7 @@ from img2brain.records import ConfirmationRecord, Estimate, LookRecord, PartReco
 from img2brain.refit import Refit
 from img2brain.regressors.base import Regressor
 from img2brain.statistics.drop import drops
-from img2brain.tracking.names import component_name
+from img2brain.tracking.names import MEMBERS, component_name
 from img2brain.tracking.reading import find_trial
 from img2brain.tracking.registry import Registered, Registry
 from img2brain.tracking.tracker import Tracker
@@ -255,20 +255,23 @@ class Publisher:
         controls = list(self.controls.of(record.spec, bank))
         report = rows.report(predictions, controls, best_layers)
         known = looks.unchained(_confirmed(registry, tracker, run_id))
-        counts = looks.add_all(tracker.home, [_look_at(record, name, part) for name, part in report.items()], known)
+        joint = {} if self._draws is None else rows.over_members(self._draws, predictions, controls)
+        seen = [_look_at(record, name, part, joint if name == rows.first else {}) for name, part in report.items()]
+        counts = looks.add_all(tracker.home, seen, known)
         parts = {name: part.part(count) for (name, part), count in zip(report.items(), counts, strict=True)}
         found = drops({name: part.findings.summaries for name, part in report.items()}, rows.first)
         layers = best_layers.layers if best_layers else ()
         confirmation = confirmation_record(record, parts, layers, looks.name_of(rows.first), found)
         tracker.log_confirmation(run_id, confirmation, {name: part.arrays for name, part in report.items()})
-        if self._draws is not None:
-            tracker.log_members(run_id, rows.over_members(self._draws, predictions, controls))
+        if joint:
+            tracker.log_members(run_id, joint)
         return confirmation, report[rows.first].arrays
 
 
-def _look_at(record: TrialRecord, name: str, part: PartResult) -> LookRecord:
-    """Return the look of a trial at a part of the rows."""
+def _look_at(record: TrialRecord, name: str, part: PartResult, joint: Arrays) -> LookRecord:
+    """Return the look of a trial at a part of the rows, with what is joint over members, where there are several."""
     found = {component_name(key): array for key, array in part.findings.to_arrays().items()}
+    found |= {f"{MEMBERS}/{component_name(key)}": array for key, array in joint.items()}
     rows = str(part.facts["rows"])
     return looks.look_at(record, rows, found, part.arrays["predictions"], looks.name_of(name))
 

@@ -16,6 +16,7 @@ from img2brain.cli._options import OpenHome, reads_home, writes_home
 from img2brain.cli._shown import Shown, shows
 
 if TYPE_CHECKING:
+    from img2brain.home import Home
     from img2brain.leaderboard.networks import By
     from img2brain.leaderboard.rows import Row
 
@@ -31,11 +32,14 @@ def leaderboard() -> None:
 @leaderboard.command("show")
 @_dataset_option
 @click.option("--part", help="Rank the published models by this part of the confirmation rows.")
+@click.option("--members", is_flag=True, help="The mean over members, of the studies that have several.")
 @click.option("--most", default=20, show_default=True, type=click.IntRange(min=1), help="Rows of each board.")
 @click.option("--by", type=click.Choice(["backbone", "layer"]), help="The best trial of each alone, and its layers.")
 @reads_home
 @shows
-def show_command(dataset: str | None, part: str | None, most: int, by: By | None, open_home: OpenHome) -> Shown:
+def show_command(
+    dataset: str | None, part: str | None, members: bool, most: int, by: By | None, open_home: OpenHome
+) -> Shown:
     """Print the ranked trials, one board for each dataset, split and metric.
 
     \b
@@ -48,6 +52,12 @@ def show_command(dataset: str | None, part: str | None, most: int, by: By | None
     from img2brain.leaderboard.rows import boards, placed
     from img2brain.leaderboard.site.api import row_lines
 
+    if members and (part or by):
+        raise click.UsageError(
+            "--members shows means, of the part of the confirmation rows that ranks: it stands alone."
+        )
+    if members:
+        return _means(open_home(), dataset, most)
     groups = boards(collect(open_home(), dataset))
     groups = groups if part is None else [_by_part(group, part) for group in _with_part(groups, part)]
     if by is not None:
@@ -121,6 +131,19 @@ def import_command(folder: Path, open_home: OpenHome) -> None:
         if item.note:
             click.echo(f"{item.entry.backbone} {item.entry.layer} {item.entry.regressor}: {item.note}")
     click.echo(f"{len(published)} results: img2brain leaderboard show --dataset {DATASET} --most {len(published)}")
+
+
+def _means(home: Home, dataset: str | None, most: int) -> Shown:
+    """Show the boards of means over members."""
+    from img2brain.leaderboard.collect import collect
+    from img2brain.leaderboard.means import mean_boards, mean_lines, text_lines
+    from img2brain.leaderboard.rows import printable
+    from img2brain.leaderboard.site.api import known
+
+    found = [board for board in mean_boards(collect(home)) if dataset in (None, *board.datasets.values())]
+    facts = [known(line) for board in found for line in mean_lines(board)[:most]]
+    lines = [printable(line) for board in found for line in (*text_lines(board, most), "")]
+    return Shown(facts, lines or ["No study here has several members."])
 
 
 def _with_part(groups: list[list[Row]], part: str) -> list[list[Row]]:

@@ -30,6 +30,7 @@ from img2brain.tracking.names import (
     RECORD,
     STUDY,
     VALIDATION,
+    component_name,
     part_array,
 )
 
@@ -217,18 +218,28 @@ def summaries_in(read: Callable[[str], NDArray[Any] | None], how: How, part: str
 
 
 def member_summaries(store: TrackingStore, run_id: str, how: How, control: str = "") -> Summaries | None:
-    """Read the resamples of a member's score, or that of a control of it, that are joint over the members of its study.
+    """Read what `joint_summaries_in` finds among the arrays of a run."""
+    return joint_summaries_in(partial(run_array, store, run_id), how, control)
+
+
+def joint_summaries_in(read: Callable[[str], NDArray[Any] | None], how: How, control: str = "") -> Summaries | None:
+    """Return the resamples of a member's score, or of a control's, that are joint over the members of its study.
 
     Returns
     -------
     Summaries or None
         Of the rows that rank; None of a model without such resamples, or without this control.
     """
-    rival = f"control_{control}_" if control else ""
-    files = {name: f"{rival if name in _ARRAYS[1:] else ''}{name}" for name in (*_ARRAYS, *_ABOUT)}
-    found = {name: run_array(store, run_id, f"{MEMBERS}/{file}.npy") for name, file in files.items()}
+    found = {name: read(file) for name, file in joint_files(control).items()}
     arrays = {name: array for name, array in found.items() if array is not None}
     return Summaries.from_arrays(**arrays, how=how) if arrays.keys() >= set(_ARRAYS) else None
+
+
+def joint_files(control: str = "") -> dict[str, str]:
+    """Name the files of resamples that are joint over members, by what is in them."""
+    rival = f"control_{control}_" if control else ""
+    stems = {name: f"{rival if name in _ARRAYS[1:] else ''}{name}" for name in (*_ARRAYS, *_ABOUT)}
+    return {name: f"{MEMBERS}/{component_name(stem)}.npy" for name, stem in stems.items()}
 
 
 def over_members(store: TrackingStore, run_ids: Mapping[str, str], how: How, control: str = "") -> OverMembers | None:

@@ -6,8 +6,8 @@ predictions again, or repeats the row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -67,10 +67,19 @@ def check_bundle(bundle: Bundle) -> list[Checked]:
     """
     rows = list(bundle.rows())
     _require_files(bundle, rows)
-    found = [check_row(bundle, row) for row in rows]
+    known = {row.trial.key for row in rows}
+    found = [_among_members(row, check_row(bundle, row), known) for row in rows]
     if all(item.difference is None for item in found):
         _require_boards(bundle, rows)
     return found
+
+
+def _among_members(row: BundleRow, found: Checked, known: Collection[tuple[str, int, str]]) -> Checked:
+    """Say which members of a study a row stands without: their mean ranks the trials of the study."""
+    absent = [name for name in row.study.members if (row.trial.study, row.trial.number, name) not in known]
+    if not absent or found.difference is not None:
+        return found
+    return replace(found, level=RECORDS, missing=(*found.missing, f"the rows of the members {', '.join(absent)}"))
 
 
 def check_row(bundle: Bundle, row: BundleRow) -> Checked:
@@ -184,6 +193,7 @@ def _require_files(bundle: Bundle, rows: Sequence[BundleRow]) -> None:
         if row.confirmation is not None:
             names += [contents.CONFIRMATION, *contents.predictions_of(row.confirmation)]
             names += contents.arrays_of_confirmation(row.study, row.confirmation)
+            names += contents.arrays_of_members(row.trial, row.confirmation)
         allowed |= {f"rows/{row.name}/{name}" for name in names}
     for name in bundle.record.files:
         if name not in allowed:

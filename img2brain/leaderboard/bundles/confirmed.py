@@ -27,7 +27,8 @@ from img2brain.statistics.bootstrap import Summaries
 from img2brain.statistics.drop import drops
 from img2brain.statistics.noise_ceiling import LEAST_SHARE
 from img2brain.statistics.significance import benjamini_hochberg, p_of_r
-from img2brain.tracking.names import component_name, part_array
+from img2brain.tracking.names import MEMBERS, component_name, part_array
+from img2brain.tracking.reading import joint_files, joint_summaries_in
 
 _PEARSON = "pearson"
 
@@ -57,6 +58,8 @@ def check_confirmation(bundle: Bundle, row: BundleRow) -> Iterator[str]:
             continue
         yield from check.run()
         summaries[name] = check.findings.summaries
+        if row.trial.member and name == record.ranking:
+            yield from check.joint()
     if len(summaries) == len(record.parts):
         agree("confirmation.drops", plain(record.drops), plain(drops(summaries, record.ranking)))
 
@@ -97,6 +100,20 @@ class _PartCheck:
         self._check_arrays()
         yield from self._same_part()
         yield from self._look()
+
+    def joint(self) -> Iterator[str]:
+        """Compare resamples that are joint over members with what they are resamples of, and yield what is absent."""
+        how, rivals = self.findings.summaries.how, self.findings.controls
+        scored = {"": self.findings.summaries, **{name: rival.summaries for name, rival in rivals.items()}}
+        for name, summaries in scored.items():
+            try:
+                found = joint_summaries_in(self._array, how, name)
+            except (DataError, ValueError, TypeError) as error:
+                raise Disagrees(MEMBERS, "arrays that do not fit together", f"arrays that do: {error}") from None
+            if found is None:
+                yield joint_files(name)["resampled"]
+            else:
+                _same_joint(name, found, summaries)
 
     @property
     def absent(self) -> str:
@@ -225,7 +242,12 @@ class _PartCheck:
     @property
     def _found_arrays(self) -> dict[str, NDArray[Any]]:
         arrays = {name: self.read(name) for name in contents.arrays_of_part(self.row.study, self.part)}
-        return {component_name(name): array for name, array in arrays.items() if array is not None}
+        found = {component_name(name): array for name, array in arrays.items()}
+        record = self.row.confirmation
+        if record is not None and self.name == record.ranking:
+            files = contents.arrays_of_members(self.row.trial, record)
+            found |= {file.removesuffix(".npy"): self._array(file) for file in files}
+        return {name: array for name, array in found.items() if array is not None}
 
     def _predictions(self, look: LookRecord) -> None:
         array = self.read(contents.PREDICTED)
@@ -237,6 +259,16 @@ class _PartCheck:
             raise Disagrees(f"{self.what}.predictions", told, f"finite numbers {shape}")
         if not look.unchained:
             agree("looks.predictions", look.predictions, digest.of_array(array))
+
+
+def _same_joint(control: str, found: Summaries, summaries: Summaries) -> None:
+    """Compare joint resamples with the summaries that they are resamples of."""
+    what = f"{MEMBERS}.{control}" if control else MEMBERS
+    for field in ("regions", "kind", "n_units"):
+        agree(f"{what}.{field}", getattr(found, field), getattr(summaries, field))
+    agree(f"{what}.estimate", listed(found.estimate), listed(summaries.estimate))
+    if out_of(found.resampled, math.nan, math.nan) or len(found.resampled) < 1:
+        raise Disagrees(f"{what}.resampled", found.resampled.shape, "numbers in range")
 
 
 def _forget(part: dict[str, Any], left_out: set[str], *, best_layer: bool, ceiling: bool) -> None:

@@ -8,7 +8,7 @@
     studies/STUDY.json       what all trials of a study share; of each member of several STUDY.MEMBER.json
     rows/STUDY.NUMBER/       a trial, or STUDY.NUMBER.MEMBER: trial.json, accuracy.npy ...; where it was published
                              confirmation.json and confirmation/*.npy, of a part that was named
-                             confirmation/PART/*.npy
+                             confirmation/PART/*.npy; of a member of several members/*.npy
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from img2brain.findings import BEST_LAYER
 from img2brain.records import ConfirmationRecord, PartRecord, Record, StudyRecord, TrialRecord
 from img2brain.records.confirmation import CONFIRMATION as UNNAMED
 from img2brain.tracking.names import part_array, region_name
+from img2brain.tracking.reading import joint_files
 
 MANIFEST, BOARDS, LOOKS = "manifest.json", "boards.json", "looks.jsonl"
 SIGNATURE = f"{MANIFEST}.sig"
@@ -59,6 +60,15 @@ def arrays_of_confirmation(study: StudyRecord, confirmation: ConfirmationRecord)
     """Name the files of the arrays that a confirmation may have, but for its predictions."""
     parts = confirmation.parts.items()
     return [part_array(name, array) for name, part in parts for array in arrays_of_part(study, part)]
+
+
+def arrays_of_members(trial: TrialRecord, confirmation: ConfirmationRecord) -> list[str]:
+    """Name the files of the resamples that are joint over the members of a study, where it has several."""
+    part = confirmation.confirmed
+    if not trial.member or part is None:
+        return []
+    controls = ["", *part.whole.controls]
+    return list(dict.fromkeys(file for name in controls for file in joint_files(name).values()))
 
 
 def predictions_of(confirmation: ConfirmationRecord) -> list[str]:

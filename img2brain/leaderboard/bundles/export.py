@@ -136,6 +136,7 @@ def _of_row(row: Row, study: StudyRecord, *, predictions: bool) -> Iterator[tupl
     if row.confirmation is not None:
         yield contents.CONFIRMATION, contents.text_of_record(row.confirmation).encode()
         names += contents.arrays_of_confirmation(study, row.confirmation)
+        names += contents.arrays_of_members(row.trial, row.confirmation)
         names += contents.predictions_of(row.confirmation) if predictions else []
     for name in names:
         array = row.arrays(name)

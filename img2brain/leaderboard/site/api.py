@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from img2brain import plain
+from img2brain.leaderboard.means import MeanBoard, mean_lines
 from img2brain.leaderboard.rows import Row, placed
 from img2brain.leaderboard.site.board import Board
 from img2brain.leaderboard.site.cards import DatasetCard
@@ -30,13 +31,15 @@ _ADDED = ("row", "board", "dataset_id", "page")  # to the columns of leaderboard
 
 
 def api_files(
-    boards: Sequence[Board], cards: Sequence[DatasetCard], title: str, built: str
+    boards: Sequence[Board], cards: Sequence[DatasetCard], title: str, built: str, means: Sequence[MeanBoard] = ()
 ) -> Iterator[tuple[str, str]]:
     """Yield the files of ``api/``, by their names in the site's folder."""
     groups = [[row for _, row in board.ranked] for board in boards]
-    yield "api/index.json", _text("index", _index(boards, cards, title, built))
+    yield "api/index.json", _text("index", _index(boards, cards, title, built, means))
     yield f"api/{ROWS}", _text("rows", {"rows": row_lines(groups)})
     yield "api/models.json", _text("models", {"models": [_model(row) for board in boards for row in board.published]})
+    if lines := [known(line) for board in means for line in mean_lines(board)]:
+        yield "api/means.json", _text("means", {"means": lines})
     yield "api/datasets.json", _text("datasets", {"datasets": list(map(_dataset, cards))})
     yield "api/schema.json", json.dumps(schema(), indent=1) + "\n"
 
@@ -63,7 +66,7 @@ def row_lines(boards: Sequence[Sequence[Row]]) -> list[dict[str, Any]]:
     table = ranked_boards(boards)
     found = table.astype(object).where(table.notna(), None).to_dict("records")
     about = [line for board in boards for line in _about(board)]
-    return [line | _known(numbers) for line, numbers in zip(about, found, strict=True)]
+    return [line | known(numbers) for line, numbers in zip(about, found, strict=True)]
 
 
 def schema() -> dict[str, Any]:
@@ -79,6 +82,10 @@ def schema() -> dict[str, Any]:
             "tie_group": {"type": ["integer", "null"]}, "trial": {"$ref": "#/$defs/TrialRecord"},
             "confirmation": {"$ref": "#/$defs/ConfirmationRecord"},
         })),
+        "means": _listed("means", _object({
+            "members": {"type": "string"}, "n_members": {"type": "integer"}, "study": {"type": "string"},
+            "trial": {"type": "integer"}, "validation": {"type": ["number", "null"]},
+        }, {"type": ["number", "string", "boolean", "null"]})),
         "datasets": _listed("datasets", _object({
             "id": {"type": "string"}, "boards": {"type": "array", "items": {"type": "string"}},
             "regions": {"type": "object", "additionalProperties": {"type": "integer"}},
@@ -104,11 +111,13 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _index(boards: Sequence[Board], cards: Sequence[DatasetCard], title: str, built: str) -> dict[str, Any]:
+def _index(
+    boards: Sequence[Board], cards: Sequence[DatasetCard], title: str, built: str, means: Sequence[MeanBoard]
+) -> dict[str, Any]:
     return {
         "title": title,
         "built": built,
-        "files": [ROWS, "models.json", "datasets.json", "schema.json"],
+        "files": [ROWS, "models.json", *(["means.json"] if means else []), "datasets.json", "schema.json"],
         "pages": [
             *(f"rows/{row_id(row)}.html" for board in boards for row in board.published),
             *(f"data/{card.id}.html" for card in cards),
@@ -162,7 +171,8 @@ def _about(board: Sequence[Row]) -> Iterator[dict[str, str]]:
         yield {"row": name, **where, "page": page}
 
 
-def _known(line: Mapping[Any, Any]) -> dict[str, Any]:
+def known(line: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a line for JSON: without numbers that are not known, but for those that every row has, which are null."""
     finite = {str(name): _finite(value) for name, value in line.items()}
     return {name: value for name, value in finite.items() if value is not None or name in COLUMNS}
 

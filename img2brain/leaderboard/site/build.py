@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from img2brain.leaderboard._write import write_text
+from img2brain.leaderboard.lines import table_of
+from img2brain.leaderboard.means import mean_lines
 from img2brain.leaderboard.published import region_table
 from img2brain.leaderboard.rows import Row, boards
 from img2brain.leaderboard.site.across import acrosses_of
@@ -20,6 +22,7 @@ from img2brain.leaderboard.site.board import Board, board_of
 from img2brain.leaderboard.site.cards import DatasetCard, cards_of
 from img2brain.leaderboard.site.comparison import comparison_script
 from img2brain.leaderboard.site.forest import kind_of
+from img2brain.leaderboard.site.mean import MeanView, mean_views
 from img2brain.leaderboard.site.row_page import row_pages
 from img2brain.leaderboard.site.templating import asset, render
 from img2brain.leaderboard.table import as_csv, ranked_boards
@@ -61,9 +64,10 @@ def build(
     StoreError
         If the folder cannot be written or is full.
     """
-    groups = boards(rows)
+    rows = list(rows)
+    groups, means = boards(rows), mean_views(rows)
     about = {"built": built, "site_title": title, "kind_of": kind_of}
-    files = dict(_files(groups, about, with_responses=with_responses))
+    files = dict(_files(groups, means, about, with_responses=with_responses))
     gone = pages_before(folder) - set(files)
     written = [write_text(folder / name, text) for name, text in files.items()]
     for name in gone:
@@ -72,16 +76,21 @@ def build(
     return written
 
 
-def _files(groups: list[list[Row]], about: Mapping[str, object], *, with_responses: bool) -> Iterator[tuple[str, str]]:
+def _files(
+    groups: list[list[Row]], means: list[MeanView], about: Mapping[str, object], *, with_responses: bool
+) -> Iterator[tuple[str, str]]:
     """Yield all files of a site, by their names in its folder."""
     found = [board_of(group) for group in groups]
     cards = cards_of(found)
     regions = region_table([row for board in found for row in board.published])
-    yield "index.html", _index(found, cards, about, has_regions=len(regions) > 0)
+    yield "index.html", _index(found, means, cards, about, has_regions=len(regions) > 0)
     yield "leaderboard.csv", as_csv(ranked_boards(groups))
     if len(regions):
         yield "regions.csv", as_csv(regions)
-    yield from api_files(found, cards, str(about["site_title"]), str(about["built"]))
+    if means:
+        yield "means.csv", as_csv(table_of([line for view in means for line in mean_lines(view.board)]))
+    of_means = [view.board for view in means]
+    yield from api_files(found, cards, str(about["site_title"]), str(about["built"]), of_means)
     yield from ((f"assets/{name}", asset(name)) for name in ASSETS)
     yield "assets/comparison.js", comparison_script(found)
     yield "compare.html", render("compare.html", up="", title=f"Compare · {about['site_title']}", **about)
@@ -90,12 +99,20 @@ def _files(groups: list[list[Row]], about: Mapping[str, object], *, with_respons
         yield from _row_pages(board, about, with_responses=with_responses)
 
 
-def _index(found: list[Board], cards: list[DatasetCard], about: Mapping[str, object], *, has_regions: bool) -> str:
+def _index(
+    found: list[Board],
+    means: list[MeanView],
+    cards: list[DatasetCard],
+    about: Mapping[str, object],
+    *,
+    has_regions: bool,
+) -> str:
     return render(
         "index.html",
         up="",
         title=about["site_title"],
         boards=found,
+        means=means,
         acrosses=acrosses_of(found),
         cards=cards,
         has_regions=has_regions,
