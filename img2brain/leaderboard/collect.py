@@ -99,14 +99,14 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
 
 
 class _Studies:
-    """Reads the record of each study once; where it is spoilt, its trials are shown without it."""
+    """Reads the record of each study once, and of each member; where it is spoilt, its trials are shown without it."""
 
     def __init__(self, store: TrackingStore) -> None:
         self._store = store
-        self._found: dict[tuple[str, str], StudyRecord | None] = {}
+        self._found: dict[tuple[str, str, str], StudyRecord | None] = {}
 
     def __call__(self, item: TrackedTrial) -> StudyRecord | None:
-        key = item.record.home, item.record.study
+        key = item.record.home, item.record.study, item.record.member
         if key not in self._found:
             with suppress(RecordError):
                 self._found[key] = study_of(self._store, item.run_id)
