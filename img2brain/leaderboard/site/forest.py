@@ -79,7 +79,7 @@ class ForestLine:
     def drop(self) -> str:
         """By how much less it scores than on the part of the rows that ranks, over all voxels; empty on that one."""
         found = self.row.drop
-        return "" if found is None else f"{estimate_text(found, sign=True)} {bounds_text(found, sign=True)}"
+        return "" if found is None else f"{estimate_text(found)} {bounds_text(found)}"
 
     @property
     def tie(self) -> tuple[int, int] | None:

@@ -110,8 +110,7 @@ class RowPage:
                 Tile("Voxels above chance", format(whole.n_significant, ","), f"of {whole.n_voxels:,}, FDR 5 %")
             )
         if row.drop is not None:
-            told = estimate_text(row.drop, sign=True)
-            found.append(Tile("Less than on the first", told, bounds_text(row.drop, sign=True)))
+            found.append(Tile("Less than on the first", estimate_text(row.drop), bounds_text(row.drop)))
         return [*found, Tile("Looks", str(self.part.looks), "at these images, with this one")]
 
     @property
