@@ -23,7 +23,7 @@ from img2brain.features.features import Features
 from img2brain.features.given import GIVEN
 from img2brain.metrics.base import Metric
 from img2brain.refit import Refit
-from img2brain.spec import NO_POOLING, BackboneSpec, FeatureSpace, TrialSpec
+from img2brain.spec import NO_POOLING, BackboneSpec, FeatureSpace, Layers, TrialSpec
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,10 @@ NAMES = (UNTRAINED, PIXELS, SHUFFLED)
 _TWIN_WEIGHTS = "random:0"
 _SEED = 0
 _ALPHAS = tuple(10.0**power for power in range(-3, 4))
+
+
+def _item(layers: tuple[str, ...]) -> Layers:
+    return layers[0] if len(layers) == 1 else layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +109,7 @@ class Controls:
             twin = BackboneSpec(
                 name=spec.backbone,
                 weights=_TWIN_WEIGHTS,
-                layers=(spec.layer,),
+                layers=(_item(bank.together(spec.layer)),),
                 preprocessing=bank.spec.preprocessing,
                 pooling=(spec.pooling,),
             )

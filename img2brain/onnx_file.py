@@ -25,6 +25,7 @@ from img2brain import digest
 from img2brain.backbones import Preprocessing
 from img2brain.errors import ModelError
 from img2brain.features.given import ORIGIN
+from img2brain.features.pooling import side_by_side
 from img2brain.model import EncodingModel
 
 SUFFIX = ".onnx"
@@ -108,8 +109,7 @@ class _OfPixels(_Whole):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map uint8 (n, height, width, 3) to (n, n_voxels)."""
         pictures = torch.addcmul(self.offset, pixels.float(), self.scale).permute(0, 3, 1, 2)
-        (features,) = self.pooled(pictures).values()
-        return self._responses(features)
+        return self._responses(side_by_side(self.pooled(pictures)))
 
 
 class _OfFeatures(_Whole):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -230,7 +230,7 @@ class Publisher:
         kept = spec.leading(bank.components(spec.space, rows, self._n_components)).coordinates
         some = rows[:: -(-len(rows) // _N_COMPARED)]
         images = self._dataset.images
-        given = self._dataset.features[spec.layer][some] if model.takes_features else [images[row] for row in some]
+        given = self._given(bank.together(spec.layer), some) if model.takes_features else [images[row] for row in some]
         found = saved.coordinates(given, device=self._device)
         distance = _spread(found - kept[some]) / _spread(kept[rows])
         expected, predicted = (item.regressor.predict(kept[some]) for item in (model, saved))
@@ -239,6 +239,10 @@ class Publisher:
                 f"The saved model must predict what it was made from. Its coordinates of {len(some)} images are "
                 f"{distance:.2g} of their spread away. It is not registered, and the present champion stays."
             )
+
+    def _given(self, layers: Sequence[str], rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Return features that came with the data, those of several names side by side."""
+        return np.concatenate([self._dataset.features[name][rows] for name in layers], axis=1)
 
     def _confirm(
         self,

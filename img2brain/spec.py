@@ -59,6 +59,16 @@ Value = Number | Flag | tuple[Number, ...]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 
 
+def _kind_of_layers(found: Any) -> str:
+    return "layer" if isinstance(found, str) else "several"
+
+
+Layers = Annotated[  # one layer, or several that are one space
+    Annotated[str, Tag("layer")] | Annotated[tuple[str, ...], Field(min_length=2), Tag("several")],
+    Discriminator(_kind_of_layers),
+]
+
+
 def is_pooling(name: str) -> bool:
     """Tell whether a pooling is called so."""
     return _POOLING.fullmatch(name) is not None
@@ -79,6 +89,19 @@ Size = Annotated[
     Discriminator(_kind_of_size),
 ]
 Reduction = Literal["pca", "srp", "all"]
+
+
+def joined(layers: Layers) -> str:
+    """Name a feature space after its layers.
+
+    Examples
+    --------
+    >>> joined(("blocks.3", "blocks.9"))
+    'blocks.3+blocks.9'
+    """
+    return layers if isinstance(layers, str) else "+".join(layers)
+
+
 Pooling = Annotated[str, AfterValidator(_pooling)]
 
 
@@ -323,8 +346,8 @@ class BackboneSpec(Spec):
         A network: ``resnet50``, or with its library ``torchvision:resnet50``, or ``PATH.py:LIBRARY:resnet50``.
     weights : str
         A torchvision weight enum name (``"IMAGENET1K_V1"``), ``"random:SEED"``, or a checkpoint file.
-    layers : tuple of str, optional
-        Graph nodes; the curated list of the network by default.
+    layers : tuple of str or tuple of str, optional
+        Graph nodes; the curated list of the network by default. Several in one item are one feature space.
     preprocessing : {"weights", "resize224"}
         The weights' own transform, or the predecessor's: resized to 224 x 224 without a crop.
     pooling : tuple of str, optional
@@ -333,7 +356,7 @@ class BackboneSpec(Spec):
 
     name: str
     weights: str
-    layers: tuple[str, ...] | None = Field(default=None, min_length=1)
+    layers: tuple[Layers, ...] | None = Field(default=None, min_length=1)
     preprocessing: Literal["weights", "resize224"] = "weights"
     pooling: tuple[Pooling, ...] | None = Field(default=None, min_length=1)
 
@@ -355,8 +378,17 @@ class BackboneSpec(Spec):
 
     @field_validator("layers")
     @classmethod
-    def _each_layer_once(cls, layers: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return _each_once(layers) if layers else layers
+    def _each_layer_once(cls, layers: tuple[Layers, ...] | None) -> tuple[Layers, ...] | None:
+        for item in layers or ():
+            _each_once([item] if isinstance(item, str) else item)
+        _each_once([joined(item) for item in layers or ()])
+        return layers
+
+    @property
+    def single_layers(self) -> tuple[str, ...]:
+        """The layers that are named, each once, also those that are parts of a space of several."""
+        items = [[item] if isinstance(item, str) else item for item in self.layers or ()]
+        return tuple(dict.fromkeys(layer for item in items for layer in item))
 
     @field_validator("pooling")
     @classmethod

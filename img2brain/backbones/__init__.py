@@ -183,18 +183,21 @@ def restore(
     UnknownComponentError, UnknownLayerError
         For names that this version does not know.
     """
-    if set(config) - {"naming"} != set(_CONFIG) or config.get("naming", NAMING) != NAMING:
+    if set(config) - {"naming", "layers"} != set(_CONFIG) or config.get("naming", NAMING) != NAMING:
         raise ModelError(
             f"A saved backbone must have the keys {sorted(_CONFIG)}, with or without 'naming': {NAMING}. "
             f"Got {sorted(config)}."
         )
     if not all(isinstance(config[key], str) for key in _TEXTS):
         raise ModelError(f"A saved backbone must give a text for each of {', '.join(_TEXTS)}.")
+    layers = config.get("layers", [config["layer"]])
+    if not (isinstance(layers, list) and "+".join(map(str, layers)) == config["layer"]):
+        raise ModelError(f"The 'layers' of a saved backbone must be those of its 'layer'. Got {layers!r}.")
     source, layer = source or _saved_source(config["backbone"]), config["layer"]
     name, preprocessing = source.name, Preprocessing.from_dict(config["preprocessing"])
     size = preprocessing.size
     graph = graph_of(name, source.blank(config["options"]), lambda: size)
-    extractor = graph.extractor([layer], size) if "naming" in config else graph.first_extractor(layer, size)
+    extractor = graph.extractor(layers, size) if "naming" in config else graph.first_extractor(layer, size)
     try:
         extractor.body.load_state_dict(dict(tensors), strict=True, assign=True)
     except RuntimeError as error:

@@ -125,27 +125,28 @@ class Backbone:
         """
         return kinds(self.source, self.network, self.extractor(layers), self.preprocessing.size)
 
-    def export(self, layer: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Give what `restore` needs to compute one layer again.
+    def export(self, *layers: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Give what `restore` needs to compute a layer again, or several together.
 
         Returns
         -------
         config : dict
             Plain data for JSON, without paths of this machine.
         tensors : dict of str to torch.Tensor
-            The parameters and buffers that this layer needs.
+            The parameters and buffers that they need.
         """
         config = {
             "backbone": self.source.full_name,
             "options": dict(self.options),
-            "layer": layer,
+            "layer": "+".join(layers),
+            **({"layers": list(layers)} if len(layers) > 1 else {}),
             "preprocessing": self.preprocessing.to_dict(),
             "weights": self.label,
             "trained": self.trained,
             "weights_digest": self.weights_digest,
             "naming": NAMING,
         }
-        return config, {name: tensor.contiguous() for name, tensor in self.extractor([layer]).body.state_dict().items()}
+        return config, {name: tensor.contiguous() for name, tensor in self.extractor(layers).body.state_dict().items()}
 
 
 def kinds(source: Source, network: nn.Module, extractor: Extractor, size: Size) -> dict[str, LayerKind]:
@@ -214,7 +215,7 @@ class RestoredBackbone:
     name, weights, trained, weights_digest : str
         As those of the backbone that was exported.
     layer : str
-        The one layer.
+        The one layer, or the names of several joined by ``+``.
     preprocessing : Preprocessing
         From a picture to the network's input.
     """
@@ -228,11 +229,12 @@ class RestoredBackbone:
     pruned: Extractor = field(repr=False)
 
     def extractor(self, layers: Sequence[str]) -> Extractor:
-        """Give the extractor of the saved layer; raises `UnknownLayerError` for others."""
+        """Give the extractor of the saved layers; raises `UnknownLayerError` for others."""
         for layer in layers:
-            if layer != self.layer:
+            if layer not in self.pruned.n_features:
                 raise UnknownLayerError(
-                    f"A saved model holds one layer. Unknown layer {layer!r}. {did_you_mean(layer, [self.layer])}"
+                    f"A saved model holds no other layers. Unknown layer {layer!r}. "
+                    f"{did_you_mean(layer, list(self.pruned.n_features))}"
                 )
         return self.pruned
 

@@ -49,7 +49,7 @@ class Cache:
         exact_images: int = pca.EXACT_IMAGES,
     ) -> None:
         self._store = store
-        self._rows, self._n_components = rows, n_components
+        self.rows, self._n_components = rows, n_components
         self._compress = partial(pca.compress, rows=rows, n_components=n_components, exact_images=exact_images)
         serves = {"fitted": _of_rows(rows), "size": pca.sketch_size(n_components)}
         serves = serves if n_images > exact_images else {}
@@ -68,11 +68,11 @@ class Cache:
         """
         compressed, failure = self._compress(values), None
         try:
-            components = pca.fit(compressed.projected, self._rows, self._n_components)
+            components = pca.fit(compressed.projected, self.rows, self._n_components)
         except FitError as error:
             failure = error
         else:
-            key = self._pca_key(layer, self._rows, self._n_components)
+            key = self._pca_key(layer, self.rows, self._n_components)
             self._store.put("components", key, lambda folder: _save_components(folder, components))
 
         def write(folder: Path) -> None:

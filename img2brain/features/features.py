@@ -8,23 +8,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from img2brain import digest
 from img2brain.errors import FitError, Img2BrainError, ResourceError, StoreError
+from img2brain.features import pca
 from img2brain.features.activations import Activations, Rows
-from img2brain.features.bases import Basis, Every, Kept, SparseProjection
+from img2brain.features.bases import Basis, Every, Kept, Norms, SparseProjection
 from img2brain.features.cache import Cache
 from img2brain.features.extract import Precision
 from img2brain.features.pca import Axes, Components
 from img2brain.features.pooling import Block
-from img2brain.spec import ALL, NO_POOLING, PCA, SRP, BackboneSpec, FeatureSpace
+from img2brain.spec import ALL, NO_POOLING, PCA, SRP, BackboneSpec, FeatureSpace, Layers, joined
 from img2brain.store import Store
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _ATTEMPTS = 3  # at features, where somebody deletes the cache meanwhile
 
@@ -39,8 +42,8 @@ class Features(ABC):
     ----------
     spec : BackboneSpec
         What was asked for.
-    layers : sequence of str
-        The layers; each has its components.
+    layers : sequence of str or tuple of str
+        The layers; each has its components, and so have several together, whose name is theirs, joined by ``+``.
     n_images : int
         How many rows there are.
     store : Store
@@ -56,7 +59,7 @@ class Features(ABC):
     def __init__(
         self,
         spec: BackboneSpec,
-        layers: Sequence[str],
+        layers: Sequence[Layers],
         n_images: int,
         store: Store,
         rows: Rows,
@@ -64,7 +67,8 @@ class Features(ABC):
         bases: Sequence[str] = (PCA,),
     ) -> None:
         self.spec = spec
-        self.layers = tuple(layers)
+        self._together = {joined(item): (item,) if isinstance(item, str) else item for item in layers}
+        self.layers = tuple(self._together)
         self.bases = tuple(bases)
         self._n_images = n_images
         self._store = store
@@ -99,6 +103,10 @@ class Features(ABC):
     def poolings(self, layer: str) -> tuple[str, ...]:
         """Name the poolings of a layer, of those that are asked for."""
         return (NO_POOLING,)
+
+    def together(self, layer: str) -> tuple[str, ...]:
+        """Return the layers of the network that a layer of this name stands for: itself, or several."""
+        return self._together.get(layer, (layer,))
 
     def block(self, layer: str, pooling: str) -> Block:
         """Return what a pass has to compute for a layer."""
@@ -199,23 +207,31 @@ class Features(ABC):
         return Cache(self._store, self._described, self._n_images, self._rows, self._n_components)
 
     def _blocks_of(self, space: FeatureSpace) -> tuple[Block, ...]:
-        return (self.block(space.layer, space.pooling),)
+        return tuple(self.block(layer, space.pooling) for layer in self.together(space.layer))
 
     def _names(self, space: FeatureSpace) -> list[str]:
         return [str(block) for block in self._blocks_of(space)]
 
     def _is_nested(self, space: FeatureSpace) -> bool:
         """Tell whether a space has components of which a smaller size is a prefix."""
-        return space.basis == PCA
+        return space.basis == PCA and len(self._blocks_of(space)) == 1
 
     def _basis(self, space: FeatureSpace, place: int) -> Basis:
-        """Return the basis of one block of a space."""
-        return Every() if space.basis == ALL else SparseProjection(int(space.basis.removeprefix(f"{SRP}:")))
+        """Return the basis of one block of a space; not for leading components."""
+        if space.basis == ALL:
+            return Every()
+        widths = tuple(map(self._width, self._blocks_of(space))) if len(self._blocks_of(space)) > 1 else (0,)
+        return SparseProjection(int(space.basis.removeprefix(f"{SRP}:")), widths[:place], widths[place + 1 :])
 
-    def _steps(self, space: FeatureSpace) -> Iterator[tuple[Block, Basis | None]]:
+    def _steps(self, space: FeatureSpace, rows: Rows) -> Iterator[tuple[Block, Basis | None]]:
         """Yield what has to be kept of which block; None stands for the projections of PCA."""
-        for place, block in enumerate(self._blocks_of(space)):
-            yield block, None if self._is_nested(space) else self._basis(space, place)
+        for place, block in enumerate(blocks := self._blocks_of(space)):
+            if space.basis == PCA or len(blocks) > 1:
+                yield block, None
+            if len(blocks) > 1:
+                yield block, Norms(rows)
+            if space.basis != PCA:
+                yield block, self._basis(space, place)
 
     def _extract(self, spaces: Sequence[FeatureSpace]) -> None:
         with self._store.lock("pass", self._described):
@@ -225,8 +241,9 @@ class Features(ABC):
     def _missing(self, cache: Cache, spaces: Sequence[FeatureSpace]) -> dict[Block, list[Basis | None]]:
         """Return what a cache lacks of some spaces."""
         found: dict[Block, list[Basis | None]] = {}
-        for block, basis in (step for space in spaces for step in self._steps(space)):
-            if not (cache.has(str(block)) if basis is None else cache.has_kept([str(block)], basis.key)):
+        for block, basis in (step for space in spaces for step in self._steps(space, cache.rows)):
+            is_there = cache.has(str(block)) if basis is None else cache.has_kept([str(block)], basis.key)
+            if not is_there and not _holds(found.get(block, ()), basis):
                 found.setdefault(block, []).append(basis)
         return found
 
@@ -248,16 +265,20 @@ class Features(ABC):
         found = self.components(space, rows, largest)
         components = found if space.basis == ALL else found.leading(n_components)
         with _again(self.spec.name), self._store.lock("axes", self._described[names[0]]):
-            for _, values in self._activations(self._blocks_of(space), largest):
-                with torch.inference_mode():
-                    axes = self._axes_of(space, values, rows, components)
-        return axes
+            passed = enumerate(self._activations(self._blocks_of(space), largest))
+            shares = [self._share(space, place, values, rows, components) for place, (_, values) in passed]
+        return shares[0] if len(shares) == 1 else Axes.stacked(shares)
 
-    def _axes_of(self, space: FeatureSpace, values: Activations, rows: Rows, components: Components) -> Axes:
-        (name,) = self._names(space)
-        if self._is_nested(space):
-            return self._cache.record_axes(name, values, rows, components)
-        return self._basis(space, 0).axes(Kept({}), values, components, rows)
+    def _share(self, space: FeatureSpace, place: int, values: Activations, rows: Rows, components: Components) -> Axes:
+        """Return the axes of one block of a space."""
+        name = self._names(space)[place]
+        with torch.inference_mode():
+            if self._is_nested(space):
+                return self._cache.record_axes(name, values, rows, components)
+            scale = self._scale(space, name, rows)
+            if space.basis == PCA:
+                return self._cache.share_of_axes(name, values, rows, components).divided(scale**2)
+            return self._basis(space, place).axes(Kept({}, scale), values, components, rows)
 
     def _read_components(self, space: FeatureSpace, content: bytes, n_components: int) -> Components:
         rows = np.frombuffer(content, np.int64).astype(np.intp)
@@ -274,24 +295,47 @@ class Features(ABC):
             return self._cache.components(self._names(space)[0], rows, n_components)
         if space.basis == ALL and (known := self._cache.kept(self._names(space), _fitted(rows))):
             return Components(known["coordinates"], known["variances"])
-        parts = self._parts(space, rows)
-        if parts is None:
+        if self._missing(self._cache, [space]):
             return None
+        parts = [self._kept(space, place, rows) for place in range(len(self._blocks_of(space)))]
+        if space.basis == PCA:
+            scaled = [part.arrays["projected"] / np.float32(part.scale) for part in parts]
+            return pca.fit(np.concatenate(scaled, axis=1), rows, n_components)
         found = self._basis(space, 0).components(parts, rows)
         if space.basis == ALL:
             arrays = {"coordinates": found.coordinates, "variances": found.variances}
             self._cache.keep(self._names(space), _fitted(rows), arrays)
         return found
 
-    def _parts(self, space: FeatureSpace, rows: Rows) -> list[Kept] | None:
-        """Return what is kept of the blocks of a space; None where one is not there."""
-        parts = []
-        for place, name in enumerate(self._names(space)):
-            arrays = self._cache.kept([name], self._basis(space, place).key)
-            if arrays is None:
-                return None
-            parts.append(Kept(arrays))
-        return parts
+    def _kept(self, space: FeatureSpace, place: int, rows: Rows) -> Kept:
+        """Return what is kept of one block of a space."""
+        name = self._names(space)[place]
+        if space.basis == PCA:
+            return Kept({"projected": self._there(self._cache.projected(name))}, self._scale(space, name, rows))
+        arrays = self._there(self._cache.kept([name], self._basis(space, place).key))
+        return Kept(arrays, self._scale(space, name, rows))
+
+    def _scale(self, space: FeatureSpace, name: str, rows: Rows) -> float:
+        """Return what the block of this name is divided by, so that all of a space have the same total variance."""
+        if len(self._blocks_of(space)) == 1:
+            return 1.0
+        norms = Norms(self._rows)
+        kept = self._there(self._cache.kept([name], norms.key))
+        return norms.scale(kept["norms"], self._there(self._cache.projected(name)), rows)
+
+    def _there(self, found: T | None) -> T:
+        if found is None:
+            raise StoreError(f"The cache {self._store.folder} must stay while features are computed. It was removed.")
+        return found
+
+    @abstractmethod
+    def _width(self, block: Block) -> int:
+        """Return the number of features of a block."""
+
+
+def _holds(steps: Sequence[Basis | None], step: Basis | None) -> bool:
+    """Tell whether a step is among some."""
+    return any(item is step if item is None or step is None else item.key == step.key for item in steps)
 
 
 def _named(space: FeatureSpace | str) -> FeatureSpace:

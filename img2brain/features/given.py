@@ -45,8 +45,9 @@ class GivenFeatures(Features):
         n_components: int,
         bases: Sequence[str] = (PCA,),
     ) -> None:
-        layers = spec.layers or tuple(sorted(matrices))
-        self._counted = {name: count(f"The features {name!r}", np.asarray(matrices[name]), rows) for name in layers}
+        names = spec.single_layers or tuple(sorted(matrices))
+        layers = spec.layers or names
+        self._counted = {name: count(f"The features {name!r}", np.asarray(matrices[name]), rows) for name in names}
         # What they are known by: as they came, unless float32 holds them.
         self._known = {
             name: found.values if found.origin is None else np.asarray(matrices[name])
@@ -77,9 +78,14 @@ class GivenFeatures(Features):
     def export(self, space: FeatureSpace | str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Give what a saved model needs to know: the name of the matrix, and the origin that it is counted from."""
         layer = space if isinstance(space, str) else space.layer
-        origin = self._counted[layer].origin
-        tensors = {} if origin is None else {ORIGIN: torch.from_numpy(origin)}
+        counted = [self._counted[name] for name in self.together(layer)]
+        origins = [np.zeros(item.values.shape[1]) if item.origin is None else item.origin for item in counted]
+        is_counted = any(item.origin is not None for item in counted)
+        tensors = {ORIGIN: torch.from_numpy(np.concatenate(origins))} if is_counted else {}
         return {"backbone": GIVEN, "layer": layer, "weights": self.spec.weights, "trained": GIVEN}, tensors
+
+    def _width(self, block: Block) -> int:
+        return int(self._counted[block.layer].values.shape[1])
 
     def _about(self) -> Mapping[str, Mapping[str, Any]]:
         origins = {name: found.origin for name, found in self._counted.items()}

@@ -26,9 +26,9 @@ from img2brain.features.extract import Precision, find_device, find_precision
 from img2brain.features.features import Features
 from img2brain.features.freshness import freshness
 from img2brain.features.pass_ import Budget, Pass
-from img2brain.features.pooling import Block, possible, resolved, to_dict
+from img2brain.features.pooling import Block, possible, resolved, to_dict, width
 from img2brain.features.shared import Shown, Union, of_rows, sharing
-from img2brain.spec import ALL, NO_POOLING, PCA, BackboneSpec, FeatureSpace
+from img2brain.spec import ALL, NO_POOLING, PCA, BackboneSpec, FeatureSpace, Layers, joined
 from img2brain.store import Store
 
 log = logging.getLogger(__name__)
@@ -81,8 +81,10 @@ class NetworkFeatures(Features):
     ) -> None:
         self._request = Request.parse(spec.name, spec.weights, spec.preprocessing)
         self._asked = spec.pooling or (NO_POOLING,)
-        layers = spec.layers or curated_layers(spec.name)
-        self._kinds = {} if self._asked == (NO_POOLING,) else self._request.layer_kinds(layers)
+        curated = curated_layers(spec.name) if spec.layers is None else ()
+        layers = spec.layers or curated
+        are_plain = self._asked == (NO_POOLING,) and all(isinstance(item, str) for item in layers)
+        self._kinds = {} if are_plain else self._request.layer_kinds(spec.single_layers or curated)
         found = self._poolable(layers, spec.layers is not None)
         super().__init__(spec, found, len(images), store, rows, n_components, bases)
         self._shown = Shown(images, image_digests, rows, presentation)
@@ -105,7 +107,7 @@ class NetworkFeatures(Features):
     @property
     def is_renamed(self) -> bool:
         """Whether the name of a layer meant another one in studies of the first format."""
-        return self._request.is_renamed(self.layers)
+        return self._request.is_renamed(self._named)
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
@@ -121,34 +123,50 @@ class NetworkFeatures(Features):
 
     def export(self, space: FeatureSpace | str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Give what a saved model needs to compute a space (see `Backbone.export`), and how it pools."""
-        block = Block(space) if isinstance(space, str) else self.block(space.layer, space.pooling)
-        config, tensors = self.backbone.export(block.layer)
-        return config | self._told(block), tensors
+        space = FeatureSpace(space) if isinstance(space, str) else space
+        blocks = self._blocks_of(space)
+        config, tensors = self.backbone.export(*(block.layer for block in blocks))
+        pooled = {block.layer: told for block in blocks for told in self._told(block).values()}
+        return config | ({"pooling": pooled} if pooled else {}), tensors
 
     def poolings(self, layer: str) -> tuple[str, ...]:
         """Name the poolings that a layer can have, of those that are asked for; those that come to one count once."""
-        if layer not in self._kinds or self._kinds[layer].kind == "vector":
+        return self._poolings_of(self.together(layer))
+
+    def _poolings_of(self, item: Layers) -> tuple[str, ...]:
+        kinds = [self._kinds[name] for name in _parts(item) if name in self._kinds]
+        if all(kind.kind == "vector" for kind in kinds):
             return (NO_POOLING,)
-        kind = self._kinds[layer]
-        found = {resolved(kind, pooling): pooling for pooling in reversed(self._asked) if possible(kind, pooling)}
-        return tuple(pooling for pooling in self._asked if pooling in found.values())
+        having = [name for name in self._asked if all(possible(kind, name) for kind in kinds)]
+        first = {tuple(resolved(kind, name) for kind in kinds): name for name in reversed(having)}
+        return tuple(name for name in having if name in first.values())
 
     def block(self, layer: str, pooling: str) -> Block:
         """Return what a pass has to compute for a layer."""
         return Block(layer) if pooling == NO_POOLING else Block(layer, resolved(self._kinds[layer], pooling))
 
-    def _poolable(self, layers: Sequence[str], are_asked: bool) -> tuple[str, ...]:
+    def _poolable(self, layers: Sequence[Layers], are_asked: bool) -> tuple[Layers, ...]:
         """Return the layers that have a pooling; all must that are asked for."""
-        found = tuple(layer for layer in layers if self.poolings(layer))
-        left = [layer for layer in layers if layer not in found]
+        found = tuple(item for item in layers if self._poolings_of(item))
+        left = [item for item in layers if item not in found]
         if left and (are_asked or not found):
+            kinds = [self._kinds[name].kind for name in _parts(left[0])]
             raise FeatureError(
-                f"A layer must have one of the poolings {', '.join(self._asked)}. {left[0]!r} of "
-                f"{self._request.source.name}, a {self._kinds[left[0]].kind}, has none."
+                f"A layer must have one of the poolings {', '.join(self._asked)}. {joined(left[0])!r} of "
+                f"{self._request.source.name}, a {' and a '.join(kinds)}, has none."
             )
         if left:
-            log.info("%s: without %s, which have none of the poolings", self._request.source.name, ", ".join(left))
+            names = ", ".join(map(joined, left))
+            log.info("%s: without %s, which have none of the poolings", self._request.source.name, names)
         return found
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        """The layers of the network that are asked for, each once."""
+        return tuple(dict.fromkeys(name for layer in self.layers for name in self.together(layer)))
+
+    def _width(self, block: Block) -> int:
+        return width(math.prod(self._kinds[block.layer].shape), self._kinds[block.layer], block.pooling)
 
     def _told(self, block: Block) -> dict[str, Any]:
         """Say how a block is pooled, where it is."""
@@ -208,9 +226,9 @@ class NetworkFeatures(Features):
     def _digests(self) -> dict[str, str]:
         """What each layer computes, by digest."""
         if self._is_looked_at:
-            return self.backbone.digests(self.layers)
+            return self.backbone.digests(self._named)
         seen = self._seen
-        return self._request.digests(seen["options"], seen["tensors"], self.layers, seen.get("absent", ()))
+        return self._request.digests(seen["options"], seen["tensors"], self._named, seen.get("absent", ()))
 
     @property
     def _is_looked_at(self) -> bool:
@@ -253,6 +271,10 @@ class NetworkFeatures(Features):
 
     def _write_seen(self, folder: Path) -> None:
         (folder / "network.json").write_text(json.dumps(self._look(), indent=1), encoding="utf-8")
+
+
+def _parts(item: Layers) -> tuple[str, ...]:
+    return (item,) if isinstance(item, str) else item
 
 
 def choose_precision(

@@ -7,6 +7,7 @@ size, and `axes` the directions in feature space, which a model needs that meets
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,6 +86,15 @@ class Axes:
 
     axes: F32
     shift: F32
+
+    @classmethod
+    def stacked(cls, shares: Sequence[Axes]) -> Axes:
+        """Return the axes of several blocks of features that stand side by side."""
+        return cls(np.concatenate([share.axes for share in shares]), np.sum([share.shift for share in shares], axis=0))
+
+    def divided(self, by: float) -> Axes:
+        """Return the axes divided by a number."""
+        return Axes(self.axes / np.float32(by), self.shift / np.float32(by))
 
     def leading(self, n_components: int) -> Axes:
         """Return the first axes."""

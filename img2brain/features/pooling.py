@@ -93,8 +93,13 @@ class Pooled(nn.Module):
         return values if block.pooling == NO_POOLING else pool(values, self._kinds[block.layer], block.pooling)
 
     def _width(self, block: Block) -> int:
-        empty = torch.empty((1, self.extractor.n_features[block.layer]), device="meta")
-        return self._pooled(empty, block).shape[1]
+        return width(self.extractor.n_features[block.layer], self._kinds.get(block.layer), block.pooling)
+
+
+def side_by_side(blocks: Mapping[Any, torch.Tensor]) -> torch.Tensor:
+    """Put the features of several blocks beside one another, (n_images, n_features)."""
+    found = list(blocks.values())
+    return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
 
 def possible(kind: LayerKind, pooling: str) -> bool:
@@ -159,6 +164,13 @@ def pool(values: torch.Tensor, kind: LayerKind, pooling: str) -> torch.Tensor:
     return places.flatten(1) if pooling == "patches" else places.mean(1) if pooling == "mean" else places.amax(1)
 
 
+def width(n_features: int, kind: LayerKind | None, pooling: str) -> int:
+    """Return how many numbers of one image there are of a layer as it is pooled."""
+    if pooling == NO_POOLING or kind is None:
+        return n_features
+    return pool(torch.empty((1, n_features), device="meta"), kind, pooling).shape[1]
+
+
 def _by_place(values: torch.Tensor, kind: LayerKind) -> torch.Tensor:
     """Return (n_images, n_places or n_tokens, channels).
 
@@ -189,7 +201,14 @@ def to_dict(kind: LayerKind, pooling: str) -> dict[str, Any]:
     return {"name": pooling, "kind": kind.kind, "shape": list(kind.shape), "n_prefix": kind.n_prefix}
 
 
-def from_dict(told: Mapping[str, Any]) -> tuple[LayerKind, str]:
+def pooled_layers(told: Any) -> dict[str, tuple[LayerKind, str]]:
+    """Return how a saved model pools its layers, by their names; raises `ModelError` where that is no such thing."""
+    if not isinstance(told, Mapping):
+        raise ModelError(f"A saved model must say by layer how it pools. Got {told!r}.")
+    return {layer: from_dict(item) for layer, item in told.items()}
+
+
+def from_dict(told: Any) -> tuple[LayerKind, str]:
     """Return what `to_dict` gave; raises `ModelError` where it is no pooling that a layer can have."""
     try:
         kind, pooling = LayerKind(told["kind"], tuple(told["shape"]), told["n_prefix"]), told["name"]

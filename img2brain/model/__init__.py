@@ -38,14 +38,14 @@ from img2brain.errors import DataError, ModelError, ShapeError, SpecError, Unkno
 from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
 from img2brain.features.given import GIVEN, ORIGIN
 from img2brain.features.pca import Axes
-from img2brain.features.pooling import Block, Pooled, from_dict
+from img2brain.features.pooling import Block, Pooled, pooled_layers, side_by_side
 from img2brain.model import _files, _golden, _weights
 from img2brain.model._card import FIGURE, README, card, figure
 from img2brain.model._golden import Golden
 from img2brain.model._metadata import metadata
 from img2brain.model._outputs import as_list, choose, framed, taken
 from img2brain.regressors.base import Regressor
-from img2brain.spec import TrialSpec, parse
+from img2brain.spec import NO_POOLING, TrialSpec, parse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -428,11 +428,10 @@ class EncodingModel:
         )
 
     def pooled(self, network: Extractor) -> Pooled:
-        """Let a network that computes the layer pool it as the model does."""
-        if _POOLED not in self.network:
-            return Pooled(network, [Block(self.spec.layer)], {})
-        kind, pooling = from_dict(self.network[_POOLED])
-        return Pooled(network, [Block(self.spec.layer, pooling)], {self.spec.layer: kind})
+        """Let a network that computes the layers pool them as the model does."""
+        told = pooled_layers(self.network.get(_POOLED, {}))
+        blocks = [Block(layer, told[layer][1] if layer in told else NO_POOLING) for layer in network.n_features]
+        return Pooled(network, blocks, {layer: kind for layer, (kind, _) in told.items()})
 
     @cached_property
     def _checked(self) -> bool:
@@ -462,7 +461,7 @@ class EncodingModel:
             return self._coordinates_of(content)
         network, preparation = self.pooled(self._restored.pruned), self._restored.preprocessing
         found = activations(network, preparation, [content], _CPU, presentation=self.presentation)
-        (features,) = (next(iter(blocks.values())).numpy() for _, blocks in found)
+        (features,) = (side_by_side(blocks).numpy() for _, blocks in found)
         return np.asarray(features @ self.axes.axes - self.axes.shift, dtype=np.float32)
 
     @cached_property
@@ -481,10 +480,10 @@ class EncodingModel:
         for _, blocks in activations(
             network, preparation, sources, device, dtype, batch_size, presentation=self.presentation
         ):
-            yield (next(iter(blocks.values())).float() @ axes - shift).cpu().numpy()
+            yield (side_by_side(blocks).float() @ axes - shift).cpu().numpy()
 
     def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Any, torch.Tensor, torch.Tensor]:
-        network = self.pooled(accelerated(self._restored.extractor([self.spec.layer]), device, dtype))
+        network = self.pooled(accelerated(self._restored.pruned, device, dtype))
         axes, shift = (torch.from_numpy(np.array(values)).to(device) for values in (self.axes.axes, self.axes.shift))
         return network, axes, shift
 

@@ -48,7 +48,7 @@ def fetch(
     try:
         request = Request.of(source, _wanted(network["weights"], source, file))
         backbone = replace(request.load(), preprocessing=Preprocessing.from_dict(network["preprocessing"]))
-        tensors = backbone.export(network["layer"])[1]
+        tensors = backbone.export(*network.get("layers", [network["layer"]]))[1]
     except WeightsError as error:
         raise ModelError(f"The weights of this model are not in its files. {error}") from None
     if _digest(tensors) != reference["digest"]:

@@ -154,7 +154,9 @@ class Member:
             "n_components": list(self.spec.n_components),
             "precision": self.spec.precision,
             "dataset": {name: value for name, value in taken.items() if name in _TAKEN},
-            "layers": [[*key, list(bank.layers)] for key, bank in self.banks.items()],
+            "layers": [
+                [*key, [_item(bank.together(name)) for name in bank.layers]] for key, bank in self.banks.items()
+            ],
         }
 
     @property
@@ -187,6 +189,11 @@ class Member:
             ties=_ties_record(split),
             parts=tuple((name, len(rows)) for name, rows in split.parts.items() if list(split.parts) != [UNNAMED]),
         )
+
+
+def _item(layers: tuple[str, ...]) -> str | list[str]:
+    """Return a layer as a study file names it."""
+    return layers[0] if len(layers) == 1 else list(layers)
 
 
 def _metric_records(metrics: Mapping[str, Scored]) -> dict[str, MetricRecord]:

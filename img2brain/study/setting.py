@@ -184,7 +184,7 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | Sequence[Dataset]
     """
     for item in spec.backbones:
         if item.name != GIVEN:
-            check_request(item.name, item.weights, item.layers or (), item.preprocessing)
+            check_request(item.name, item.weights, item.single_layers, item.preprocessing)
     domains = find_domains(spec)
     device = str(find_device(spec.device))
     opened = open_members(spec, home) if dataset is None else handed_members(dataset)
@@ -340,7 +340,7 @@ def _require_input(item: BackboneSpec, dataset: Dataset) -> None:
         if not dataset.images:
             raise DataError(f"The backbone {item.name!r} needs images. {dataset.name!r} has none; use {GIVEN!r}.")
         return
-    for name in item.layers or ():
+    for name in item.single_layers:
         if name not in dataset.features:
             raise SpecError(f"{dataset.name!r} brings no features {name!r}. {did_you_mean(name, dataset.features)}")
     if not dataset.features:

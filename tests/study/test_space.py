@@ -164,7 +164,7 @@ def test_an_option_is_one_value_even_as_a_list() -> None:
 
 def test_the_predecessors_comparison_has_six_trials() -> None:
     spec = load_study(Path(__file__).parents[2] / "experiments" / "predecessor_regressors.toml")
-    networks = {item: Candidate(item.weights, "digest", item.layers or ()) for item in spec.backbones}
+    networks = {item: Candidate(item.weights, "digest", item.single_layers) for item in spec.backbones}
     space = Space(spec, find_domains(spec), networks)
     trials = [space.ask(Answers(**cell)).spec for cell in space.grid()]
     assert [trial.regressor for trial in trials] == [item.name for item in spec.regressors]

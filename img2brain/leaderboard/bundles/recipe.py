@@ -12,7 +12,7 @@ from img2brain.errors import Img2BrainError
 from img2brain.faults import describe
 from img2brain.leaderboard.bundles.opening import BundleRow
 from img2brain.records.base import Part
-from img2brain.spec import ALL, PCA, PreparationSpec, SplitSpec, TrialSpec, parse
+from img2brain.spec import ALL, PCA, Layers, PreparationSpec, SplitSpec, TrialSpec, joined, parse
 
 _LONGEST = 300  # characters of a reason
 
@@ -32,7 +32,7 @@ class _Settings(Part):
     n_components: tuple[int | str, ...] = ()
     precision: str = "auto"
     dataset: Mapping[str, Any] = {}
-    layers: tuple[tuple[str, str, str, tuple[str, ...]], ...] = ()
+    layers: tuple[tuple[str, str, str, tuple[Layers, ...]], ...] = ()
 
 
 class Recipe:
@@ -53,7 +53,7 @@ class Recipe:
         The seed by which the responses were permuted, of a control.
     n_components : tuple of int or str
         The sizes that components were taken in.
-    layers : tuple of str
+    layers : tuple of str or tuple of str
         Those that were taken of the network, the row's own among them.
 
     Raises
@@ -84,7 +84,7 @@ class Recipe:
         self.n_components = _sizes(settings, spec)
         key = (spec.backbone, spec.weights_digest, spec.preprocessing)
         self.layers = next((found for *of, found in settings.layers if tuple(of) == key), (spec.layer,))
-        if spec.layer not in self.layers:
+        if spec.layer not in map(joined, self.layers):
             raise NotChecked(f"its layer {spec.layer!r} is none of its study")
 
 
