@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import digest
-from img2brain._arrays import frozen
+from img2brain._arrays import frozen, slices
 from img2brain.controls import Control
 from img2brain.datasets._responses import float32_holds
 from img2brain.datasets.base import Dataset, Split
@@ -35,6 +35,7 @@ F64 = NDArray[np.float64]
 Voxels = NDArray[np.intp]
 Metrics = Mapping[str, Metric]
 _SAME_SCORE = 1e-7
+_BLOCK = 8192  # voxels that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +170,7 @@ class ScoredRows:
                 name: scorer.from_rows(self._responses, predictions) for name, scorer in self._metrics.items()
             }
             summaries = self._bootstrap.summaries(predictions, self._regions)
-            rivals = {item.name: self._rival(item.predictions) for item in controls}
+            rivals = dict(map(self._named_rival, controls))
             best = None if best_layers is None else self._rival(best_layers.predictions)
         found = Findings(
             accuracies=accuracies,
@@ -221,10 +222,16 @@ class ScoredRows:
         """Return predictions in float32 where they score the same: whoever has the data scores them again."""
         narrow = _narrow(predictions)
         for name, scorer in self._metrics.items():
-            again = scorer.from_rows(self._responses, frozen(narrow.astype(np.float64)))
-            if not np.allclose(again, accuracies[name], rtol=_SAME_SCORE, atol=_SAME_SCORE, equal_nan=True):
-                return predictions
+            for part in slices(narrow.shape[1], _BLOCK):
+                wide = frozen(narrow[:, part].astype(np.float64))
+                again = scorer.voxels(part).from_rows(self._responses[:, part], wide)
+                if not np.allclose(again, accuracies[name][part], rtol=_SAME_SCORE, atol=_SAME_SCORE, equal_nan=True):
+                    return predictions
         return narrow
+
+    def _named_rival(self, item: Control) -> tuple[str, Rival]:
+        """Score a control; its predictions are let go before the next one is fitted."""
+        return item.name, self._rival(item.predictions)
 
     def _rival(self, predictions: F64) -> Rival:
         accuracy = self._objective.from_rows(self._responses, predictions)

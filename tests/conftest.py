@@ -320,7 +320,7 @@ class Process:
             self.code = self._launcher.ask({"poll": self.pid})
         return self.code
 
-    def wait(self, timeout_s: float = 120) -> int:
+    def wait(self, timeout_s: float = 600) -> int:
         """Wait for the end, and return the exit code."""
         end = time.monotonic() + timeout_s
         while (code := self.poll()) is None:

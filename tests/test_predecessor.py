@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from img2brain.predecessor.board import import_predecessor, reference_rows
 from img2brain.predecessor.entries import CAVEAT, DATASET, ENTRIES
 from img2brain.predecessor.layers import LAYERS
 from img2brain.predecessor.published import read_published
+from tests.test_howto import ROOT, Worked, check_outputs
 
 if TYPE_CHECKING:
     from tests.conftest import Launcher, NewHome
@@ -94,3 +96,35 @@ def test_a_folder_that_is_not_the_predecessors_is_told(tmp_path: Path, img2brain
     assert done.code == 2
     assert done.stderr.count("\n") == 1
     assert "Name the folder of the predecessor that holds 'Feature_eng'" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def worked(tmp_path_factory: pytest.TempPathFactory, img2brain: Any) -> Worked:
+    """The page on the predecessor, worked through on generated data."""
+    top = tmp_path_factory.mktemp("predecessor")
+    (top / "experiments").symlink_to(ROOT / "experiments")
+    return Worked(top, img2brain).through("../predecessor.md")
+
+
+@pytest.mark.slow
+def test_every_step_has_a_command_that_runs(worked: Worked) -> None:
+    check_outputs(worked)
+    rows = collect(Home(worked.top / "mlruns"), "img2brain-2023")
+    assert {(row.trial.spec.backbone, row.trial.spec.layer) for row in rows} == {
+        (name, layer) for name, layers in LAYERS.items() for layer in layers
+    }
+    predicted = (worked.top / "test_predictions.csv").read_text(encoding="utf-8").splitlines()
+    assert len(predicted) == 1 + len(list((worked.top / "img2brain-2023" / "testIMG").iterdir()))
+    assert (worked.top / "best.img2brain.zip").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_its_figures_are_drawn(worked: Worked) -> None:
+    pages = {path.parents[2].name: path.read_text(encoding="utf-8") for path in worked.top.rglob("pages/figures.html")}
+    of_regressors = max(pages.values(), key=lambda page: page.count("decision_tree"))
+    names = ("linear", "ridge_cv", "multi_task_lasso_cv", "multi_task_elastic_net_cv", "k_neighbors", "decision_tree")
+    assert all(re.search(rf"#\d+ alexnet[^\"]* {name}[^\"]*: median", of_regressors) for name in names)
+    (page,) = (path.read_text(encoding="utf-8") for path in (worked.top / "board" / "rows").iterdir())
+    assert [page.count(f"{word} voxel, ") > 0 for word in ("Best", "Worst")] == [True, True]
+    assert page.count('<path class="course measured" d="M') == page.count('<path class="course" d="M') == 3
+    assert "Activity of voxels over the training images" in (worked.top / "eda.html").read_text(encoding="utf-8")

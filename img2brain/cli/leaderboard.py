@@ -34,7 +34,7 @@ def leaderboard() -> None:
 @click.option("--part", help="Rank the published models by this part of the confirmation rows.")
 @click.option("--members", is_flag=True, help="The mean over members, of the studies that have several.")
 @click.option("--most", default=20, show_default=True, type=click.IntRange(min=1), help="Rows of each board.")
-@click.option("--by", type=click.Choice(["backbone", "layer"]), help="The best trial of each alone, and its layers.")
+@click.option("--by", type=click.Choice(["backbone", "layer", "regressor"]), help="The best trial of each alone.")
 @reads_home
 @shows
 def show_command(
@@ -45,7 +45,7 @@ def show_command(
     \b
     Example:
       img2brain leaderboard show --dataset v4-210224
-      img2brain leaderboard show --by backbone
+      img2brain leaderboard show --by regressor
     """
     from img2brain.leaderboard.collect import collect
     from img2brain.leaderboard.networks import best_of_each
@@ -188,7 +188,7 @@ def _lines(board: list[Row], most: int) -> Iterator[str]:
 
 
 def _networks(board: list[Row], best: list[Row], by: By, most: int) -> Iterator[str]:
-    """Tell of the best trial of each network or layer of a board, and how the networks' scores run over layers."""
+    """Tell of the best trial of each network, layer or regressor, and how the networks' scores run over layers."""
     from img2brain.leaderboard.networks import layer_scores, network_of
     from img2brain.leaderboard.rows import printable
     from img2brain.leaderboard.table import as_text, ranked

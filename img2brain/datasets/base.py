@@ -41,6 +41,7 @@ __all__ = ["Dataset", "Development", "Rows", "Split", "require_facts", "require_
 Array = NDArray[Any]
 
 _LEAST_TRAINING = 4
+_BLOCK_BYTES = 1 << 27  # of responses that are read to be kept
 
 
 class Dataset(ABC):
@@ -673,7 +674,11 @@ class Dataset(ABC):
         SpecError
             If there is no such part.
         """
-        return self._responses(self._checked(split.confirming(part))).astype(np.float64, copy=False)
+        rows = self._checked(split.confirming(part))
+        found = np.empty((len(rows), self.n_voxels))
+        for some in row_blocks(np.arange(len(rows)), self.n_voxels, self.block_rows, _BLOCK_BYTES):
+            found[some] = self._responses(rows[some])
+        return found
 
     def confirmation_repeats(self, split: Split, part: str | None = None) -> Array | None:
         """Read single repeats of the rows of `confirmation` (n_confirmation, n_repeats, n_voxels).

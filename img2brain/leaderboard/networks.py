@@ -10,7 +10,7 @@ import numpy as np
 from img2brain.leaderboard.binning import by_value
 from img2brain.leaderboard.rows import Row, placed
 
-By = Literal["backbone", "layer"]
+By = Literal["backbone", "layer", "regressor"]
 
 
 class LayerScore(NamedTuple):
@@ -28,14 +28,14 @@ def network_of(row: Row) -> tuple[str, ...]:
 
 
 def best_of_each(board: Iterable[Row], by: By = "backbone") -> list[Row]:
-    """Return the best trial of each network of a board, or of each of its layers, chosen by the validation score.
+    """Return the best trial of each network, layer or regressor of a board, chosen by the validation score.
 
     Parameters
     ----------
     board : iterable of Row
         Of one dataset, one split and one objective.
-    by : {"backbone", "layer"}
-        What there is to be one trial of.
+    by : {"backbone", "layer", "regressor"}
+        What there is to be one trial of: networks, layers of networks, or regressors whatever the network.
 
     Returns
     -------
@@ -44,9 +44,16 @@ def best_of_each(board: Iterable[Row], by: By = "backbone") -> list[Row]:
     """
     found: dict[tuple[str, ...], Row] = {}
     for _, row in placed(board):
-        layer = (row.trial.spec.layer,) if by == "layer" else ()
-        found.setdefault((*network_of(row), *layer), row)
+        found.setdefault(_one_of(row, by), row)
     return list(found.values())
+
+
+def _one_of(row: Row, by: By) -> tuple[str, ...]:
+    """Return what a row is one trial of."""
+    spec = row.trial.spec
+    if by == "regressor":
+        return (spec.regressor,)
+    return (*network_of(row), spec.layer) if by == "layer" else network_of(row)
 
 
 def layer_scores(row: Row, same_network: Iterable[Row]) -> list[LayerScore]:

@@ -280,7 +280,8 @@ class LinearRegressor(Regressor):
 
     def predict(self, X: ArrayLike) -> Array:
         """Predict responses, in float64 and in the shape of the responses of the fit."""
-        Y: Array = self.checked_features(X).astype(np.float64, copy=False) @ self.coef_.T + self.intercept_
+        Y: Array = self.checked_features(X).astype(np.float64, copy=False) @ self.coef_.T
+        Y += self.intercept_  # in place: of many voxels a second array would be gigabytes
         return Y
 
     def _set_coef(self, coef: Array, moments: Moments) -> Self:

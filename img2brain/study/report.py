@@ -82,7 +82,7 @@ def _figures(run: MemberRun, search: Search, trials: Sequence[ToldTrial], best: 
     """Draw the search, its parameters, its layers and the voxels of its best trials."""
     table, measure = _table(trials), _measure(run.member)
     accuracies = {
-        f"#{trial.number} {trial.spec.label}": run.evaluator.evaluate(trial.spec).accuracy for trial in best[:_SHOWN]
+        f"#{trial.number} {trial.spec.label}": run.evaluator.evaluate(trial.spec).accuracy for trial in _drawn(best)
     }
     return [
         figures.optimisation_history(table, measure),
@@ -90,6 +90,16 @@ def _figures(run: MemberRun, search: Search, trials: Sequence[ToldTrial], best: 
         figures.layer_by_components(table, measure, _layers(run.member)),
         figures.accuracy_histogram(accuracies, measure),
     ]
+
+
+def _drawn(best: Sequence[ToldTrial]) -> list[ToldTrial]:
+    """Return the best trial of each regressor and, where these are few, other good ones; best first."""
+    firsts: dict[str, ToldTrial] = {}
+    for trial in best:
+        firsts.setdefault(trial.spec.regressor, trial)
+    chosen = {trial.number for trial in firsts.values()}
+    others = [trial for trial in best if trial.number not in chosen][: max(0, _SHOWN - len(firsts))]
+    return sorted([*firsts.values(), *others], key=lambda trial: -trial.score)
 
 
 def _measure(member: Member) -> Measure:

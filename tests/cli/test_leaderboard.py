@@ -224,3 +224,6 @@ def test_the_best_trial_of_each_network_is_shown_with_its_layers(finished: Finis
     lines = json.loads(run("show", "--by", "layer", "--json", "--home", finished.home))
     assert [line["rank"] for line in lines] == list(range(1, len(tried) + 1))
     assert {line["layer"] for line in lines} == tried
+    lines = json.loads(run("show", "--by", "regressor", "--json", "--home", finished.home))
+    assert {line["regressor"] for line in lines} == {trial.spec.regressor for trial in finished.outcome.trials}
+    assert len(lines) == len({line["regressor"] for line in lines})

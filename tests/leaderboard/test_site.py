@@ -221,6 +221,7 @@ def test_the_page_of_a_row_says_all_that_is_known(make_row: MakeRow, tmp_path: P
         assert text in page, text
     assert page.count('<path class="area') == 2, "the model's, and that of the control whose scores are stored"
     assert page.count('<path class="dots" d="M') == 3
+    assert page.count('<path class="course measured" d="M') == page.count('<path class="course" d="M') == 3
     assert f'href="rows/{path.name}"' in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 

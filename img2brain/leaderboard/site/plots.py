@@ -17,6 +17,7 @@ from img2brain.leaderboard.site.forest import kind_of
 Array = NDArray[np.floating[Any]]
 MODEL = "model"
 _MOST_DOTS = 1000
+_MOST_ON_A_LINE = 200
 
 
 class VoxelRidge(NamedTuple):
@@ -37,6 +38,15 @@ class Ridges(NamedTuple):
     ridges: list[VoxelRidge]
 
 
+class Series(NamedTuple):
+    """Measured and predicted responses of a voxel over the images, a line each."""
+
+    y: Axis
+    measured: str
+    predicted: str
+    n_images: int
+
+
 class Scatter(NamedTuple):
     """Predicted against measured responses of a voxel: a path of dots, and a line where they are equal."""
 
@@ -46,6 +56,7 @@ class Scatter(NamedTuple):
     y: Axis
     dots: str
     equal: tuple[float, float, float, float]
+    over: Series
 
 
 class Layer(NamedTuple):
@@ -144,7 +155,19 @@ def _scatter(name: str, score: float, measured: Array, predicted: Array) -> Scat
         if np.isfinite([a, b]).all()
     )
     low, high = max(x.low, y.low), min(x.high, y.high)
-    return Scatter(name, score, x, y, dots, (x.at(low), y.down(low), x.at(high), y.down(high)))
+    return Scatter(
+        name, score, x, y, dots, (x.at(low), y.down(low), x.at(high), y.down(high)), _series(measured, predicted)
+    )
+
+
+def _series(measured: Array, predicted: Array) -> Series:
+    """Draw responses over the images that both are known of, evenly spread ones where there are many."""
+    known = np.flatnonzero(np.isfinite(measured) & np.isfinite(predicted))
+    some = known[:: max(1, -(-len(known) // _MOST_ON_A_LINE))]
+    axis = Axis.around([*measured[some].tolist(), *predicted[some].tolist()], 4, anchored=False)
+    x = np.linspace(0, 100, len(some))
+    lines = [_path(x, [axis.down(value) for value in values[some]], "L") for values in (measured, predicted)]
+    return Series(axis, lines[0], lines[1], len(some))
 
 
 def _path(x: Sequence[float] | Array, y: Sequence[float] | Array, by: str) -> str:
