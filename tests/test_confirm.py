@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,3 +248,30 @@ def shuffled_control(predictions: Any) -> Control:
         backbone="b", weights="w", weights_digest="d", preprocessing="p", layer="l", n_components=1, regressor="linear"
     )
     return Control("shuffled", spec, predictions)
+
+
+def test_predictions_of_a_control_are_let_go_before_the_next_is_fitted() -> None:
+    Y = np.random.default_rng(0).standard_normal((20, 3))
+    spec = TrialSpec(
+        backbone="b",
+        weights="w",
+        weights_digest="d",
+        layer="l",
+        n_components=1,
+        regressor="linear",
+        preprocessing="weights",
+    )
+    alive: list[weakref.ref[Any]] = []
+
+    def controls() -> Iterator[Control]:
+        for name in ("untrained", "pixels", "shuffled"):
+            assert not any(one() is not None for one in alive), "gigabytes where there are many voxels"
+            predictions = np.random.default_rng(1).standard_normal(Y.shape)
+            alive.append(weakref.ref(predictions))
+            item = Control(name, spec, predictions)
+            del predictions
+            yield item
+            del item
+
+    ScoredRows(Y, {}, {"pearson": Pearson()}, unknown(3)).report(Y, controls())
+    assert len(alive) == 3
