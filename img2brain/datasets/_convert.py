@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,14 +26,17 @@ from img2brain.datasets._layouts import open_dataset
 from img2brain.datasets._order import LISTING
 from img2brain.datasets._split import Rows
 from img2brain.datasets.base import Dataset
-from img2brain.datasets.folder import FolderDataset
-from img2brain.errors import DataError, ShapeError
+from img2brain.datasets.folder import STIMULUS, FolderDataset
+from img2brain.errors import DataError, ShapeError, SpecError
 from img2brain.progress import track
 
 Array = NDArray[Any]
 Read = Callable[[Rows], Array | None]
 
 _JPEG = b"\xff\xd8"
+_APART = Path("otherIMG")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,9 @@ def convert_dataset(
     -----
     Responses and repeats are read and written in blocks of some 16 MB. Image files stay byte for byte as they are;
     pictures inside of HDF5 files and arrays become PNG files of the same pixels. ``images.csv`` says which row each
-    belongs to, and in its column ``source`` what it was called. Test images without responses are in ``otherIMG`` where
-    there are others with responses. Provenance and preparation are in ``dataset.toml``.
+    belongs to, its stimulus and its columns, unless a row has several values of one; each split that the layout brings
+    is a column there. Test images without responses are in ``otherIMG`` where there are others with responses.
+    Provenance and preparation are in ``dataset.toml``.
     """
     out = Path(out)
     require_free(out)
@@ -118,6 +123,8 @@ class _Plan:
             self._write_facts_of_rows(folder, part)
         self._write_facts_of_voxels(folder)
         _write_pictures(folder, self.pictures, link=self.link)
+        if self.pictures:
+            _write_listing(folder / LISTING, self.pictures, _cells(self.dataset))
         (folder / "dataset.toml").write_text("\n".join(_about(self.dataset)) + "\n", encoding="utf-8")
 
     def _write_facts_of_rows(self, folder: Path, part: _Part) -> None:
@@ -188,7 +195,7 @@ def _pictures(dataset: Dataset) -> list[_Picture]:
     """Say where each picture goes; test images without responses apart from those with."""
     with_responses = set(dataset.images)
     others = [image for image in dataset.test_images if image not in with_responses]
-    apart = Path("otherIMG") if dataset.n_test else image_folder(Path(), "test")
+    apart = _APART if dataset.n_test else image_folder(Path(), "test")
     folders = {
         image_folder(Path(), "training"): dataset.images[: dataset.n_training],
         image_folder(Path(), "test"): dataset.images[dataset.n_training :],
@@ -262,8 +269,6 @@ def _write_pictures(folder: Path, pictures: Sequence[_Picture], *, link: bool) -
     for picture in pictures:
         if (first := firsts[picture.source]) is not picture:
             link_or_copy(folder / first.place, folder / picture.place)
-    if pictures:
-        _write_listing(folder / LISTING, pictures)
 
 
 def _write_picture(source: Path, target: Path, *, link: bool) -> None:
@@ -276,12 +281,35 @@ def _write_picture(source: Path, target: Path, *, link: bool) -> None:
         open_image(content).save(target, format="PNG")
 
 
-def _write_listing(path: Path, pictures: Sequence[_Picture]) -> None:
+def _write_listing(path: Path, pictures: Sequence[_Picture], cells: Mapping[str, Sequence[str]]) -> None:
+    """List the pictures of rows, those with responses first, and what is known of each row."""
+    listed = [picture for picture in pictures if picture.place.parent != _APART]
     with path.open("x", encoding="utf-8", newline="") as stream:
         lines = csv.writer(stream)
-        lines.writerow(["file", "row", "source"])
-        listed = (picture for picture in pictures if picture.place.parent.name != "otherIMG")
-        lines.writerows([picture.place.as_posix(), picture.row, name_of(picture.source)] for picture in listed)
+        lines.writerow(["file", "row", *cells])
+        for number, picture in enumerate(listed):
+            known = [column[number] if number < len(column) else "" for column in cells.values()]
+            lines.writerow([picture.place.as_posix(), picture.row, *known])
+
+
+def _cells(dataset: Dataset) -> dict[str, list[str]]:
+    """Return what is known of each row as columns of a table: its stimulus, its columns, the splits of its layout."""
+    found = {} if dataset.stimuli is None else {STIMULUS: list(dataset.stimuli)}
+    for name, column in dataset.columns.items():
+        if any(len(values) > 1 for values in column):
+            log.info("the column %r is left out: some rows have several values of it", name)
+        elif name != "group" or dataset.groups is None:  # which has a file of its own
+            found[name] = [values[0] if values else "" for values in column]
+    return found | dict(_splits(dataset))
+
+
+def _splits(dataset: Dataset) -> Iterator[tuple[str, list[str]]]:
+    """Yield the splits that a layout brings, each as a column of the same name."""
+    for name, parts in dataset.splits.items():
+        try:
+            yield name, list(map(str, parts()))
+        except (DataError, SpecError) as error:
+            log.info("the split %r is left out: %s", name, error)
 
 
 def _about(dataset: Dataset) -> Iterator[str]:

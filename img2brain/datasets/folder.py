@@ -29,6 +29,7 @@ from img2brain.datasets.base import Dataset
 
 Array = NDArray[Any]
 
+STIMULUS = "stimulus"  # the column of images.csv that names what was shown
 _FOLDERS = ("trainingfMRI", "trainingIMG", "trainingFeatures", "testfMRI", "testIMG", "testFeatures")
 
 
@@ -65,6 +66,11 @@ class FolderDataset(Dataset):
         self._found = training.images + (test.images if n_test else ())
         self._matrices = joined(training.features, test.features if n_test else {})
         whole = n_training + n_test
+        told = {
+            name: [cells.get(path, "") for path in self._found]
+            for name, cells in contents.columns.items()
+            if len(self._found) == whole
+        }
         super().__init__(
             name=contents.about.name,
             unit=contents.about.unit,
@@ -83,11 +89,8 @@ class FolderDataset(Dataset):
             ncsnr=contents.ncsnr,
             noise_ceiling=contents.noise_ceiling,
             groups=joined_groups(contents.root, training, test),
-            columns={
-                name: [cells.get(path, "") for path in self._found]
-                for name, cells in contents.columns.items()
-                if len(self._found) == whole
-            },
+            stimuli=told.pop(STIMULUS, None),
+            columns=told,
             preparation=contents.about.preparation,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import shutil
@@ -26,7 +27,7 @@ from img2brain.datasets._images import open_pixels
 from img2brain.datasets._layouts import check
 from img2brain.datasets.base import Dataset
 from img2brain.datasets.folder import FolderDataset
-from img2brain.errors import DataError, ResourceError
+from img2brain.errors import DataError, ResourceError, SpecError
 from tests.datasets.conftest import MakeFolder
 from tests.datasets.miniatures import MINIATURES
 
@@ -45,12 +46,25 @@ def assert_same(one: Dataset, other: Dataset) -> None:
             assert_equal_bits(getattr(one, read)(rows), getattr(other, read)(rows))
     for fact in ("ncsnr", "noise_ceiling", "groups"):
         assert_equal_bits(getattr(one, fact), getattr(other, fact))
+    assert one.stimuli == other.stimuli
+    told = {name: column for name, column in one.columns.items() if max(map(len, column)) < 2}
+    brought = {name: tuple((part,) if part else () for part in parts()) for name, parts in _available(one).items()}
+    assert {**told, **brought} == dict(other.columns)
     for found in ("rois", "features"):
         assert list(getattr(one, found)) == list(getattr(other, found))
         for name, array in getattr(one, found).items():
             assert_equal_bits(array, getattr(other, found)[name])
     for kind in ("equal", "sets"):
         assert_equal_bits(getattr(one.ties, kind), getattr(other.ties, kind))
+
+
+def _available(dataset: Dataset) -> dict[str, Any]:
+    found = {}
+    for name, parts in dataset.splits.items():
+        with contextlib.suppress(DataError, SpecError):
+            parts()
+            found[name] = parts
+    return found
 
 
 def assert_equal_bits(one: Any, other: Any) -> None:
@@ -117,7 +131,7 @@ def test_files_keep_their_names_and_bytes_and_rows_are_listed(make_folder: MakeF
         assert (out / "trainingIMG" / path.name).read_bytes() == path.read_bytes()
     with (out / "images.csv").open(encoding="utf-8") as stream:
         lines = list(csv.DictReader(stream))
-    assert lines[0] == {"file": "trainingIMG/005.png", "row": "0", "source": "005.png"}
+    assert lines[0] == {"file": "trainingIMG/005.png", "row": "0"}
     assert_same(open_dataset(root), open_dataset(out))
 
 
