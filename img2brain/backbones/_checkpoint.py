@@ -76,7 +76,7 @@ def read_checkpoint(
     path : Path
         A ``.safetensors`` file, or one that torch wrote.
     rename : callable
-        From a name in the file to that of the network.
+        From a name in the file to that of the network; an empty one leaves it out.
     own : callable
         Gives the state dict of the network.
     part : str, optional
@@ -90,8 +90,9 @@ def read_checkpoint(
     if not path.is_file():
         raise WeightsError(f"The weights must be a file that exists. Got {str(path)!r}.")
     taken = take(_read(path), own(), part, str(path))
-    tensors = {rename(key): value for key, value in taken.tensors.items()}
-    return State(tensors, taken.metadata, part=taken.part, prefix=taken.prefix, left=taken.left, inside=taken.inside)
+    tensors = {name: value for key, value in taken.tensors.items() if (name := rename(key))}
+    left = (*taken.left, *(key for key in taken.tensors if not rename(key)))
+    return State(tensors, taken.metadata, part=taken.part, prefix=taken.prefix, left=left, inside=taken.inside)
 
 
 def load_state(network: nn.Module, state: State, *, name: str, source: str) -> tuple[str, ...]:

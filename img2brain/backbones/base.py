@@ -120,7 +120,7 @@ class Library(ABC):
         raise WeightsError(f"The library of {name} has no weights to fetch. Got {weights!r}.")
 
     def rename(self, key: str) -> str:
-        """Give today's name of a tensor that an old checkpoint calls `key`: the same."""
+        """Give today's name of a tensor that a checkpoint calls `key`: the same. An empty one leaves it out."""
         return key
 
     def options(self, name: str, weights: Weights, keys: Collection[str]) -> dict[str, Any]:
