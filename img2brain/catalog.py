@@ -5,6 +5,9 @@ A component has one of three kinds of names:
 - the name of a file in its folder of this package, such as ``ridge``;
 - the name of an entry point of an installed package, in the group ``img2brain.FOLDER``;
 - ``PATH.py:NAME``, a class in a file. From there on it is called ``FILE.py:NAME``, without the folders of a machine.
+
+A file of functions that build networks, or a module of an installed package that holds such functions, is a library
+of networks as a whole: ``PATH.py``, ``package.module``.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -28,6 +32,8 @@ from img2brain import digest, plain
 from img2brain.errors import SpecError, UnknownComponentError, did_you_mean
 
 _FILE = ".py:"
+_WHOLE = ".py"
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,8 @@ class Catalog:
         The class that every component extends, such as ``"img2brain.regressors.base:Regressor"``.
     instances : bool
         Whether a component is an object of such a class; a class of others is then called without arguments.
+    whole : str, optional
+        What makes a component of all that a file or module holds, such as ``"img2brain.backbones._own:Factories"``.
 
     Examples
     --------
@@ -84,11 +92,12 @@ class Catalog:
     True
     """
 
-    def __init__(self, kind: str, folder: str, base: str, *, instances: bool = False) -> None:
+    def __init__(self, kind: str, folder: str, base: str, *, instances: bool = False, whole: str | None = None) -> None:
         self.kind = kind
         self.folder = folder
         self._base = base
         self._instances = instances
+        self._whole = whole
         self._loaded: dict[str, tuple[Plugin, Any]] = {}
 
     @property
@@ -156,16 +165,18 @@ class Catalog:
         -----
         A file is read each time, so that an edited one counts at once.
         """
-        if name.endswith(".py"):
+        if name.endswith(_WHOLE) and self._whole is None:
             raise SpecError(f"The {self.kind} of a file must be named with its class, '{name}:NAME'. Got {name!r}.")
-        if _FILE not in name:
+        if self._is_module(name):
+            self._loaded[name] = self._load_module(name)
+        if not _is_of_file(name):
             return self.check(name)
-        path, _, attribute = name.rpartition(":")
+        path, attribute = _split(name)
         if folder is None and name in self._loaded:
             file = self._loaded[name][0].path
         else:
             file = _path_of(path, folder or Path.cwd())
-        label = f"{file.name}:{attribute}"
+        label = f"{file.name}:{attribute}" if attribute else file.name
         self._loaded[label] = self._load_file(label, file, attribute)
         return label
 
@@ -186,9 +197,13 @@ class Catalog:
         SpecError
             If no such file was loaded, and none is kept.
         """
-        if _FILE not in name or (name in self._loaded and self._loaded[name][0].digest == digest_):
+        if name in self._loaded and self._loaded[name][0].digest == digest_:
             return self[name]
-        file, _, attribute = name.rpartition(":")
+        if self._is_module(name) and kept is not None and (kept / digest_).is_dir():
+            self.load(name)  # this home has used it: it is no code that somebody else's model names
+        if not _is_of_file(name):
+            return self[name]
+        file, attribute = _split(name)
         path = None if kept is None or file != Path(file).name else kept / digest_ / file
         if path is None or not path.is_file() or digest.of_file(path) != digest_:
             raise SpecError(
@@ -196,6 +211,21 @@ class Catalog:
                 "It is not known here: name the file with --plugin."
             )
         return self._load_file(name, path, attribute)[1]
+
+    def _is_module(self, name: str) -> bool:
+        is_name = self._whole is not None and not name.endswith(_WHOLE) and _MODULE.fullmatch(name) is not None
+        return is_name and name not in self._own and name not in self._installed
+
+    def _load_module(self, name: str) -> tuple[Plugin, Any]:
+        module = _imported(f"The module {name!r}", lambda: importlib.import_module(name))
+        path = Path(str(getattr(module, "__file__", None)))
+        if not path.is_file():
+            raise SpecError(f"The module {name!r} must be one in Python. It is not.")
+        known = self._loaded.get(name)
+        found = digest.of_file(path)
+        if known is not None and known[0].digest == found:
+            return known
+        return Plugin(self.kind, name, found, path), self._checked(name, module)
 
     def _load_installed(self, name: str) -> tuple[Plugin, Any]:
         entry = self._installed[name]
@@ -211,6 +241,8 @@ class Catalog:
         if known is not None and known[0].digest == found:
             return Plugin(self.kind, label, found, file), known[1]
         module = _imported(f"The file {str(file)!r}", lambda: _module(file, found))
+        if not attribute:
+            return Plugin(self.kind, label, found, file), self._checked(label, module)
         if not hasattr(module, attribute):
             public = [name for name in vars(module) if not name.startswith("_")]
             raise SpecError(f"The file {str(file)!r} holds no {attribute!r}. {did_you_mean(attribute, public)}")
@@ -218,16 +250,34 @@ class Catalog:
 
     def _checked(self, name: str, found: Any) -> Any:
         """Return the component, of the class that it must be of, with all that this leaves to be defined."""
-        module, _, attribute = self._base.partition(":")
-        base = getattr(importlib.import_module(module), attribute)
+        base = _named(self._base)
+        if isinstance(found, ModuleType):
+            return _named(str(self._whole))(found)
         if absent := sorted(getattr(found, "__abstractmethods__", ())):
             raise SpecError(f"The {self.kind} {name!r} must define {', '.join(map(repr, absent))}. It does not.")
         if self._instances and isinstance(found, type):
             found = _imported(f"The {self.kind} {name!r}", found)
         fits = isinstance(found, base) if self._instances else isinstance(found, type) and issubclass(found, base)
         if not fits:
-            raise SpecError(f"The {self.kind} {name!r} must be a class that extends {module}.{attribute}. It is not.")
+            raise SpecError(
+                f"The {self.kind} {name!r} must be a class that extends {self._base.replace(':', '.')}. It is not."
+            )
         return found
+
+
+def _is_of_file(name: str) -> bool:
+    return _FILE in name or name.endswith(_WHOLE)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the file of a component and its name in there; nothing where it is the whole file."""
+    path, _, attribute = (name, "", "") if name.endswith(_WHOLE) else name.rpartition(":")
+    return path, attribute
+
+
+def _named(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _path_of(path: str, folder: Path) -> Path:
@@ -277,4 +327,10 @@ def fitting(pattern: str, names: Iterable[str], variants: Iterable[str] = ()) ->
 REGRESSORS = Catalog("regressor", "regressors", "img2brain.regressors.base:Regressor")
 METRICS = Catalog("metric", "metrics", "img2brain.metrics.base:Metric", instances=True)
 LAYOUTS = Catalog("dataset layout", "datasets", "img2brain.datasets.base:Dataset")
-LIBRARIES = Catalog("library of networks", "backbones", "img2brain.backbones.base:Library", instances=True)
+LIBRARIES = Catalog(
+    "library of networks",
+    "backbones",
+    "img2brain.backbones.base:Library",
+    instances=True,
+    whole="img2brain.backbones._own:Factories",
+)

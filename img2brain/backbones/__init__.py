@@ -315,9 +315,11 @@ def _saved_source(name: str) -> Source:
         return find_in(library, name) if library else find(name)
     if library not in LIBRARIES.names:
         file = library.partition(":")[0]
+        is_file = file.endswith(".py")
+        path, place = (f"PATH/{library}", f"the file {file}") if is_file else (library, f"the package of {library}")
         raise ModelError(
             f"The network {name!r} is of the library {library!r}, which is not known here. Load it first, with "
-            f"img2brain.catalog.LIBRARIES.load('PATH/{library}'), from the file {file} that the model was made with."
+            f"img2brain.catalog.LIBRARIES.load('{path}'), from {place} that the model was made with."
         )
     return find_in(library, network)
 

@@ -78,7 +78,8 @@ class Calls:
 
     Notes
     -----
-    It runs on torch's meta device, where only shapes are computed; where its code needs numbers, on the processor.
+    It runs on torch's meta device, where only shapes are computed. Where its code needs numbers, it runs on the
+    processor, with parameters that are the same whatever the weights are: they may not have been given values yet.
     """
 
     def __init__(self, network: nn.Module, size: Size) -> None:
@@ -86,7 +87,7 @@ class Calls:
         self._watch(without_numbers(network), torch.empty(shape, device="meta"))
         if self.error is not None:
             numbers = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
-            self._watch(sharing_copy(network), torch.from_numpy(numbers))
+            self._watch(_with_numbers(network), torch.from_numpy(numbers))
 
     def _watch(self, network: nn.Module, batch: torch.Tensor) -> None:
         watch = _Watch(network)
@@ -414,6 +415,19 @@ def sharing_copy(network: nn.Module) -> nn.Module:
     known: dict[int, Any] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
     copied: nn.Module = copy.deepcopy(network, known)
     return copied
+
+
+def _with_numbers(network: nn.Module) -> nn.Module:
+    """Copy a network, and give its parameters small numbers."""
+    stream = np.random.RandomState(0)
+    known: dict[int, Any] = {id(tensor): tensor for tensor in network.buffers()}
+    known |= {id(tensor): nn.Parameter(_drawn(tensor, stream), requires_grad=False) for tensor in network.parameters()}
+    copied: nn.Module = copy.deepcopy(network, known)
+    return copied
+
+
+def _drawn(tensor: torch.Tensor, stream: np.random.RandomState) -> torch.Tensor:
+    return torch.as_tensor(stream.uniform(-0.05, 0.1, tensor.shape)).to(tensor.dtype)
 
 
 def leave_out(network: nn.Module, used: Collection[str]) -> None:
