@@ -362,15 +362,17 @@ class DataPage:
 
     @cached_property
     def group_facts(self) -> Pairs:
-        """How many groups there are, and how large."""
+        """How many groups there are, and how large; what else a split may go by."""
         groups = None if self.dataset is None else self.dataset.groups
+        told = {"splits by name": self.report.splits, "columns that a split may go by": self.report.columns}
+        others = [(what, ", ".join(names)) for what, names in told.items() if names]
         if groups is None:
-            return []
+            return others
         names, counts = np.unique(groups, return_counts=True)
         largest = np.argsort(-counts, kind="stable")[:5]
         sizes = f"{counts.min():,} to {counts.max():,}, median {np.median(counts):,.0f}"
         shown = ", ".join(f"{names[k]} ({counts[k]:,})" for k in largest)
-        return [("groups", f"{len(names):,}"), ("rows of a group", sizes), ("largest", shown)]
+        return [("groups", f"{len(names):,}"), ("rows of a group", sizes), ("largest", shown), *others]
 
     @cached_property
     def same_sets(self) -> list[SameSet]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from img2brain.cli import main
 from img2brain.errors import SpecError
-from img2brain.spec import SampleSpec, load_study
+from img2brain.spec import SampleSpec, SplitSpec, load_study, parse
 from img2brain.study.init import _text, init_study
 
 
@@ -32,11 +32,21 @@ def test_it_takes_a_folder_in_place_of_the_sample(tmp_path: Path) -> None:
 
 def test_what_is_commented_out_would_load_too(tmp_path: Path) -> None:
     lines = _text("study", "data").splitlines()
-    choices = [line for line in lines if line.startswith(("# layout =", "# folds ="))]
-    assert len(choices) == 2
+    choices = [line for line in lines if line.startswith(("# layout =", "# folds =", "# groups =", "# stratify ="))]
+    assert len(choices) == 4
     text = "\n".join(line.removeprefix("# ") if line in choices else line for line in lines)
     (tmp_path / "study.toml").write_text(text.replace("validation = 0.2", ""), encoding="utf-8")
     assert load_study(tmp_path / "study.toml").split.folds == 5
+
+
+def test_every_key_of_a_split_is_there_and_would_load(tmp_path: Path) -> None:
+    _, split = _text("study", "data").split("[split]\n")
+    text, _, _ = split.partition("\n\n")
+    keys = tomllib.loads("\n".join(line.removeprefix("# ") for line in text.splitlines()))
+    assert keys.keys() == SplitSpec.model_fields.keys() - {"rows"}
+    given = [{"file", "parts", "rest"}, {"column", "parts", "rest"}, {"preset"}, {"groups", "stratify", "validation"}]
+    for names in given:
+        assert parse(SplitSpec, {name: keys[name] for name in names}, "split", tmp_path).model_fields_set == names
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
