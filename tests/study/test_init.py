@@ -44,7 +44,10 @@ def test_every_key_of_a_split_is_there_and_would_load(tmp_path: Path) -> None:
     text, _, _ = split.partition("\n\n")
     keys = tomllib.loads("\n".join(line.removeprefix("# ") for line in text.splitlines()))
     assert keys.keys() == SplitSpec.model_fields.keys()
-    given = [{"file", "parts", "rest"}, {"column", "parts", "rest"}, {"rows", "parts"}, {"preset"}, {"groups", "stratify", "validation"}]
+    given = [
+        {"file", "parts", "rest"}, {"column", "parts", "rest"}, {"rows", "parts"}, {"preset"},
+        {"groups", "stratify", "validation"},
+    ]  # fmt: skip
     for names in given:
         assert parse(SplitSpec, {name: keys[name] for name in names}, "split", tmp_path).model_fields_set == names
 
