@@ -13,7 +13,7 @@ from img2brain.spec import load_study, with_overrides
 from img2brain.study.outcome import StudyOutcome
 from img2brain.study.runner import run_study
 from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.reading import tracked_trials
+from img2brain.tracking.reading import run_array, tracked_trials
 
 if TYPE_CHECKING:
     from tests.conftest import NewHome
@@ -82,3 +82,41 @@ def test_a_confirmed_score_stands_beside_its_ceiling_and_its_controls(
     assert whole.controls["untrained"].difference.low > 0
     assert abs(whole.controls["shuffled"].score) < 0.1
     shutil.rmtree(home)
+
+
+@pytest.mark.slow
+def test_two_recordings_in_one_study_have_the_numbers_that_each_has_alone(
+    shared: Path, new_home: NewHome, tmp_path: Path
+) -> None:
+    names, homes = ("v4-210224", "v4-210325"), {}
+    for label, data in {"both": names, **{name: (name,) for name in names}}.items():
+        text = STUDY.format(data=shared / "data" / data[0], weights=shared / "weights" / "squeezenet1_1.pth")
+        path = tmp_path / "v4.toml"
+        path.write_text(text.replace("[3e2, 3e3, 3e4, 3e5, 3e6]", "[3e3, 3e5]"))
+        spec = load_study(path)
+        if len(data) > 1:
+            spec = with_overrides(spec, dataset=None, datasets=[{"path": shared / "data" / name} for name in data])
+        homes[label] = Home(new_home(label))
+        assert run_study(spec, homes[label]).published is not None
+    together = TrackingStore(homes["both"])
+    of_both = {(item.record.member, item.record.number): item for item in tracked_trials(together)}
+    assert len(of_both) == 8
+    n_confirmed = 0
+    for name in names:
+        alone = TrackingStore(homes[name])
+        for trial in tracked_trials(alone):
+            other = of_both[name, trial.record.number]
+            assert trial.record.metrics == other.record.metrics
+            assert trial.record.rows == other.record.rows
+            one, two = (run_array(store, item.run_id, "accuracy.npy") for store, item in
+                        ((alone, trial), (together, other)))  # fmt: skip
+            assert one is not None
+            assert two is not None
+            assert one.tobytes() == two.tobytes()
+            if trial.confirmation and other.confirmation:
+                n_confirmed += 1
+                own = {"study": trial.confirmation.study}
+                assert other.confirmation.model_copy(update=own) == trial.confirmation
+    assert n_confirmed == 2, "the same trial is the best of each and of both"
+    for home in homes.values():
+        shutil.rmtree(home.folder)

@@ -126,8 +126,8 @@ class OverMembers:
 
         Notes
         -----
-        Of fewer than five members, the interval that `Summaries` gives their mean in each resample: it is one over
-        images.
+        Of fewer than five members, it is the normal's interval with the standard error that the mean has over resamples
+        of images.
 
         Of n members from five on, with scores s and joint resamples of them, the variance of the mean is that of two
         crossed samples, one of members and one of images:
@@ -140,9 +140,9 @@ class OverMembers:
         (1946): those of the first term are n - 1, of the second the images less one. This is the quasi-F of designs in
         which a sample of persons answers a sample of stimuli (Clark, 1973; Westfall, Kenny and Judd, 2014).
 
-        Percentiles of members that are themselves resampled, with their images, are too narrow: of n members they give
-        the first term as if divided by n in place of n - 1, and the tails of a normal distribution. Of 8 members they
-        hold the truth in some 90 % where 95 % is meant (``experiments/benchmarks/members.py``).
+        Percentiles of members that are themselves resampled, with their images, were measured beside it: they count
+        twice what images do to one member, and what members differ too little, as if n - 1 were n and the tails normal.
+        Which of these is more depends on the data (``experiments/benchmarks/members.py``).
 
         As all intervals, it is taken on the scale of the score (see `img2brain.statistics.scale`), and unknown where a
         member has fewer than 4 images that are not tied.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,17 @@ import pytest
 
 from img2brain.cli.study import _closing
 from img2brain.errors import DataError, SpecError
+from img2brain.features.pass_ import Pass
 from img2brain.home import Home
 from img2brain.spec import StudySpec, parse
 from img2brain.study.joint import joint_draws
 from img2brain.study.outcome import StudyOutcome
 from img2brain.study.runner import run_study
-from img2brain.study.setting import make_ready
+from img2brain.study.setting import Setting, make_ready
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.reading import TrackedTrial, over_members, run_array, study_of, tracked_trials
-from tests.datasets.miniatures.base import World, write_picture
+from tests.datasets.miniatures.algonauts2023 import write_algonauts
+from tests.datasets.miniatures.base import World, write_picture, write_plain
 
 if TYPE_CHECKING:
     from tests.conftest import NewHome
@@ -202,3 +205,66 @@ def test_a_trial_that_fails_on_one_member_fails_and_says_on_which(pair: Datasets
     assert [(trial.number, trial.failure) for trial in again.trials] == [
         (trial.number, trial.failure) for trial in outcome.trials
     ]
+
+
+def test_subjects_of_a_folder_are_members_under_their_names(tmp_path: Path) -> None:
+    mini, home = write_algonauts(tmp_path / "mini"), Home(tmp_path / "home")
+    pixels = [{"name": "pixels", "weights": "random:0"}]
+
+    def ready(**asked: Any) -> Setting:
+        return make_ready(study(dataset={"path": str(mini.path), **asked}, backbones=pixels, n_components=[2]), home)
+
+    for asked in ("all", ["subj01", "subj06"]):
+        setting = ready(subjects=asked)
+        assert [member.name for member in setting.members] == ["subj01", "subj06"]
+        assert [member.dataset.name for member in setting.members] == ["algonauts2023-subj01", "algonauts2023-subj06"]
+        assert [member.settings["dataset"] for member in setting.members] == [
+            {"subject": "subj01"}, {"subject": "subj06"},
+        ]  # fmt: skip
+    one, alone = ready(subjects=["subj06"]), ready(subject="subj06")
+    assert one.name == alone.name
+    assert one.record(one.name) == alone.record(one.name)
+    assert (one.first.name, one.record(one.name).members) == ("", {})
+    with pytest.raises(DataError, match=r"holds no subject 'subj02'\. Did you mean"):
+        ready(subjects=["subj01", "subj02"])
+
+
+def test_images_that_members_share_pass_a_network_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Eight members with the same images cost one pass and one PCA, and others no more than the images they add."""
+    world, shown = World(30, 3, seed=2), []
+    for number in range(10):
+        pictures = {8: [*range(10, 30)][::-1], 9: range(18)}.get(number, range(20))
+        responses = world.trials(list(pictures))
+        write_plain(tmp_path / f"m{number}", [world.pictures[picture] for picture in pictures], responses, 0)
+    shown_of = Pass.activations
+
+    def watched(self: Pass, *args: Any) -> Any:
+        shown.append(len(self._images))
+        return shown_of(self, *args)
+
+    monkeypatch.setattr(Pass, "activations", watched)
+    pixels = [{"name": "pixels", "weights": "random:0"}]
+
+    def extracted(home: str, numbers: Sequence[int]) -> Setting:
+        paths = [tmp_path / f"m{number}" for number in numbers]
+        setting = make_ready(study(*paths, backbones=pixels, n_components=[2]), Home(tmp_path / home))
+        setting.extract()
+        return setting
+
+    of_equal = extracted("equal", range(8))
+    assert shown == [20]
+    for member in of_equal.members:
+        for bank in member.banks.values():
+            bank.components("grid", member.split.train, 2)
+    assert len(list(of_equal.home.store.keys("layers"))) == 1
+    assert len(list(of_equal.home.store.keys("components"))) == 1 + 1, "of the rows that train, and all that are seen"
+    shown.clear()
+    together = extracted("some", (7, 8, 9))
+    assert shown == [30]
+    for member in together.members:
+        alone = extracted(member.name, [int(member.name[1:])])
+        one, other = (item.banks[key].components("grid", item.split.train, 2).coordinates
+                      for item in (member, alone.first) for key in item.banks)  # fmt: skip
+        np.testing.assert_array_equal(one, other)
