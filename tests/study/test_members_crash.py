@@ -98,6 +98,7 @@ def test_what_one_member_lacks_is_tracked_by_the_next_run(
     assert_whole(home, run_study(load_study(file), home), undisturbed)
 
 
+@pytest.mark.slow
 def test_a_lost_search_log_is_written_again_from_what_all_members_have(
     file: Path, undisturbed: StudyOutcome, new_home: NewHome, caplog: pytest.LogCaptureFixture
 ) -> None:
