@@ -84,7 +84,7 @@ def build_command(folder: Path, dataset: str | None, no_responses: bool, open_ho
     from img2brain.leaderboard.site.build import build
 
     built = datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
-    paths = build(collect(open_home(), dataset), folder, built=built, with_responses=not no_responses)
+    paths = build(collect(open_home(), dataset, whole=True), folder, built=built, with_responses=not no_responses)
     _tell(paths)
 
 

@@ -11,8 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from img2brain.errors import RecordError, SpecError, did_you_mean
+from img2brain.errors import Img2BrainError, RecordError, SpecError, did_you_mean
 from img2brain.home import Home
+from img2brain.leaderboard.bundles import contents
 from img2brain.leaderboard.bundles.imported import each_once, imported_rows
 from img2brain.leaderboard.published import with_places
 from img2brain.leaderboard.rows import Row, boards
@@ -33,7 +34,7 @@ from img2brain.tracking.registry import CHAMPION, Registered, Registry
 log = logging.getLogger(__name__)
 
 
-def collect(home: Home, dataset: str | None = None) -> list[Row]:
+def collect(home: Home, dataset: str | None = None, *, whole: bool = False) -> list[Row]:
     """Read the finished trials of a dataset, or of all: those that are tracked, and those of imported bundles.
 
     Parameters
@@ -42,6 +43,9 @@ def collect(home: Home, dataset: str | None = None) -> list[Row]:
         Holds the tracking store and the bundles.
     dataset : str, optional
         The dataset's name.
+    whole : bool
+        Whether to read all arrays of published rows, for whoever needs them: a row of which one is damaged is said and
+        left out.
 
     Returns
     -------
@@ -57,7 +61,23 @@ def collect(home: Home, dataset: str | None = None) -> list[Row]:
     if dataset is not None and dataset not in known:
         raise SpecError(f"No trials of the dataset {dataset!r} are tracked. {did_you_mean(dataset, known)}")
     rows = [row for row in each_once([*own, *others]) if dataset in (None, row.trial.dataset.name)]
+    rows = [row for row in rows if _is_whole(row)] if whole else rows
     return [row for board in boards(_told_apart(rows)) for row in _tied(with_places(board))]
+
+
+def _is_whole(row: Row) -> bool:
+    """Tell whether the arrays of a published row can be read, and say which cannot."""
+    record, study = row.confirmation, row.study_record
+    names = contents.arrays_of_trial(row.trial) if record else []
+    names += contents.arrays_of_confirmation(study, record) if record and study else []
+    names += contents.predictions_of(record) if record else []
+    try:
+        for name in names:
+            row.arrays(name)
+    except (Img2BrainError, OSError) as error:
+        log.warning("the row %s is left out: %s", row.model, error)
+        return False
+    return True
 
 
 def collect_own(home: Home, dataset: str | None = None) -> list[Row]:

@@ -205,7 +205,7 @@ def _groups(rows: Iterable[Row]) -> dict[tuple[str, int, str], tuple[dict[str, R
 
 def _data(row: Row) -> str:
     """Name a member by its data: studies may call it otherwise."""
-    return row.trial.rows.digest
+    return f"{row.trial.dataset.digest} {row.trial.rows.split}"
 
 
 def _placed(group: Sequence[MeanRow]) -> Iterator[MeanRow]:

@@ -39,7 +39,7 @@ def report(home: Home, run: MemberRun, search: Search, outcome: StudyOutcome) ->
         metrics["n_failed"] = sum(not trial.succeeded for trial in outcome.trials)
         if outcome.published is not None:
             metrics["confirmation"] = outcome.published.score
-        rows = collect(home, run.member.dataset.name)
+        rows = collect(home, run.member.dataset.name, whole=True)
         drawn = [*_figures(run, search, outcome.trials, best), *_regions(rows, outcome)]
         shown = write_page(drawn, Path(folder) / "figures.html", outcome.name)
         run.tracker.log_pages({"pages/figures.html": shown}, metrics, note(run.member, outcome, best))

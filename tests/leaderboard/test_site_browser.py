@@ -16,6 +16,7 @@ from img2brain.leaderboard.drawing import write_page
 from img2brain.leaderboard.published import with_places
 from img2brain.leaderboard.rows import Row
 from img2brain.leaderboard.site.build import build
+from img2brain.records import Estimate, MemberRecord, StudyRecord
 from img2brain.statistics.bootstrap import Summaries
 from tests.leaderboard.conftest import MakeRow, against, confirmation_of, region_record, trial_record
 from tests.leaderboard.test_figures import R
@@ -211,9 +212,45 @@ def test_phone_needs_no_sideways_scrolling(site: Path, visit: Visit, scheme: str
     assert (lightness > 128) == (scheme == "light")
 
 
+def of_parts(row: Row) -> Row:
+    """The row, with its confirmation rows as the first of two named parts."""
+    record, read, summaries = row.confirmation, row.arrays, row.summaries
+    assert record is not None
+    assert summaries is not None
+    (part,) = record.parts.values()
+    lower = part.model_copy(update={"rows": "others", "whole": region_record(row.confirmed_score - 0.1)})
+    drop = Estimate(estimate=0.1, low=0.05, high=0.15)
+    changes = {"parts": {"test": part, "ood <b>": lower}, "first": "test", "drops": {"ood <b>": drop}}
+    resampled = {f"summaries_{key}.npy": array for key, array in summaries.to_arrays().items()}
+
+    def array(name: str) -> Any:
+        key = name.rpartition("/")[2]
+        return resampled.get(key, read(f"confirmation/{key}" if "/" in name else name))
+
+    return replace(row, confirmation=record.model_copy(update=changes), arrays=array)
+
+
+def of_member(row: Row, name: str) -> Row:
+    """The row as one of a member of a study of two."""
+    read, summaries = row.arrays, row.summaries
+    assert summaries is not None
+    trial = row.trial.model_copy(update={"member": name})
+    about = {each: MemberRecord(dataset=trial.dataset, rows=trial.rows) for each in ("ada", "bob")}
+    study = StudyRecord(name=trial.study, dataset=trial.dataset, rows=trial.rows, code=trial.code, sampler="random",
+                        seed=0, members=about, member=name)  # fmt: skip
+    joint = {f"members/{key}.npy": array for key, array in summaries.to_arrays().items()}
+    lower = {
+        f"members/control_pixels_{key}.npy": joint[f"members/{key}.npy"] - 0.2 for key in ("estimate", "resampled")
+    }
+    return replace(row, trial=trial, study_record=study, arrays=lambda file: (joint | lower).get(file, read(file)))
+
+
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two data sets that share models, with ties, regions, voxels and measured responses, and a row of another lab."""
+    """Two data sets that share models, with ties, regions, voxels and measured responses, and a row of another lab.
+
+    The second has named parts of the confirmation rows. Two more are members of one study.
+    """
     chance = np.random.default_rng(0)
     measured = chance.standard_normal((12, 3))
 
@@ -232,9 +269,12 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     other, weights = {"name": "v4 other", "digest": "e" * 64}, {"weights_digest": "v" * 64, "trained": "trained"}
     first = [full(0, 0.4, **weights), full(1, 0.39), full(2, 0.2, layer=EVIL, study=EVIL, weights=EVIL, backbone=EVIL)]
-    second = [full(3, 0.5, dataset=other, **weights), full(4, 0.3, dataset=other)]
+    second = [of_parts(full(3, 0.5, dataset=other, **weights)), of_parts(full(4, 0.3, dataset=other))]
+    members = [of_member(full(5 + k, 0.4, dataset={"name": f"with {name}", "digest": name}), name)
+               for k in range(2) for name in ("ada", "bob")]  # fmt: skip
     first[1] = replace(first[1], origin="another lab", verified="arithmetic")
-    return build([*with_places(first), *with_places(second)], tmp_path_factory.mktemp("rich"))[0].parent
+    boards = [with_places(first), with_places(second), with_places(members[::2]), with_places(members[1::2])]
+    return build([row for board in boards for row in board], tmp_path_factory.mktemp("rich"))[0].parent
 
 
 def _pages(site: Path) -> list[tuple[Path, str]]:
@@ -244,8 +284,10 @@ def _pages(site: Path) -> list[tuple[Path, str]]:
     rows = sorted((site / "rows").iterdir())
     compared = ",".join(re.findall(r'data-pick="([^"]*)"', index.read_text(encoding="utf-8"))[:2])
     views = [(index, f"#board={board}") for board in boards]
+    parts = [(index, f"#board={board}&part=ood+%3Cb%3E") for board in boards if board.startswith("v4-other")]
     return [
         *views,
+        *parts,
         (site / "compare.html", f"#{compared}"),
         *((path, "") for path in [*rows, *(site / "data").iterdir()]),
     ]
@@ -268,6 +310,22 @@ def test_models_are_chosen_and_compared_by_keyboard(rich: Path, visit: Visit) ->
     page.locator("#y").select_option(index=2)
     assert "scores higher in" in page.locator("#counted").inner_text()
     assert page.evaluate("location.hash").count(",") == 2, "the choice is kept in the address"
+
+
+def test_parts_and_means_have_views_of_their_own(rich: Path, visit: Visit) -> None:
+    page = visit(rich / "index.html", viewport=WIDE)
+    page.get_by_role("link", name="v4 other Pearson r").click()
+    shown = page.locator("figure.forest:visible .value b")
+    assert shown.all_inner_texts() == ["0.500", "0.300"]
+    page.get_by_role("link", name="ood <b>").click()
+    assert shown.all_inner_texts() == ["0.400", "0.200"]
+    assert page.locator("figure.forest:visible").get_by_text("less than on test by 0.100 [0.050, 0.150]").count() == 2
+    page.get_by_role("link", name="V1 40").click()
+    assert page.evaluate("new URLSearchParams(location.hash.slice(1)).get('part')") == "ood <b>"
+    assert page.locator("figure.forest:visible").count() == 1
+    page.get_by_role("link", name="Mean of 2 members").click()
+    assert page.locator("section.across:visible tbody tr").count() == 4
+    assert page.locator("figure.forest:visible .rows line.dataset").count() == 2 * 2
 
 
 def test_models_of_other_images_are_not_compared(rich: Path, visit: Visit) -> None:

@@ -14,6 +14,7 @@ import pytest
 from img2brain.errors import RecordError, TrackingError
 from img2brain.home import Home
 from img2brain.leaderboard.collect import collect
+from img2brain.leaderboard.site.build import build
 from img2brain.study.runner import run_study
 from img2brain.tracking._local import open_to_read
 from img2brain.tracking._store import TrackingStore
@@ -103,6 +104,17 @@ def test_foreign_and_edited_runs_are_left_out_of_the_board(
     rows = collect(home)
     assert len(rows) == 8, "the trial that was confirmed is left out too"
     assert sum("is left out: " in line for line in caplog.messages) == 3
+
+
+def test_a_published_row_whose_array_is_damaged_is_left_out_of_the_site(
+    finished_copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in (finished_copy / "artifacts").rglob("confirmation/accuracy.npy"):
+        os.truncate(path, 40)
+    rows = collect(Home(finished_copy), whole=True)
+    assert len(rows) == 8
+    assert build(rows, tmp_path / "site")
+    assert sum("is left out: " in line for line in caplog.messages) == 1
 
 
 def test_a_study_whose_record_is_not_written_yet_is_no_traceback(finished_copy: Path) -> None:

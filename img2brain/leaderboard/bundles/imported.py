@@ -6,7 +6,8 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,17 +132,23 @@ def forget_bundle(name: str, home: Home | Path | str = "mlruns") -> str:
 
 
 def imported_rows(home: Home) -> list[Row]:
-    """Return the rows of all bundles; one that was damaged since is said and left out."""
+    """Return the rows of all bundles; a bundle or a row that was damaged since is said and left out."""
     rows: list[Row] = []
     for bundle, levels in _bundles(home):
-        try:
-            rows += [
-                bundle.to_row(item, origin=bundle.record.origin, verified=levels.get(item.name, ""))
-                for item in bundle.rows()
-            ]
-        except (Img2BrainError, OSError) as error:
-            log.warning("the bundle %s is left out: %s", bundle.digest[: digest.SHORT], error)
+        with _or_left_out(f"the bundle {bundle.digest[: digest.SHORT]}"):
+            for item in list(bundle.rows()):
+                with _or_left_out(f"the row {item.trial.name!r} of the bundle {bundle.digest[: digest.SHORT]}"):
+                    rows.append(bundle.to_row(item, origin=bundle.record.origin, verified=levels.get(item.name, "")))
     return rows
+
+
+@contextmanager
+def _or_left_out(what: str) -> Iterator[None]:
+    """Say what cannot be read and go on without it."""
+    try:
+        yield
+    except (Img2BrainError, OSError) as error:
+        log.warning("%s is left out: %s", what, error)
 
 
 def each_once(rows: Iterable[Row]) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from img2brain.leaderboard.collect import collect
 from img2brain.leaderboard.compare import compare
 from img2brain.leaderboard.published import confirmed_rows
 from img2brain.leaderboard.rows import boards
+from img2brain.leaderboard.site.build import build
 from img2brain.leaderboard.subjects import find_subjects
 from img2brain.leaderboard.table import as_text, ranked
 from img2brain.verify import verify_bundle
@@ -197,6 +199,21 @@ def test_a_bundle_that_is_damaged_afterwards_is_left_out(
     path.write_text("{}", encoding="utf-8")
     assert collect(home) == []
     assert "is left out: " in caplog.text
+
+
+@pytest.mark.parametrize("name", ["confirmation/accuracy.npy", "confirmation/summaries_resampled.npy", "trial.json"])
+def test_a_row_whose_file_is_damaged_is_said_and_the_rest_is_built(
+    lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    home = Home(tmp_path / "elsewhere")
+    found = import_bundle(lab.bundle, home)
+    path = published(home.imported / found.digest) / name
+    os.truncate(path, path.stat().st_size - 8)
+    rows = collect(home, whole=True)
+    assert len(rows) == (0 if name == "trial.json" else found.n_rows - 1)
+    assert len(build(rows, tmp_path / "site")) > 5
+    (line,) = (line for line in caplog.messages if "is left out" in line)
+    assert path.name in line
 
 
 def test_a_bundle_is_written_where_nothing_is_or_a_bundle(lab: Lab, tmp_path: Path) -> None:
