@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from img2brain.serving import serve_model as serve_model
     from img2brain.spec import StudySpec as StudySpec
     from img2brain.spec import load_study as load_study
+    from img2brain.study.export import export_features as export_features
     from img2brain.study.runner import run_study as run_study
     from img2brain.verify import verify_bundle as verify_bundle
 
@@ -75,6 +76,7 @@ _PLACES = {
     "crown_model": "registered:crown_model",
     "describe_model": "curation:describe_model",
     "export_bundle": "leaderboard.bundles.export:export_bundle",
+    "export_features": "study.export:export_features",
     "export_model": "moving:export_model",
     "fetch_dataset": "fetching.fetch:fetch_dataset",
     "forget_bundle": "leaderboard.bundles.imported:forget_bundle",

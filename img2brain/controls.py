@@ -112,6 +112,7 @@ class Controls:
                 layers=(_item(bank.together(spec.layer)),),
                 preprocessing=bank.spec.preprocessing,
                 pooling=(spec.pooling,),
+                degrees=bank.spec.degrees,
             )
             yield from self._other(UNTRAINED, spec, bank, twin)
         if spec.backbone != pixels.NAME:
@@ -133,7 +134,7 @@ class Controls:
 
     def _moved(self, spec: TrialSpec, bank: Features) -> TrialSpec:
         """Return the trial on another network, with no more components than that spans."""
-        space = FeatureSpace(bank.layers[0], bank.poolings(bank.layers[0])[0])
+        space = FeatureSpace(bank.layers[0], bank.poolings(bank.layers[0])[0], spec.basis)
         spans = min(
             len(bank.components(space, rows, self._n_components).variances)
             for rows in (self._split.development, *(fold.train for fold in self._split.folds))
@@ -146,6 +147,7 @@ class Controls:
                 "preprocessing": bank.spec.preprocessing,
                 "layer": space.layer,
                 "pooling": space.pooling,
+                "placement": bank.placement,
                 "n_components": min(spec.n_components, spans),
             }
         )

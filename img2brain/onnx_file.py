@@ -25,6 +25,7 @@ from img2brain import digest
 from img2brain.backbones import Preprocessing
 from img2brain.errors import ModelError
 from img2brain.features.given import ORIGIN
+from img2brain.features.placement import Placement, placed
 from img2brain.features.pooling import side_by_side
 from img2brain.model import EncodingModel
 
@@ -98,13 +99,15 @@ class _OfPixels(_Whole):
     def __init__(self, model: EncodingModel, arrays: Mapping[str, NDArray[Any]], pooled: nn.Module) -> None:
         super().__init__(model, arrays)
         self.preparation = Preprocessing.from_dict(model.network["preprocessing"])
+        self.placement = Placement.parse(model.spec.placement)
         mean, std = torch.tensor(self.preparation.mean), torch.tensor(self.preparation.std)
         self.offset, self.scale = nn.Buffer(-mean / std), nn.Buffer(1 / (255 * std))
         self.pooled, self.shape = pooled, (*self.preparation.size, 3)
 
     def prepared(self, given: NDArray[Any]) -> NDArray[Any]:
         """Resize and crop pictures as the model does."""
-        return np.stack([self.preparation.pixels(picture).permute(1, 2, 0).numpy() for picture in given])
+        preparation = placed(self.preparation, self.placement)
+        return np.stack([preparation.pixels(picture).permute(1, 2, 0).numpy() for picture in given])
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map uint8 (n, height, width, 3) to (n, n_voxels)."""
@@ -193,6 +196,7 @@ def _metadata(model: EncodingModel, whole: _Whole) -> dict[str, str]:
         "version": version("img2brain"),
     }
     if whole.name == PIXELS:
+        facts |= {"placement": model.spec.placement} if model.spec.placement else {}
         facts |= {"preprocessing": model.network["preprocessing"], "presentation": model.presentation.to_dict()}
     return {f"img2brain.{name}": item if isinstance(item, str) else json.dumps(item) for name, item in facts.items()}
 

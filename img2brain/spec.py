@@ -45,6 +45,8 @@ SRP: Final = "srp"
 ALL: Final = "all"  # numbers of components: every one there is, and the Johnson-Lindenstrauss size
 AUTO: Final = "auto"
 _POOLING = re.compile(r"none|mean|max|cls|patches|tokens|grid:[1-9]\d?")
+_GREY = "#808080"
+_COLOUR = re.compile(r"grey|#[0-9a-f]{6}")
 _NAME = "start with a letter or digit, and hold letters, digits, '.', '_' and '-' only"
 _DEVICE = "be 'auto', 'cpu', 'cuda' or 'cuda:N'"
 
@@ -337,6 +339,33 @@ class DatasetSpec(PreparationSpec):
         return _each_once(subjects) if isinstance(subjects, tuple) else subjects
 
 
+class StimulusSpec(Spec):
+    """How large pictures were shown.
+
+    Attributes
+    ----------
+    degrees : float
+        What a picture covered of the visual field, from one side to the other, in degrees.
+    background : str
+        The colour around it: ``"grey"``, or ``#rrggbb``.
+    """
+
+    degrees: Real = Field(gt=0, le=180)
+    background: str = "grey"
+
+    @field_validator("background")
+    @classmethod
+    def _is_colour(cls, found: str) -> str:
+        if not _COLOUR.fullmatch(found):
+            raise ValueError(f"a background must be 'grey' or '#rrggbb'. Got {found!r}")
+        return found
+
+    @property
+    def colour(self) -> str:
+        """The background as ``#rrggbb``."""
+        return _GREY if self.background == "grey" else self.background
+
+
 class BackboneSpec(Spec):
     """A network with its weights, and the layers that the search may choose.
 
@@ -352,6 +381,8 @@ class BackboneSpec(Spec):
         The weights' own transform, or the predecessor's: resized to 224 x 224 without a crop.
     pooling : tuple of str, optional
         How its layers are pooled; by default as the study says.
+    degrees : float
+        What its input stands for of the visual field, where the study says how large pictures were shown.
     """
 
     name: str
@@ -359,6 +390,7 @@ class BackboneSpec(Spec):
     layers: tuple[Layers, ...] | None = Field(default=None, min_length=1)
     preprocessing: Literal["weights", "resize224"] = "weights"
     pooling: tuple[Pooling, ...] | None = Field(default=None, min_length=1)
+    degrees: Real = Field(default=8.0, gt=0, le=180)
 
     @field_validator("name")
     @classmethod
@@ -494,6 +526,8 @@ class StudySpec(Spec):
         How layers are pooled, where a backbone does not say it; see `img2brain.features.pooling`.
     reduction : tuple of {"pca", "srp"}
         What reduces the features: principal components, or sparse random projections.
+    stimulus : StimulusSpec, optional
+        How large pictures were shown, so that networks see them as large; as they are by default.
     """
 
     name: str = Field(pattern=NAME_PATTERN, max_length=64, description=_NAME)
@@ -513,6 +547,7 @@ class StudySpec(Spec):
     scratch_gb: Real = Field(default=50, gt=0)
     pooling: tuple[Pooling, ...] = Field(default=(NO_POOLING,), min_length=1)
     reduction: tuple[Literal["pca", "srp"], ...] = Field(default=(PCA,), min_length=1)
+    stimulus: StimulusSpec | None = None
 
     @field_validator("regressors", mode="before")
     @classmethod
@@ -656,6 +691,7 @@ class TrialSpec(Spec):
     parameters: Mapping[str, Value] = Field(default_factory=dict)
     pooling: Pooling = NO_POOLING
     reduction: Reduction = PCA
+    placement: str = ""
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -699,6 +735,7 @@ class TrialSpec(Spec):
 _ADDED = {
     "pooling": NO_POOLING,
     "reduction": PCA,
+    "placement": "",
 }  # keys of a trial that came later, and what they stand at where they are not written
 
 

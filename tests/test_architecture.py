@@ -28,7 +28,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "PIL": ("backbones", "data_report.pictures", "datasets", "features", "flavor", "model", "testing"),
     "click": ("cli",),
     "filelock": ("beside", "home", "store", "study"),
-    "h5py": ("datasets._hdf5",),
+    "h5py": ("datasets._hdf5", "study.export"),
     "huggingface_hub": ("hub",),
     "jinja2": ("leaderboard.site.templating",),
     "markupsafe": ("leaderboard.site.templating",),

@@ -24,6 +24,7 @@ COMMANDS = {
     "metrics": ("components", "metrics"),
     "layers": ("components", "layers"),
     "study": ("study", "study"),
+    "features": ("features", "features"),
     "model": ("model", "model"),
     "leaderboard": ("leaderboard", "leaderboard"),
     "algonauts": ("algonauts", "algonauts"),

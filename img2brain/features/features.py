@@ -92,6 +92,11 @@ class Features(ABC):
         """What the network computes in: ``"bfloat16"`` or ``"float32"``."""
 
     @property
+    def placement(self) -> str:
+        """How pictures are placed before the network; empty where they are not."""
+        return ""
+
+    @property
     def is_renamed(self) -> bool:
         """Whether the name of a layer meant another one in studies of the first format."""
         return False
@@ -119,6 +124,10 @@ class Features(ABC):
     @abstractmethod
     def _activations(self, blocks: Sequence[Block], n_components: int) -> Iterator[tuple[Block, Activations]]:
         """Compute the activations of some blocks, and yield one after another."""
+
+    def activations(self) -> Iterator[tuple[Block, Activations]]:
+        """Compute all features, each layer as it is pooled, and yield one after another; nothing of them is kept."""
+        return self._activations(self._blocks, self._n_components)
 
     @property
     def spaces(self) -> tuple[FeatureSpace, ...]:

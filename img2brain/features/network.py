@@ -26,6 +26,7 @@ from img2brain.features.extract import Precision, find_device, find_precision
 from img2brain.features.features import Features
 from img2brain.features.freshness import freshness
 from img2brain.features.pass_ import Budget, Pass
+from img2brain.features.placement import Placement
 from img2brain.features.pooling import Block, possible, resolved, to_dict, width
 from img2brain.features.shared import Shown, Union, of_rows, sharing
 from img2brain.spec import ALL, NO_POOLING, PCA, BackboneSpec, FeatureSpace, Layers, joined
@@ -61,6 +62,8 @@ class NetworkFeatures(Features):
         How the images were shown. Where that has a say, it is in their digests.
     others : sequence of Shown
         Images of datasets that are searched together with this one: those that they share pass the network once.
+    placement : Placement, optional
+        How large pictures were shown, where the network shall see them as large.
     """
 
     def __init__(
@@ -78,7 +81,9 @@ class NetworkFeatures(Features):
         presentation: Presentation = AS_STORED,
         others: Sequence[Shown] = (),
         bases: Sequence[str] = (PCA,),
+        placement: Placement | None = None,
     ) -> None:
+        self._placement = placement
         self._request = Request.parse(spec.name, spec.weights, spec.preprocessing)
         self._asked = spec.pooling or (NO_POOLING,)
         curated = curated_layers(spec.name) if spec.layers is None else ()
@@ -103,6 +108,11 @@ class NetworkFeatures(Features):
     def precision(self) -> Precision:
         """What the network computes in."""
         return "bfloat16" if self._dtype == torch.bfloat16 else "float32"
+
+    @property
+    def placement(self) -> str:
+        """How pictures are placed before the network; empty where they are not."""
+        return "" if self._placement is None else str(self._placement)
 
     @property
     def is_renamed(self) -> bool:
@@ -178,6 +188,7 @@ class NetworkFeatures(Features):
     def _about_of(self, shown: Shown) -> Mapping[str, Mapping[str, Any]]:
         images = digest.of_digests(shown.digests)
         shared = {"images": images, "precision": self.precision, "pooling": NO_POOLING}
+        shared |= {"placement": self.placement} if self.placement else {}
         digests = self._digests
         return {str(block): shared | {"layer": digests[block.layer]} | self._told(block) for block in self._blocks}
 
@@ -188,7 +199,7 @@ class NetworkFeatures(Features):
         reserved = work_bytes(len(images)) if ALL in self.bases else 0
         return Pass(
             self.backbone, images, self._device, self._dtype, self._store, self._budget, self._shown.presentation,
-            self._kinds, reserved,
+            self._kinds, reserved, self._placement,
         )  # fmt: skip
 
     def _record(self, spaces: Sequence[FeatureSpace]) -> None:

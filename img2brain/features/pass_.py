@@ -21,6 +21,7 @@ from img2brain.errors import StoreError
 from img2brain.features import pca
 from img2brain.features.activations import Activations, InMemory, OnDisk
 from img2brain.features.extract import activations, find_batch_size
+from img2brain.features.placement import Placement, placed
 from img2brain.features.pooling import Block, Pooled
 from img2brain.progress import track
 from img2brain.store import Store
@@ -80,6 +81,8 @@ class Pass:
         Of the layers that are pooled.
     reserved : int
         Memory, in bytes, that activations leave to what is made of them beside PCA.
+    placement : Placement, optional
+        How pictures are placed before the network.
     """
 
     def __init__(
@@ -93,11 +96,13 @@ class Pass:
         presentation: Presentation = AS_STORED,
         kinds: Mapping[str, LayerKind] = MappingProxyType({}),
         reserved: int = 0,
+        placement: Placement | None = None,
     ) -> None:
         self._backbone, self._images = backbone, images
         self._device, self._dtype = device, dtype
         self._store, self._budget = store, budget
         self._presentation, self._kinds, self._reserved = presentation, kinds, reserved
+        self._preparation = placed(backbone.preprocessing, placement)
 
     def activations(self, blocks: Sequence[Block], n_components: int) -> Iterator[tuple[Block, Activations]]:
         """Yield the activations of one block after another, each to be reduced to so many components at once.
@@ -185,7 +190,7 @@ class Pass:
             title = f"{self._backbone.name}: {len(self._images)} images, {len(blocks)} layers, {precision}"
             size = find_batch_size(network.n_widest, self._dtype, self._device)
             batches = activations(
-                network, self._backbone.preprocessing, self._images, self._device, self._dtype, size,
+                network, self._preparation, self._images, self._device, self._dtype, size,
                 presentation=self._presentation,
             )  # fmt: skip
             # To fill fresh memory, a file's or ours, keeps one processor busy: the blocks do it side by side.

@@ -38,6 +38,7 @@ from img2brain.errors import DataError, ModelError, ShapeError, SpecError, Unkno
 from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
 from img2brain.features.given import GIVEN, ORIGIN
 from img2brain.features.pca import Axes
+from img2brain.features.placement import Placement, Preparation, placed
 from img2brain.features.pooling import Block, Pooled, pooled_layers, side_by_side
 from img2brain.model import _files, _golden, _weights
 from img2brain.model._card import FIGURE, README, card, figure
@@ -433,6 +434,10 @@ class EncodingModel:
         blocks = [Block(layer, told[layer][1] if layer in told else NO_POOLING) for layer in network.n_features]
         return Pooled(network, blocks, {layer: kind for layer, (kind, _) in told.items()})
 
+    @property
+    def _preparation(self) -> Preparation:
+        return placed(self._restored.preprocessing, Placement.parse(self.spec.placement))
+
     @cached_property
     def _checked(self) -> bool:
         """Whether network and regressor were compared with what they were."""
@@ -459,7 +464,7 @@ class EncodingModel:
         """Return the coordinates of one input, in float32 on the processor."""
         if self.takes_features:
             return self._coordinates_of(content)
-        network, preparation = self.pooled(self._restored.pruned), self._restored.preprocessing
+        network, preparation = self.pooled(self._restored.pruned), self._preparation
         found = activations(network, preparation, [content], _CPU, presentation=self.presentation)
         (features,) = (side_by_side(blocks).numpy() for _, blocks in found)
         return np.asarray(features @ self.axes.axes - self.axes.shift, dtype=np.float32)
@@ -476,7 +481,7 @@ class EncodingModel:
         with alone:  # Threads that meet a new model rebuild it once.
             self.check()
             network, axes, shift = self._ready(device, dtype)
-            preparation = self._restored.preprocessing
+            preparation = self._preparation
         for _, blocks in activations(
             network, preparation, sources, device, dtype, batch_size, presentation=self.presentation
         ):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from img2brain.confirm import PartResult, confirmation_rows
 from img2brain.errors import Img2BrainError
+from img2brain.features.placement import Placement
 from img2brain.home import Home
 from img2brain.leaderboard.bundles.agreement import Difference
 from img2brain.leaderboard.bundles.arithmetic import ARITHMETIC, DATA, RERUN, Checked
@@ -78,7 +79,7 @@ class Rerun:
     def _spec(self, row: BundleRow) -> StudySpec:
         """Return a study of one trial, whose settings are those of the row's."""
         spec, recipe = row.trial.spec, Recipe(row)
-        backbone = {
+        backbone: dict[str, Any] = {
             "name": spec.backbone,
             "weights": self._weights_of(row),
             "layers": list(recipe.layers),
@@ -99,6 +100,9 @@ class Rerun:
             "regressors": [spec.regressor],
             "backbones": [backbone],
         }
+        if placement := Placement.parse(spec.placement):
+            table["stimulus"] = {"degrees": placement.degrees, "background": placement.background}
+            backbone["degrees"] = placement.field
         return parse(StudySpec, table, f"the row {row.name!r}")
 
     def _weights_of(self, row: BundleRow) -> str:

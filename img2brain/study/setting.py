@@ -9,7 +9,7 @@ from functools import cache, partial, reduce
 from typing import Any
 
 from img2brain import digest
-from img2brain.backbones import check_request
+from img2brain.backbones import check_request, pixels
 from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Plugin
 from img2brain.confirm import ceiling_of, with_ceiling
 from img2brain.datasets.base import Dataset, Development, Split, require_sound
@@ -20,6 +20,7 @@ from img2brain.features.features import Features
 from img2brain.features.given import GIVEN, GivenFeatures
 from img2brain.features.network import UNTRAINED_BY_ITS_ACTIVATIONS, NetworkFeatures
 from img2brain.features.pass_ import Budget
+from img2brain.features.placement import Placement
 from img2brain.features.shared import Shown
 from img2brain.home import Home
 from img2brain.metrics.base import Metric, NeedsCeiling
@@ -284,8 +285,15 @@ def make_bank(
         pooled, dataset.images, dataset.image_digests, home.store, rows, n_components,
         device=spec.device, precision=spec.precision, budget=Budget(spec.scratch_gb),
         presentation=dataset.presentation, others=[_shown(*other) for other in others],
-        bases=bases,
+        bases=bases, placement=_placement(item, spec),
     )  # fmt: skip
+
+
+def _placement(item: BackboneSpec, spec: StudySpec) -> Placement | None:
+    """Return how pictures are placed before a network; the control of plain pixels sees them as they are."""
+    if spec.stimulus is None or item.name == pixels.NAME:
+        return None
+    return Placement(spec.stimulus.degrees, item.degrees, spec.stimulus.colour)
 
 
 def _shown(dataset: Dataset, split: Split) -> Shown:
@@ -350,7 +358,9 @@ def _require_input(item: BackboneSpec, dataset: Dataset) -> None:
 def _candidate(banks: Sequence[tuple[Features, Split]], n_components: int) -> Candidate:
     first, _ = banks[0]
     spans = cache(lambda space: min(_spanned(bank, split, n_components, space) for bank, split in banks))
-    return Candidate(first.facts["label"], first.facts["weights_digest"], first.layers, spans, first.poolings)
+    return Candidate(
+        first.facts["label"], first.facts["weights_digest"], first.layers, spans, first.poolings, first.placement
+    )
 
 
 def _spanned(bank: Features, split: Split, n_components: int, space: FeatureSpace) -> int:

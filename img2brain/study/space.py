@@ -176,6 +176,8 @@ class Candidate:
         Tells how many components a space has, at most: a larger size is taken as this one.
     poolings : callable
         Tells how a layer may be pooled.
+    placement : str
+        How pictures are placed before the network.
     """
 
     weights: str
@@ -183,6 +185,7 @@ class Candidate:
     layers: tuple[str, ...]
     spans: Callable[[FeatureSpace], int] = lambda _: sys.maxsize
     poolings: Callable[[str], tuple[str, ...]] = lambda _: (NO_POOLING,)
+    placement: str = ""
 
     def layer_at(self, depth: float) -> str:
         """Return the layer at a relative depth."""
@@ -282,6 +285,7 @@ class Space:
         return {
             "layers": {label: list(network.layers) for label, network in self._networks.items()},
             **self._described_poolings,
+            **self._described_placements,
             **({"reduction": list(self._sizes)} if tuple(self._sizes) != (PCA,) else {}),
             "n_components": list(self._listed),
             "regressors": {
@@ -289,6 +293,11 @@ class Space:
                 for regressor, domains in self._domains.items()
             },
         }
+
+    @property
+    def _described_placements(self) -> dict[str, Any]:
+        found = {label: network.placement for label, network in self._networks.items() if network.placement}
+        return {"placement": found} if found else {}
 
     @property
     def _described_poolings(self) -> dict[str, Any]:
@@ -346,6 +355,7 @@ class Space:
             parameters=dict(values),
             pooling=space.pooling,
             reduction=space.reduction,
+            placement=network.placement,
         )
         relative = {name for name, domain in self._domains[regressor].items() if domain.relative}
         return Suggestion(spec, frozenset(relative))
