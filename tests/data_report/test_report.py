@@ -212,3 +212,14 @@ def test_large_data_are_drawn_in_part(tmp_path: Path) -> None:
     assert page.sampled.startswith("At most 2,000 images")
     assert page.seen["training"].values.shape == (60, 2000)
     assert (tmp_path / "report.html").stat().st_size < 1_000_000
+
+
+def test_a_page_of_data_has_no_class_that_the_site_has_rules_for_under_another_meaning() -> None:
+    package = Path(img2brain.__file__).parent
+    sheets = (
+        package / "leaderboard" / "site" / "templates" / "site.css",
+        package / "data_report" / "templates" / "report.css",
+    )
+    site, report = ({*re.findall(r"^(\.[\w-]+)[ .]", sheet.read_text(), re.MULTILINE)} for sheet in sheets)
+    assert site
+    assert not site & report
