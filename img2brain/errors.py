@@ -11,6 +11,7 @@
       FeatureError(RuntimeError)     a network that gives no features
         UnknownLayerError            a graph node that the network lacks, with near names
         WeightsError                 a checkpoint that is absent or does not fit
+          UnavailableError           one that cannot be downloaded
         DeviceError                  a device that is not there; never a silent fallback
       FitError(RuntimeError)         a regressor that cannot be fitted to these rows
       ModelError(RuntimeError)       a model that is not registered, or whose files do not fit together
@@ -69,8 +70,12 @@ class UnknownLayerError(FeatureError):
 class WeightsError(FeatureError):
     """Weights are absent, cannot be had, or do not fit the network."""
 
+
+class UnavailableError(WeightsError):
+    """Weights are elsewhere, and cannot be fetched."""
+
     @classmethod
-    def unavailable(cls, name: str, error: Exception, place: str | None, put: str = "") -> WeightsError:
+    def told(cls, name: str, error: Exception, place: str | None, put: str = "") -> UnavailableError:
         """Say that weights cannot be downloaded, and what to fetch where instead.
 
         Parameters

@@ -372,7 +372,9 @@ class BackboneSpec(Spec):
     Attributes
     ----------
     name : str
-        A network: ``resnet50``, or with its library ``torchvision:resnet50``, or ``PATH.py:LIBRARY:resnet50``.
+        A network: ``resnet50``, or with its library ``torchvision:resnet50``, or ``PATH.py:LIBRARY:resnet50``, or
+        ``PATH.py:FUNCTION`` that builds one. A pattern, ``timm:*dino*``, stands for all that fit; a file of names,
+        ``zoo.txt``, for those in it, one a line, each with weights of its own behind it or those of the table.
     weights : str
         A torchvision weight enum name (``"IMAGENET1K_V1"``), ``"random:SEED"``, or a checkpoint file.
     layers : tuple of str or tuple of str, optional
@@ -589,6 +591,14 @@ class StudySpec(Spec):
     def _each_regressor_once(cls, items: tuple[RegressorSpec, ...]) -> tuple[RegressorSpec, ...]:
         _each_once([item.name for item in items])
         return items
+
+    @field_validator("backbones", mode="before")
+    @classmethod
+    def _lists_are_networks(cls, found: Any, info: ValidationInfo) -> Any:
+        """Put the networks of a list in a file in the place of its name."""
+        if not isinstance(found, list | tuple):
+            return found
+        return [table for item in found for table in _listed_networks(item, _folder_of(info))]
 
     @field_validator("backbones")
     @classmethod
@@ -830,6 +840,27 @@ def absolute_weights(weights: str, folder: Path) -> str:
     """Take the path of a checkpoint file from `folder`; leave other weights as they are."""
     is_file = _CHECKPOINT.search(weights) or "/" in weights
     return str(plain.path_of(weights, folder).resolve()) if is_file else weights
+
+
+def _listed_networks(table: Any, folder: Path | None) -> list[Any]:
+    """Return a table for each line of a list, ``NAME`` or ``NAME WEIGHTS``; any other table as it is."""
+    name = table.get("name") if isinstance(table, Mapping) else None
+    if not isinstance(name, str) or not name.endswith(".txt"):
+        return [table]
+    path = plain.path_of(name, folder or Path.cwd())
+    try:
+        lines = [line.partition("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"the list of networks {name!r} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"
+        ) from None
+    wrong = next((number for number, words in enumerate(lines, 1) if len(words) > 2), None)
+    if wrong:
+        raise ValueError(f"a line of {name!r} must be NAME or NAME WEIGHTS. Line {wrong} is not")
+    if not any(lines):
+        raise ValueError(f"the list of networks {name!r} holds none")
+    keys = ("name", "weights")
+    return [{**table, **dict(zip(keys, words, strict=False))} for words in lines if words]
 
 
 def _regressor_table(found: Any) -> Any:

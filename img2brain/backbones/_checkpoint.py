@@ -22,7 +22,7 @@ from img2brain import digest
 from img2brain._forks import alone
 from img2brain._quiet import ignored
 from img2brain.backbones._wrapping import head_of, is_of_head, take
-from img2brain.errors import WeightsError
+from img2brain.errors import UnavailableError, WeightsError
 
 _TIMEOUT_S = 20.0
 _BLOCK = 1 << 20
@@ -152,7 +152,7 @@ def fetch(url: str, name: str) -> Path:
             _download(url, path)
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
-            raise WeightsError(
+            raise UnavailableError(
                 f"The weights of {name} cannot be downloaded ({reason}). Download {url} on another machine and put it "
                 f"at {path}, or name the file as weights; or ask for 'random:0' (untrained)."
             ) from error

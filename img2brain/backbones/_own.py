@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
@@ -64,7 +65,7 @@ class Factories(Library):
         factory = self._factory(name)
         found = getattr(factory, _ATTRIBUTE, None)
         if not _is_preprocessing(found):
-            found = _attribute_of_network(factory, f"{self._module.__name__}:{name}")
+            found = _attribute_of_network(factory, f"{Path(str(self._module.__file__)).name}:{name}")
         return as_preprocessing(found, name) if _is_preprocessing(found) else _BY_NAME["resize224"]
 
     def _factory(self, name: str) -> Callable[[], Any]:

@@ -14,7 +14,7 @@ from img2brain.backbones._optional import imported, version_of
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._weights import Weights
 from img2brain.backbones.base import Library
-from img2brain.errors import FeatureError, ModelError, WeightsError
+from img2brain.errors import FeatureError, ModelError, UnavailableError
 
 _HUB = "https://huggingface.co/"
 _TOWER = "visual"
@@ -81,7 +81,7 @@ class OpenClip(Library):
         except Exception as error:  # the network of this machine, the hub and the file may fail in any way
             tagged = self._tagged(name, weights)
             place = f"{_HUB}{tagged['hf_hub'].rstrip('/')}" if tagged.get("hf_hub") else tagged.get("url")
-            raise WeightsError.unavailable(f"open_clip:{name}", error, place) from error
+            raise UnavailableError.told(f"open_clip:{name}", error, place) from error
         return Tower(whole.visual)
 
     def preprocessing(self, name: str, weights: str | None) -> Preprocessing:

@@ -13,7 +13,7 @@ from img2brain.backbones._optional import imported, version_of
 from img2brain.backbones._preprocessing import Preprocessing
 from img2brain.backbones._weights import Weights
 from img2brain.backbones.base import Library
-from img2brain.errors import FeatureError, ModelError, WeightsError
+from img2brain.errors import FeatureError, ModelError, UnavailableError
 
 _DEFAULT = "DEFAULT"
 _HUB = "https://huggingface.co/"
@@ -63,7 +63,7 @@ class Timm(Library):
             return self._create(name, options, pretrained=True)
         except Exception as error:  # the network of this machine, the hub and the file may fail in any way
             place = self._config(name, str(options["tag"])).hf_hub_id
-            raise WeightsError.unavailable(f"timm:{name}", error, f"{_HUB}{place}" if place else None) from error
+            raise UnavailableError.told(f"timm:{name}", error, f"{_HUB}{place}" if place else None) from error
 
     def preprocessing(self, name: str, weights: str | None) -> Preprocessing:
         """Read the transform of the tag."""

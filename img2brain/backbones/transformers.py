@@ -22,7 +22,7 @@ from img2brain.backbones._trace import in_short
 from img2brain.backbones._weights import Weights
 from img2brain.backbones._wrapping import head_of
 from img2brain.backbones.base import Library
-from img2brain.errors import FeatureError, Img2BrainError, ModelError, SpecError, WeightsError
+from img2brain.errors import FeatureError, Img2BrainError, ModelError, SpecError, UnavailableError, WeightsError
 
 _DEFAULT = "DEFAULT"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -170,7 +170,7 @@ class Transformers(Library):
                 f"model.safetensors. {type(error).__name__}: {reason}."
             )
         put = ", with config.json and model.safetensors, and name its folder, 'transformers:FOLDER'"
-        return WeightsError.unavailable(f"transformers:{name}", error, f"{_HUB}{name}", put)
+        return UnavailableError.told(f"transformers:{name}", error, f"{_HUB}{name}", put)
 
     def _architecture(self, whole: Any, config: Any) -> str:
         """Name the class that the weights are of, where it has a head of its own; otherwise the bare one."""

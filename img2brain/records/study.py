@@ -50,11 +50,13 @@ class StudyRecord(Record):
         By name, in order, the members of a study of several; empty where it has one dataset. There is one record of the
         study for each of them: its `dataset`, `rows`, `regions` and `settings` are those of its own member, and all
         else is the same in all.
+    left_out : mapping of str to str
+        Networks that could not be built or fetched, by name and weights, and why; the study was run with the others.
     member : str
         The name of that member; empty where the study has one dataset.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset(("settings", "members", "member"))
+    added: ClassVar[frozenset[str]] = frozenset(("settings", "members", "member", "left_out"))
 
     kind: ClassVar[str] = "study"
 
@@ -73,6 +75,7 @@ class StudyRecord(Record):
     settings: Mapping[str, Any] | None = None
     members: Mapping[str, MemberRecord] = {}
     member: str = ""
+    left_out: Mapping[str, str] = {}
 
     @property
     def objective(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial, reduce
 from typing import Any
 
@@ -32,6 +32,7 @@ from img2brain.records.code import this_code
 from img2brain.refit import n_folds_of
 from img2brain.spec import PCA, BackboneSpec, DatasetSpec, FeatureSpace, RegressorSpec, StudySpec
 from img2brain.study.member import Member
+from img2brain.study.networks import that_can_be_had, with_networks
 from img2brain.study.opening import handed_members, open_members
 from img2brain.study.space import Candidate, Domains, Space, find_domains, sizes_of
 
@@ -56,6 +57,8 @@ class Setting:
         The components that are not ours.
     home : Home
         Where it is kept.
+    left_out : mapping of str to str
+        Networks that could not be built or fetched, and why.
     """
 
     spec: StudySpec
@@ -63,6 +66,7 @@ class Setting:
     space: Space
     plugins: tuple[Plugin, ...]
     home: Home
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def first(self) -> Member:
@@ -137,6 +141,7 @@ class Setting:
             settings=member.settings,
             members=of_all,
             member=member.name,
+            left_out=dict(self.left_out),
         )
 
     def extract(self) -> None:
@@ -183,9 +188,7 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | Sequence[Dataset]
     WeightsError
         If the weights are not there.
     """
-    for item in spec.backbones:
-        if item.name != GIVEN:
-            check_request(item.name, item.weights, item.single_layers, item.preprocessing)
+    spec, unfit = that_can_be_had(with_networks(spec), _check)
     domains = find_domains(spec)
     device = str(find_device(spec.device))
     opened = open_members(spec, home) if dataset is None else handed_members(dataset)
@@ -195,8 +198,16 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | Sequence[Dataset]
         _require_sets(spec, part)
     spec = _with_shared_layers(spec, [item.dataset for item in opened.values()])
     rows = {name: (item.dataset, split[name]) for name, item in opened.items()}
+    first = next(iter(rows.values()))
+    make = partial(make_bank, dataset=first[0], split=first[1], home=home, spec=spec)
+    spec, failed = that_can_be_had(spec, lambda item: make(item).facts)
     members = tuple(_member(name, item.taken, spec, rows, home, device) for name, item in opened.items())
-    return Setting(spec, members, _space(spec, domains, members), find_plugins(spec), home)
+    return Setting(spec, members, _space(spec, domains, members), find_plugins(spec), home, unfit | failed)
+
+
+def _check(item: BackboneSpec) -> None:
+    if item.name != GIVEN:
+        check_request(item.name, item.weights, item.single_layers, item.preprocessing)
 
 
 def _divided(spec: StudySpec, dataset: Dataset) -> Split:
