@@ -220,6 +220,6 @@ def test_a_page_of_data_has_no_class_that_the_site_has_rules_for_under_another_m
         package / "leaderboard" / "site" / "templates" / "site.css",
         package / "data_report" / "templates" / "report.css",
     )
-    site, report = ({*re.findall(r"^(\.[\w-]+)[ .]", sheet.read_text(), re.MULTILINE)} for sheet in sheets)
+    site, report = ({*re.findall(r"^(\.[\w-]+) \{", sheet.read_text(), re.MULTILINE)} for sheet in sheets)
     assert site
     assert not site & report
