@@ -12,6 +12,7 @@ from img2brain.leaderboard.bundles.data import Data, check_data
 from img2brain.leaderboard.bundles.opening import BundleRow, opened
 from img2brain.leaderboard.bundles.signature import signer_of
 from img2brain.records import TrialRecord
+from img2brain.study.rejoin import check_joint
 from img2brain.study.rerun import rerun as repeated
 
 
@@ -91,7 +92,8 @@ def verify_bundle(
     *records*: what is stored agrees with itself, but some of it cannot be computed again, and is named. *arithmetic*:
     every summary, interval, difference to a control, rank, tie and flag follows from the arrays, within 1e-11, and the
     looks from their chain. *data*: rows and noise ceiling are those of the data, and scores, intervals and significance
-    follow from the predictions, within 1e-6 (resamples 1e-4). *rerun*: the row was evaluated, refitted, confirmed and
+    follow from the predictions, within 1e-6 (resamples 1e-4); where the data of all members of a study are at hand, so
+    do the resamples that are joint over them. *rerun*: the row was evaluated, refitted, confirmed and
     compared with its controls again, its summaries within .002 in float32 and .01 in bfloat16.
 
     Who makes up arrays that agree with each other passes the first two; predictions that were made up pass the third;
@@ -105,6 +107,7 @@ def verify_bundle(
         if data or rerun:
             at_hand = Data({name: Path(folder) for name, folder in (data or {}).items()})
             found = [_with_data(item, check_data(bundle, rows[item.row], item, at_hand)) for item in found]
+            found = check_joint(bundle, rows, found, at_hand)
             if chosen:
                 found = repeated(bundle, chosen, found, at_hand, [Path(file) for file in weights])
         ordered = sorted(found, key=lambda item: _place(rows[item.row].trial))

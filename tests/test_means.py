@@ -25,7 +25,7 @@ from img2brain.statistics.bootstrap import Summaries
 from img2brain.statistics.members import OverMembers
 from img2brain.study.runner import run_study
 from img2brain.verify import verify_bundle
-from tests.leaderboard.bundles.conftest import edit_array, edit_json, reseal
+from tests.leaderboard.bundles.conftest import edit_array, edit_json, forge, reseal
 from tests.leaderboard.bundles.test_forgeries import accepted_rows, fuzz
 from tests.study.test_members import study, write_given
 
@@ -136,6 +136,19 @@ def test_rows_of_members_are_checked_with_the_data_and_repeated(lab: Lab) -> Non
     levels = [row.level for row in found.rows]
     assert levels.count("rerun") == 2, "a row of each member"
     assert levels.count("data") == 2
+
+
+def test_joint_resamples_that_are_made_up_are_found_with_the_data(lab: Lab, tmp_path: Path) -> None:
+    """A forgery that agrees with itself, looks and all: an interval half as wide."""
+    bundle = Path(shutil.copytree(lab.bundle, tmp_path / "bundle"))
+    narrowed(bundle)
+    forge(bundle)
+    assert accepted_rows(bundle) == accepted_rows(lab.bundle), "its arithmetic agrees"
+    (refused,) = [row for row in verify_bundle(bundle, data=lab.data).rows if row.difference]
+    assert refused.difference is not None
+    assert refused.difference.what.startswith("members.resampled")
+    alone = verify_bundle(bundle, data={"bob": lab.data["bob"]})
+    assert [row.level for row in alone.rows].count("data") == 2, "it takes the data of all members"
 
 
 def member_of(bundle: Path, name: str) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 
 from img2brain import looks
-from img2brain.datasets._split import Split
 from img2brain.datasets.folder import FolderDataset
 from img2brain.home import Home
 from img2brain.leaderboard.bundles import contents
@@ -30,24 +28,15 @@ from img2brain.study.runner import run_study
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.reading import tracked_trials
 from img2brain.verify import verify_bundle
-from tests.leaderboard.bundles.conftest import edit_json, published, reseal
+from tests.leaderboard.bundles.conftest import edit_json, forge, published, reseal
 from tests.leaderboard.bundles.test_forgeries import accepted_rows, fuzz
 
 if TYPE_CHECKING:
     from img2brain.leaderboard.rows import Row
     from tests.conftest import Finished
 
-PARTS = {"test": slice(0, 7), "ood": slice(7, 12)}
-
-
-class Parted(FolderDataset):
-    """A folder whose confirmation rows are of two parts."""
-
-    def split(self, spec: SplitSpec) -> Split:
-        """Name the first of its confirmation rows, and the others."""
-        found = super().split(spec)
-        parts = {name: found.confirmation[place] for name, place in PARTS.items()}
-        return replace(found, parts=parts)
+PARTS = {"test": 7, "ood": 5}
+SPLIT = SplitSpec(rows={"train": "0-47", "test": "48-54", "ood": "55-59"}, parts=("test", "ood"))
 
 
 class Lab:
@@ -55,14 +44,13 @@ class Lab:
 
     def __init__(self, folder: Path, study: Path, database: Path) -> None:
         shutil.copytree(study.parent, folder / "study")
-        self.spec = load_study(folder / "study" / study.name)
+        self.spec = load_study(folder / "study" / study.name).model_copy(update={"split": SPLIT})
         self.data = folder / "study" / "rows"
         (self.data / "rois.json").write_text('{"V4": [0, 1], "V1": [2, 3]}', encoding="utf-8")
         self.named = Home(folder / "named")
         shutil.copyfile(database, self.named.database)
         for seed in (0, 1):
-            spec = self.spec.model_copy(update={"seed": seed})
-            self.outcome = run_study(spec, self.named, Parted.open(self.data))
+            self.outcome = run_study(self.spec.model_copy(update={"seed": seed}), self.named)
         self.bundle = folder / "bundle"
         export_bundle(self.bundle, self.named, predictions=True, title="Lab A")
 
@@ -85,7 +73,7 @@ def confirmed(home: Home) -> list[ConfirmationRecord]:
 
 
 def test_each_part_is_scored_beside_its_controls_and_the_first_one_ranks(lab: Lab) -> None:
-    dataset = Parted.open(lab.data)
+    dataset = FolderDataset.open(lab.data)
     split = dataset.split(lab.spec.split)
     for row in confirmed_rows(lab.board):
         record = row.confirmation
@@ -185,6 +173,35 @@ def test_a_bundle_with_its_keys_sorted_is_read_as_it_was(lab: Lab, tmp_path: Pat
         path.write_text(f"{text}\n", encoding="utf-8")
     reseal(bundle)
     assert {row.level for row in verify_bundle(bundle).rows} == {"arithmetic"}
+
+
+def test_each_part_is_checked_with_the_data_and_repeated(lab: Lab) -> None:
+    first = confirmed_rows(lab.board)[0].trial
+    found = verify_bundle(lab.bundle, data={"": lab.data}, rerun=[f"{first.study}#{first.number}"])
+    levels = {row.name: row.level for row in found.rows}
+    assert levels[first.name] == "rerun"
+    assert sorted(levels.values()).count("data") == 1
+
+
+def test_parts_that_are_swapped_wherever_it_is_told_are_found_with_the_data(lab: Lab, tmp_path: Path) -> None:
+    """A forgery that agrees with itself, looks and all."""
+    bundle = Path(shutil.copytree(lab.bundle, tmp_path / "bundle"))
+    row = published(bundle)
+    swapped(bundle)
+    edit_json(row / contents.TRIAL, swap_counts)
+    edit_json(next(iter(bundle.glob(f"studies/{row.name.rpartition('.')[0]}.json"))), swap_counts)
+    for path in bundle.glob(f"rows/{row.name.rpartition('.')[0]}.*/trial.json"):
+        if path.parent != row:
+            edit_json(path, swap_counts)
+    forge(bundle)
+    assert row.name in accepted_rows(bundle), "its arithmetic agrees"
+    (found,) = (item for item in verify_bundle(bundle, data={"": lab.data}).rows if item.row == row.name)
+    assert found.difference is not None
+    assert found.difference.what == "confirmation.test.rows"
+
+
+def swap_counts(record: dict[str, Any]) -> None:
+    record["rows"]["parts"] = [["test", PARTS["ood"]], ["ood", PARTS["test"]]]
 
 
 def renamed(bundle: Path) -> None:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from img2brain.datasets._ties import Ties, picture_digests, row_contents
-from img2brain.datasets.base import Dataset, Rows
+from img2brain.datasets.base import Dataset, Rows, Split
 from img2brain.statistics.members import joint_resamples
-from img2brain.study.member import Member
 
 Draws = NDArray[np.float32]
 
 
-def joint_draws(members: Sequence[Member]) -> list[Draws | None]:
+class HasRows(Protocol):
+    """Data with their rows, such as a `Member`."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data."""
+        ...
+
+    @property
+    def split(self) -> Split:
+        """Which rows confirm."""
+        ...
+
+
+def joint_draws(members: Sequence[HasRows]) -> list[Draws | None]:
     """Draw the confirmation rows of all members at once, those of the part that ranks.
 
     Rows with equal pictures are drawn together, of whatever members, and so are those that are tied within one.
@@ -32,11 +46,11 @@ def joint_draws(members: Sequence[Member]) -> list[Draws | None]:
     return [*joint_resamples(_joint_units(members, rows))]
 
 
-def _ranking(member: Member) -> Rows:
+def _ranking(member: HasRows) -> Rows:
     return next(iter(member.split.parts.values()))
 
 
-def _joint_units(members: Sequence[Member], rows: Sequence[Rows]) -> list[Rows]:
+def _joint_units(members: Sequence[HasRows], rows: Sequence[Rows]) -> list[Rows]:
     """Label rows so that those of one label are drawn together."""
     tied = [(number, int(name)) for number, (member, part) in enumerate(zip(members, rows, strict=True))
             for name in member.split.sets(part)]  # fmt: skip

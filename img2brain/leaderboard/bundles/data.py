@@ -160,12 +160,13 @@ def _first_array(bundle: Bundle, row: BundleRow, part: str, found: Findings) -> 
         stored, what = bundle.array(f"rows/{row.name}/{part_array(part, name)}"), f"{said_of(part)}.{name}"
         if stored is None:
             return Difference(what, "nothing", f"an array {again.shape}")
-        if different := _difference(what, stored, again):
+        if different := difference(what, stored, again):
             return different
     return None
 
 
-def _difference(what: str, stored: NDArray[Any], found: NDArray[Any]) -> Difference | None:
+def difference(what: str, stored: NDArray[Any], found: NDArray[Any]) -> Difference | None:
+    """Compare an array with the one that follows from the data; None where they agree."""
     if stored.shape != found.shape or stored.dtype.kind != found.dtype.kind:
         return Difference(what, f"{stored.dtype} {stored.shape}", f"{found.dtype} {found.shape}")
     if stored.dtype.kind != "f":

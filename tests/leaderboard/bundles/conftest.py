@@ -85,6 +85,8 @@ def forge(bundle: Path) -> None:
         arrays = {name: {file.stem: np.load(file) for file in folder.glob("*.npy")} for name, folder in folders.items()}
         confirmation = retold(trial, study_of(bundle, trial), confirmation, arrays)
         confirmed.write_text(contents.text_of_record(confirmation), encoding="utf-8")
+        joint = {f"members/{file.stem}": np.load(file) for file in (path / "members").glob("*.npy")}
+        arrays[confirmation.ranking] |= joint
         for name, part in confirmation.parts.items():
             predictions = digest.of_array(arrays[name].pop("predictions"))
             look = LookRecord(home=trial.home, rows=part.rows, trial=trial.digest, part=looks.name_of(name),
