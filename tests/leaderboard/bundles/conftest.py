@@ -105,7 +105,7 @@ def forge(bundle: Path) -> None:
 
 def study_of(bundle: Path, trial: TrialRecord) -> StudyRecord:
     """The study of a trial."""
-    return StudyRecord.read(bundle / contents.study_file(trial.study))
+    return StudyRecord.read(bundle / contents.study_file(trial.study, trial.member))
 
 
 def retold(
