@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from img2brain.metrics.base import Metric, NeedsCeiling
 from img2brain.metrics.pearson import pearson
 from img2brain.records import PartRecord
 from img2brain.statistics import noise_ceiling
-from img2brain.statistics.bootstrap import Bootstrap, numbered
+from img2brain.statistics.bootstrap import Bootstrap, Summaries, numbered
 from img2brain.statistics.noise_ceiling import NoiseCeiling
 from img2brain.statistics.significance import p_of_r
 
@@ -52,12 +52,16 @@ class PartResult:
         Name and number of the rows.
     arrays : mapping of str to ndarray
         Per voxel, per image or per resample.
+    joint : mapping of str to ndarray
+        What `Summaries.to_arrays` gives of resamples that are joint over the members of a study, and of each control
+        ``control_NAME_estimate`` and ``control_NAME_resampled``; empty where there are none.
     """
 
     findings: Findings
     regions: Mapping[str, Voxels]
     facts: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
+    joint: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def part(self, looks: int = 1) -> PartRecord:
         """Return what is recorded, over all voxels and by region.
@@ -89,6 +93,13 @@ class BestLayers:
     predictions: F64 = field(repr=False)
 
 
+class Beside(NamedTuple):
+    """A control that was scored: on the rows, and in resamples that are joint over members, where there are some."""
+
+    rival: Rival
+    joint: Summaries | None
+
+
 class ScoredRows:
     """Some rows that predictions are scored on.
 
@@ -105,6 +116,8 @@ class ScoredRows:
     units : ndarray (n_images,), optional
         A label for each row: rows of one label are tied, and stand for one where it is asked how sure a score is. By
         default each row stands for itself.
+    draws : ndarray (n_resamples, n_images), optional
+        How often each row is in each resample, where there are resamples that are joint over the members of a study.
     """
 
     def __init__(
@@ -114,6 +127,7 @@ class ScoredRows:
         metrics: Metrics,
         ceiling: NoiseCeiling,
         units: NDArray[Any] | None = None,
+        draws: NDArray[np.float32] | None = None,
     ) -> None:
         self._responses = frozen(responses)
         self._regions = dict(regions)
@@ -121,6 +135,7 @@ class ScoredRows:
         self._constant = np.ptp(responses, axis=0) == 0
         self._units = numbered(np.arange(len(responses)) if units is None else units)
         self._bootstrap = Bootstrap(responses, self._objective, units=self._units)
+        self._draws = draws
         self.ceiling = ceiling
 
     @property
@@ -164,13 +179,18 @@ class ScoredRows:
         best_layers : BestLayers, optional
             What each voxel's own layer predicts.
         """
+        return self.result(predictions, dict(map(self._named, controls)), best_layers)
+
+    def result(
+        self, predictions: F64, controls: Mapping[str, Beside], best_layers: BestLayers | None = None
+    ) -> PartResult:
+        """Score a model, beside controls that are scored already; see `report`."""
         predictions = frozen(predictions)
         with failing_in(f"The metrics {', '.join(self._metrics)}"):
             accuracies = {
                 name: scorer.from_rows(self._responses, predictions) for name, scorer in self._metrics.items()
             }
             summaries = self._bootstrap.summaries(predictions, self._regions)
-            rivals = dict(map(self._named_rival, controls))
             best = None if best_layers is None else self._rival(best_layers.predictions)
         found = Findings(
             accuracies=accuracies,
@@ -179,7 +199,7 @@ class ScoredRows:
             constant=self._constant,
             ceiling=self.ceiling,
             perfect=None if self.ceiling.origin == "none" else self._objective.ceiling(self.ceiling.share),
-            controls=rivals,
+            controls={name: item.rival for name, item in controls.items()},
             best_layer=best,
             choice=None if best_layers is None else best_layers.choice,
         )
@@ -189,33 +209,29 @@ class ScoredRows:
             "shown_voxels": shown,
             "shown_measured": _narrow(self._responses[:, shown]),
         }
-        return PartResult(found, self._regions, self._facts, found.to_arrays() | arrays)
+        joint = self._joint_arrays(predictions, controls)
+        return PartResult(found, self._regions, self._facts, found.to_arrays() | arrays, joint)
 
-    def over_members(
-        self, counts: NDArray[np.float32], predictions: F64, controls: Iterable[Control]
-    ) -> dict[str, NDArray[Any]]:
-        """Summarise a model and its controls in resamples that are joint over the members of a study.
+    def beside(self, predictions: F64) -> Beside:
+        """Score what a control predicts of the rows (n_images, n_voxels)."""
+        return Beside(self._rival(predictions), self._joint(predictions))
 
-        Parameters
-        ----------
-        counts : ndarray (n_resamples, n_images)
-            How often each image is in each resample.
-        predictions : ndarray (n_images, n_voxels)
-            Of the model.
-        controls : iterable of Control
-            What it has to beat.
+    def _named(self, item: Control) -> tuple[str, Beside]:
+        """Score a control; its predictions are let go before the next one is fitted."""
+        return item.name, self.beside(item.predictions)
 
-        Returns
-        -------
-        dict of str to ndarray
-            What `Summaries.to_arrays` gives, and of each control ``control_NAME_estimate`` and
-            ``control_NAME_resampled``.
-        """
-        bootstrap = Bootstrap(self._responses, self._objective, units=self._units, counts=counts)
-        found = bootstrap.summaries(frozen(predictions), self._regions).to_arrays()
-        for item in controls:
-            arrays = bootstrap.summaries(frozen(item.predictions), self._regions).to_arrays()
-            found |= {f"control_{item.name}_{key}": arrays[key] for key in ("estimate", "resampled")}
+    def _joint(self, predictions: F64) -> Summaries | None:
+        if self._draws is None:
+            return None
+        bootstrap = Bootstrap(self._responses, self._objective, units=self._units, counts=self._draws)
+        return bootstrap.summaries(predictions, self._regions)
+
+    def _joint_arrays(self, predictions: F64, controls: Mapping[str, Beside]) -> dict[str, NDArray[Any]]:
+        model = self._joint(predictions)
+        found = {} if model is None else model.to_arrays()
+        for name, joint in ((name, item.joint) for name, item in controls.items() if item.joint):
+            arrays = joint.to_arrays()
+            found |= {f"control_{name}_{key}": arrays[key] for key in ("estimate", "resampled")}
         return found
 
     def _kept(self, predictions: F64, accuracies: Mapping[str, F64]) -> NDArray[np.floating]:
@@ -228,10 +244,6 @@ class ScoredRows:
                 if not np.allclose(again, accuracies[name][part], rtol=_SAME_SCORE, atol=_SAME_SCORE, equal_nan=True):
                     return predictions
         return narrow
-
-    def _named_rival(self, item: Control) -> tuple[str, Rival]:
-        """Score a control; its predictions are let go before the next one is fitted."""
-        return item.name, self._rival(item.predictions)
 
     def _rival(self, predictions: F64) -> Rival:
         accuracy = self._objective.from_rows(self._responses, predictions)
@@ -274,23 +286,20 @@ class ConfirmationRows:
         best_layers : BestLayers, optional
             What each voxel's own layer predicts.
         """
-        everything = list(controls)
+        beside = dict(map(self._named, controls))
         return {
-            name: rows.report(
+            name: rows.result(
                 predictions[place],
-                [replace(item, predictions=item.predictions[place]) for item in everything],
+                {control: found[name] for control, found in beside.items()},
                 best_layers and replace(best_layers, predictions=best_layers.predictions[place]),
             )
             for (name, rows), place in zip(self.parts.items(), self._places, strict=True)
         }
 
-    def over_members(
-        self, counts: NDArray[np.float32], predictions: F64, controls: Iterable[Control]
-    ) -> dict[str, NDArray[Any]]:
-        """Summarise the part that ranks in resamples that are joint over members; see `ScoredRows.over_members`."""
-        rows, place = self.parts[self.first], self._places[0]
-        of_part = [replace(item, predictions=item.predictions[place]) for item in controls]
-        return rows.over_members(counts, predictions[place], of_part)
+    def _named(self, item: Control) -> tuple[str, dict[str, Beside]]:
+        """Score a control on each part; its predictions are let go before the next one is fitted."""
+        parts = zip(self.parts.items(), self._places, strict=True)
+        return item.name, {name: rows.beside(item.predictions[place]) for (name, rows), place in parts}
 
     @property
     def _places(self) -> list[slice]:
@@ -299,17 +308,31 @@ class ConfirmationRows:
         return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def confirmation_rows(dataset: Dataset, split: Split, metrics: Metrics) -> ConfirmationRows:
-    """Read the confirmation rows of a dataset. For publishing alone."""
-    return ConfirmationRows({name: _part_of(dataset, split, metrics, name) for name in split.parts})
+def confirmation_rows(
+    dataset: Dataset, split: Split, metrics: Metrics, draws: NDArray[np.float32] | None = None
+) -> ConfirmationRows:
+    """Read the confirmation rows of a dataset. For publishing alone.
+
+    Parameters
+    ----------
+    dataset, split, metrics
+        Whose rows, which, and what is scored.
+    draws : ndarray (n_resamples, n_images), optional
+        Of the rows of the part that ranks, how often each is in each resample that is joint over members.
+    """
+    first = next(iter(split.parts))
+    of_each = {name: draws if name == first else None for name in split.parts}
+    return ConfirmationRows({name: _part_of(dataset, split, metrics, name, of_each[name]) for name in split.parts})
 
 
-def _part_of(dataset: Dataset, split: Split, metrics: Metrics, part: str) -> ScoredRows:
+def _part_of(
+    dataset: Dataset, split: Split, metrics: Metrics, part: str, draws: NDArray[np.float32] | None
+) -> ScoredRows:
     ceiling = ceiling_of(
         dataset, lambda: dataset.confirmation_counts(split, part), lambda: dataset.confirmation_repeats(split, part)
     )
     rows = split.confirming(part)
-    return ScoredRows(dataset.confirmation(split, part), dataset.rois, metrics, ceiling, split.sets(rows))
+    return ScoredRows(dataset.confirmation(split, part), dataset.rois, metrics, ceiling, split.sets(rows), draws)
 
 
 def with_ceiling(metrics: Metrics, ceiling: NoiseCeiling) -> dict[str, Metric]:

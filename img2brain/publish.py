@@ -255,27 +255,25 @@ class Publisher:
         best_layers: BestLayers | None,
     ) -> tuple[ConfirmationRecord, Arrays]:
         """Score predictions of each confirmation part beside the controls, once, and log what they say."""
-        rows = confirmation_rows(self._dataset, self._split, self._metrics)
-        controls = list(self.controls.of(record.spec, bank))
-        report = rows.report(predictions, controls, best_layers)
+        rows = confirmation_rows(self._dataset, self._split, self._metrics, self._draws)
+        report = rows.report(predictions, self.controls.of(record.spec, bank), best_layers)
         known = looks.unchained(_confirmed(registry, tracker, run_id))
-        joint = {} if self._draws is None else rows.over_members(self._draws, predictions, controls)
-        seen = [_look_at(record, name, part, joint if name == rows.first else {}) for name, part in report.items()]
+        seen = [_look_at(record, name, part) for name, part in report.items()]
         counts = looks.add_all(tracker.home, seen, known)
         parts = {name: part.part(count) for (name, part), count in zip(report.items(), counts, strict=True)}
         found = drops({name: part.findings.summaries for name, part in report.items()}, rows.first)
         layers = best_layers.layers if best_layers else ()
         confirmation = confirmation_record(record, parts, layers, looks.name_of(rows.first), found)
         tracker.log_confirmation(run_id, confirmation, {name: part.arrays for name, part in report.items()})
-        if joint:
+        if joint := report[rows.first].joint:
             tracker.log_members(run_id, joint)
         return confirmation, report[rows.first].arrays
 
 
-def _look_at(record: TrialRecord, name: str, part: PartResult, joint: Arrays) -> LookRecord:
+def _look_at(record: TrialRecord, name: str, part: PartResult) -> LookRecord:
     """Return the look of a trial at a part of the rows, with what is joint over members, where there are several."""
     found = {component_name(key): array for key, array in part.findings.to_arrays().items()}
-    found |= {f"{MEMBERS}/{component_name(key)}": array for key, array in joint.items()}
+    found |= {f"{MEMBERS}/{component_name(key)}": array for key, array in part.joint.items()}
     rows = str(part.facts["rows"])
     return looks.look_at(record, rows, found, part.arrays["predictions"], looks.name_of(name))
 

@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import r2_score
 
 from img2brain.catalog import METRICS
-from img2brain.confirm import ScoredRows, confirmation_rows
+from img2brain.confirm import ConfirmationRows, ScoredRows, confirmation_rows
 from img2brain.controls import Control
 from img2brain.datasets.base import Dataset, Rows
 from img2brain.datasets.folder import FolderDataset
@@ -250,7 +250,8 @@ def shuffled_control(predictions: Any) -> Control:
     return Control("shuffled", spec, predictions)
 
 
-def test_predictions_of_a_control_are_let_go_before_the_next_is_fitted() -> None:
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_predictions_of_a_control_are_let_go_before_the_next_is_fitted(in_parts: bool) -> None:
     Y = np.random.default_rng(0).standard_normal((20, 3))
     spec = TrialSpec(
         backbone="b",
@@ -273,5 +274,9 @@ def test_predictions_of_a_control_are_let_go_before_the_next_is_fitted() -> None
             yield item
             del item
 
-    ScoredRows(Y, {}, {"pearson": Pearson()}, unknown(3)).report(Y, controls())
+    if in_parts:
+        first, second = (ScoredRows(part, {}, {"pearson": Pearson()}, unknown(3)) for part in (Y[:12], Y[12:]))
+        ConfirmationRows({"test": first, "ood": second}).report(Y, controls())
+    else:
+        ScoredRows(Y, {}, {"pearson": Pearson()}, unknown(3)).report(Y, controls())
     assert len(alive) == 3
