@@ -16,7 +16,7 @@ from img2brain.leaderboard.bundles.agreement import Difference
 from img2brain.leaderboard.bundles.arithmetic import DATA, Checked
 from img2brain.leaderboard.bundles.data import Data, difference, split_of
 from img2brain.leaderboard.bundles.opening import Bundle, BundleRow
-from img2brain.study.joint import Draws, joint_draws
+from img2brain.study.joint import joint_draws
 from img2brain.tracking.reading import joint_files
 
 
@@ -68,16 +68,17 @@ def _trials(rows: Iterable[BundleRow], levels: Mapping[str, str]) -> Iterator[li
 def _compared(bundle: Bundle, group: Sequence[BundleRow], data: Data) -> Iterator[tuple[str, Difference | None]]:
     members = [_Of(dataset, split_of(row, dataset)) for row in group for dataset in [data.of(row)]]
     for row, of, draws in zip(group, members, joint_draws(members), strict=True):
-        found = confirmation_rows(of.dataset, of.split, {name: METRICS[name] for name in row.study.metrics})
-        yield row.name, None if draws is None else _first_difference(bundle, row, found, draws)
+        metrics = {name: METRICS[name] for name in row.study.metrics}
+        found = confirmation_rows(of.dataset, of.split, metrics, draws)
+        yield row.name, None if draws is None else _first_difference(bundle, row, found)
 
 
-def _first_difference(bundle: Bundle, row: BundleRow, rows: ConfirmationRows, draws: Draws) -> Difference | None:
+def _first_difference(bundle: Bundle, row: BundleRow, rows: ConfirmationRows) -> Difference | None:
     assert row.confirmation is not None, "a row that was checked with its data was published"
     files = dict(zip(row.confirmation.parts, contents.predictions_of(row.confirmation), strict=True))
     stored = [bundle.array(f"rows/{row.name}/{files[name]}") for name in rows.parts]
     predictions = np.concatenate([array.astype(np.float64) for array in stored if array is not None])
-    again = rows.over_members(draws, predictions, ())
+    again = rows.report(predictions)[rows.first].joint
     for name, file in joint_files().items():
         kept = bundle.array(f"rows/{row.name}/{file}")
         what = file.removesuffix(".npy").replace("/", ".")
