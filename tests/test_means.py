@@ -21,6 +21,7 @@ from img2brain.leaderboard.reading import read
 from img2brain.leaderboard.rows import boards
 from img2brain.leaderboard.site.build import build
 from img2brain.leaderboard.table import ranked
+from img2brain.moving import export_model, import_model
 from img2brain.statistics.bootstrap import Summaries
 from img2brain.statistics.members import OverMembers
 from img2brain.study.runner import run_study
@@ -129,6 +130,18 @@ def test_a_bundle_takes_members_and_their_mean_to_another_home(lab: Lab, tmp_pat
     ]
     again = export_bundle(tmp_path / "again", lab.home, predictions=True, title="Lab A")
     assert again.digest == verify_bundle(lab.bundle).digest
+
+
+def test_models_that_move_have_their_mean_where_all_members_are(lab: Lab, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    for member, published in lab.outcome.members.items():
+        assert mean_boards(collect(home)) == []
+        model = published.registered
+        file = export_model(f"{model.name}/{model.version}", tmp_path / f"{member}.img2brain.zip", lab.home)
+        import_model(file, home)
+    (board,) = mean_boards(collect(home))
+    assert lab.outcome.mean is not None
+    assert [row.confirmed for row in board.published] == [lab.outcome.mean.score]
 
 
 def test_rows_of_members_are_checked_with_the_data_and_repeated(lab: Lab) -> None:

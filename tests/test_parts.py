@@ -22,6 +22,7 @@ from img2brain.leaderboard.published import by_part, confirmed_rows, part_names,
 from img2brain.leaderboard.rows import boards
 from img2brain.leaderboard.table import ranked
 from img2brain.metrics.pearson import pearson
+from img2brain.moving import export_model, import_model
 from img2brain.records import ConfirmationRecord
 from img2brain.spec import SplitSpec, load_study
 from img2brain.study.runner import run_study
@@ -163,6 +164,20 @@ def test_a_bundle_takes_all_parts_to_another_home(lab: Lab, tmp_path: Path) -> N
     for row in board:
         assert list(row.metric.regions) == ["V4", "V1"], "the order of the data"
         assert row.confirmed is None or list(row.confirmed.regions) == ["V4", "V1"]
+
+
+def test_a_model_that_moves_takes_the_scores_of_all_parts_along(lab: Lab, tmp_path: Path) -> None:
+    assert lab.outcome.published is not None
+    model = lab.outcome.published.registered
+    file = export_model(f"{model.name}/{model.version}", tmp_path / "moved.img2brain.zip", lab.named)
+    import_model(file, tmp_path / "home")
+    (there,) = collect(Home(tmp_path / "home"))
+    (here,) = (row for row in lab.board if row.trial.digest == there.trial.digest)
+    for name in PARTS:
+        one, other = here.by(name).summaries, there.by(name).summaries
+        assert one is not None
+        assert other is not None
+        np.testing.assert_array_equal(one.resampled, other.resampled)
 
 
 def test_a_bundle_with_its_keys_sorted_is_read_as_it_was(lab: Lab, tmp_path: Path) -> None:

@@ -30,7 +30,10 @@ _STUDY = "study.json"
 _PARTS = tuple(Path(name).stem for name in (names.CONFIRMATION, names.VALIDATION))
 # Scores, resamples and ceilings go along; what was measured or predicted, or is not known here, does not.
 _NAMED = r"(?:p|q|constant|(?:accuracy|summaries|control|best_layer|ceiling)(?:_[\w.\-]+)?)\.npy"
-_ARRAY = re.compile(rf"(?:(?:{'|'.join(_PARTS)})/)?{_NAMED}")
+_ARRAY = re.compile(
+    rf"(?:(?:{'|'.join(_PARTS)})/(?:\w[\w.\- ]*/)?)?{_NAMED}"
+    rf"|{names.MEMBERS}/(?:regions|estimate|resampled|kind|n_units|draws|control_[\w.\-]+)\.npy"
+)
 _METRIC = re.compile(r"[\w.\-/ ]{1,250}", re.ASCII)
 _RecordKind = TypeVar("_RecordKind", bound=Record)
 
@@ -92,9 +95,9 @@ def write_run(store: TrackingStore, trial: TrackedTrial, home: str, folder: Path
             (folder / name).write_text(item.to_json(), encoding="utf-8")
     with answering(store.uri):
         run = store.client.get_run(trial.run_id)
-        for name in _arrays_of(store, run, record):
+        for name in _arrays_of(store, run, trial):
             if (array := store.array(run, name)) is not None:
-                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 np.save(folder / name, array)
 
 
@@ -191,9 +194,12 @@ def log_nothing(store: TrackingStore, name: str, origin: str) -> str:
         return str(run.info.run_id)
 
 
-def _arrays_of(store: TrackingStore, run: Any, record: TrialRecord) -> list[str]:
-    found = [metric.file for metric in record.metrics.values()]
-    return found + [name for part in _PARTS for name in store.names(run, part) if _ARRAY.fullmatch(name)]
+def _arrays_of(store: TrackingStore, run: Any, trial: TrackedTrial) -> list[str]:
+    """Name the arrays that go along: of voxels, of each part of the rows, and of what is joint over members."""
+    found = [metric.file for metric in trial.record.metrics.values()]
+    parts = trial.confirmation.parts if trial.confirmation else ()
+    folders = dict.fromkeys((*_PARTS, *map(names.part_folder, parts), names.MEMBERS))
+    return found + [name for folder in folders for name in store.names(run, folder) if _ARRAY.fullmatch(name)]
 
 
 def _read(files: Mapping[str, Path], name: str, kind: type[_RecordKind]) -> _RecordKind | None:
@@ -272,5 +278,5 @@ def _copy(found: TravelledRun, folder: Path) -> None:
     for name, record in found.records.items():
         (folder / name).write_text(record.to_json(), encoding="utf-8")
     for name in found.arrays:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         copyfile(found.folder / name, folder / name)
