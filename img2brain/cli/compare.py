@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from img2brain.cli._options import OpenHome, reads_home
 from img2brain.cli._shown import Shown, shows
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @click.command()
@@ -49,7 +45,7 @@ def _missing_board(first: str, second: str) -> str | None:
 
 
 def _boards(first: Path, second: Path, out: Path | None) -> Shown:
-    from img2brain.leaderboard.compare import compare_boards
+    from img2brain.leaderboard.compare import compare_boards, records_of
 
     table = compare_boards(first, second)
     lines = [table.to_string(index=False, float_format=lambda value: f"{value:.4f}")]
@@ -58,11 +54,11 @@ def _boards(first: Path, second: Path, out: Path | None) -> Shown:
         from img2brain.leaderboard.region_figures import board_difference
 
         lines.append(str(write_page(board_difference(table), out)))
-    return Shown(_records(table), lines)
+    return Shown(records_of(table), lines)
 
 
 def _trials(first: str, second: str, out: Path | None, open_home: OpenHome) -> Shown:
-    from img2brain.leaderboard.compare import as_text
+    from img2brain.leaderboard.compare import as_text, records_of
     from img2brain.leaderboard.compare import compare as found
     from img2brain.leaderboard.subjects import find_subjects
 
@@ -82,11 +78,6 @@ def _trials(first: str, second: str, out: Path | None, open_home: OpenHome) -> S
         "rule": comparison.rule,
         "n_first": comparison.n_first,
         "n_second": comparison.n_second,
-        "regions": _records(comparison.table),
+        "regions": records_of(comparison.table),
     }
     return Shown(facts, lines)
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the lines of a table as plain data."""
-    return [dict(zip(table.columns, line, strict=True)) for line in table.astype(object).to_numpy().tolist()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -170,6 +171,11 @@ def as_text(found: Comparison) -> str:
             f"of {n} voxels, A is better in {found.n_first} and B in {found.n_second} (Williams' test, FDR 5 %)",
         ]
     return "\n".join(lines)
+
+
+def records_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the lines of a table as plain data."""
+    return [dict(zip(table.columns, line, strict=True)) for line in table.astype(object).to_numpy().tolist()]
 
 
 def _line(
