@@ -28,7 +28,7 @@ from img2brain.features.freshness import freshness
 from img2brain.features.pass_ import Budget, Pass
 from img2brain.features.placement import Placement
 from img2brain.features.pooling import Block, possible, resolved, to_dict, width
-from img2brain.features.shared import Shown, Union, of_rows, sharing
+from img2brain.features.shared import ShownImages, Union, of_rows, sharing
 from img2brain.spec import ALL, NO_POOLING, PCA, BackboneSpec, FeatureSpace, Layers, joined
 from img2brain.store import Store
 
@@ -60,7 +60,7 @@ class NetworkFeatures(Features):
         The disk and memory that activations may take for a while.
     presentation : Presentation
         How the images were shown. Where that has a say, it is in their digests.
-    others : sequence of Shown
+    others : sequence of ShownImages
         Images of datasets that are searched together with this one: those that they share pass the network once.
     placement : Placement, optional
         How large pictures were shown, where the network shall see them as large.
@@ -79,7 +79,7 @@ class NetworkFeatures(Features):
         precision: Precision = "auto",
         budget: Budget | None = None,
         presentation: Presentation = AS_STORED,
-        others: Sequence[Shown] = (),
+        others: Sequence[ShownImages] = (),
         bases: Sequence[str] = (PCA,),
         placement: Placement | None = None,
     ) -> None:
@@ -92,7 +92,7 @@ class NetworkFeatures(Features):
         self._kinds = {} if are_plain else self._request.layer_kinds(spec.single_layers or curated)
         found = self._poolable(layers, spec.layers is not None)
         super().__init__(spec, found, len(images), store, rows, n_components, bases)
-        self._shown = Shown(images, image_digests, rows, presentation)
+        self._shown = ShownImages(images, image_digests, rows, presentation)
         self._device = find_device(device)
         self._dtype = choose_precision(precision, len(images), self._device)
         alike = [item for item in others if choose_precision(precision, len(item.images), self._device) == self._dtype]
@@ -185,7 +185,7 @@ class NetworkFeatures(Features):
     def _about(self) -> Mapping[str, Mapping[str, Any]]:
         return self._about_of(self._shown)
 
-    def _about_of(self, shown: Shown) -> Mapping[str, Mapping[str, Any]]:
+    def _about_of(self, shown: ShownImages) -> Mapping[str, Mapping[str, Any]]:
         images = digest.of_digests(shown.digests)
         shared = {"images": images, "precision": self.precision, "pooling": NO_POOLING}
         shared |= {"placement": self.placement} if self.placement else {}
@@ -225,11 +225,11 @@ class NetworkFeatures(Features):
         return math.isfinite(n_shown) and n_shown <= sum(self._pass(each).n_shown(blocks) for each in images)
 
     @property
-    def _caches(self) -> list[tuple[Shown, Cache]]:
+    def _caches(self) -> list[tuple[ShownImages, Cache]]:
         """What is kept of these images, and of those of others."""
         return [(self._shown, self._cache), *((item, self._cache_of(item)) for item in self._sharing)]
 
-    def _cache_of(self, shown: Shown) -> Cache:
+    def _cache_of(self, shown: ShownImages) -> Cache:
         about = self._about_of(shown)
         return Cache(self._store, about, len(shown.images), shown.rows, self._n_components)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,25 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from img2brain.errors import DataError, SpecError
+from img2brain.features.extract import Preparation
 
 _TEXT = re.compile(r"([0-9.e+-]+) of ([0-9.e+-]+) degrees on (#[0-9a-f]{6})")
 Picture = NDArray[np.uint8]
-
-
-class Preparation(Protocol):
-    """Makes a network's input of pictures; see `img2brain.features.extract.Preparation`."""
-
-    def resized(self, height: int, width: int, /) -> tuple[int, int]:
-        """Return the size that a picture is brought to."""
-        ...
-
-    def pixels(self, picture: Picture, /) -> torch.Tensor:
-        """Bring a picture to the size of the network."""
-        ...
-
-    def normalise(self, pixels: torch.Tensor, dtype: torch.dtype, /) -> torch.Tensor:
-        """Scale bytes."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from img2brain.datasets._presentation import Presentation
 from img2brain.features.activations import Activations, Rows
 
 
-class Shown(NamedTuple):
+class ShownImages(NamedTuple):
     """Images of a dataset.
 
     Attributes
@@ -51,7 +51,7 @@ class Union:
     rows: list[Rows]
 
     @classmethod
-    def of(cls, shown: Sequence[Shown]) -> Union:
+    def of(cls, shown: Sequence[ShownImages]) -> Union:
         """Unite images; equal ones are told by their digests."""
         images: list[Path] = []
         place: dict[str, int] = {}
@@ -65,13 +65,13 @@ class Union:
         return cls(images, rows)
 
 
-def sharing(one: Shown, others: Sequence[Shown]) -> list[Shown]:
+def sharing(one: ShownImages, others: Sequence[ShownImages]) -> list[ShownImages]:
     """Return the others that show images of the first, also through each other, and show them as the first does.
 
     Examples
     --------
     >>> def of(*names):
-    ...     return Shown([Path(name) for name in names], names, np.arange(1), Presentation("#000000", "stored"))
+    ...     return ShownImages([Path(name) for name in names], names, np.arange(1), Presentation("#000000", "stored"))
     >>> [item.digests for item in sharing(of("a", "b"), [of("c"), of("d", "e"), of("b", "d")])]
     [('b', 'd'), ('d', 'e')]
     """

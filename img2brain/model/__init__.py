@@ -35,10 +35,10 @@ from img2brain.datasets._images import AS_STORED
 from img2brain.datasets._presentation import Presentation
 from img2brain.datasets._responses import open_array
 from img2brain.errors import DataError, ModelError, ShapeError, SpecError, UnknownComponentError
-from img2brain.features.extract import ImageSource, Precision, activations, find_device, find_precision
+from img2brain.features.extract import ImageSource, Precision, Preparation, activations, find_device, find_precision
 from img2brain.features.given import GIVEN, ORIGIN
 from img2brain.features.pca import Axes
-from img2brain.features.placement import Placement, Preparation, placed
+from img2brain.features.placement import Placement, placed
 from img2brain.features.pooling import Block, Pooled, pooled_layers, side_by_side
 from img2brain.model import _files, _golden, _weights
 from img2brain.model._card import FIGURE, README, card, figure
@@ -424,9 +424,9 @@ class EncodingModel:
 
     def restored(self) -> RestoredBackbone:
         """Rebuild the network by its library's code."""
-        return restore(
-            {name: told for name, told in self.network.items() if name != _POOLED}, self.tensors, self.source
-        )
+        found: Any = self.network  # which may be anything in a file of others
+        plain = {name: told for name, told in found.items() if name != _POOLED} if isinstance(found, dict) else {}
+        return restore(plain, self.tensors, self.source)
 
     def pooled(self, network: Extractor) -> Pooled:
         """Let a network that computes the layers pool them as the model does."""

@@ -15,12 +15,12 @@ from img2brain.statistics.bootstrap import LEVEL
 from img2brain.statistics.significance import holm
 
 F64 = NDArray[np.float64]
-R = TypeVar("R", bound="Scored")
+R = TypeVar("R", bound="Resampled")
 MOST_SPLIT = 0.75
 VOXEL_RULE = "ties by voxels alone: a rank is shared unless one is higher in three quarters of them"
 
 
-class Scored(Protocol):
+class Resampled(Protocol):
     """A score in resamples: of one dataset, or over the members of a study."""
 
     def __sub__(self, other: Self) -> Self:

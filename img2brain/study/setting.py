@@ -21,7 +21,7 @@ from img2brain.features.given import GIVEN, GivenFeatures
 from img2brain.features.network import UNTRAINED_BY_ITS_ACTIVATIONS, NetworkFeatures
 from img2brain.features.pass_ import Budget
 from img2brain.features.placement import Placement
-from img2brain.features.shared import Shown
+from img2brain.features.shared import ShownImages
 from img2brain.home import Home
 from img2brain.metrics.base import Metric, NeedsCeiling
 from img2brain.records import (
@@ -307,8 +307,8 @@ def _placement(item: BackboneSpec, spec: StudySpec) -> Placement | None:
     return Placement(spec.stimulus.degrees, item.degrees, spec.stimulus.colour)
 
 
-def _shown(dataset: Dataset, split: Split) -> Shown:
-    return Shown(dataset.images, dataset.image_digests, split.development, dataset.presentation)
+def _shown(dataset: Dataset, split: Split) -> ShownImages:
+    return ShownImages(dataset.images, dataset.image_digests, split.development, dataset.presentation)
 
 
 def find_metrics(spec: StudySpec, development: Development, split: Split) -> dict[str, Metric]:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from img2brain.cli.data import data
-from img2brain.datasets import open_dataset
+from img2brain.datasets import nsd, open_dataset
 from img2brain.datasets.base import Dataset
 from img2brain.errors import DataError, SpecError
 from img2brain.spec import SplitSpec
@@ -48,7 +48,8 @@ def test_shared_images_that_were_not_shown_three_times_validate(
     shared = {dataset.stimuli[row] for row in range(dataset.n_training, dataset.n_images)}  # type: ignore[index]
     split = dataset.split(SplitSpec(preset="nsd:shared515", **SPEC))
     assert split.confirmation.tolist() == [*range(dataset.n_training, dataset.n_images)]  # each was, in three sessions
-    monkeypatch.setattr("img2brain.datasets.nsd._SESSIONS", 0)
+    seen_thrice = nsd._seen_thrice
+    monkeypatch.setattr(nsd, "_seen_thrice", lambda ids: seen_thrice(ids[:0]))
     nobody = open_dataset(tmp_path / "mini").split
     with pytest.raises(
         SpecError, match="'validation' must be left out: 'nsd:shared515' has a validation part of its own"
