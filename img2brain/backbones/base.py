@@ -97,6 +97,10 @@ class Library(ABC):
         """
         return name
 
+    def content(self, name: str) -> str:
+        """Digest what lies on this machine under a name; empty where the name says all, in a version of the library."""
+        return ""
+
     def holds(self, name: str) -> bool:
         """Tell whether there is a network of this name."""
         return name in self.names or name in self.variants

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from img2brain import plain
+from img2brain import digest, plain
 from img2brain._quiet import ignored
 from img2brain.backbones._checkpoint import NOT_THERE
 from img2brain.backbones._optional import imported, version_of
@@ -42,6 +42,7 @@ microsoft/swin-{tiny-patch4-window7-224,small-patch4-window7-224,base-patch4-win
 openai/clip-vit-{base-patch32,base-patch16,large-patch14,large-patch14-336}
 """
 _FILES = ("_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "transformers_version")
+_CODE = ("attn_implementation", "_attn_implementation", "auto_map", "quantization_config")  # may ask a hub for code
 _TOWERS = {"clip": "CLIPVisionModelWithProjection", "metaclip_2": "MetaClip2VisionModelWithProjection"}
 _WITH_HEAD = ("ForImageClassification", "VisionModelWithProjection")
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -94,9 +95,23 @@ class Transformers(Library):
             return name
         if not _NAME.fullmatch(path.resolve().name):
             raise SpecError(f"The folder {name!r} must have a name of letters, digits, '.', '_' and '-'.")
+        self._require_own_name(path.resolve())
         self._config.cache_clear()
         self._folders[path.resolve().name] = path.resolve()
         return path.resolve().name
+
+    def _require_own_name(self, path: Path) -> None:
+        """Refuse a folder that is called as another one, which stands for something else."""
+        other = self._folders.get(path.name, path)
+        if other != path and other.is_dir() and _content_of(other) != _content_of(path):
+            raise SpecError(
+                f"Folders of networks must have names of their own, as they are called by these. Got '{other}' and "
+                f"'{path}': rename one of them."
+            )
+
+    def content(self, name: str) -> str:
+        """Digest the files of a folder."""
+        return _content_of(self._folders[name]) if name in self._folders else ""
 
     def weight_names(self, name: str) -> tuple[str, ...]:
         """Name the weights: there is one set of them."""
@@ -129,6 +144,7 @@ class Transformers(Library):
                     self._folders.get(name, name),
                     config=config,
                     use_safetensors=True,
+                    trust_remote_code=False,
                     dtype=torch.float32,
                     output_loading_info=True,
                 )
@@ -141,7 +157,7 @@ class Transformers(Library):
         auto = imported("transformers", "transformers").AutoImageProcessor
         try:
             with ignored(), self._silent():
-                found = auto.from_pretrained(self._folders.get(name, name))
+                found = auto.from_pretrained(self._folders.get(name, name), trust_remote_code=False)
         except Exception:  # there is none, or no hub
             return _usual(self._config(name))
         return preprocessing_of(found, f"transformers:{name}")
@@ -155,7 +171,7 @@ class Transformers(Library):
         try:
             with ignored(), self._silent():
                 return imported("transformers", "transformers").AutoConfig.from_pretrained(
-                    self._folders.get(name, name)
+                    self._folders.get(name, name), trust_remote_code=False
                 )
         except Img2BrainError:
             raise
@@ -190,7 +206,8 @@ class Transformers(Library):
         known = imported("transformers", "transformers")
         if options.keys() != {"architecture", "config"} or not isinstance(options["config"], Mapping):
             raise ModelError(f"The options of a network must be 'architecture' and 'config'. Got {sorted(options)}.")
-        architecture, settings = getattr(known, str(options["architecture"]), None), dict(options["config"])
+        architecture = getattr(known, str(options["architecture"]), None)
+        settings = {key: value for key, value in options["config"].items() if key not in _CODE}
         if not (isinstance(architecture, type) and issubclass(architecture, known.PreTrainedModel)):
             raise ModelError(f"transformers {self.version} has no network {options['architecture']!r}.")
         try:
@@ -213,6 +230,12 @@ class Transformers(Library):
             told.set_verbosity(level)
             if shows:
                 told.enable_progress_bar()
+
+
+def _content_of(folder: Path) -> str:
+    """Digest the configuration and the weights in a folder."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors") and path.is_file())
+    return digest.of_value({path.name: digest.of_file(path) for path in files})
 
 
 def preprocessing_of(processor: Any, name: str) -> Preprocessing:

@@ -15,6 +15,7 @@ import numpy as np
 
 from img2brain import plain
 from img2brain.datasets._columns import Column, column_named, single_values
+from img2brain.datasets._links import is_there
 from img2brain.datasets._split import DEVELOPMENT, Rows, require_part_names
 from img2brain.datasets._tables import few, is_absent, read_table
 from img2brain.errors import DataError, SpecError
@@ -32,6 +33,7 @@ _USUAL = ("train", "training", "validation", "test")
 _NEAR = 0.75  # of difflib's ratio of 1 for the same text
 _RANGE = re.compile(r"(\d{1,12})(?:-(\d{1,12}))?", re.ASCII)
 _SHOWN = 3
+_LARGEST = 1 << 28  # bytes of a file: some ten million images
 _PART_ROWS = dict[str, Rows]
 
 
@@ -222,10 +224,19 @@ def _pairs(file: Path, subject: str) -> list[tuple[str, str]]:
     if kind not in (".csv", ".tsv", ".json"):
         raise SpecError(f"A split must be given by a file .csv, .tsv or .json. Got {str(file)!r}.")
     try:
+        _require_file(file)
         found = _of_json(file) if kind == ".json" else _of_table(file, subject)
     except DataError as error:
         raise SpecError(str(error)) from None
     return [(name, part_of(part, f" in {str(file)!r}")) for name, part in found]
+
+
+def _require_file(file: Path) -> None:
+    """Refuse what is no file, as a pipe that nobody writes to, or takes all memory."""
+    if not (is_there(file) and file.is_file()):
+        raise SpecError(f"The file {str(file)!r} must exist. It does not.")
+    if file.stat().st_size > _LARGEST:
+        raise SpecError(f"A split must be given by a file of at most {_LARGEST >> 20} MiB. {str(file)!r} is larger.")
 
 
 def _of_table(file: Path, subject: str) -> list[tuple[str, str]]:
@@ -239,8 +250,6 @@ def _of_json(file: Path) -> list[tuple[str, str]]:
     """Read an object of names and parts, or of parts and lists of names, whose names may come twice."""
     try:
         found = plain.of_json(file.read_text(encoding="utf-8-sig"), _Pairs)
-    except FileNotFoundError:
-        raise SpecError(f"The file {str(file)!r} must exist. It does not.") from None
     except (ValueError, OSError) as error:
         raise SpecError(f"{str(file)!r} must be JSON. Got: {str(error).splitlines()[0].rstrip('.')}.") from None
     pairs = found.items if isinstance(found, _Pairs) else None

@@ -262,6 +262,7 @@ class NetworkFeatures(Features):
             "preprocessing": self.spec.preprocessing,
             "numbers": VERSION,
         }
+        key |= {"content": content} if (content := library.content(self._request.source.name)) else {}
         files = self._store.read_or_compute("networks", key, self._write_seen)
         found: Mapping[str, Any] = json.loads(files["network.json"])
         return found

@@ -46,6 +46,7 @@ class MemberRun:
         self.evaluator: Evaluator = member.evaluator()
         self.record = setting.record(name, member)
         self.tracker = Tracker(setting.home, self.record, origin_of(member.dataset.origin))
+        self.tracked = self.tracker.finished()
         self._first = setting.first
 
     def evaluate(self, suggestion: Suggestion) -> tuple[TrialSpec, TrialResult | str]:
@@ -71,7 +72,12 @@ class MemberRun:
         return f" (member {self.member.name!r})" if self.member.name else ""
 
     def track(self, number: int, spec: TrialSpec, asked: Parameters, found: TrialResult | str, wall_s: float) -> str:
-        """Track a trial, and return the id of its run."""
+        """Track a trial, unless it is tracked already, and return the id of its run.
+
+        It is where the search log was lost, and with it a trial that was tracked: asked again it is what it was.
+        """
+        if number in self.tracked:
+            return self.tracked[number]
         record = self.member.trial_record(self.record, number, spec, asked, found, wall_s)
         if isinstance(found, str):
             return self.tracker.log_trial(record)
@@ -86,12 +92,12 @@ class MemberRun:
 
     def track_missing(self, told: Sequence[ToldTrial]) -> dict[int, str]:
         """Track what is missing, evaluated anew, and return all run ids by number."""
-        tracked = self.tracker.finished()
+        self.tracked = self.tracker.finished()
         for trial in told:
-            if trial.number not in tracked:
+            if trial.number not in self.tracked:
                 found = trial.failure or self.evaluator.evaluate(trial.spec)
-                tracked[trial.number] = self.track(trial.number, trial.spec, trial.parameters, found, 0.0)
-        return tracked
+                self.tracked[trial.number] = self.track(trial.number, trial.spec, trial.parameters, found, 0.0)
+        return self.tracked
 
     def publish(
         self, best: ToldTrial, told: Sequence[ToldTrial], run_id: str, draws: Draws | None = None

@@ -166,7 +166,7 @@ class Run:
     def _restore_search(self) -> None:
         """Write a search log again that was lost, from what is tracked on all members."""
         n_told = len(self.search.told())
-        if all(n_told in run.tracker.finished() for run in self.members):
+        if all(n_told in run.tracked for run in self.members):
             n_restored = self.search.restore([run.tracker.records() for run in self.members])
             log.warning("%s: %d trials that the search log lacked are back from their records", self.name, n_restored)
 

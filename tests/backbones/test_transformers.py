@@ -16,7 +16,9 @@ from img2brain.backbones import build_fresh, check_request, find, load_backbone,
 from img2brain.backbones.transformers import COMPONENT, Transformers, preprocessing_of
 from img2brain.errors import Img2BrainError, ModelError, SpecError, WeightsError
 from img2brain.features.freshness import freshness
+from img2brain.features.network import NetworkFeatures
 from img2brain.spec import BackboneSpec, parse
+from img2brain.store import Store
 from img2brain.testing import check_backbones
 from tests.backbones.small import CONFIGS, VIT
 
@@ -147,6 +149,69 @@ def test_weights_that_hold_code_are_not_read(folders: Path, tmp_path: Path) -> N
     torch.save({}, tmp_path / "pickled" / "pytorch_model.bin")
     with pytest.raises(WeightsError, match="The folder 'pickled' must hold a network of transformers with config"):
         load_backbone(f"transformers:{tmp_path / 'pickled'}", "DEFAULT")
+
+
+HOSTILE = """
+import pathlib
+pathlib.Path({mark!r}).touch()
+from transformers import Dinov2Config as C, Dinov2Model as M, ViTImageProcessor as P
+"""
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "never-heard-of"])
+def test_code_in_a_folder_is_not_run_whatever_the_answer(
+    kind: str, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library asks at the keyboard whether to run it, where it is not told otherwise."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    monkeypatch.setattr(COMPONENT, "_folders", {})
+    folder, mark = tmp_path / f"with-code-{kind}", tmp_path / "it ran"
+    shutil.copytree(folders / "dinov2", folder)
+    told = json.loads((folder / "config.json").read_text())
+    code = {"auto_map": {"AutoConfig": "code.C", "AutoModel": "code.M", "AutoImageProcessor": "code.P"}}
+    (folder / "config.json").write_text(json.dumps(told | code | {"model_type": kind}))
+    (folder / "preprocessor_config.json").write_text(json.dumps(code | {"image_processor_type": "P"}))
+    (folder / "code.py").write_text(HOSTILE.format(mark=str(mark)))
+    if kind == "dinov2":
+        load_backbone(f"transformers:{folder}", "DEFAULT")
+    else:
+        with pytest.raises(WeightsError, match="contains custom code"):
+            load_backbone(f"transformers:{folder}", "DEFAULT")
+    assert not mark.exists()
+
+
+def retrained(folder: Path, seed: int) -> Path:
+    """Write a network of the kind dinov2 into a folder, in place of the one that was there."""
+    torch.manual_seed(seed)
+    config = transformers.AutoConfig.for_model("dinov2", **CONFIGS["dinov2"])
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_folder_with_other_weights_has_other_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the network of the same name was when it was last looked at."""
+    monkeypatch.setattr(COMPONENT, "_folders", {})
+    image = tmp_path / "1.png"
+    Image.new("RGB", (8, 8), (200, 10, 10)).save(image)
+    found = []
+    for seed in (0, 1):
+        name = f"transformers:{retrained(tmp_path / 'best', seed)}"
+        spec = parse(BackboneSpec, {"name": name, "weights": "DEFAULT"}, "here", tmp_path)
+        store = Store(tmp_path / "store")
+        features = NetworkFeatures(spec, [image] * 3, ["a", "b", "c"], store, np.arange(2), 1)
+        found.append(features.facts["weights_digest"])
+    assert found[0] != found[1]
+
+
+def test_two_folders_of_one_name_are_not_taken_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(COMPONENT, "_folders", {})
+    one, other = (retrained(tmp_path / str(seed) / "best", seed) for seed in (0, 1))
+    assert find(f"transformers:{one}").name == find(f"transformers:{one}").name == "best"
+    with pytest.raises(SpecError, match="must have names of their own"):
+        find(f"transformers:{other}")
+    shutil.rmtree(other)
+    shutil.copytree(one, other)
+    assert find(f"transformers:{other}").name == "best"
 
 
 def test_weights_without_the_head_leave_it_out(folders: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -175,6 +176,19 @@ def test_what_is_no_split_is_told_on_one_line(tmp_path: Path, name: str, text: s
     with pytest.raises(SpecError, match=message) as caught:
         Lab(IDS).split(SplitSpec(file=tmp_path / name))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["s.json", "s.csv"])
+def test_what_is_no_file_or_too_large_is_not_read(tmp_path: Path, name: str) -> None:
+    lab = Lab(["a", "b"])
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SpecError, match=r"must exist\. It does not"):
+        lab.split(SplitSpec(file=tmp_path / name))
+    (tmp_path / name).unlink()
+    (tmp_path / name).touch()
+    os.truncate(tmp_path / name, 1 << 30)
+    with pytest.raises(SpecError, match="at most 256 MiB"):
+        lab.split(SplitSpec(file=tmp_path / name))
 
 
 def test_rows_that_are_not_named_are_trained_on_or_left_out_where_that_is_said(tmp_path: Path) -> None:

@@ -98,6 +98,22 @@ def test_what_one_member_lacks_is_tracked_by_the_next_run(
     assert_whole(home, run_study(load_study(file), home), undisturbed)
 
 
+def drop_run(home: Path, member: str, number: int) -> None:
+    (lost,) = (run for run in runs_of(home) if run.data.tags["img2brain.member"] == member
+               and run.data.tags["img2brain.trial"] == str(number))  # fmt: skip
+    TrackingStore(Home(home)).client.delete_run(lost.info.run_id)
+
+
+def test_what_was_tracked_before_the_search_log_was_lost_is_not_tracked_twice(
+    file: Path, undisturbed: StudyOutcome, new_home: NewHome
+) -> None:
+    home = new_home()
+    run_study(load_study(file), home)
+    drop_run(home, "bob", 1)
+    (home / "optuna.log").unlink()
+    assert_whole(home, run_study(load_study(file), home), undisturbed)
+
+
 @pytest.mark.slow
 def test_a_lost_search_log_is_written_again_from_what_all_members_have(
     file: Path, undisturbed: StudyOutcome, new_home: NewHome, caplog: pytest.LogCaptureFixture
@@ -106,10 +122,7 @@ def test_a_lost_search_log_is_written_again_from_what_all_members_have(
     spec = load_study(file).model_copy(update={"trials": 3})
     run_study(spec, home)
     (home / "optuna.log").unlink()
-    store = TrackingStore(Home(home))
-    (lost,) = (run for run in runs_of(home) if run.data.tags["img2brain.member"] == "bob"
-               and run.data.tags["img2brain.trial"] == "2")  # fmt: skip
-    store.client.delete_run(lost.info.run_id)
+    drop_run(home, "bob", 2)
     outcome = run_study(load_study(file), home)
     assert "2 trials that the search log lacked are back from their records" in caplog.text
     assert [trial.members for trial in outcome.trials] == [trial.members for trial in undisturbed.trials]
