@@ -135,7 +135,7 @@ def test_boards_rank_by_each_part_and_tables_have_columns_for_each(lab: Lab) -> 
     np.testing.assert_allclose(first["drop[ood]"], first["confirmation[test]"] - first["confirmation[ood]"], atol=1e-6)
     assert "drop[test]" not in table
     (told, *_) = summary_table(confirmed_rows(lab.board)).to_dict("records")
-    assert "which is less by" in told["on ood"]
+    assert "a drop of" in told["on ood"]
     assert "less than on the first part by" in summary_table(confirmed_rows(by_part(lab.board, "ood")))
     regions = region_table(confirmed_rows(lab.board))
     assert [tuple(line) for line in regions[["part", "region"]].to_numpy()[:4]] == [

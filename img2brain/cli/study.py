@@ -205,11 +205,13 @@ def _published_lines(member: str, item: Publication, outcome: StudyOutcome, home
     from img2brain.result import score_text
 
     name = item.registered.name
-    part = item.confirmation.confirmed if item.confirmation else None
+    record = item.confirmation
     if member and outcome.best is not None:
         yield "member", f"{member}: validation {score_text(outcome.best.of(member).score)}"
-    yield from confirmation_texts(part) if part else [("confirmation", "none: no rows were kept from the search")]
-    yield from other_texts(item.confirmation).items() if item.confirmation else ()
+    if record is None or record.confirmed is None:
+        yield "confirmation", "none: no rows were kept from the search"
+    else:
+        yield from (*confirmation_texts(record.confirmed, record.given_name), *other_texts(record).items())
     yield "registered", f"{name} version {item.registered.version}: {item.reason}"
     yield "leaderboard", home.leaderboards / name / "index.html"
 

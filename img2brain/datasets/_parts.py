@@ -30,6 +30,7 @@ _DEVELOPMENT = {
     "dev": _VALIDATION,
 }  # fmt: skip
 _USUAL = ("train", "training", "validation", "test")
+_TEST = "test"  # the part that ranks, where no order is given
 _NEAR = 0.75  # of difflib's ratio of 1 for the same text
 _RANGE = re.compile(r"(\d{1,12})(?:-(\d{1,12}))?", re.ASCII)
 _SHOWN = 3
@@ -162,37 +163,41 @@ def given_parts(spec: SplitSpec, known: Known) -> _PART_ROWS | None:
         return None
     if spec.rows:
         return _in_order(_by_numbers(spec.rows, known.n_rows), spec, "'rows'")
-    where, names = _named(spec, known)
+    where, names, order = _named(spec, known)
     _require_one_side(names, known, where)
     if not spec.preset:
         names = _with_rest(names, spec.rest, known, where)
-    found = {part: np.flatnonzero([name == part for name in names]) for part in dict.fromkeys(names) if part}
-    return _in_order({part: rows.astype(np.intp) for part, rows in found.items()}, spec, where)
+    present = [part for part in dict.fromkeys([*order, *names]) if part in {*names} - {""}]
+    found = {part: np.flatnonzero([name == part for name in names]).astype(np.intp) for part in present}
+    return _in_order(found, spec, where)
 
 
-def _named(spec: SplitSpec, known: Known) -> tuple[str, list[str]]:
-    """Return the part of each row, the empty text where it is of none, and what says so."""
+def _named(spec: SplitSpec, known: Known) -> tuple[str, list[str], list[str]]:
+    """Return what says the part of each row, these parts, the empty text for none, and what comes before what."""
     if spec.file:
-        return repr(str(spec.file)), _of_file(spec.file, known)
+        pairs = _pairs(spec.file)
+        own = [(name, part) for name, part, subject in pairs if subject in (None, known.subject)]
+        # The order is that of the whole file: every subject's models rank by the same part.
+        return repr(str(spec.file)), _of_file(spec.file, own, known), [part for _, part, _ in pairs]
     if spec.column:
         column = column_named(known.columns, spec.column, "column", known.name)
         where = f"the column {spec.column!r} of {known.name!r}"
-        return where, [part_of(cell, f" in {where}") for cell in single_values(column, spec.column, "column")]
+        return where, [part_of(cell, f" in {where}") for cell in single_values(column, spec.column, "column")], []
     preset = str(spec.preset)
     if preset not in known.splits:
         told = f"It brings {few(known.splits, 30)}." if known.splits else "Its layout brings none."
         raise SpecError(f"'preset' must be a split that {known.name!r} brings. Got {preset!r}. {told}")
-    return repr(preset), list(known.splits[preset]())
+    return repr(preset), list(known.splits[preset]()), []
 
 
-def _of_file(file: Path, known: Known) -> list[str]:
+def _of_file(file: Path, pairs: Sequence[tuple[str, str]], known: Known) -> list[str]:
     """Return the part of each row that a file tells."""
     names, label = [""] * known.n_rows, repr(str(file))
     unknown: list[str] = []
     twice: dict[str, None] = {}
     sides: dict[str, tuple[str, str]] = {}
     listed: set[int] = set()
-    for name, part in _pairs(file, known.subject):
+    for name, part in pairs:
         rows = known.rows_of(name)
         unknown += [] if rows else [name]
         if listed.intersection(rows):
@@ -218,17 +223,17 @@ def _require_none(wrong: Sequence[str], rule: str, what: str) -> None:
         raise SpecError(f"{rule}. {len(wrong)} {what}: {few(wrong, _SHOWN)}.")
 
 
-def _pairs(file: Path, subject: str) -> list[tuple[str, str]]:
-    """Read names and their parts from a table or from JSON."""
+def _pairs(file: Path) -> list[tuple[str, str, str | None]]:
+    """Read names, their parts and, where it is told, whose they are from a table or from JSON."""
     kind = file.suffix.lower()
     if kind not in (".csv", ".tsv", ".json"):
         raise SpecError(f"A split must be given by a file .csv, .tsv or .json. Got {str(file)!r}.")
     try:
         _require_file(file)
-        found = _of_json(file) if kind == ".json" else _of_table(file, subject)
+        found = _of_json(file) if kind == ".json" else _of_table(file)
     except DataError as error:
         raise SpecError(str(error)) from None
-    return [(name, part_of(part, f" in {str(file)!r}")) for name, part in found]
+    return [(name, part_of(part, f" in {str(file)!r}"), subject) for name, part, subject in found]
 
 
 def _require_file(file: Path) -> None:
@@ -239,14 +244,13 @@ def _require_file(file: Path) -> None:
         raise SpecError(f"A split must be given by a file of at most {_LARGEST >> 20} MiB. {str(file)!r} is larger.")
 
 
-def _of_table(file: Path, subject: str) -> list[tuple[str, str]]:
+def _of_table(file: Path) -> list[tuple[str, str, str | None]]:
     table = read_table(file)
     names, parts = table.column(*IMAGE_COLUMNS, *STIMULUS_COLUMNS), table.column("part")
-    of = table.optional("subject") or [subject] * len(table)
-    return [(name, part) for name, part, who in zip(names, parts, of, strict=True) if who == subject]
+    return list(zip(names, parts, table.optional("subject") or [None] * len(table), strict=True))
 
 
-def _of_json(file: Path) -> list[tuple[str, str]]:
+def _of_json(file: Path) -> list[tuple[str, str, None]]:
     """Read an object of names and parts, or of parts and lists of names, whose names may come twice."""
     try:
         found = plain.of_json(file.read_text(encoding="utf-8-sig"), _Pairs)
@@ -265,12 +269,12 @@ class _Pairs:
         self.items = items
 
 
-def _of_object(file: Path, key: str, value: Any) -> list[tuple[str, str]]:
+def _of_object(file: Path, key: str, value: Any) -> list[tuple[str, str, None]]:
     names = value if isinstance(value, list) else [key]
     part = key if isinstance(value, list) else value
     if not isinstance(part, str) or not all(isinstance(name, str | int) for name in names):
         raise SpecError(f"{str(file)!r} must give {key!r} a part, or as a part a list of names. It does not.")
-    return [(str(name), part) for name in names]
+    return [(str(name), part, None) for name in names]
 
 
 def _require_one_side(names: Sequence[str], known: Known, where: str) -> None:
@@ -307,7 +311,8 @@ def _in_order(found: _PART_ROWS, spec: SplitSpec, where: str) -> _PART_ROWS:
         raise SpecError(
             f"'confirmation' must be left out: {where} has confirmation parts of its own, {few(confirming)}."
         )
-    wanted = spec.parts or confirming
+    # Where nobody says which part ranks, that must not hang on which trial happened to be shown first.
+    wanted = spec.parts or sorted(confirming, key=lambda name: name != _TEST)
     if {*wanted} != {*confirming}:
         raise SpecError(
             f"'parts' must name the confirmation parts of {where}: {few(confirming) or 'none'}. Got {few(wanted)}."

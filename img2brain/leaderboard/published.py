@@ -111,7 +111,9 @@ def heading(rows: Sequence[Row]) -> str:
     parts = [row.confirmed for row in rows if row.confirmed is not None]
     images = images_text(parts[0])
     looks = _looks(rows)
-    named = ", ".join(dict.fromkeys(r.confirmation.ranking for r in rows if r.confirmation and r.confirmation.is_named))
+    named = ", ".join(
+        dict.fromkeys(r.confirmation.given_name for r in rows if r.confirmation and r.confirmation.is_named)
+    )
     said = f"{named and f'{named}: '}{images}; confirmed {looks} time{'s' * (looks != 1)} on these rows"
     tested = any(row.place is not None and row.place.difference is not None for row in rows)
     return said + (f". Ties: {BOOTSTRAP_RULE}" if tested else "")
@@ -157,7 +159,7 @@ def _regions(rows: Sequence[Row]) -> Iterator[tuple[Row, str, RegionRecord]]:
 
 def _region_line(row: Row, name: str, region: RegionRecord) -> dict[str, str | float]:
     line: dict[str, str | float] = {"model": row.model}
-    line |= {"part": row.confirmation.ranking} if row.confirmation and row.confirmation.is_named else {}
+    line |= {"part": row.confirmation.given_name} if row.confirmation and row.confirmation.is_named else {}
     line |= {"region": name, "objective": row.measure.metric}
     line |= {item.name: item.value for item in statistics_of(region)}
     return line | dict(summaries_of(region))

@@ -80,18 +80,19 @@ def interval_text(interval: Estimate, digits: int = 3, *, sign: bool = False) ->
     return f"{text(interval.estimate)} [{text(interval.low)}, {text(interval.high)}]"
 
 
-def images_text(part: PartRecord) -> str:
-    """Say what confirmation rows are, and how many."""
+def images_text(part: PartRecord, name: str = "") -> str:
+    """Say what confirmation rows are, how many, and of which named part."""
     images = f"{part.n_images:,} images" if part.n_images else "images"
     tied = f", in {part.n_units:,} tied sets," if part.n_units else ""
-    return f"{images}{tied} that the search never saw"
+    of = f" of {name!r}" if name else ""
+    return f"{images}{of}{tied} that the search never saw"
 
 
-def confirmation_texts(part: PartRecord) -> list[tuple[str, str]]:
-    """Tell in a few lines, each with its heading, what the confirmation rows say: score, noise ceiling and controls."""
+def confirmation_texts(part: PartRecord, name: str = "") -> list[tuple[str, str]]:
+    """Tell in a few lines what the confirmation rows, or a named part of them, say: score, noise ceiling, controls."""
     whole = part.whole
     score = interval_text(whole.score, 4) or "undefined"
-    lines = [("confirmation", f"{score} ({'; '.join((images_text(part), *part.flags))})")]
+    lines = [("confirmation", f"{score} ({'; '.join((images_text(part, name), *part.flags))})")]
     if whole.ceiling is not None:
         share = f"{_text(whole.ceiling.normalised) or 'no share'} of it"
         lines.append(("noise ceiling", f"{_text(whole.ceiling.score)} (from {part.ceiling}); the model has {share}"))
@@ -118,7 +119,7 @@ def other_texts(record: ConfirmationRecord) -> dict[str, str]:
 def _part_text(part: PartRecord, drop: Estimate | None) -> str:
     score = interval_text(part.whole.score, 4) or "undefined"
     told = f"{score} ({'; '.join((images_text(part), *part.flags))})"
-    return f"{told}, which is less by {interval_text(drop, 4, sign=True)}" if drop else told
+    return f"{told}, a drop of {interval_text(drop, 4, sign=True)}" if drop else told
 
 
 def _title(part: Part, field: str) -> str:

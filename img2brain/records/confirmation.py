@@ -188,6 +188,11 @@ class ConfirmationRecord(Record):
         return list(self.parts) != [CONFIRMATION]
 
     @property
+    def given_name(self) -> str:
+        """The name that somebody gave the part that ranks; empty where nobody named any."""
+        return self.ranking if self.is_named else ""
+
+    @property
     def others(self) -> dict[str, PartRecord]:
         """What the other parts say."""
         return {name: part for name, part in self.parts.items() if name != self.ranking}

@@ -68,11 +68,10 @@ def note(member: Member, outcome: StudyOutcome, best: Sequence[ToldTrial]) -> st
     if outcome.published is not None:
         item = outcome.published
         lines += ["", f"Registered as `{item.registered.name}` version {item.registered.version}: {item.reason}."]
-        part = item.confirmation.confirmed if item.confirmation else None
-        lines += [""] + [f"- {name}: {text}" for name, text in confirmation_texts(part)] if part else []
-        lines += (
-            [f"- {name}: {text}" for name, text in other_texts(item.confirmation).items()] if item.confirmation else []
-        )
+        if item.confirmation is not None and item.confirmation.confirmed is not None:
+            of_first = confirmation_texts(item.confirmation.confirmed, item.confirmation.given_name)
+            told = [*of_first, *other_texts(item.confirmation).items()]
+            lines += ["", *(f"- {name}: {text}" for name, text in told)]
         lines += ["", f'`img2brain.load_model("{item.registered.name}/{item.registered.version}").predict(images)`']
     lines += [f"- {text}" for text in outcome.notes]
     return "\n".join(lines)

@@ -193,6 +193,7 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | Sequence[Dataset]
     device = str(find_device(spec.device))
     opened = open_members(spec, home) if dataset is None else handed_members(dataset)
     split = {name: _divided(spec, item.dataset) for name, item in opened.items()}
+    _require_one_ranking(split)
     spec = reduce(_sized, split.values(), spec)
     for part in split.values():
         _require_sets(spec, part)
@@ -219,6 +220,17 @@ def _divided(spec: StudySpec, dataset: Dataset) -> Split:
     for item in spec.backbones:
         _require_input(item, dataset)
     return split
+
+
+def _require_one_ranking(split: Mapping[str, Split]) -> None:
+    """Refuse members that rank by parts of different names: a mean over them would be of no one thing."""
+    ranking = {name: next(iter(part.parts)) for name, part in split.items()}
+    if len({*ranking.values()}) > 1:
+        told = ", ".join(f"{part!r} of {name!r}" for name, part in ranking.items())
+        raise SpecError(
+            "The members of a study must rank by one confirmation part, the first of 'parts' of 'split'. "
+            f"They would rank by {told}."
+        )
 
 
 def _member(

@@ -96,6 +96,30 @@ def test_the_first_part_is_the_one_that_is_named_first(tmp_path: Path) -> None:
             lab.split(SplitSpec(column="set", parts=parts))
 
 
+@pytest.mark.parametrize("name", ["s.json", "s.csv"])
+def test_the_order_of_parts_is_that_of_the_file_whatever_rows_come_first(tmp_path: Path, name: str) -> None:
+    """Subjects see images in orders of their own: of what stood first in the rows each would rank by another part."""
+    parts = dict(zip(IDS, [*PARTS[:14], *["near"] * 3, *["far"] * 3], strict=True))
+    file = write(tmp_path / name, parts)
+    for ids in (IDS, IDS[::-1]):
+        assert list(Lab(ids).split(SplitSpec(file=file)).parts) == ["near", "far"]
+
+
+def test_parts_of_a_file_have_one_order_for_all_subjects(tmp_path: Path) -> None:
+    listed = [f"{name},{part}" for name, part in zip(IDS, [*PARTS[:14], *["near"] * 3, *["far"] * 3], strict=True)]
+    lines = [f"{who},{line}" for who, lines in (("a", listed), ("b", listed[::-1])) for line in lines]
+    file = tmp_path / "s.csv"
+    file.write_text("\n".join(["subject,stimulus_id,part", *lines]))
+    for who in "ab":
+        assert list(Lab(IDS, subject=who).split(SplitSpec(file=file)).parts) == ["near", "far"]
+
+
+def test_the_part_called_test_ranks_where_nobody_names_an_order(tmp_path: Path) -> None:
+    lab = Lab(IDS[::-1], columns={"set": PARTS[::-1]})
+    assert list(lab.split(SplitSpec(column="set")).parts) == ["test", "ood"]
+    assert list(lab.split(SplitSpec(column="set", parts=("ood", "test"))).parts) == ["ood", "test"]
+
+
 def test_validation_and_folds_are_cut_from_train_where_there_is_no_such_part() -> None:
     cut = Lab(IDS, columns={"set": ["train"] * 14 + ["test"] * 6})
     split = cut.split(SplitSpec(column="set", validation=0.5))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from img2brain.cli.study import _closing
+from img2brain.datasets.base import Dataset
 from img2brain.errors import DataError, SpecError
 from img2brain.features.pass_ import Pass
 from img2brain.home import Home
@@ -38,6 +39,17 @@ def write_given(folder: Path, X: Any, Y: Any) -> Path:
         (folder / name).parent.mkdir(parents=True)
         np.save(folder / name, array)
     return folder
+
+
+class InParts(Dataset):
+    """Rows of features, each of a part that a column names."""
+
+    def __init__(self, X: Any, name: str, parts: Sequence[str]) -> None:
+        super().__init__(name=name, n_voxels=3, features={"f": X}, columns={"set": parts})
+        self.X = X
+
+    def read_responses(self, rows: Any) -> Any:
+        return self.X[rows]
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +216,19 @@ def test_a_trial_that_fails_on_one_member_fails_and_says_on_which(pair: Datasets
     assert np.isnan(bad.score)
     (stored,) = stored_trials(home).values()
     assert [trial.failure for trial in stored] == [trial.failure for trial in outcome.trials]
+
+
+def test_members_that_would_rank_by_parts_of_two_names_are_refused(new_home: NewHome) -> None:
+    """The mean over members would be of no one thing."""
+    rng = np.random.default_rng(0)
+    orders = {"ada": ["train"] * 20 + ["near"] * 5 + ["far"] * 5, "bob": ["train"] * 20 + ["far"] * 5 + ["near"] * 5}
+    both = [InParts(rng.standard_normal((30, 3)), name, parts) for name, parts in orders.items()]
+    with pytest.raises(SpecError, match=r"rank by one confirmation part, .* by 'near' of 'ada', 'far' of 'bob'\.$"):
+        make_ready(study(split={"column": "set"}), Home(new_home()), dataset=both)
+    named = study(split={"column": "set", "parts": ["far", "near"]})
+    assert [list(member.split.parts) for member in make_ready(named, Home(new_home()), dataset=both).members] == [
+        ["far", "near"]
+    ] * 2
 
 
 def test_subjects_of_a_folder_are_members_under_their_names(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ class RowPage:
     def name(self) -> str:
         """What the part of the confirmation rows is called; empty where nobody named any."""
         record = self.row.confirmation
-        return record.ranking if record and record.is_named else ""
+        return record.given_name if record else ""
 
     @cached_property
     def parts(self) -> list[RowPage]:
