@@ -100,6 +100,14 @@ class Beside(NamedTuple):
     joint: Summaries | None
 
 
+class Rivals(NamedTuple):
+    """What a model is reported beside: controls by name, and the best layer of each voxel with what chose it."""
+
+    controls: Mapping[str, Beside]
+    best_layer: Rival | None = None
+    choice: NDArray[np.intp] | None = None
+
+
 class ScoredRows:
     """Some rows that predictions are scored on.
 
@@ -179,19 +187,21 @@ class ScoredRows:
         best_layers : BestLayers, optional
             What each voxel's own layer predicts.
         """
-        return self.result(predictions, dict(map(self._named, controls)), best_layers)
+        rivals = Rivals(dict(map(self._named, controls)))
+        return self.result(predictions, self.with_layers(rivals, best_layers) if best_layers else rivals)
 
-    def result(
-        self, predictions: F64, controls: Mapping[str, Beside], best_layers: BestLayers | None = None
-    ) -> PartResult:
-        """Score a model, beside controls that are scored already; see `report`."""
+    def with_layers(self, rivals: Rivals, best_layers: BestLayers) -> Rivals:
+        """Score the best layer of each voxel, too."""
+        return rivals._replace(best_layer=self._rival(best_layers.predictions), choice=best_layers.choice)
+
+    def result(self, predictions: F64, rivals: Rivals) -> PartResult:
+        """Score a model, beside what is scored already; see `report`."""
         predictions = frozen(predictions)
         with failing_in(f"The metrics {', '.join(self._metrics)}"):
             accuracies = {
                 name: scorer.from_rows(self._responses, predictions) for name, scorer in self._metrics.items()
             }
             summaries = self._bootstrap.summaries(predictions, self._regions)
-            best = None if best_layers is None else self._rival(best_layers.predictions)
         found = Findings(
             accuracies=accuracies,
             summaries=summaries,
@@ -199,9 +209,9 @@ class ScoredRows:
             constant=self._constant,
             ceiling=self.ceiling,
             perfect=None if self.ceiling.origin == "none" else self._objective.ceiling(self.ceiling.share),
-            controls={name: item.rival for name, item in controls.items()},
-            best_layer=best,
-            choice=None if best_layers is None else best_layers.choice,
+            controls={name: item.rival for name, item in rivals.controls.items()},
+            best_layer=rivals.best_layer,
+            choice=rivals.choice,
         )
         shown = best_median_worst(next(iter(accuracies.values())))
         arrays = {
@@ -209,7 +219,7 @@ class ScoredRows:
             "shown_voxels": shown,
             "shown_measured": _narrow(self._responses[:, shown]),
         }
-        joint = self._joint_arrays(predictions, controls)
+        joint = self._joint_arrays(predictions, rivals.controls)
         return PartResult(found, self._regions, self._facts, found.to_arrays() | arrays, joint)
 
     def beside(self, predictions: F64) -> Beside:
@@ -286,13 +296,25 @@ class ConfirmationRows:
         best_layers : BestLayers, optional
             What each voxel's own layer predicts.
         """
+        rivals = self.rivals(controls)
+        return self.result(predictions, self.with_layers(rivals, best_layers) if best_layers else rivals)
+
+    def rivals(self, controls: Iterable[Control]) -> dict[str, Rivals]:
+        """Score controls on each part; no prediction is kept."""
         beside = dict(map(self._named, controls))
+        return {name: Rivals({control: of_each[name] for control, of_each in beside.items()}) for name in self.parts}
+
+    def with_layers(self, rivals: Mapping[str, Rivals], best_layers: BestLayers) -> dict[str, Rivals]:
+        """Score the best layer of each voxel on each part, too."""
         return {
-            name: rows.result(
-                predictions[place],
-                {control: found[name] for control, found in beside.items()},
-                best_layers and replace(best_layers, predictions=best_layers.predictions[place]),
-            )
+            name: rows.with_layers(rivals[name], replace(best_layers, predictions=best_layers.predictions[place]))
+            for (name, rows), place in zip(self.parts.items(), self._places, strict=True)
+        }
+
+    def result(self, predictions: F64, rivals: Mapping[str, Rivals]) -> dict[str, PartResult]:
+        """Score a model on each part, beside what is scored already."""
+        return {
+            name: rows.result(predictions[place], rivals[name])
             for (name, rows), place in zip(self.parts.items(), self._places, strict=True)
         }
 

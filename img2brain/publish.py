@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import looks, plain
-from img2brain.confirm import BestLayers, Metrics, PartResult, confirmation_rows
+from img2brain.confirm import BestLayers, ConfirmationRows, Metrics, PartResult, Rivals, confirmation_rows
 from img2brain.controls import Controls, MakeBank
 from img2brain.crown import crown
 from img2brain.datasets._responses import Scan, float32_holds
@@ -27,6 +27,7 @@ from img2brain.model._metadata import histograms, versions
 from img2brain.records import ConfirmationRecord, Estimate, LookRecord, PartRecord, TrialRecord
 from img2brain.refit import Refit
 from img2brain.regressors.base import Regressor
+from img2brain.spec import TrialSpec
 from img2brain.statistics.drop import drops
 from img2brain.tracking.names import MEMBERS, component_name
 from img2brain.tracking.reading import find_trial
@@ -197,11 +198,12 @@ class Publisher:
         registry: Registry,
         best_layers: Callable[[], BestLayers | None],
     ) -> Registered:
-        regressor, predictions = self.refit(record.spec, bank)
         confirmation: ConfirmationRecord | None = None
         arrays: Arrays = {}
-        if len(predictions):
-            confirmation, arrays = self._confirm(record, run_id, predictions, bank, tracker, registry, best_layers())
+        if len(self._split.confirmation):
+            regressor, confirmation, arrays = self._confirm(record, run_id, bank, tracker, registry, best_layers)
+        else:
+            regressor, _ = self.refit(record.spec, bank)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
             folder.mkdir()
@@ -248,26 +250,38 @@ class Publisher:
         self,
         record: TrialRecord,
         run_id: str,
-        predictions: Any,
         bank: Features,
         tracker: Tracker,
         registry: Registry,
-        best_layers: BestLayers | None,
-    ) -> tuple[ConfirmationRecord, Arrays]:
-        """Score predictions of each confirmation part beside the controls, once, and log what they say."""
+        best_layers: Callable[[], BestLayers | None],
+    ) -> tuple[Any, ConfirmationRecord, Arrays]:
+        """Refit a trial, score it on each confirmation part beside the controls, once, and log what the parts say.
+
+        Predictions may take as much memory as the responses themselves: those of the controls and of the best layers
+        are let go before those of the model are made.
+        """
         rows = confirmation_rows(self._dataset, self._split, self._metrics, self._draws)
-        report = rows.report(predictions, self.controls.of(record.spec, bank), best_layers)
+        layers, rivals = self._rivals(rows, record.spec, bank, best_layers)
+        regressor, predictions = self.refit(record.spec, bank)
+        report = rows.result(predictions, rivals)
         known = looks.unchained(_confirmed(registry, tracker, run_id))
         seen = [_look_at(record, name, part) for name, part in report.items()]
         counts = looks.add_all(tracker.home, seen, known)
         parts = {name: part.part(count) for (name, part), count in zip(report.items(), counts, strict=True)}
         found = drops({name: part.findings.summaries for name, part in report.items()}, rows.first)
-        layers = best_layers.layers if best_layers else ()
         confirmation = confirmation_record(record, parts, layers, looks.name_of(rows.first), found)
         tracker.log_confirmation(run_id, confirmation, {name: part.arrays for name, part in report.items()})
         if joint := report[rows.first].joint:
             tracker.log_members(run_id, joint)
-        return confirmation, report[rows.first].arrays
+        return regressor, confirmation, report[rows.first].arrays
+
+    def _rivals(
+        self, rows: ConfirmationRows, spec: TrialSpec, bank: Features, best_layers: Callable[[], BestLayers | None]
+    ) -> tuple[tuple[str, ...], Mapping[str, Rivals]]:
+        """Score what the model is reported beside, and name the layers that each voxel had a choice of."""
+        rivals = rows.rivals(self.controls.of(spec, bank))
+        found = best_layers()
+        return (found.layers, rows.with_layers(rivals, found)) if found else ((), rivals)
 
 
 def _look_at(record: TrialRecord, name: str, part: PartResult) -> LookRecord:
