@@ -291,7 +291,7 @@ def _imported(what: str, load: Callable[[], Any]) -> Any:
     """Run code of others, and say on one line where it fails."""
     try:
         return load()
-    except Exception as error:  # code of others raises anything
+    except (Exception, SystemExit) as error:  # code of others raises anything, and may want to end the process
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
         raise SpecError(f"{what} cannot be loaded: {type(error).__name__}: {reason}.") from error
 

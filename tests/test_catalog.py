@@ -139,6 +139,7 @@ def test_a_file_without_such_a_component_is_refused_on_one_line(
         ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
         ("def broken(:", "SyntaxError: "),
         ("raise RuntimeError('two\\nlines')", r"RuntimeError: two\."),
+        ("raise SystemExit('no')", r"SystemExit: no\."),
     ],
 )
 def test_code_that_fails_is_told_on_one_line(metrics: Catalog, tmp_path: Path, content: str, message: str) -> None:

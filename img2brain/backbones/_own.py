@@ -84,7 +84,7 @@ def _attribute_of_network(factory: Callable[[], Any], name: str) -> Any:
             return getattr(factory(), _ATTRIBUTE, None)
     except Img2BrainError:
         raise
-    except Exception as error:  # code of others raises anything
+    except (Exception, SystemExit) as error:  # code of others raises anything, and may want to end the process
         raise FeatureError(f"{name} cannot be built: {in_short(error)}.") from error
 
 

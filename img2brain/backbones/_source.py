@@ -55,7 +55,7 @@ class Source:
             network = self.library.build(self.name, options)
         except Img2BrainError:
             raise
-        except Exception as error:  # code of others raises anything
+        except (Exception, SystemExit) as error:  # code of others raises anything, and may want to end the process
             raise FeatureError(f"{self.full_name} cannot be built: {in_short(error)}.") from error
         return self._at_rest(network)
 

@@ -196,7 +196,7 @@ def absent_module(layer: str, network: str, around: str | None, inside: Sequence
     return f"{what} does not run outside training."
 
 
-def in_short(error: Exception) -> str:
+def in_short(error: BaseException) -> str:
     """Say on one line what the code of others raised."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0].rstrip('.:')}"
 

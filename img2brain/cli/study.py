@@ -190,7 +190,7 @@ def _closing(outcome: StudyOutcome, home: Home) -> str:
         *(line for name, item in _published(outcome).items() for line in _published_lines(name, item, outcome, home)),
         *(("note", text) for text in outcome.notes),
     ]
-    return "\n".join(["", *(f"{heading:<15}{text}" for heading, text in lines)])
+    return "\n".join(["", *(f"{heading:<14} {text}" for heading, text in lines)])
 
 
 def _published(outcome: StudyOutcome) -> dict[str, Publication]:

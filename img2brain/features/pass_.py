@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,7 +18,7 @@ from img2brain._heap import keep_freed_memory
 from img2brain.backbones import Backbone, LayerKind, accelerated
 from img2brain.datasets._images import AS_STORED
 from img2brain.datasets._presentation import Presentation
-from img2brain.errors import StoreError
+from img2brain.errors import FeatureError, StoreError
 from img2brain.features import pca
 from img2brain.features.activations import Activations, InMemory, OnDisk
 from img2brain.features.extract import activations, find_batch_size
@@ -195,11 +196,24 @@ class Pass:
             )  # fmt: skip
             # To fill fresh memory, a file's or ours, keeps one processor busy: the blocks do it side by side.
             with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
-                for _, values in track(batches, -(-len(self._images) // size), title):
-                    for _ in pool.map(lambda block, values=values: recorded[block].append(values[block]), blocks):
+                for rows, values in track(batches, -(-len(self._images) // size), title):
+                    for _ in pool.map(partial(self._append, recorded, rows, values), blocks):
                         pass
             del network, fast
             yield recorded
+
+    def _append(
+        self, recorded: Mapping[Block, Activations], rows: slice, values: Mapping[Block, torch.Tensor], block: Block
+    ) -> None:
+        """Record a block of a batch; a sum tells whether all of it is finite."""
+        found = values[block]
+        if not found.sum(dtype=torch.float32).isfinite():
+            first = int((~found.isfinite().flatten(1).all(dim=1)).int().argmax())
+            raise FeatureError(
+                f"The layer {str(block)!r} of {self._backbone.name} must give finite numbers. It does not of the image "
+                f"{self._images[rows.start + first].name!r}, in {str(self._dtype).removeprefix('torch.')}."
+            )
+        recorded[block].append(found)
 
     def _place(self, n_features: int, path: Path | None) -> Activations:
         """Make room for the activations of a block: in memory, or in a file."""

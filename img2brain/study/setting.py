@@ -243,11 +243,21 @@ def _member(
     banks = {item: make(item) for item in spec.backbones}
     for bank in banks.values():
         _tell_of_weights(bank)
-    by_key: dict[BankKey, Features] = {
-        (item.name, bank.facts["weights_digest"], item.preprocessing): bank for item, bank in banks.items()
-    }
+    by_key: dict[BankKey, Features] = {}
+    for item, bank in banks.items():
+        key = item.name, bank.facts["weights_digest"], item.preprocessing
+        _require_other(by_key.setdefault(key, bank).spec, item)
     metrics = find_metrics(spec, dataset.development(split), split)
     return Member(name, spec, taken, dataset, split, by_key, metrics, make, device)
+
+
+def _require_other(first: BackboneSpec, item: BackboneSpec) -> None:
+    """Refuse one network twice, its weights under two names."""
+    if first.weights != item.weights:
+        raise SpecError(
+            f"The weights of each of the 'backbones' {item.name!r} must be others. Those of {item.weights!r} are those "
+            f"of {first.weights!r}."
+        )
 
 
 def _space(spec: StudySpec, domains: Domains, members: Sequence[Member]) -> Space:

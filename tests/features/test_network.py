@@ -14,13 +14,13 @@ from img2brain import digest
 from img2brain.backbones import load_backbone
 from img2brain.backbones._graph import Extractor
 from img2brain.datasets._images import find_images, open_pixels
-from img2brain.errors import StoreError, WeightsError
+from img2brain.errors import FeatureError, StoreError, WeightsError
 from img2brain.features import extract, network, pass_, pca
 from img2brain.features.activations import Activations, OnDisk
 from img2brain.features.extract import Precision
 from img2brain.features.network import NetworkFeatures, choose_precision
 from img2brain.features.pass_ import Budget
-from img2brain.spec import BackboneSpec
+from img2brain.spec import BackboneSpec, parse
 from img2brain.store import Store
 
 LAYERS = ("features.2", "features.12", "classifier")
@@ -145,6 +145,34 @@ def test_more_layers_cost_one_pass_for_those_that_are_missing(
     bank.extract()
     assert (counts.n_opened, counts.n_passed) == (N_IMAGES, N_IMAGES)
     assert bank.components("features.5", ROWS, 3).coordinates.shape == (N_IMAGES, 3)
+
+
+ROOTS = """
+import torch
+
+
+class Roots(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.shape, self.root = torch.nn.Conv2d(3, 4, 8, 8), torch.nn.Identity()
+
+    def forward(self, x):
+        x = self.shape(x)
+        return self.root(x.sqrt())
+
+
+def net():
+    return Roots()
+"""
+
+
+def test_activations_that_are_not_finite_are_refused_on_one_line(make_bank: MakeBank, tmp_path: Path) -> None:
+    (tmp_path / "roots.py").write_text(ROOTS)
+    table = {"name": "roots.py:net", "weights": "random:0", "layers": ["shape", "root"]}
+    bank = make_bank(tmp_path / "cache", parse(BackboneSpec, table, "here", tmp_path))
+    said = r"'root' of roots\.py:net must give finite numbers\. It does not of the image '00001\.png', in float32"
+    with pytest.raises(FeatureError, match=said):
+        bank.extract()
 
 
 def test_images_that_changed_are_computed_anew(

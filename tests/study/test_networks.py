@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
+import torchvision
 
 from img2brain.catalog import LIBRARIES
 from img2brain.errors import FeatureError, SpecError, StoreError, UnavailableError, UnknownLayerError, WeightsError
@@ -14,6 +16,7 @@ from img2brain.home import Home
 from img2brain.spec import BackboneSpec, StudySpec, parse
 from img2brain.study.networks import that_can_be_had, with_networks
 from img2brain.study.runner import run_study
+from img2brain.study.setting import make_ready
 
 if TYPE_CHECKING:
     from tests.conftest import MakeSpec, NewHome
@@ -156,3 +159,15 @@ def test_a_study_goes_on_with_the_others(
     assert store is not None
     (record,) = study_records(store, outcome.name).values()
     assert record.left_out == {"mine.py:bad random:0": "mine.py:bad cannot be built: OverflowError: too deep."}
+
+
+def test_the_same_weights_under_two_names_are_refused(
+    recordings: Path, tmp_path: Path, new_home: NewHome, make_spec: MakeSpec
+) -> None:
+    state = torchvision.models.squeezenet1_1(num_classes=10).state_dict()
+    for name in ("a.pth", "b.pth"):
+        torch.save(state, tmp_path / name)
+    table = [{"name": "squeezenet1_1", "weights": name, "layers": ["features.2"]} for name in ("a.pth", "b.pth")]
+    spec = make_spec().model_copy(update={"backbones": study(*table, folder=tmp_path).backbones})
+    with pytest.raises(SpecError, match=r"Those of '.*b\.pth' are those of '.*a\.pth'"):
+        make_ready(spec, Home(new_home()))
