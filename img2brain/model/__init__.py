@@ -116,6 +116,11 @@ class EncodingModel:
         lines = (f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in self._described().items())
         return f"<table>{''.join(lines)}</table>"
 
+    @property
+    def _n_axes(self) -> int:
+        """How many components there are: of all components more than the trial had, which was fitted to fewer rows."""
+        return len(self.axes.shift)
+
     def _described(self) -> dict[str, str]:
         """Say what the model is, in five short texts."""
         spec, about = self.spec, self.about
@@ -125,7 +130,7 @@ class EncodingModel:
         return {
             "model": f"of {about.get('dataset', '?')}: {takes} -> {about.get('n_voxels', '?')} voxels",
             "network": f"{spec.backbone} {spec.weights} ({self.network.get('trained', '?')}), {self.precision}",
-            "layer": f"{spec.space}, {spec.n_components} components",
+            "layer": f"{spec.space}, {self._n_axes} components",
             "regressor": " ".join([spec.regressor, *(f"{name}={value}" for name, value in spec.parameters.items())]),
             "scores": f"{about.get('objective', '')} {shown or 'none'}".strip(),
         }
@@ -226,7 +231,7 @@ class EncodingModel:
             self.check()
             return self._coordinates_of(images)
         sources = as_list(images)
-        none = np.empty((0, self.spec.n_components), np.float32)
+        none = np.empty((0, self._n_axes), np.float32)
         return np.concatenate([none, *(self._coordinates(sources, batch_size, device) if sources else ())])
 
     @property

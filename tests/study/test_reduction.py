@@ -11,6 +11,7 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
+from img2brain.datasets._sample import write_sample
 from img2brain.errors import SpecError
 from img2brain.home import Home
 from img2brain.leaderboard import collect, table
@@ -100,6 +101,32 @@ def test_a_model_of_all_components_is_ridge_on_all_features(ran: Ran) -> None:
     found = model.predict(ran.features)
     np.testing.assert_allclose(found, theirs.predict(ran.features.astype(np.float64)), rtol=1e-4, atol=1e-4)
     assert model.axes.axes.shape == (90, len(rows) - 1)
+
+
+NETWORK = """
+from torch import nn
+
+
+def wide():
+    return nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.Flatten())
+"""
+
+
+def test_all_components_of_images_are_published(tmp_path: Path) -> None:
+    """The model is fitted to more rows than its trial was, and has more components than the trial."""
+    write_sample(tmp_path / "rows", n_images=40, n_voxels=3, size=32)
+    (tmp_path / "mine.py").write_text(NETWORK, encoding="utf-8")
+    text = STUDY.replace('"given"', '"mine.py:wide"').replace('"none"', '"random:0"')
+    text = text.replace('[4, "all", "auto"]', '["all"]').replace('["pca", "srp"]', '["pca"]')
+    (tmp_path / "study.toml").write_text(text.replace("[split]\nconfirmation = 0.2\n", ""), encoding="utf-8")
+    home = Home(tmp_path / "home")
+    outcome = run_study(load_study(tmp_path / "study.toml"), home)
+    assert outcome.best is not None
+    assert outcome.best.spec.n_components == 28
+    assert outcome.published is not None
+    model = load_model("rows@champion", home)
+    assert model.coordinates(sorted((tmp_path / "rows" / "testIMG").iterdir())[:2]).shape == (2, 35)
+    assert model.coordinates([]).shape == (0, 35)
 
 
 @pytest.mark.parametrize(
