@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial, reduce
 from typing import Any
@@ -192,7 +193,10 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | Sequence[Dataset]
     domains = find_domains(spec)
     device = str(find_device(spec.device))
     opened = open_members(spec, home) if dataset is None else handed_members(dataset)
-    split = {name: _divided(spec, item.dataset) for name, item in opened.items()}
+    split = {}
+    for name, item in opened.items():
+        with _naming(name):
+            split[name] = _divided(spec, item.dataset)
     _require_one_ranking(split)
     spec = reduce(_sized, split.values(), spec)
     for part in split.values():
@@ -209,6 +213,17 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | Sequence[Dataset]
 def _check(item: BackboneSpec) -> None:
     if item.name != GIVEN:
         check_request(item.name, item.weights, item.single_layers, item.preprocessing)
+
+
+@contextmanager
+def _naming(member: str) -> Iterator[None]:
+    """Say which of several members it is whose rows cannot be divided."""
+    try:
+        yield
+    except (SpecError, DataError) as error:
+        if not member or type(error) not in (SpecError, DataError):
+            raise
+        raise type(error)(f"{str(error).rstrip('.')} (member {member!r}).") from error
 
 
 def _divided(spec: StudySpec, dataset: Dataset) -> Split:

@@ -292,3 +292,10 @@ def test_images_that_members_share_pass_a_network_once(
         one, other = (item.banks[key].components("grid", item.split.train, 2).coordinates
                       for item in (member, alone.first) for key in item.banks)  # fmt: skip
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_member_whose_rows_are_too_few_is_named(pair: Datasets, tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    few = write_given(tmp_path / "few", chance.standard_normal((8, 5)), chance.standard_normal((8, 4)))
+    with pytest.raises(SpecError, match=r"must hold at least 2 rows.* \(member 'few'\)\.$"):
+        make_ready(study(pair["ada"], few), Home(tmp_path / "home"))
