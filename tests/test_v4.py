@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from img2brain.backbones import curated_layers
 from img2brain.home import Home
+from img2brain.moving import export_model
+from img2brain.registered import load_model
 from img2brain.spec import load_study, with_overrides
 from img2brain.study.outcome import StudyOutcome
 from img2brain.study.runner import run_study
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.reading import run_array, tracked_trials
+from tests.backbones.small import CONFIGS
 
 if TYPE_CHECKING:
     from tests.conftest import NewHome
@@ -120,3 +125,63 @@ def test_two_recordings_in_one_study_have_the_numbers_that_each_has_alone(
     assert n_confirmed == 2, "the same trial is the best of each and of both"
     for home in homes.values():
         shutil.rmtree(home.folder)
+
+
+OWN = """
+from torch import nn
+
+
+def tiny():
+    return nn.Sequential(nn.Conv2d(3, 16, 8, stride=8), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU())
+"""
+ZOO = """
+name = "zoo"
+sampler = "grid"
+n_components = [100]
+pooling = ["none", "mean"]
+regressors = [{{name = "ridge", alpha = [3e3, 3e5]}}]
+dataset.path = "{data}"
+split = {{seed = 224, validation = 0.2}}
+backbones = [
+    {{name = "squeezenet1_1", weights = "{weights}", layers = ["features.12"]}},
+    {{name = "timm:test_vit2", weights = "random:0", layers = ["blocks.3"]}},
+    {{name = "transformers:dinov2", weights = "DEFAULT", layers = ["encoder.layer.1"]}},
+    {{name = "transformers:clip", weights = "DEFAULT", layers = ["{clip_layer}"]}},
+    {{name = "open_clip:ViT-S-32-alt", weights = "random:0", layers = ["visual.transformer.resblocks.5"]}},
+    {{name = "own.py:tiny", weights = "random:0", layers = ["3"]}},
+]
+"""
+
+
+@pytest.mark.slow
+def test_networks_of_all_libraries_are_searched_in_one_study_and_the_trained_one_wins(
+    shared: Path, new_home: NewHome, tmp_path: Path
+) -> None:
+    transformers: Any = pytest.importorskip("transformers")
+    pytest.importorskip("timm")
+    pytest.importorskip("open_clip")
+    for kind in ("dinov2", "clip"):
+        config = transformers.AutoConfig.for_model(kind, **CONFIGS[kind])
+        transformers.AutoModel.from_config(config).save_pretrained(tmp_path / kind)
+    (tmp_path / "own.py").write_text(OWN)
+    path, data = tmp_path / "zoo.toml", shared / "data" / "v4-210325"
+    weights = shared / "weights" / "squeezenet1_1.pth"
+    clip_layer = curated_layers(f"transformers:{tmp_path / 'clip'}")[-2]
+    text = ZOO.format(data=data, weights=weights, clip_layer=clip_layer)
+    path.write_text(text.replace("transformers:", f"transformers:{tmp_path}/"))
+    home = Home(new_home())
+    outcome = run_study(load_study(path), home)
+    assert outcome.published is not None
+    assert outcome.best is not None
+    assert {trial.spec.backbone.rpartition(":")[2] for trial in outcome.trials if trial.succeeded} >= {
+        "squeezenet1_1", "test_vit2", "dinov2", "clip", "ViT-S-32-alt", "tiny",
+    }  # fmt: skip
+    assert not [trial.failure for trial in outcome.trials if trial.failure]
+    assert outcome.best.spec.backbone == "squeezenet1_1"
+    assert confirmed(outcome) > 0.4
+    item = outcome.published.registered
+    file = export_model(f"{item.name}/{item.version}", tmp_path / "best.img2brain.zip", home)
+    predicted = run_array(TrackingStore(home), item.run_id, "confirmation/predictions.npy")
+    assert predicted is not None
+    again = load_model(str(file)).predict(data / "testIMG")
+    np.testing.assert_allclose(again, predicted, rtol=1e-4, atol=1e-4 * float(np.std(again)))
