@@ -176,7 +176,9 @@ def _is_plain(conv: nn.Module) -> bool:
 
 
 def _is_only_call(node: fx.Node, kind: type[nn.Module], modules: dict[str, nn.Module]) -> bool:
-    """Tell whether a node calls a module of this kind, and no other node does."""
+    """Tell whether a node calls a module of this kind, and no other node does, or reads its parameters."""
     if node.op != "call_module" or not isinstance(modules[str(node.target)], kind):
         return False
-    return [other.target for other in node.graph.nodes].count(node.target) == 1
+    inside = f"{node.target}."
+    read = [str(other.target) for other in node.graph.nodes if other.op in ("call_module", "get_attr")]
+    return read.count(str(node.target)) == 1 and not any(name.startswith(inside) for name in read)

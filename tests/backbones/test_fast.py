@@ -137,3 +137,24 @@ def test_the_extractor_itself_is_left_as_it_is() -> None:
     assert n_fused(accelerated(extractor, CPU, torch.float32)) > 0
     assert str(extractor.body.graph) == before
     assert n_fused(extractor) == 0
+
+
+class ReadsItsWeights(nn.Module):
+    """A network that reads the weights of a convolution beside calling it, as position encodings do for their type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x)) + self.conv.weight.sum()
+
+
+def test_a_convolution_whose_weights_are_read_elsewhere_is_left_as_it_is() -> None:
+    torch.manual_seed(0)
+    extractor = Graph("block", ReadsItsWeights().eval()).extractor(["norm"], (24, 24))
+    whole = Graph("block", nn.Sequential(ReadsItsWeights(), nn.ReLU()).eval()).extractor(["1"], (24, 24))
+    with torch.inference_mode():
+        for item, layer in ((extractor, "norm"), (whole, "1")):
+            found = accelerated(item, CPU, torch.float32)(batch(2))
+            torch.testing.assert_close(found[layer], item(batch(2))[layer], atol=1e-5, rtol=1e-5)
