@@ -147,7 +147,8 @@ class ReadsItsWeights(nn.Module):
         self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.conv(x)) + self.conv.weight.sum()
+        found: torch.Tensor = self.norm(self.conv(x)) + self.conv.weight.sum()
+        return found
 
 
 def test_a_convolution_whose_weights_are_read_elsewhere_is_left_as_it_is() -> None:
