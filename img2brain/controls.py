@@ -20,10 +20,9 @@ from img2brain.datasets.base import Development, Split
 from img2brain.errors import FeatureError, FitError, StoreError
 from img2brain.evaluate import Evaluator, bank_key
 from img2brain.features.features import Features
-from img2brain.features.given import GIVEN
 from img2brain.metrics.base import Metric
 from img2brain.refit import Refit
-from img2brain.spec import NO_POOLING, BackboneSpec, FeatureSpace, Layers, TrialSpec
+from img2brain.spec import GIVEN, NO_POOLING, BackboneSpec, FeatureSpace, Layers, TrialSpec
 
 log = logging.getLogger(__name__)
 

@@ -40,6 +40,7 @@ PREDECESSOR = "img2brain-2023"
 _OF_LAYOUT = r"[A-Za-z0-9_-]+:[A-Za-z0-9_.+-]+"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 NO_POOLING = "none"
+GIVEN = "given"  # the name that stands in for a network where features came with the data
 PCA: Final = "pca"  # what reduces features: principal components, or sparse random projections
 SRP: Final = "srp"
 ALL: Final = "all"  # numbers of components: every one there is, and the Johnson-Lindenstrauss size

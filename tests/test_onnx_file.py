@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from img2brain.backbones import Preprocessing, load_backbone
 from img2brain.errors import ModelError
-from img2brain.features.given import GIVEN, ORIGIN
+from img2brain.features.given import ORIGIN
 from img2brain.features.pca import Axes
 from img2brain.model import EncodingModel
 from img2brain.onnx_file import write_onnx
 from img2brain.regressors.k_neighbors import COMPONENT as K_NEIGHBORS
 from img2brain.regressors.ridge import COMPONENT as RIDGE
-from img2brain.spec import TrialSpec
+from img2brain.spec import GIVEN, TrialSpec
 
 N_VOXELS, N_COMPONENTS = 7, 5
 

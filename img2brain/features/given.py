@@ -16,10 +16,9 @@ from img2brain.features.activations import Activations, InMemory, Rows
 from img2brain.features.extract import Precision
 from img2brain.features.features import Features
 from img2brain.features.pooling import Block
-from img2brain.spec import PCA, BackboneSpec, FeatureSpace
+from img2brain.spec import GIVEN, PCA, BackboneSpec, FeatureSpace
 from img2brain.store import Store
 
-GIVEN = "given"
 ORIGIN = "origin"
 
 

@@ -36,7 +36,7 @@ from img2brain.datasets._presentation import Presentation
 from img2brain.datasets._responses import open_array
 from img2brain.errors import DataError, ModelError, ShapeError, SpecError, UnknownComponentError
 from img2brain.features.extract import ImageSource, Precision, Preparation, activations, find_device, find_precision
-from img2brain.features.given import GIVEN, ORIGIN
+from img2brain.features.given import ORIGIN
 from img2brain.features.pca import Axes
 from img2brain.features.placement import Placement, placed
 from img2brain.features.pooling import Block, Pooled, pooled_layers, side_by_side
@@ -46,7 +46,7 @@ from img2brain.model._golden import Golden
 from img2brain.model._metadata import metadata
 from img2brain.model._outputs import as_list, choose, framed, taken
 from img2brain.regressors.base import Regressor
-from img2brain.spec import NO_POOLING, TrialSpec, parse
+from img2brain.spec import GIVEN, NO_POOLING, TrialSpec, parse
 
 if TYPE_CHECKING:
     import pandas as pd

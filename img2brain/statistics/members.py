@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.special import stdtr, stdtrit
 
 from img2brain.errors import ShapeError
 from img2brain.records import Estimate
@@ -148,7 +148,7 @@ class OverMembers:
         member has fewer than 4 images that are not tied.
         """
         found, scale = self._mean(region), SCALES[self._first.kind]
-        half = float(t.ppf((1 + level) / 2, found.freedom)) * found.error
+        half = float(stdtrit(found.freedom, (1 + level) / 2)) * found.error
         low, high = (float(scale.back(found.centre + side)) for side in (-half, half))
         score = self.score(region)
         return Estimate(estimate=score, low=min(low, score), high=max(high, score))
@@ -160,7 +160,7 @@ class OverMembers:
             return float("nan")
         if found.error == 0:
             return 1.0 if found.centre == 0 else 0.0
-        return float(2 * t.sf(abs(found.centre) / found.error, found.freedom))
+        return float(2 * stdtr(found.freedom, -abs(found.centre) / found.error))
 
     def _mean(self, region: str) -> _Mean:
         scale, score = SCALES[self._first.kind], self.score(region)

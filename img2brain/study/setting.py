@@ -18,7 +18,7 @@ from img2brain.errors import DataError, FitError, SpecError, did_you_mean
 from img2brain.evaluate import BankKey
 from img2brain.features.extract import find_device
 from img2brain.features.features import Features
-from img2brain.features.given import GIVEN, GivenFeatures
+from img2brain.features.given import GivenFeatures
 from img2brain.features.network import UNTRAINED_BY_ITS_ACTIVATIONS, NetworkFeatures
 from img2brain.features.pass_ import Budget
 from img2brain.features.placement import Placement
@@ -31,7 +31,7 @@ from img2brain.records import (
 )
 from img2brain.records.code import this_code
 from img2brain.refit import n_folds_of
-from img2brain.spec import PCA, BackboneSpec, DatasetSpec, FeatureSpace, RegressorSpec, StudySpec
+from img2brain.spec import GIVEN, PCA, BackboneSpec, DatasetSpec, FeatureSpace, RegressorSpec, StudySpec
 from img2brain.study.member import Member
 from img2brain.study.networks import that_can_be_had, with_networks
 from img2brain.study.opening import handed_members, open_members

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain.errors import DataError
-from img2brain.features.given import GIVEN
 from img2brain.leaderboard.bundles import contents
 from img2brain.leaderboard.bundles.agreement import Difference, Disagrees, Mask, agree, first_difference, mask, plain
 from img2brain.leaderboard.bundles.boards import boards_table
@@ -25,6 +24,7 @@ from img2brain.leaderboard.bundles.opening import Bundle, BundleRow
 from img2brain.leaderboard.bundles.scored import metric_of, regions_of, scores_of
 from img2brain.records import MemberRecord, MetricRecord, TrialRecord
 from img2brain.result import WHOLE, summaries_of
+from img2brain.spec import GIVEN
 from img2brain.tracking.names import component_name
 
 LEVELS = RECORDS, ARITHMETIC, DATA, RERUN = "records", "arithmetic", "data", "rerun"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -29,7 +29,7 @@ class _Settings(Part):
     """What the record of a study says of its file; see `StudyRecord.settings`."""
 
     split: Mapping[str, Any] = {}
-    n_components: tuple[int | str, ...] = ()
+    n_components: tuple[int | Literal["all", "auto"], ...] = ()
     precision: str = "auto"
     dataset: Mapping[str, Any] = {}
     layers: tuple[tuple[str, str, str, tuple[Layers, ...]], ...] = ()
