@@ -51,8 +51,8 @@ class Kept:
     scale: float = 1.0
 
 
-class Basis(ABC):
-    """What features are reduced to."""
+class Keeper(ABC):
+    """Makes of the activations of a block what is kept of it."""
 
     @property
     @abstractmethod
@@ -62,6 +62,10 @@ class Basis(ABC):
     @abstractmethod
     def keep(self, values: Activations) -> dict[str, NDArray[Any]]:
         """Reduce the activations of a block to what coordinates are made of."""
+
+
+class Basis(Keeper):
+    """What features are reduced to."""
 
     @abstractmethod
     def components(self, parts: Sequence[Kept], rows: Rows) -> Components:
@@ -178,8 +182,8 @@ class SparseProjection(Basis):
         return whole[:, start : start + n_features].astype(np.float32)
 
 
-class Norms(Basis):
-    """No basis, but what the total variance of a block over any rows follows from: see `scale`.
+class Norms(Keeper):
+    """What the total variance of a block over any rows follows from: see `scale`.
 
     Parameters
     ----------
@@ -202,14 +206,6 @@ class Norms(Basis):
             block = values.columns(part).double().cpu().numpy()
             found += np.square(block - block[self._rows].mean(axis=0)).sum(axis=1)
         return {"norms": found}
-
-    def components(self, parts: Sequence[Kept], rows: Rows) -> Components:
-        """Give none."""
-        raise NotImplementedError
-
-    def axes(self, kept: Kept, values: Activations, components: Components, rows: Rows) -> Axes:
-        """Give none."""
-        raise NotImplementedError
 
     def scale(self, norms: F64, projected: NDArray[Any], rows: Rows) -> float:
         """Return what a block is divided by: the root of its total variance, the sum over its features, over some rows.

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from img2brain import digest
-from img2brain.errors import FitError, Img2BrainError, ResourceError, StoreError
+from img2brain.errors import FeatureError, FitError, Img2BrainError, ResourceError, StoreError
 from img2brain.features import pca
 from img2brain.features.activations import Activations, Rows
-from img2brain.features.bases import Basis, Every, Kept, Norms, SparseProjection
+from img2brain.features.bases import Basis, Every, Keeper, Kept, Norms, SparseProjection
 from img2brain.features.cache import Cache
 from img2brain.features.extract import Precision
 from img2brain.features.pca import Axes, Components
@@ -75,6 +75,7 @@ class Features(ABC):
         self._rows, self._n_components = rows, n_components
         self._leading = lru_cache(maxsize=64)(self._read_components)
         self._every = lru_cache(maxsize=1)(self._read_components)  # These are large.
+        self._failure: FeatureError | None = None
 
     @property
     @abstractmethod
@@ -152,6 +153,10 @@ class Features(ABC):
             return
         self._extract(self.spaces)
 
+    def give_up(self, failure: FeatureError) -> None:
+        """Give no features from here on, for a reason of the network's own: whoever asks for them is told it."""
+        self._failure = failure
+
     def components(self, space: FeatureSpace | str, rows: Rows, n_components: int) -> Components:
         """Return the coordinates of a space, of all images, in a basis that was fitted to `rows`.
 
@@ -175,7 +180,11 @@ class Features(ABC):
             If the activations do not vary over the rows.
         ResourceError
             If they have to be computed anew, and cannot be: that is no result of the layer.
+        FeatureError
+            If the network was given up.
         """
+        if self._failure is not None:
+            raise self._failure
         space, content = _named(space), rows.astype(np.int64).tobytes()
         return self._every(space, content, 0) if space.basis == ALL else self._leading(space, content, n_components)
 
@@ -232,7 +241,7 @@ class Features(ABC):
         widths = tuple(map(self._width, self._blocks_of(space))) if len(self._blocks_of(space)) > 1 else (0,)
         return SparseProjection(int(space.basis.removeprefix(f"{SRP}:")), widths[:place], widths[place + 1 :])
 
-    def _steps(self, space: FeatureSpace, rows: Rows) -> Iterator[tuple[Block, Basis | None]]:
+    def _steps(self, space: FeatureSpace, rows: Rows) -> Iterator[tuple[Block, Keeper | None]]:
         """Yield what has to be kept of which block; None stands for the projections of PCA."""
         for place, block in enumerate(blocks := self._blocks_of(space)):
             if space.basis == PCA or len(blocks) > 1:
@@ -247,9 +256,9 @@ class Features(ABC):
             if self._missing(self._cache, spaces):
                 self._record(spaces)
 
-    def _missing(self, cache: Cache, spaces: Sequence[FeatureSpace]) -> dict[Block, list[Basis | None]]:
+    def _missing(self, cache: Cache, spaces: Sequence[FeatureSpace]) -> dict[Block, list[Keeper | None]]:
         """Return what a cache lacks of some spaces."""
-        found: dict[Block, list[Basis | None]] = {}
+        found: dict[Block, list[Keeper | None]] = {}
         for block, basis in (step for space in spaces for step in self._steps(space, cache.rows)):
             is_there = cache.has(str(block)) if basis is None else cache.has_kept([str(block)], basis.key)
             if not is_there and not _holds(found.get(block, ()), basis):
@@ -261,11 +270,11 @@ class Features(ABC):
         for block, values in self._activations(list(missing), self._n_components):
             self._keep(self._cache, block, values, missing[block])
 
-    def _keep(self, cache: Cache, block: Block, values: Activations, bases: Sequence[Basis | None]) -> None:
-        for basis in bases:
+    def _keep(self, cache: Cache, block: Block, values: Activations, keepers: Sequence[Keeper | None]) -> None:
+        for keeper in keepers:
             with torch.inference_mode():
-                if basis is not None:
-                    cache.keep([str(block)], basis.key, basis.keep(values))
+                if keeper is not None:
+                    cache.keep([str(block)], keeper.key, keeper.keep(values))
                 elif failure := cache.record(str(block), values):
                     log.warning("%s %s: %s", self.spec.name, block, failure)
 
@@ -342,7 +351,7 @@ class Features(ABC):
         """Return the number of features of a block."""
 
 
-def _holds(steps: Sequence[Basis | None], step: Basis | None) -> bool:
+def _holds(steps: Sequence[Keeper | None], step: Keeper | None) -> bool:
     """Tell whether a step is among some."""
     return any(item is step if item is None or step is None else item.key == step.key for item in steps)
 

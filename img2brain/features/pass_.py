@@ -16,9 +16,10 @@ import torch
 
 from img2brain._heap import keep_freed_memory
 from img2brain.backbones import Backbone, LayerKind, accelerated
+from img2brain.backbones._trace import in_short
 from img2brain.datasets._images import AS_STORED
 from img2brain.datasets._presentation import Presentation
-from img2brain.errors import FeatureError, StoreError
+from img2brain.errors import FeatureError, Img2BrainError, ResourceError, StoreError, lack_of
 from img2brain.features import pca
 from img2brain.features.activations import Activations, InMemory, OnDisk
 from img2brain.features.extract import activations, find_batch_size
@@ -182,6 +183,7 @@ class Pass:
         keep_freed_memory()
         fast = accelerated(self._backbone.extractor(_layers(blocks)), self._device, self._dtype)
         network = Pooled(fast, blocks, self._kinds)
+        shown = _Shown(network, self._backbone.name)
         with self._store.scratch() as folder:
             recorded = {
                 block: self._place(network.n_features[block], None if block in held else folder / f"{number}.bin")
@@ -191,7 +193,7 @@ class Pass:
             title = f"{self._backbone.name}: {len(self._images)} images, {len(blocks)} layers, {precision}"
             size = find_batch_size(network.n_widest, self._dtype, self._device)
             batches = activations(
-                network, self._preparation, self._images, self._device, self._dtype, size,
+                shown, self._preparation, self._images, self._device, self._dtype, size,
                 presentation=self._presentation,
             )  # fmt: skip
             # To fill fresh memory, a file's or ours, keeps one processor busy: the blocks do it side by side.
@@ -199,7 +201,7 @@ class Pass:
                 for rows, values in track(batches, -(-len(self._images) // size), title):
                     for _ in pool.map(partial(self._append, recorded, rows, values), blocks):
                         pass
-            del network, fast
+            del shown, network, fast
             yield recorded
 
     def _append(
@@ -207,8 +209,12 @@ class Pass:
     ) -> None:
         """Record a block of a batch; a sum tells whether all of it is finite."""
         found = values[block]
-        if not found.sum(dtype=torch.float32).isfinite():
-            first = int((~found.isfinite().flatten(1).all(dim=1)).int().argmax())
+        if found.sum(dtype=torch.float32).isfinite():
+            recorded[block].append(found)
+            return
+        bad = ~found.isfinite().flatten(1).all(dim=1)
+        if bad.any():  # finite numbers, too, may have a sum that is not
+            first = int(bad.int().argmax())
             raise FeatureError(
                 f"The layer {str(block)!r} of {self._backbone.name} must give finite numbers. It does not of the image "
                 f"{self._images[rows.start + first].name!r}, in {str(self._dtype).removeprefix('torch.')}."
@@ -220,6 +226,25 @@ class Pass:
         if path is None:
             return InMemory(len(self._images), n_features, self._kept_as(n_features), self._device)
         return OnDisk(len(self._images), n_features, self._kept_as(n_features), path, self._device)
+
+
+class _Shown:
+    """A network that sees pictures: what its code raises is said on one line, with its name."""
+
+    def __init__(self, network: Pooled, name: str) -> None:
+        self._network, self._name = network, name
+        self.n_widest = network.n_widest
+
+    def __call__(self, batch: torch.Tensor) -> dict[Block, torch.Tensor]:
+        try:
+            found: dict[Block, torch.Tensor] = self._network(batch)
+        except Img2BrainError:
+            raise
+        except (Exception, SystemExit) as error:  # code of others raises anything
+            if lack := lack_of(error):
+                raise ResourceError(f"The pass of {self._name} could not go on: {lack}.") from error
+            raise FeatureError(f"{self._name} does not take these pictures: {in_short(error)}.") from error
+        return found
 
 
 def _layers(blocks: Sequence[Block]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from img2brain.backbones import matching
 from img2brain.errors import FeatureError, SpecError, UnavailableError, did_you_mean, lack_of, quoted
+from img2brain.progress import track
 from img2brain.spec import BackboneSpec, StudySpec
 
 log = logging.getLogger(__name__)
@@ -54,11 +55,11 @@ def that_can_be_had(spec: StudySpec, attempt: Callable[[BackboneSpec], object]) 
     if len(spec.backbones) == 1:
         return spec, {}
     failed: dict[BackboneSpec, FeatureError] = {}
-    for item in spec.backbones:
+    for item in track(spec.backbones, len(spec.backbones), "looking at networks"):
         try:
             attempt(item)
         except FeatureError as error:
-            if lack_of(error) or not _is_of_the_network(error):
+            if lack_of(error) or not is_of_the_network(error):
                 raise
             failed[item] = error
             log.warning("%s is left out: %s", item.name, error)
@@ -69,7 +70,8 @@ def that_can_be_had(spec: StudySpec, attempt: Callable[[BackboneSpec], object]) 
     return spec.model_copy(update={"backbones": kept}) if failed else spec, reasons
 
 
-def _is_of_the_network(error: FeatureError) -> bool:
+def is_of_the_network(error: FeatureError) -> bool:
+    """Tell whether a network fails for a reason of its own, and not for what was asked of it, or where it runs."""
     return isinstance(error, UnavailableError) or type(error) is FeatureError
 
 

@@ -14,7 +14,7 @@ from img2brain.backbones import check_request, pixels
 from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Plugin
 from img2brain.confirm import ceiling_of, with_ceiling
 from img2brain.datasets.base import Dataset, Development, Split, require_sound
-from img2brain.errors import DataError, FitError, SpecError, did_you_mean
+from img2brain.errors import DataError, FeatureError, FitError, SpecError, did_you_mean, lack_of
 from img2brain.evaluate import BankKey
 from img2brain.features.extract import find_device
 from img2brain.features.features import Features
@@ -33,7 +33,7 @@ from img2brain.records.code import this_code
 from img2brain.refit import n_folds_of
 from img2brain.spec import GIVEN, PCA, BackboneSpec, DatasetSpec, FeatureSpace, RegressorSpec, StudySpec
 from img2brain.study.member import Member
-from img2brain.study.networks import that_can_be_had, with_networks
+from img2brain.study.networks import is_of_the_network, that_can_be_had, with_networks
 from img2brain.study.opening import handed_members, open_members
 from img2brain.study.space import Candidate, Domains, Space, find_domains, sizes_of
 
@@ -146,10 +146,18 @@ class Setting:
         )
 
     def extract(self) -> None:
-        """Compute the features that are missing: one pass over all images per network."""
-        for member in self.members:
-            for bank in member.banks.values():
+        """Compute the features that are missing: one pass over all images per network.
+
+        One of several that fails for a reason of its own is given up: its trials fail with that reason.
+        """
+        for bank in (bank for member in self.members for bank in member.banks.values()):
+            try:
                 bank.extract()
+            except FeatureError as error:
+                if len(self.first.banks) == 1 or lack_of(error) or not is_of_the_network(error):
+                    raise
+                log.warning("%s is given up, and its trials fail: %s", bank.spec.name, error)
+                bank.give_up(error)
 
     def keep_plugins(self) -> None:
         """Keep the files of the components that are not ours, so that a model of this home finds them again."""
@@ -415,7 +423,7 @@ def _spanned(bank: Features, split: Split, n_components: int, space: FeatureSpac
     """Count the components of a space over the training rows, and say where these are fewer than asked for."""
     try:
         n_found = min(len(bank.components(space, fold.train, n_components).variances) for fold in split.folds)
-    except FitError:  # the layer does not vary: its trials fail with this reason
+    except (FitError, FeatureError):  # its trials fail with this reason, such as a layer that does not vary
         return n_components
     if space.basis == PCA and n_found < n_components:
         log.warning(

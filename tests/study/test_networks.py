@@ -171,3 +171,47 @@ def test_the_same_weights_under_two_names_are_refused(
     spec = make_spec().model_copy(update={"backbones": study(*table, folder=tmp_path).backbones})
     with pytest.raises(SpecError, match=r"Those of '.*b\.pth' are those of '.*a\.pth'"):
         make_ready(spec, Home(new_home()))
+
+
+PICKY = """
+    from torch import nn
+
+    def good():
+        return nn.Sequential(nn.Conv2d(3, 4, 32, stride=32), nn.ReLU(), nn.Flatten())
+
+
+    class Picky(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 32, stride=32)
+
+        def forward(self, x):
+            if x.shape[0] > 15:
+                raise OverflowError("too many")
+            return self.conv(x).flatten(1)
+
+
+    def picky():
+        return Picky()
+"""
+
+
+def test_a_network_that_fails_before_the_pictures_has_trials_that_fail_and_the_study_goes_on(
+    tmp_path: Path, make_spec: MakeSpec, new_home: NewHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LIBRARIES, "_loaded", dict(LIBRARIES._loaded))
+    (tmp_path / "mine.py").write_text(textwrap.dedent(PICKY), encoding="utf-8")
+    table = [{"name": f"{tmp_path / 'mine.py'}:{name}", "weights": "random:0"} for name in ("good", "picky")]
+    asked = {"sampler": "grid", "trials": None, "n_components": [3], "regressors": ["linear"]}
+    outcome = run_study(make_spec(backbones=table, **asked), home := new_home())
+    failures = {trial.spec.backbone: trial.failure for trial in outcome.trials}
+    assert failures["mine.py:good"] == ""
+    told = "mine.py:picky does not take these pictures: OverflowError: too many."
+    assert failures["mine.py:picky"].endswith(told)
+    assert outcome.best is not None
+    assert outcome.best.spec.backbone == "mine.py:good"
+    assert [trial.failure for trial in run_study(make_spec(backbones=table, **asked), home).trials] == [
+        trial.failure for trial in outcome.trials
+    ]
+    with pytest.raises(FeatureError, match="too many"):
+        run_study(make_spec(backbones=table[1:], **asked), home)
