@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from img2brain.errors import FeatureError, StoreError
+from img2brain import beside
+from img2brain.errors import FeatureError
 from img2brain.features.features import Features
 from img2brain.home import Home
 from img2brain.spec import FeatureSpace, StudySpec
@@ -44,7 +42,8 @@ def export_features(
     spec : StudySpec
         The study: its data, networks, layers, poolings and reductions.
     out : Path or str
-        The folder, which must not be there; of a study of several datasets, one folder in it for each.
+        The folder: absent or empty, and there whole or not at all; of a study of several datasets, one folder in it
+        for each.
     home : Home, Path or str
         The home, or its folder: what is in its cache is not computed again.
     kind : {"npy", "hdf5", "zarr"}
@@ -60,16 +59,15 @@ def export_features(
 
     Raises
     ------
+    DataError
+        If something is at `out`.
     FeatureError
-        If the folder is there, or there is no such kind of file, or its library is not installed.
-    StoreError
-        If the disk has no room.
+        If there is no such kind of file, or its library is not installed.
     """
     out, writer = Path(out), _writer(kind)
-    if out.exists():
-        raise FeatureError(f"The folder {str(out)!r} is there already, and is left as it is.")
+    beside.require_free(out)
     setting = make_ready(spec, Home.of(home))
-    with setting.home.in_use(), _whole(out) as folder:
+    with setting.home.in_use(), beside.whole(out) as folder:
         for member in setting.members:
             place = folder / member.name if member.name else folder
             place.mkdir(exist_ok=True)
@@ -151,20 +149,6 @@ def _writer(kind: str) -> Writer:
     if kind == "hdf5" and find_spec("h5py") is None:
         raise FeatureError("Files of HDF5 need h5py, which is not installed: pip install img2brain[hdf5].")
     return _WRITERS[kind]
-
-
-@contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """Make a folder that is there whole or not at all."""
-    unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
-    try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        unfinished.rename(out)
-    except OSError as error:
-        raise StoreError(f"The folder {str(out)!r} cannot be written: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _export_member(member: Member, folder: Path, writer: Writer, full: bool) -> None:

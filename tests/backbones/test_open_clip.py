@@ -19,15 +19,6 @@ open_clip: Any = pytest.importorskip("open_clip")
 NAME = "ViT-S-32-alt"
 
 
-@pytest.fixture
-def no_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of Hugging Face's hub, empty, on a machine without internet."""
-    cache = tmp_path / "hub"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    return cache
-
-
 @pytest.fixture(scope="module")
 def drawn() -> Backbone:
     return load_backbone(f"open_clip:{NAME}", "random:3")

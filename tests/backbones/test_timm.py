@@ -19,15 +19,6 @@ from img2brain.testing import check_backbones
 timm = pytest.importorskip("timm")
 
 
-@pytest.fixture
-def no_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of Hugging Face's hub, empty, on a machine without internet."""
-    cache = tmp_path / "hub"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    return cache
-
-
 def test_it_is_a_library() -> None:
     check_backbones(Timm(), ["test_vit", "test_convnext.r160_in1k"])
 

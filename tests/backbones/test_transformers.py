@@ -48,14 +48,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def no_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the hub, empty, on a machine without internet."""
-    cache = tmp_path / "hub"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+def nothing_known(no_internet: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same for a library that knows no folder yet."""
     monkeypatch.setattr(COMPONENT, "_folders", {})
     COMPONENT._config.cache_clear()  # type: ignore[attr-defined]
-    return cache
+    return no_internet
 
 
 def named(folders: Path, kind: str) -> str:
@@ -125,8 +122,8 @@ def test_a_folder_is_called_by_its_own_name(folders: Path) -> None:
     assert restore(json.loads(json.dumps(config)), tensors).layer == "vit.layers.1"
 
 
-def test_weights_come_from_the_cache_of_the_hub(folders: Path, no_internet: Path) -> None:
-    place = no_internet / "models--some--dinov2-tiny"
+def test_weights_come_from_the_cache_of_the_hub(folders: Path, nothing_known: Path) -> None:
+    place = nothing_known / "models--some--dinov2-tiny"
     shutil.copytree(folders / "dinov2", place / "snapshots" / "1")
     (place / "refs").mkdir()
     (place / "refs" / "main").write_text("1")
@@ -135,7 +132,7 @@ def test_weights_come_from_the_cache_of_the_hub(folders: Path, no_internet: Path
 
 
 @pytest.mark.parametrize("weights", ["DEFAULT", "random:0"])
-def test_without_internet_it_says_what_to_fetch(no_internet: Path, weights: str) -> None:
+def test_without_internet_it_says_what_to_fetch(nothing_known: Path, weights: str) -> None:
     with pytest.raises(WeightsError) as caught:
         load_backbone("transformers:facebook/dinov2-small", weights)
     said = str(caught.value)

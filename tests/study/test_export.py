@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from img2brain.errors import FeatureError
+from img2brain.errors import DataError, FeatureError
 from img2brain.home import Home
 from img2brain.spec import FeatureSpace
 from img2brain.study.export import export_features
@@ -80,11 +80,12 @@ def read_zarr(folder: Path) -> Any:
 
 
 def test_a_folder_that_is_there_is_left_as_it_is(spec: Any, home: Home, tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match="is there already"):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="must be absent or empty"):
         export_features(spec, tmp_path, home)
     with pytest.raises(FeatureError, match="must be one of npy, hdf5, zarr"):
         export_features(spec, tmp_path / "new", home, kind="csv")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_what_goes_wrong_leaves_nothing(spec: Any, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

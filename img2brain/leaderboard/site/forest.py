@@ -6,7 +6,7 @@ Coordinates are per cent of the axis, so that a drawing is as wide as its place 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -114,8 +114,7 @@ class Forest:
     @property
     def kinds(self) -> list[str]:
         """The controls that are drawn, the known ones first."""
-        names = dict.fromkeys(mark.name for line in self.lines for mark in line.marks)
-        return sorted(names, key=lambda name: (kind_of(name) == "other", name))
+        return kinds_in(line.marks for line in self.lines)
 
     @property
     def has_ties(self) -> bool:
@@ -192,6 +191,12 @@ def marks_of(axis: Axis, part: RegionRecord) -> list[Mark]:
 def kind_of(name: str) -> str:
     """Return how a control is drawn."""
     return name if name in KINDS else "other"
+
+
+def kinds_in(lines: Iterable[Iterable[Mark]]) -> list[str]:
+    """Name the controls that are marked on some lines, each once, the known ones first."""
+    names = dict.fromkeys(mark.name for marks in lines for mark in marks)
+    return sorted(names, key=lambda name: (kind_of(name) == "other", name))
 
 
 def ceiling_of(parts: Sequence[RegionRecord]) -> float | None:

@@ -15,7 +15,7 @@ from img2brain.leaderboard.rows import Row, printable
 from img2brain.leaderboard.site.axis import Axis
 from img2brain.leaderboard.site.board import MOST_LINES
 from img2brain.leaderboard.site.digits import bounds_text, estimate_text
-from img2brain.leaderboard.site.forest import DrawnInterval, Mark, interval_at, kind_of
+from img2brain.leaderboard.site.forest import DrawnInterval, Mark, interval_at, kind_of, kinds_in
 from img2brain.leaderboard.site.names import row_id, slug
 from img2brain.records import Estimate
 
@@ -77,8 +77,7 @@ class MeanView:
     @property
     def kinds(self) -> list[str]:
         """The controls that are drawn, the known ones first."""
-        names = dict.fromkeys(mark.name for line in self.lines for mark in line.marks)
-        return sorted(names, key=lambda name: (kind_of(name) == "other", name))
+        return kinds_in(line.marks for line in self.lines)
 
     @property
     def has_ties(self) -> bool:
