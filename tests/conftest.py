@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS
 from img2brain.datasets._sample import write_sample
 from img2brain.home import Home
 from img2brain.records import TrialRecord
@@ -66,6 +67,16 @@ def _forget_servers() -> None:
     """Drop what would send the tests' runs to a server; MLflow itself sets these when a test names a store to it."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def _own_components() -> Iterator[None]:
+    """Keep the components of others that one test makes known from being listed in the next."""
+    catalogs = (REGRESSORS, METRICS, LAYOUTS, LIBRARIES)
+    known = [dict(catalog._loaded) for catalog in catalogs]
+    yield
+    for catalog, before in zip(catalogs, known, strict=True):
+        catalog._loaded = before
 
 
 @pytest.fixture(autouse=True)

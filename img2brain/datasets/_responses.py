@@ -52,7 +52,7 @@ def open_array(path: Path, axes: tuple[str, ...], *, texts: bool = False) -> Arr
     what = "integers or texts (those of objects are written with .astype(str))" if texts else "numbers"
     try:
         with np.errstate(over="raise"):  # A header may claim a shape whose size overflows.
-            array: Array = open_memmap(path, mode="r")
+            array = _mapped(path)
     except Exception as error:  # NumPy's header parser raises nearly anything on a damaged file.
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(f"The file {str(path)!r} must be a complete .npy of {what}. Got: {reason}.") from error
@@ -62,6 +62,18 @@ def open_array(path: Path, axes: tuple[str, ...], *, texts: bool = False) -> Arr
     if array.ndim != len(axes) or 0 in array.shape:
         raise ShapeError(f"The file {str(path)!r} must have shape ({', '.join(axes)}). Got {array.shape}.")
     return array
+
+
+def _mapped(path: Path) -> Array:
+    """Map a file, tried again where Python gives up for no reason of the file.
+
+    NumPy has Python parse the header. Python 3.11 counts how deep it is in that for all threads together, so that one
+    that parses at the same moment can end another with a `SystemError`.
+    """
+    try:
+        return open_memmap(path, mode="r")
+    except SystemError:
+        return open_memmap(path, mode="r")
 
 
 def _none(path: Path) -> str:

@@ -79,8 +79,8 @@ def sharing(one: ShownImages, others: Sequence[ShownImages]) -> list[ShownImages
     left = [item for item in others if item.presentation == one.presentation]
     while near := [item for item in left if not seen.isdisjoint(item.digests)]:
         found += near
-        seen = seen.union(*(item.digests for item in near))
         left = [item for item in left if seen.isdisjoint(item.digests)]
+        seen = seen.union(*(item.digests for item in near))
     return found
 
 

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.lib.format import open_memmap
 
+from img2brain.datasets import _responses as module
 from img2brain.datasets._responses import Scan, float_type, open_array
 from img2brain.errors import DataError, ShapeError
 
@@ -109,3 +111,18 @@ def test_a_scan_in_blocks_finds_what_a_look_at_the_whole_finds(values: Any, bloc
 def test_a_folder_in_place_of_a_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"' must be a \.npy file\. It is a folder\."):
         open_array(tmp_path, AXES)
+
+
+def test_a_header_that_python_fails_to_parse_once_is_parsed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2, 3)))
+    parsed, failures = open_memmap, [SystemError("AST constructor recursion depth mismatch")]
+
+    def fails_once(*args: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return parsed(*args, **options)
+
+    monkeypatch.setattr(module, "open_memmap", fails_once)
+    assert open_array(tmp_path / "a.npy", ("images", "voxels")).shape == (2, 3)

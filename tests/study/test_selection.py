@@ -107,6 +107,7 @@ def search(seed: int, folder: Path) -> Score:
     )
 
 
+@pytest.mark.slow
 def test_the_optimism_of_a_search_of_200_trials_shows(scores: list[Score]) -> None:
     for score in scores:
         assert score.optimism == pytest.approx(score.validation - score.confirmation, abs=1e-6)
@@ -115,6 +116,7 @@ def test_the_optimism_of_a_search_of_200_trials_shows(scores: list[Score]) -> No
     assert np.mean([score.optimism for score in scores]) > 0.05
 
 
+@pytest.mark.slow
 def test_the_confirmation_is_unbiased_within_its_standard_error(scores: list[Score]) -> None:
     errors = np.array([score.confirmation - score.truth for score in scores])
     se = np.sqrt(np.mean([score.se**2 for score in scores]))

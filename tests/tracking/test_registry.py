@@ -105,6 +105,7 @@ def test_a_version_of_before_folders_were_sealed_is_loaded(finished_copy: Path) 
     assert load_model("sample", finished_copy).about["dataset"] == "sample"
 
 
+@pytest.mark.slow
 def test_what_mlflow_leaves_beside_a_model_that_it_loaded_is_no_damage(finished_copy: Path) -> None:
     script = (
         "import mlflow, sys\nmlflow.set_tracking_uri(sys.argv[1])\n"

@@ -109,6 +109,7 @@ def test_two_homes_have_two_studies_and_delete_nothing(server: str, folder: Path
     )
 
 
+@pytest.mark.slow
 def test_models_move_between_a_server_and_homes(server: str, folder: Path, tmp_path: Path) -> None:
     there, here = Home(tmp_path / "there", tracking_uri=server), Home(tmp_path / "here")
     published = run_study(study(folder, name="moved", trials=1), there).published
@@ -134,6 +135,7 @@ def test_models_move_between_a_server_and_homes(server: str, folder: Path, tmp_p
     assert len(model_history("theirs", there).versions) >= 2
 
 
+@pytest.mark.slow
 def test_a_dead_process_of_one_home_leaves_the_other_alone(
     server: str, folder: Path, tmp_path: Path, img2brain: Launcher
 ) -> None:
