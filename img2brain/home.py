@@ -16,12 +16,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from img2brain import digest, plain
-from img2brain.errors import StoreError
+from img2brain import digest, plain, secret
+from img2brain.errors import StoreError, quoted
 from img2brain.store import Store
 
 FORMAT = 2
 _IDENTITY = "home.json"
+_STORAGES = ("sqlite:///", "postgresql://")
 _SIGNS = (_IDENTITY, "mlflow.db", "optuna.log")  # what tells a home from any other folder
 
 
@@ -60,18 +61,23 @@ class Home:
     tracking_uri : str, optional
         An MLflow server that takes runs, artifacts and models in place of the home's own database. It is named here or
         not at all: no environment variable is read.
+    storage : str, optional
+        A database that takes the search log in place of the home's own journal, ``sqlite:///FILE`` or
+        ``postgresql://USER@HOST/DATABASE``: workers of several homes and machines share it.
+    cache : Path or str, optional
+        A folder that takes the cache in place of the home's own, such as one on a network disk that homes share.
 
     Attributes
     ----------
     folder, database, artifacts, search_log, datasets, leaderboards, plugins, cache, looks, imported : Path
         Its parts.
-    tracking_uri : str or None
-        As above.
+    tracking_uri, storage : str or None
+        As above. They may hold a password: show them by `secret.masked`.
 
     Raises
     ------
     StoreError
-        If the folder cannot be made or written.
+        If the folder cannot be made or written, or the storage is no such URL.
 
     Notes
     -----
@@ -81,8 +87,14 @@ class Home:
     of sight, on another computer, cannot be told from a moved home: ``img2brain home relocate --new-id`` tells it.
     """
 
-    def __init__(self, folder: Path | str, tracking_uri: str | None = None) -> None:
-        self._name_parts(Path(folder), tracking_uri)
+    def __init__(
+        self,
+        folder: Path | str,
+        tracking_uri: str | None = None,
+        storage: str | None = None,
+        cache: Path | str | None = None,
+    ) -> None:
+        self._name_parts(Path(folder), tracking_uri, storage, cache)
         self._make()
 
     @classmethod
@@ -91,35 +103,41 @@ class Home:
         return home if isinstance(home, Home) else cls(home)
 
     @classmethod
-    def existing(cls, folder: Path | str, tracking_uri: str | None = None) -> Home:
-        """Return a home for reading, without making one; what a server holds can be read without any.
+    def existing(
+        cls,
+        folder: Path | str,
+        tracking_uri: str | None = None,
+        storage: str | None = None,
+        cache: Path | str | None = None,
+    ) -> Home:
+        """Return a home for reading, without making one; what a server or a database holds can be read without any.
 
         Raises
         ------
         StoreError
-            If there is no home in the folder, and no server is named.
+            If there is no home in the folder, and neither a server nor a database is named.
         """
         found = cls.__new__(cls)
-        found._name_parts(Path(folder), tracking_uri)
+        found._name_parts(Path(folder), tracking_uri, storage, cache)
         if any((found.folder / name).exists() for name in _SIGNS):
             found._make()
-        elif not tracking_uri:
+        elif not (tracking_uri or storage):
             raise StoreError(_absent(found.folder))
         return found
 
-    def _name_parts(self, folder: Path, tracking_uri: str | None) -> None:
-        try:
-            self.folder = plain.path_of(folder).resolve()
-        except ValueError as error:
-            raise StoreError(f"The home folder cannot be named {str(folder)[:80]!r}: {error}.") from None
+    def _name_parts(
+        self, folder: Path, tracking_uri: str | None, storage: str | None, cache: Path | str | None
+    ) -> None:
+        self.folder = _named(folder, "home")
         self.tracking_uri = tracking_uri or None
+        self.storage = _storage(storage) if storage else None
         self.database = self.folder / "mlflow.db"
         self.artifacts = self.folder / "artifacts"
         self.search_log = self.folder / "optuna.log"
         self.datasets = self.folder / "datasets"
         self.leaderboards = self.folder / "leaderboards"
         self.plugins = self.folder / "plugins"
-        self.cache = self.folder / "cache"
+        self.cache = _named(Path(cache), "cache") if cache else self.folder / "cache"
         self.looks = self.folder / "looks.jsonl"
         self.imported = self.folder / "imported"
         self._locks = self.folder / "locks"
@@ -133,6 +151,11 @@ class Home:
             self._know_itself()
         except OSError as error:
             raise StoreError(f"The home folder {self.folder} cannot be written: {error.strerror}.") from None
+
+    @property
+    def shares_cache(self) -> bool:
+        """Whether the cache lies elsewhere, where other homes may use it as well."""
+        return self.cache != self.folder / "cache"
 
     @cached_property
     def store(self) -> Store:
@@ -201,9 +224,11 @@ class Home:
 
     @contextlib.contextmanager
     def _use(self, how: int) -> Iterator[None]:
-        """Hold the lock of the home's use, which many may share; it is free again when its holders end."""
-        with (self._locks / "use.lock").open("a") as file:
-            fcntl.flock(file, how)
+        """Hold the lock of the use of the home and its cache, which many may share; free when its holders end."""
+        with contextlib.ExitStack() as held:
+            for folder in (self._locks, self.cache / "locks") if self.shares_cache else (self._locks,):
+                folder.mkdir(parents=True, exist_ok=True)
+                fcntl.flock(held.enter_context((folder / "use.lock").open("a")), how)
             yield
 
     @property
@@ -237,6 +262,20 @@ class Home:
         was = [path for path in dict.fromkeys((said.path, *said.was)) if path != str(self.folder)]
         here = replace(said, path=str(self.folder), was=tuple(was))
         return _with_new_id(here) if _id_at(Path(said.path)) == said.id else here
+
+
+def _named(folder: Path, what: str) -> Path:
+    try:
+        return plain.path_of(folder).resolve()
+    except ValueError as error:
+        raise StoreError(f"The {what} folder cannot be named {str(folder)[:80]!r}: {error}.") from None
+
+
+def _storage(url: str) -> str:
+    if not url.startswith(_STORAGES):
+        shown = quoted(secret.masked(url))
+        raise StoreError(f"The storage must be a URL 'sqlite:///FILE' or 'postgresql://HOST/DATABASE'. Got {shown}.")
+    return url
 
 
 def _absent(folder: Path) -> str:

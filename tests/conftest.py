@@ -25,6 +25,8 @@ from img2brain.datasets._sample import write_sample
 from img2brain.home import Home
 from img2brain.records import TrialRecord
 from img2brain.spec import StudySpec, parse
+from tests import postgres as servers
+from tests.postgres import Postgres
 
 MakeSpec = Callable[..., StudySpec]
 NewHome = Callable[..., Path]
@@ -103,6 +105,21 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real recordings is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL server; tests that need it skip where there is none."""
+    if servers.programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with servers.running() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> str:
+    """The URL of an empty database of it, with the password."""
+    return postgres.url(postgres.new_database())
 
 
 @pytest.fixture(scope="session")

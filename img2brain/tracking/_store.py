@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from img2brain import secret
 from img2brain._quiet import Quiet
 from img2brain.errors import RecordError, TrackingError
 from img2brain.home import Home
@@ -223,7 +223,7 @@ def answering(uri: str) -> Iterator[None]:
             if not isinstance(error, _failures()):
                 raise
             told = f"The tracking store {_shown(uri)} does not answer: {_reason(error)}"
-            raise TrackingError(_without_password(told, uri)) from error
+            raise TrackingError(secret.without(told, uri)) from error
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -255,8 +255,3 @@ def _shown(uri: str) -> str:
     from sqlalchemy.engine import make_url
 
     return str(make_url(uri).database) if uri.startswith("sqlite") else uri
-
-
-def _without_password(text: str, uri: str) -> str:
-    password = urlsplit(uri).password
-    return text.replace(f":{password}@", ":***@") if password else text
