@@ -18,6 +18,7 @@ from img2brain.datasets._links import is_there
 from img2brain.datasets._order import LISTING, by_rows, ordered, read_listing
 from img2brain.datasets._responses import open_array
 from img2brain.datasets._split import Rows
+from img2brain.datasets._stored import FEATURE_SUFFIXES, read_features
 from img2brain.datasets._strays import instead_of_array, instead_of_images
 from img2brain.errors import DataError, ShapeError
 
@@ -110,9 +111,13 @@ def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> PartCo
     if part.images or not (os.path.lexists(folder) or os.path.lexists(given)):
         with guard():
             _require_one_row_each(file, part.responses, folder, part.images)
-    for path in sorted(given.glob("*.npy")):
+    for path in _features_in(given):
         with guard():
-            features = open_array(path, ("images", "features"))
+            if path.stem in part.features:
+                raise DataError(
+                    f"The features in {str(given)!r} must have names of their own. {path.stem!r} is of two."
+                )
+            features = read_features(path)
             if len(part.responses) != len(features) == part.responses.shape[1]:
                 shapes = f"{features.shape} and {part.responses.shape}"
                 raise ShapeError(
@@ -133,6 +138,11 @@ def _read_part(root: Path, name: str, guard: Guard, *, required: bool) -> PartCo
             found = open_array(groups, ("images",), texts=True)
             part.groups = require_groups(repr(str(groups)), found, len(part.responses))
     return part
+
+
+def _features_in(folder: Path) -> list[Path]:
+    """Find the files of features in a folder, and the folders that are such files."""
+    return sorted(path for path in folder.glob("*.*") if path.suffix in FEATURE_SUFFIXES)
 
 
 def _put_in_order(contents: Contents, guard: Guard) -> None:

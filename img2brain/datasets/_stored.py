@@ -1,10 +1,11 @@
-"""Responses as a matrix in a file of any usual kind, read in blocks of trials where the kind allows it."""
+"""A matrix in a file of any usual kind: responses, read in blocks of trials where the kind allows it, and features."""
 
 from __future__ import annotations
 
 import json
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
@@ -24,7 +25,9 @@ from img2brain.errors import DataError, ShapeError
 Array = NDArray[Any]
 
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".mat", ".zarr", ".csv", ".tsv")
+FEATURE_SUFFIXES = (".npy", ".h5", ".hdf5", ".zarr")
 _USUAL = ("responses", "betas", "data", "Y")  # names that are taken first, where several arrays fit
+_FEATURES = "features"
 _SHOWN = 6
 _CODECS = {  # of zarr: all that work on numbers; others, such as pickle, run what the file says
     "blosc", "bytes", "bz2", "crc32c", "delta", "endian", "fixedscaleoffset", "gzip", "lz4", "lzma", "quantize",
@@ -124,6 +127,34 @@ def find_responses(path: Path, name: str | None, n_trials: int, trials: str) -> 
     return Stored(label, chosen.shape[1 - axis], chosen.dtype, read, bool(axis))
 
 
+def read_features(path: Path) -> Array:
+    """Read features (images, features), in memory or, of a ``.npy``, mapped to it.
+
+    Parameters
+    ----------
+    path : Path
+        The file; or the folder, where it is of zarr. Of several matrices in it the one named ``features`` is read.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or holds not one matrix of numbers that is meant.
+    """
+    if path.suffix.lower() == ".npy":
+        return open_array(path, ("images", "features"))
+    held = list(_arrays_in(path))
+    fitting = [item for item in held if len(item.shape) == 2 and 0 not in item.shape and item.dtype.kind in "fiu"]
+    named = [item for item in fitting if item.name == _FEATURES]
+    if len(named or fitting) != 1:
+        raise DataError(
+            f"{str(path)!r} must hold numbers of shape (images, features), in one array or in one that is named "
+            f"'{_FEATURES}'. It holds {_told(held)}."
+        )
+    chosen = (named or fitting)[0]
+    with _reading(path):
+        return chosen.take(np.arange(chosen.shape[0]), 0)
+
+
 def _none_of(name: str, path: Path, held: list[Held]) -> list[Held]:
     raise DataError(f"{str(path)!r} must hold an array {name!r}. It holds {_told(held)}.")
 
@@ -143,8 +174,15 @@ def _arrays_in(path: Path) -> Iterator[Held]:
         raise DataError(f"The file {str(path)!r} must exist. It does not.")
     if path.suffix.lower() not in kinds:
         raise DataError(f"Responses must be in a file that ends in {', '.join(SUFFIXES)}. Got {str(path)!r}.")
-    try:
+    with _reading(path):
         yield from kinds[path.suffix.lower()](path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say on one line what a library cannot read of a file."""
+    try:
+        yield
     except (DataError, MemoryError):
         raise
     except Exception as error:  # readers of damaged files raise nearly anything

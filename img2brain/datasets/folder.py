@@ -43,7 +43,8 @@ class FolderDataset(Dataset):
         trainingIMG/*.jpg|png      testIMG/*.jpg|png             the i-th row belongs to the i-th image by file name
         images.csv                 optional, file; row, where names do not tell which one an image belongs to; others of
                                    your own, such as session, category or part, that a split may go by
-        trainingFeatures/*.npy     testFeatures/*.npy            optional, (images, features) each; images may then lack
+        trainingFeatures/*.npy     testFeatures/*.npy            optional, (images, features) each; images may lack;
+                                   .h5 with an array "features", or .zarr, as well
         trainingfMRI/training.npy  testfMRI/test.npy             (images, voxels); the test part is optional
         trainingfMRI/training_repeats.npy, testfMRI/test_repeats.npy   optional, (images, repeats, voxels), NaN = none
         trainingfMRI/training_counts.npy, testfMRI/test_counts.npy     optional, (images,), repeats that were averaged

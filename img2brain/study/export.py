@@ -1,8 +1,8 @@
 """Features as files: what the networks of a study make of its images, for any program, and for a study of its own.
 
 A folder holds ``trainingFeatures/`` and, of data with test images, ``testFeatures/``, as a dataset may bring them: one
-file for each layer, pooling and reduction of each network. Files of NumPy's kind are read there as they are, by the
-backbone ``given``. ``manifest.json`` says what each file is and which image each of its rows is.
+file for each layer, pooling and reduction of each network. There they are read, of whichever kind, by the backbone
+``given``. ``manifest.json`` says what each file is and which image each of its rows is.
 """
 
 from __future__ import annotations
