@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from img2brain.logs import is_watched
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
     title : str
         What is going on.
     """
-    if not sys.stderr.isatty():
+    if not is_watched():
         log.info("%s", title)
         yield from items
         return
@@ -49,7 +50,7 @@ def track_bytes(blocks: Iterable[bytes], total: int | None, title: str, done: in
     done : int
         How many of them were there before.
     """
-    if not sys.stderr.isatty():
+    if not is_watched():
         log.info("%s%s", title, f", from byte {done}" if done else "")
         yield from blocks
         return

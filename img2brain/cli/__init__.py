@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import select
 import signal
@@ -15,6 +14,7 @@ from typing import Any
 
 import click
 
+from img2brain.cli._log import log_option, told_on_one_line
 from img2brain.errors import Img2BrainError, lack_of
 
 COMMANDS = {
@@ -49,8 +49,6 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; say what went wrong on one line."""
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-        logging.getLogger("img2brain").setLevel(logging.INFO)
         try:
             with _interrupts_kept():
                 return super().invoke(ctx)
@@ -96,7 +94,7 @@ def _is_heard() -> bool:
 
 def _leave(message: str, code: int) -> None:
     """Print one line and end."""
-    click.echo(" ".join(message.split()), err=True)
+    told_on_one_line(message)
     if os.environ.get("IMG2BRAIN_TRACEBACK"):
         raise  # noqa: PLE0704 - in the handler of the error
     sys.exit(code)
@@ -104,6 +102,7 @@ def _leave(message: str, code: int) -> None:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="img2brain")
+@log_option
 def main() -> None:
     """Find which vision network, layer and regressor predict the responses of a brain best.
 

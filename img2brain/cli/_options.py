@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from img2brain.cli._log import log_option
 from img2brain.errors import SpecError
 from img2brain.secret import masked, passwords
 
@@ -73,7 +74,7 @@ _cache_option = click.option(
 
 def names_home(command: Command) -> Command:
     """Give a command the options of a home that it may do without, and hand it `home` and `tracking_uri`."""
-    return folder_option(_server_option(command))
+    return folder_option(_server_option(log_option(command)))
 
 
 def writes_home(command: Command) -> Command:
@@ -97,4 +98,4 @@ def _with_home(command: Command, make: Callable[..., Home]) -> Command:
     ) -> Any:
         return command(*args, open_home=functools.partial(make, home, tracking_uri, storage, cache), **options)
 
-    return folder_option(_server_option(_storage_option(_cache_option(run))))
+    return folder_option(_server_option(_storage_option(_cache_option(log_option(run)))))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
 
 from tqdm import tqdm
 
+from img2brain.logs import is_watched
 from img2brain.result import score_text
 from img2brain.study.search import ToldTrial, best_trial
 
@@ -22,9 +22,7 @@ class Bar:
         self._total = total
         self._best = best_trial(told)
         self._n_done = len(told)
-        self._bar = tqdm(
-            total=total, initial=self._n_done, desc="trials", dynamic_ncols=True, disable=not sys.stderr.isatty()
-        )
+        self._bar = tqdm(total=total, initial=self._n_done, desc="trials", dynamic_ncols=True, disable=not is_watched())
 
     def __enter__(self) -> Bar:
         return self

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pytest
@@ -11,6 +13,9 @@ from click.testing import CliRunner
 
 from img2brain.cli import COMMANDS, main
 from img2brain.errors import StoreError
+
+if TYPE_CHECKING:
+    from tests.conftest import Launcher
 
 SCRIPT = Path(sys.executable).with_name("img2brain")
 
@@ -126,3 +131,16 @@ def test_an_interrupt_that_python_drops_is_not_lost() -> None:
     assert ended.returncode == 130, ended.stderr
     assert ended.stderr.startswith("Interrupted.")
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [("--log", "json", "study", "list"), ("study", "list", "--log", "json"), ()])
+def test_work_is_told_as_json_where_it_is_asked_for(
+    words: tuple[str, ...], tmp_path: Path, img2brain: Launcher
+) -> None:
+    environment = {} if words else {"IMG2BRAIN_LOG": "json"}
+    process = img2brain.run(*(words or ("study", "list")), "--home", tmp_path / "absent", cwd=tmp_path, env=environment)
+    assert process.code == 2
+    (line,) = process.stderr.splitlines()
+    told = json.loads(line)
+    assert told["level"] == "error"
+    assert told["message"].startswith(f"Error: There is no home at {tmp_path / 'absent'}: ")
