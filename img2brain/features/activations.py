@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from img2brain._arrays import slices
 from img2brain.errors import StoreError
 
 Rows = NDArray[np.intp]
+Tensors = tuple[torch.Tensor, ...]
+Work = Callable[..., Tensors]  # of a block of rows, their numbers as a slice, and what all blocks share
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,32 @@ class Activations(ABC):
         for rows in slices(self.n_images, step):
             yield rows, self.read(rows.start, rows.stop)
 
+    def each(self, work: Work, *shared: torch.Tensor) -> Iterator[tuple[slice, Tensors]]:
+        """Do some work on each block of rows, wherever these are, and yield what it gives, in order.
+
+        Parameters
+        ----------
+        work : callable
+            ``work(block, rows, *shared)``, which gives a tuple of tensors in float32. A function of a module, or a
+            partial one: it may be done elsewhere.
+        *shared : torch.Tensor
+            What is the same for all blocks.
+        """
+        for rows, block in self.blocks():
+            yield rows, work(block, rows, *shared)
+
+    def total(self, work: Work, *shared: torch.Tensor) -> Tensors:
+        """Add up what some work gives of each block of rows; see `each`."""
+        return reduce(added, (found for _, found in self.each(work, *shared)))
+
     def ranges(self, most: int | None = None) -> Iterator[slice]:
         """Yield ranges of the features, of so many at most."""
         return slices(self.n_features, min(self.sizes.n_features, most or self.n_features))
+
+
+def added(first: Tensors, second: Tensors) -> Tensors:
+    """Add tensors to others, in their place."""
+    return tuple(one.add_(other) for one, other in zip(first, second, strict=True))
 
 
 class InMemory(Activations):

@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -156,10 +156,9 @@ class SparseProjection(Basis):
 
     def keep(self, values: Activations) -> dict[str, NDArray[Any]]:
         """Project all images."""
-        matrix = self._matrix(values.n_features)
         found = np.zeros((values.n_images, self.size), np.float32)
-        for rows, block in values.blocks():
-            found[rows] = (matrix @ block.float().cpu().numpy().T).T
+        for rows, (projected,) in values.each(self._projected):
+            found[rows] = projected.numpy()
         return {"projected": found}
 
     def components(self, parts: Sequence[Kept], rows: Rows) -> Components:
@@ -175,11 +174,13 @@ class SparseProjection(Basis):
         found = self._matrix(values.n_features).T.toarray() / np.float32(kept.scale)
         return Axes(np.asarray(found, np.float32), np.zeros(self.size, np.float32))
 
+    def _projected(self, block: torch.Tensor, _rows: slice) -> tuple[torch.Tensor]:
+        found = (self._matrix(block.shape[1]) @ block.float().cpu().numpy().T).T
+        return (torch.from_numpy(np.ascontiguousarray(found)),)
+
     def _matrix(self, n_features: int) -> csr_matrix:
         """Return the part of the matrix that projects this block, (size, n_features)."""
-        start = sum(self.before)
-        whole = projection(self.size, start + n_features + sum(self.after))
-        return whole[:, start : start + n_features].astype(np.float32)
+        return _part(self.size, sum(self.before), n_features, sum(self.after))
 
 
 class Norms(Keeper):
@@ -238,6 +239,13 @@ def n_components_of(n_images: int) -> int:
     from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
     return int(johnson_lindenstrauss_min_dim(n_images, eps=0.1))
+
+
+@lru_cache(maxsize=1)
+def _part(size: int, before: int, n_features: int, after: int) -> csr_matrix:
+    """Draw a matrix and return a range of its columns; blocks of rows are multiplied by it in turn."""
+    whole = projection(size, before + n_features + after)
+    return whole[:, before : before + n_features].astype(np.float32)
 
 
 def projection(size: int, n_features: int) -> csr_matrix:

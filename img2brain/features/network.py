@@ -28,6 +28,7 @@ from img2brain.features.freshness import freshness
 from img2brain.features.pass_ import Budget, Pass
 from img2brain.features.placement import Placement
 from img2brain.features.pooling import Block, possible, resolved, to_dict, width
+from img2brain.features.shards import Hands, Showing, SpreadPass
 from img2brain.features.shared import ShownImages, Union, of_rows, sharing
 from img2brain.spec import ALL, NO_POOLING, PCA, BackboneSpec, FeatureSpace, Layers, joined
 from img2brain.store import Store
@@ -64,6 +65,8 @@ class NetworkFeatures(Features):
         Images of datasets that are searched together with this one: those that they share pass the network once.
     placement : Placement, optional
         How large pictures were shown, where the network shall see them as large.
+    hands : Hands, optional
+        Where images pass the network in shards; by default they all do here.
     """
 
     def __init__(
@@ -82,7 +85,9 @@ class NetworkFeatures(Features):
         others: Sequence[ShownImages] = (),
         bases: Sequence[str] = (PCA,),
         placement: Placement | None = None,
+        hands: Hands | None = None,
     ) -> None:
+        self._hands, self._device_name = hands, device
         self._placement = placement
         self._request = Request.parse(spec.name, spec.weights, spec.preprocessing)
         self._asked = spec.pooling or (NO_POOLING,)
@@ -197,9 +202,18 @@ class NetworkFeatures(Features):
 
     def _pass(self, images: Sequence[Path]) -> Pass:
         reserved = work_bytes(len(images)) if ALL in self.bases else 0
-        return Pass(
+        asked = (
             self.backbone, images, self._device, self._dtype, self._store, self._budget, self._shown.presentation,
             self._kinds, reserved, self._placement,
+        )  # fmt: skip
+        return Pass(*asked) if self._hands is None else SpreadPass(self._hands, self._showing, *asked)
+
+    @property
+    def _showing(self) -> Showing:
+        """What hosts have to know of the network."""
+        return Showing(
+            self.spec, tuple(self._digests.items()), (), self._kinds, self._device_name, self.precision,
+            self._shown.presentation, self._placement,
         )  # fmt: skip
 
     def _record(self, spaces: Sequence[FeatureSpace]) -> None:

@@ -22,7 +22,7 @@ from img2brain.datasets._presentation import Presentation
 from img2brain.errors import FeatureError, Img2BrainError, ResourceError, StoreError, lack_of
 from img2brain.features import pca
 from img2brain.features.activations import Activations, InMemory, OnDisk
-from img2brain.features.extract import activations, find_batch_size
+from img2brain.features.extract import ImageSource, activations, find_batch_size
 from img2brain.features.placement import Placement, placed
 from img2brain.features.pooling import Block, Pooled
 from img2brain.progress import track
@@ -67,7 +67,7 @@ class Pass:
     ----------
     backbone : Backbone
         The network.
-    images : sequence of Path
+    images : sequence of Path, or of bytes of a file or array
         One row each.
     device : torch.device
         Where the network runs.
@@ -85,12 +85,14 @@ class Pass:
         Memory, in bytes, that activations leave to what is made of them beside PCA.
     placement : Placement, optional
         How pictures are placed before the network.
+    names : sequence of str
+        Of images that are no paths.
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        images: Sequence[Path],
+        images: Sequence[ImageSource],
         device: torch.device,
         dtype: torch.dtype,
         store: Store,
@@ -99,7 +101,9 @@ class Pass:
         kinds: Mapping[str, LayerKind] = MappingProxyType({}),
         reserved: int = 0,
         placement: Placement | None = None,
+        names: Sequence[str] = (),
     ) -> None:
+        self._names = names
         self._backbone, self._images = backbone, images
         self._device, self._dtype = device, dtype
         self._store, self._budget = store, budget
@@ -120,7 +124,7 @@ class Pass:
             widths = {block: n_features[block] for block in group}
             held = self._held(widths, n_bytes, n_components)
             self._require_room(widths, held, n_bytes, n_components)
-            with self._recorded(group, held) as recorded:
+            with self.recorded(group, held) as recorded:
                 for block in track(group, len(group), f"{self._backbone.name}: PCA"):
                     yield block, recorded.pop(block)
 
@@ -131,8 +135,12 @@ class Pass:
         except StoreError:
             return math.inf
 
+    def pooled(self, blocks: Sequence[Block]) -> Pooled:
+        """Return the network that computes some blocks."""
+        return Pooled(self._backbone.extractor(_layers(blocks)), blocks, self._kinds)
+
     def _widths(self, blocks: Sequence[Block]) -> Mapping[Block, int]:
-        return Pooled(self._backbone.extractor(_layers(blocks)), blocks, self._kinds).n_features
+        return self.pooled(blocks).n_features
 
     def _bytes_of(self, widths: Mapping[Block, int]) -> dict[Block, int]:
         return {block: size * len(self._images) * self._kept_as(size).itemsize for block, size in widths.items()}
@@ -178,7 +186,7 @@ class Pass:
         self._store.require_free(kept + scratch, f"A pass of {self._backbone.name}")
 
     @contextmanager
-    def _recorded(self, blocks: Sequence[Block], held: set[Block]) -> Iterator[dict[Block, Activations]]:
+    def recorded(self, blocks: Sequence[Block], held: set[Block]) -> Iterator[dict[Block, Activations]]:
         """Run one pass over the images and hand out the activations of some blocks; their disk is freed at the end."""
         keep_freed_memory()
         fast = accelerated(self._backbone.extractor(_layers(blocks)), self._device, self._dtype)
@@ -217,9 +225,13 @@ class Pass:
             first = int(bad.int().argmax())
             raise FeatureError(
                 f"The layer {str(block)!r} of {self._backbone.name} must give finite numbers. It does not of the image "
-                f"{self._images[rows.start + first].name!r}, in {str(self._dtype).removeprefix('torch.')}."
+                f"{self._name_of(rows.start + first)!r}, in {str(self._dtype).removeprefix('torch.')}."
             )
         recorded[block].append(found)
+
+    def _name_of(self, row: int) -> str:
+        image = self._images[row]
+        return image.name if isinstance(image, Path) else self._names[row]
 
     def _place(self, n_features: int, path: Path | None) -> Activations:
         """Make room for the activations of a block: in memory, or in a file."""

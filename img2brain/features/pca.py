@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -261,14 +262,15 @@ def _weighted_sums(activations: Activations, rows: Rows, weights: F64) -> tuple[
     share = np.full((len(rows), 1), 1 / len(rows))
     spread = np.zeros((activations.n_images, weights.shape[1] + 1), np.float32)
     spread[rows] = np.concatenate([weights, share], axis=1)
-    device = activations.device
-    sums = torch.zeros((activations.n_features, spread.shape[1]), device=device)
     offset = activations.read(0, 1)[0].float()  # Sums of what is near zero keep their digits.
-    for part, block in activations.blocks():
-        sums.addmm_((block.float() - offset).T, torch.from_numpy(spread[part]).to(device))
+    (sums,) = activations.total(_weighted, torch.from_numpy(spread).to(activations.device), offset)
     sums[:, -1] += offset
     found = sums.cpu().numpy()
     return np.ascontiguousarray(found[:, :-1]), found[:, -1].copy()
+
+
+def _weighted(block: torch.Tensor, rows: slice, weights: torch.Tensor, offset: torch.Tensor) -> tuple[torch.Tensor]:
+    return ((block.float() - offset).T @ weights[rows],)
 
 
 def _projected_by_kernel(activations: Activations) -> F32:
@@ -328,19 +330,28 @@ def _refined(activations: Activations, rows: Rows, first: torch.Tensor, centre: 
     -----
     The last column of the products adds up the activations themselves, to centre them exactly afterwards.
     """
-    n_features, size = first.shape
     fitted = torch.zeros((activations.n_images, 1), dtype=first.dtype, device=first.device)
     fitted[torch.from_numpy(rows).to(first.device)] = 1
-    sums = torch.zeros((n_features, size + 1), device=first.device)
-    total = torch.zeros(size, device=first.device)
-    offset = -(centre @ first)
-    for part, block in activations.blocks():
-        projected = torch.addmm(offset, block, first) * fitted[part]
-        total += projected.sum(dim=0, dtype=torch.float32)
-        columns = torch.cat([projected, fitted[part]], dim=1)
-        for features in activations.ranges():
-            sums[features] += block[:, features].T @ columns
+    work = partial(_products, parts=list(activations.ranges()))
+    sums, total = activations.total(work, fitted, first, -(centre @ first))
     return _orthonormal(sums[:, :-1].addr_(sums[:, -1], total, alpha=-1 / len(rows))).to(first.dtype)
+
+
+def _products(
+    block: torch.Tensor,
+    rows: slice,
+    fitted: torch.Tensor,
+    first: torch.Tensor,
+    offset: torch.Tensor,
+    parts: Sequence[slice],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what a block of rows adds to the products of the activations with their projections, and to the latter."""
+    projected = torch.addmm(offset, block, first) * fitted[rows]
+    columns = torch.cat([projected, fitted[rows]], dim=1)
+    sums = torch.empty((len(first), columns.shape[1]), device=first.device)
+    for features in parts:
+        sums[features] = block[:, features].T @ columns
+    return sums, projected.sum(dim=0, dtype=torch.float32)
 
 
 def _orthonormal(columns: torch.Tensor) -> torch.Tensor:
@@ -369,11 +380,19 @@ def _projected(
     """
     parts = list(activations.ranges())
     offsets = [-(centre[features] @ basis[features]) for features in parts]
-    found = torch.zeros((activations.n_images, basis.shape[1]), device=basis.device)
-    for part, block in activations.blocks():
-        for features, offset in zip(parts, offsets, strict=True):
-            found[part] += torch.addmm(offset, block[:, features], basis[features])
+    found = torch.empty((activations.n_images, basis.shape[1]), device=basis.device)
+    for rows, (projected,) in activations.each(partial(_projections, parts=parts), basis, torch.stack(offsets)):
+        found[rows] = projected
     return found, -torch.stack(offsets).float().sum(dim=0)
+
+
+def _projections(
+    block: torch.Tensor, _rows: slice, basis: torch.Tensor, offsets: torch.Tensor, parts: Sequence[slice]
+) -> tuple[torch.Tensor]:
+    found = torch.zeros((len(block), basis.shape[1]), device=basis.device)
+    for features, offset in zip(parts, offsets, strict=True):
+        found += torch.addmm(offset, block[:, features], basis[features])
+    return (found,)
 
 
 def _leading_eigenpairs(matrix: F64, n_pairs: int, floor: float = _ROUNDING) -> tuple[F64, F64]:
