@@ -73,6 +73,7 @@ class Transformers(Library):
     def __init__(self) -> None:
         self._folders: dict[str, Path] = {}
         self._config = lru_cache(maxsize=64)(self._read_config)
+        self._revision = lru_cache(maxsize=64)(self._find_revision)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,6 +98,7 @@ class Transformers(Library):
             raise SpecError(f"The folder {name!r} must have a name of letters, digits, '.', '_' and '-'.")
         self._require_own_name(path.resolve())
         self._config.cache_clear()
+        self._revision.cache_clear()
         self._folders[path.resolve().name] = path.resolve()
         return path.resolve().name
 
@@ -110,8 +112,8 @@ class Transformers(Library):
             )
 
     def content(self, name: str) -> str:
-        """Digest the files of a folder."""
-        return _content_of(self._folders[name]) if name in self._folders else ""
+        """Digest the files of a folder, or name the revision that the library's cache has of a network of the hub."""
+        return _content_of(self._folders[name]) if name in self._folders else self._revision(name) or ""
 
     def weight_names(self, name: str) -> tuple[str, ...]:
         """Name the weights: there is one set of them."""
@@ -141,7 +143,7 @@ class Transformers(Library):
         try:
             with ignored(), self._silent():
                 network, told = architecture.from_pretrained(
-                    self._folders.get(name, name),
+                    **self._place(name),
                     config=config,
                     use_safetensors=True,
                     trust_remote_code=False,
@@ -157,7 +159,7 @@ class Transformers(Library):
         auto = imported("transformers", "transformers").AutoImageProcessor
         try:
             with ignored(), self._silent():
-                found = auto.from_pretrained(self._folders.get(name, name), trust_remote_code=False)
+                found = auto.from_pretrained(**self._place(name), trust_remote_code=False)
         except Exception:  # there is none, or no hub
             return _usual(self._config(name))
         return preprocessing_of(found, f"transformers:{name}")
@@ -171,12 +173,30 @@ class Transformers(Library):
         try:
             with ignored(), self._silent():
                 return imported("transformers", "transformers").AutoConfig.from_pretrained(
-                    self._folders.get(name, name), trust_remote_code=False
+                    **self._place(name), trust_remote_code=False
                 )
         except Img2BrainError:
             raise
         except Exception as error:  # no internet, no such name, a damaged file
             raise self._unavailable(name, error) from error
+
+    def _place(self, name: str) -> dict[str, Any]:
+        """Say where a network is: its folder, or its name on the hub with the one revision that all is read of."""
+        folder = self._folders.get(name)
+        where = {} if folder or (revision := self._revision(name)) is None else {"revision": revision}
+        return {"pretrained_model_name_or_path": folder or name, **where}
+
+    def _find_revision(self, name: str) -> str | None:
+        """Return the revision that the hub, or else the library's cache, has of a network; None where neither has it.
+
+        The library keeps the files of a revision in a folder of this name.
+        """
+        find = imported("transformers.utils", "transformers").cached_file
+        try:
+            with ignored(), self._silent():
+                return Path(find(name, "config.json")).parent.name
+        except Exception:  # no internet, no such name: who reads the configuration is told
+            return None
 
     def _unavailable(self, name: str, error: Exception) -> WeightsError:
         if folder := self._folders.get(name):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from img2brain.backbones import build_fresh, check_request, find, load_backbone, matching, restore
 from img2brain.backbones.transformers import COMPONENT, Transformers, preprocessing_of
@@ -51,8 +52,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def nothing_known(no_internet: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same for a library that knows no folder yet."""
     monkeypatch.setattr(COMPONENT, "_folders", {})
-    COMPONENT._config.cache_clear()  # type: ignore[attr-defined]
+    forget()
     return no_internet
+
+
+def forget() -> None:
+    """Look at the hub and the folders anew, as another process does."""
+    COMPONENT._config.cache_clear()  # type: ignore[attr-defined]
+    COMPONENT._revision.cache_clear()  # type: ignore[attr-defined]
 
 
 def named(folders: Path, kind: str) -> str:
@@ -129,6 +136,41 @@ def test_weights_come_from_the_cache_of_the_hub(folders: Path, nothing_known: Pa
     (place / "refs" / "main").write_text("1")
     found = load_backbone("transformers:some/dinov2-tiny", "DEFAULT")
     assert found.weights_digest == load_backbone(named(folders, "dinov2"), "DEFAULT").weights_digest
+
+
+@pytest.mark.parametrize("weights", ["DEFAULT", "random:0"])
+def test_two_revisions_of_a_name_are_two_networks(
+    folders: Path, nothing_known: Path, tmp_path: Path, recordings: Path, weights: str
+) -> None:
+    hub = nothing_known / "models--some--vit-tiny"
+    before, after = ("a" * 40, "b" * 40)
+    shutil.copytree(folders / "vit_mae", hub / "snapshots" / before)
+    shutil.copytree(folders / "vit_mae", hub / "snapshots" / after)
+    change(hub / "snapshots" / after)
+    (hub / "refs").mkdir()
+    images = tuple(sorted((recordings / "trainingIMG").iterdir()))[:8]
+    spec = BackboneSpec(name="transformers:some/vit-tiny", weights=weights, layers=("layernorm",))
+
+    def coordinates(store: Path, revision: str) -> Any:
+        (hub / "refs" / "main").write_text(revision)
+        forget()
+        rows = np.arange(len(images))
+        found = NetworkFeatures(spec, images, ["made"] * len(images), Store(store), rows, 3, device="cpu")
+        return found.components("layernorm", rows, 3).coordinates
+
+    first = coordinates(tmp_path / "cache", before)
+    second = coordinates(tmp_path / "cache", after)
+    np.testing.assert_array_equal(second, coordinates(tmp_path / "another", after))
+    assert not np.allclose(first, second, rtol=1e-3)
+    np.testing.assert_array_equal(first, coordinates(tmp_path / "cache", before))
+
+
+def change(folder: Path) -> None:
+    """Write other weights, and another configuration, into a folder."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    state = load_file(folder / "model.safetensors")
+    save_file({name: 2 * tensor for name, tensor in state.items()}, folder / "model.safetensors", {"format": "pt"})
 
 
 @pytest.mark.parametrize("weights", ["DEFAULT", "random:0"])
