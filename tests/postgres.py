@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -77,11 +77,11 @@ class Postgres:
         folder = str(self._folder)
         words = [str(self._bin / "postgres"), "-D", f"{folder}/data", "-p", str(self.port), "-k", folder]
         settings = [word for setting in _SETTINGS for word in setting.split()]
-        log = (self._folder / "log").open("ab")
-        self._process = subprocess.Popen(
-            [*_as_nobody_special(), *words, *settings],
-            stdout=log, stderr=log, start_new_session=True, cwd=self._folder,
-        )  # fmt: skip
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_as_nobody_special(), *words, *settings],
+                stdout=log, stderr=log, start_new_session=True, cwd=folder,
+            )  # fmt: skip
         end = time.monotonic() + 60
         while subprocess.call(
             [self._bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)], stdout=subprocess.DEVNULL
@@ -173,7 +173,8 @@ class Proxy:
         self.port: int = self._server.getsockname()[1]
         self._open: list[socket.socket] = []
         self._is_cut = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
 
     def cut(self) -> None:
         """Cut all connections."""
@@ -181,7 +182,6 @@ class Proxy:
         for end in self._open:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
 
     def mend(self) -> None:
         """Let others through again."""
@@ -190,7 +190,12 @@ class Proxy:
     def close(self) -> None:
         """Listen no more."""
         self.cut()
-        self._server.close()
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for end in (self._server, *self._open):
+            end.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -210,7 +215,11 @@ class Proxy:
         far.settimeout(None)
         self._open += [near, far]
         for source, target in ((near, far), (far, near)):
-            threading.Thread(target=_copy, args=(source, target), daemon=True).start()
+            self._start(_copy, source, target)
+
+    def _start(self, work: Callable[..., None], *args: socket.socket) -> None:
+        self._threads.append(threading.Thread(target=work, args=args, daemon=True))
+        self._threads[-1].start()
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:

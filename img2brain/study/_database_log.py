@@ -1,0 +1,207 @@
+"""The search log in a database: SQLite for the processes of one machine, PostgreSQL for those of many."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+
+from img2brain import digest, secret
+from img2brain.errors import StoreError
+from img2brain.study._patience import Patience, WaitingStorage
+
+if TYPE_CHECKING:
+    import psycopg
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 60.0  # for a database that is away
+DEATH_S = 60.0  # without a sign of life; then a worker counts as dead
+_OPENING_S = 10.0  # for a database that is away when it is first asked
+_SIGNS = 4  # of life, within the time that a worker may be silent
+
+_TABLE = """
+    CREATE TABLE IF NOT EXISTS img2brain_workers (worker text PRIMARY KEY, seen timestamptz NOT NULL DEFAULT now())
+"""
+_SIGN = """
+    INSERT INTO img2brain_workers (worker) VALUES (%s) ON CONFLICT (worker) DO UPDATE SET seen = now()
+"""
+# All have as long again where the server itself was away.
+_LIVING = """
+    SELECT worker FROM img2brain_workers WHERE worker = ANY(%s)
+    AND now() - greatest(seen, pg_postmaster_start_time()) < make_interval(secs => %s)
+"""
+# By these the server sees within a minute that a machine is gone, and lets go of what it locked.
+_KEEPALIVE = """
+    SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false),
+    set_config('tcp_keepalives_count', '3', false), set_config('lock_timeout', '0', false)
+"""
+
+
+class PostgresLog:
+    """A search log in PostgreSQL, shared by all who can reach it.
+
+    Parameters
+    ----------
+    url : str
+        ``postgresql://USER@HOST/DATABASE``, as libpq takes it, its password best in ``PGPASSWORD`` or a password file.
+    patience_s : float
+        How long a database that is away is waited for.
+    death_s : float
+        After how many seconds without a sign of life a worker counts as dead.
+
+    Notes
+    -----
+    A lock is held by a connection of its own, and is free when that ends, however it ends: with its process at once,
+    with its machine within a minute.
+    """
+
+    def __init__(self, url: str, patience_s: float = PATIENCE_S, death_s: float = DEATH_S) -> None:
+        _require_driver()
+        self._url, self._death_s = url, death_s
+        self._idle: list[psycopg.Connection[Any]] = []  # of locks; a list's own methods are safe among threads
+        self._patience = Patience(url, min(patience_s, _OPENING_S))
+        with self.lock("the tables of the search log"):
+            storage = self._patience(self._make_tables)
+        self._patience = Patience(url, patience_s)
+        self.storage: BaseStorage = WaitingStorage(optuna.storages.get_storage(storage), self._patience)
+        self._engine = storage.engine
+        weakref.finalize(self, _close, self._idle)
+        weakref.finalize(self.storage, self._engine.dispose)  # a study may outlive the log
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold the lock of this name, one holder among all who share the database.
+
+        Raises
+        ------
+        StoreError
+            If the database does not answer, or was away meanwhile, so that another may have held the lock as well.
+        """
+        connection = self._patience(lambda: self._locked(name))
+        try:
+            yield
+        except BaseException:
+            connection.close()
+            raise
+        self._unlock(connection, name)
+
+    @contextmanager
+    def attend(self, worker: str) -> Iterator[None]:
+        """Give signs of life of a worker, until the end."""
+        over = threading.Event()
+        self._patience(lambda: self._execute(_SIGN, worker))
+        signs = threading.Thread(target=self._give_signs, args=(worker, over), name=f"signs of {worker}", daemon=True)
+        signs.start()
+        try:
+            yield
+        finally:
+            over.set()
+            signs.join()
+            with suppress(Exception):  # It counts as dead a little later then.
+                self._execute("DELETE FROM img2brain_workers WHERE worker = %s", worker)
+
+    def living(self, workers: Collection[str]) -> set[str]:
+        """Return those workers that live: that gave a sign of life lately."""
+        if not workers:
+            return set()
+        return {worker for (worker,) in self._patience(lambda: self._execute(_LIVING, list(workers), self._death_s))}
+
+    def _give_signs(self, worker: str, over: threading.Event) -> None:
+        while not over.wait(self._death_s / _SIGNS):
+            with suppress(Exception):  # Whoever works with a database that is away says so.
+                self._execute(_SIGN, worker)
+
+    def _execute(self, query: str, *values: object) -> list[Any]:
+        with self._engine.begin() as connection:
+            found = connection.exec_driver_sql(query, values)
+            return list(found) if found.returns_rows else []
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        """Connect to the database; whether the server is still there is asked where it is silent for long."""
+        import psycopg
+
+        return psycopg.connect(
+            self._url, connect_timeout=10, application_name="img2brain",
+            keepalives=1, keepalives_idle=30, keepalives_interval=10, keepalives_count=3, tcp_user_timeout=60_000,
+        )  # fmt: skip
+
+    def _make_tables(self) -> RDBStorage:
+        """Open Optuna's tables, made where they are not there. The password is known to the connections alone."""
+        storage = _opened("postgresql+psycopg://", {"creator": self._connect, "pool_size": 1, "max_overflow": -1})
+        with storage.engine.begin() as connection:
+            connection.exec_driver_sql(_TABLE)
+            connection.exec_driver_sql("DELETE FROM img2brain_workers WHERE seen < now() - interval '7 days'")
+        return storage
+
+    def _locked(self, name: str) -> psycopg.Connection[Any]:
+        """Return a connection that holds a lock."""
+        connection = self._idle.pop() if self._idle else self._connect()
+        try:
+            connection.autocommit = True
+            connection.execute(_KEEPALIVE)
+            connection.execute("SELECT pg_advisory_lock(%s)", [_key(name)])
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _unlock(self, connection: psycopg.Connection[Any], name: str) -> None:
+        import psycopg
+
+        try:
+            (was_held,) = connection.execute("SELECT pg_advisory_unlock(%s)", [_key(name)]).fetchone() or (False,)
+        except psycopg.Error:
+            was_held = False
+        if not was_held:
+            connection.close()
+            raise StoreError(
+                f"The search log {secret.masked(self._url)} must stay while the lock of {name!r} is held. It was away, "
+                "and the lock with it. The same command goes on."
+            )
+        self._idle.append(connection)
+
+
+def _opened(url: str, options: dict[str, Any]) -> RDBStorage:
+    """Open Optuna's tables in a database, made where they are not there.
+
+    Raises
+    ------
+    StoreError
+        If they are those of another version of Optuna.
+    """
+    storage = RDBStorage(url, engine_kwargs=options, skip_compatibility_check=True)
+    found, wanted = storage.get_current_version(), storage.get_head_version()
+    if found != wanted:
+        storage.engine.dispose()
+        raise StoreError(
+            f"The tables of the search log must be of version {wanted}, as Optuna {optuna.__version__} writes them. "
+            f"Got {found}: use one version of Optuna, or bring older tables up to date by `optuna storage upgrade`."
+        )
+    return storage
+
+
+def _close(connections: list[psycopg.Connection[Any]]) -> None:
+    for connection in connections:
+        connection.close()
+
+
+def _key(name: str) -> int:
+    """Return the number of a lock, of 64 bits with a sign."""
+    return int(digest.of_value(["img2brain", name])[:16], 16) - (1 << 63)
+
+
+def _require_driver() -> None:
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise StoreError(
+            "A search log in PostgreSQL needs psycopg, which is not installed: pip install 'img2brain[postgresql]', or "
+            "uv sync --extra postgresql."
+        ) from None

@@ -1,0 +1,209 @@
+"""The search log in PostgreSQL: locks, signs of life, and a database that goes away and comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from img2brain.errors import StoreError
+from img2brain.study._database_log import PostgresLog
+from tests.postgres import PASSWORD, Proxy
+
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
+
+HOLDING = """
+import sys
+from img2brain.study._database_log import PostgresLog
+log = PostgresLog(sys.argv[1], death_s=float(sys.argv[2]))
+with log.lock("it"), log.attend("other"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other(database: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Another process that holds the lock `it`, and gives signs of life."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(death_s: float = 60) -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", HOLDING, database, str(death_s)]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def make_study(log: PostgresLog, name: str = "s") -> optuna.Study:
+    return optuna.create_study(storage=log.storage, study_name=name, direction="maximize", load_if_exists=True)
+
+
+def test_a_lock_is_free_as_soon_as_its_process_is_killed(
+    database: str, other: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process, log, got = other(), PostgresLog(database), threading.Event()
+
+    def wait() -> None:
+        with log.lock("it"):
+            got.set()
+
+    with log.lock("another"):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert not got.wait(0.3), "it is held"
+        process.send_signal(signal.SIGKILL)
+        assert got.wait(60)
+        waiting.join()
+
+
+@pytest.mark.slow
+def test_a_worker_lives_as_long_as_it_gives_signs(database: str, other: Callable[..., subprocess.Popen[str]]) -> None:
+    process, log = other(death_s=2), PostgresLog(database, death_s=2)
+    assert log.living(["other", "nobody"]) == {"other"}
+    assert log.living([]) == set()
+    time.sleep(2.5)
+    assert log.living(["other"]) == {"other"}
+    os.kill(process.pid, signal.SIGSTOP)
+    until(lambda: log.living(["other"]) == set())
+    os.kill(process.pid, signal.SIGCONT)
+    until(lambda: log.living(["other"]) == {"other"})
+    process.communicate("")
+    assert log.living(["other"]) == set(), "who ends says so"
+
+
+def test_any_number_may_make_the_tables_at_once(database: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        logs = list(pool.map(lambda _: PostgresLog(database), range(8)))
+    assert len({make_study(log).study_name for log in logs}) == 1
+
+
+def test_a_storage_keeps_what_is_told(database: str, postgres: Postgres) -> None:
+    study = make_study(PostgresLog(database))
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    trial.set_user_attr("number", 0)
+    study.tell(trial, 0.5)
+    (kept,) = make_study(PostgresLog(database)).trials
+    assert (kept.value, kept.user_attrs, kept.state) == (0.5, {"number": 0}, TrialState.COMPLETE)
+    name = database.rpartition("/")[2]
+    assert postgres.ask(name, "SELECT count(*) FROM trials") == "1", "as Optuna's own tools read it"
+
+
+@pytest.fixture
+def way(database: str, postgres: Postgres) -> Iterator[Proxy]:
+    proxy = Proxy(postgres.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def far(database: str, postgres: Postgres, way: Proxy) -> str:
+    """The database by a way that can be cut."""
+    return postgres.url(database.rpartition("/")[2], port=way.port)
+
+
+def test_a_cut_connection_is_waited_for(far: str, way: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+    log = PostgresLog(far)
+    study = make_study(log)
+    trial = study.ask()
+    way.cut()
+    threading.Timer(2, way.mend).start()
+    with caplog.at_level("WARNING", "img2brain"):
+        study.tell(trial, 1.0)
+    assert [trial.value for trial in study.trials] == [1.0]
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("img2brain")]
+    assert len(said) == 2, "once that it is away, and once that it is back"
+    assert PASSWORD not in caplog.text
+
+
+def test_a_lock_that_was_lost_is_said(far: str, way: Proxy) -> None:
+    log = PostgresLog(far)
+
+    def lose() -> None:
+        with log.lock("it"):
+            way.cut()
+            way.mend()
+
+    with pytest.raises(StoreError, match=r"while the lock of 'it' is held\. It was away"):
+        lose()
+    with log.lock("it"):
+        pass
+
+
+def test_patience_has_an_end(far: str, way: Proxy) -> None:
+    log = PostgresLog(far, patience_s=1)
+    study = make_study(log)
+    way.cut()
+    with pytest.raises(StoreError, match=r"postgresql://lab:\*\*\*@127.0.0.1:\d+/test\d+ does not answer: .*goes on"):
+        study.ask()
+    way.mend()
+    assert study.ask().number == 0
+
+
+def test_what_will_not_pass_is_refused_at_once(postgres: Postgres, database: str) -> None:
+    name = database.rpartition("/")[2]
+    wrong = {
+        postgres.url(name, password="guess-work"): "password authentication failed",
+        postgres.url("nowhere"): 'database "nowhere" does not exist',
+        "postgresql://[": "invalid|missing|end of string",
+        postgres.url(name) + "?nonsense=1": "invalid.*nonsense",
+    }
+    for url, reason in wrong.items():
+        start = time.monotonic()
+        with pytest.raises(
+            StoreError, match=rf"^The search log postgresql://.* does not answer: .*({reason})"
+        ) as caught:
+            PostgresLog(url)
+        assert time.monotonic() - start < 5, "it waits for 10 s where waiting may help"
+        assert "\n" not in str(caught.value)
+        assert "guess-work" not in str(caught.value)
+
+
+def test_tables_of_another_version_are_refused(database: str, postgres: Postgres) -> None:
+    PostgresLog(database)
+    postgres.ask(database.rpartition("/")[2], "UPDATE alembic_version SET version_num = 'v9.9.9.a'")
+    with pytest.raises(StoreError, match=r"must be of version v.*Got v9\.9\.9\.a"):
+        PostgresLog(database)
+
+
+def test_a_tell_that_was_not_heard_of_is_told_once(database: str) -> None:
+    log = PostgresLog(database)
+    study = make_study(log)
+    trial, inner = study.ask(), log.storage._storage  # type: ignore[attr-defined]
+    tell: Any = inner.set_trial_state_values
+
+    def cut(*args: Any) -> bool:
+        inner.set_trial_state_values = tell
+        tell(*args)
+        raise optuna.exceptions.StorageInternalError from __import__("psycopg").OperationalError("cut")
+
+    inner.set_trial_state_values = cut
+    study.tell(trial, 2.0)
+    assert study.trials[0].value == 2.0
+    with pytest.raises(Exception, match="Cannot tell a COMPLETE trial"):
+        study.tell(trial, 3.0)
