@@ -30,14 +30,14 @@ class Bar:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def show(self, trial: ToldTrial) -> None:
-        """Show a finished trial."""
-        self._n_done += 1
+    def show(self, trial: ToldTrial, n_done: int) -> None:
+        """Show a finished trial, the last of so many, some of which other workers finished."""
+        n_new, self._n_done = n_done - self._n_done, n_done
         is_best = trial.succeeded and (self._best is None or trial.score > self._best.score)
         self._best = trial if is_best else self._best
         best = f"best {score_text(self._best.score)} (#{self._best.number})" if self._best else "no score yet"
         self._bar.set_postfix_str(best, refresh=False)
-        self._bar.update()
+        self._bar.update(n_new)
         due = self._n_done % max(1, self._total // _LINES) == 0 or self._n_done == self._total
         if self._bar.disable and (is_best or due or not trial.succeeded):
             now = trial.failure or score_text(trial.score)

@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.trial import TrialState
 
-from img2brain._quiet import Quiet
 from img2brain.errors import StoreError
 from img2brain.home import Home
+from img2brain.study.log import SearchLog
 
 log = logging.getLogger(__name__)
 
 _PATIENCE_S = 60.0  # a process at work holds the lock for milliseconds
-
-QUIET = Quiet("optuna", ["optuna"], logging.WARNING)  # which tells of every study that it makes
 
 
 class _Journal(JournalFileBackend):
@@ -45,7 +45,7 @@ class _Journal(JournalFileBackend):
             with _held(self._guard, self._path), self._path.open("rb+", buffering=0) as journal:
                 self._require_same(journal.fileno())
                 _append(journal.fileno(), lines)
-                if any("state" in log for log in logs):
+                if any(map(_ends_a_trial, logs)):
                     os.fsync(journal.fileno())
         except OSError as error:
             raise StoreError(f"The search log {self._path} cannot be written: {error.strerror}.") from error
@@ -62,6 +62,49 @@ class _Journal(JournalFileBackend):
                 f"The search log {self._path} must stay while a study is at work. It was replaced; the same command "
                 "goes on."
             )
+
+
+class Journal(SearchLog):
+    """The journal of a home, whose workers share a machine: a lock is free as soon as its process ends.
+
+    Parameters
+    ----------
+    home : Home
+        Holds the journal.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    @cached_property
+    def storage(self) -> JournalStorage:
+        return open_journal(self._home)
+
+    def lock(self, name: str) -> FileLock:
+        return self._home.lock(f"search {name}")
+
+    @contextmanager
+    def attend(self, worker: str) -> Iterator[None]:
+        lock = self._sign_of(worker)
+        with lock:
+            yield
+            _remove(lock)
+
+    def living(self, workers: Iterable[str]) -> set[str]:
+        return {worker for worker in workers if self._lives(worker)}
+
+    def _sign_of(self, worker: str) -> FileLock:
+        """Return the lock that a worker holds as long as it lives."""
+        return self._home.lock(f"worker {worker}")
+
+    def _lives(self, worker: str) -> bool:
+        lock = self._sign_of(worker)
+        try:
+            with lock.acquire(timeout=0):
+                _remove(lock)
+        except Timeout:
+            return True
+        return False
 
 
 class _Lines(BaseJournalBackend):
@@ -104,6 +147,16 @@ def open_journal(home: Home, patience_s: float = _PATIENCE_S) -> JournalStorage:
             return JournalStorage(_Journal(path, lock))
     except OSError as error:
         raise StoreError(f"The search log {path} cannot be read: {error.strerror}.") from error
+
+
+def _ends_a_trial(line: dict[str, Any]) -> bool:
+    return "state" in line and TrialState(line["state"]).is_finished()
+
+
+def _remove(lock: FileLock) -> None:
+    """Remove the file of a lock that is held here, and that nobody will ask for again."""
+    with suppress(OSError):
+        Path(lock.lock_file).unlink()
 
 
 @contextmanager

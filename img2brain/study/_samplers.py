@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
+import copy
 import math
-from collections.abc import Sequence
+from bisect import insort
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -44,7 +45,7 @@ class BoundedTPE(TPESampler):
     seed : int
         With the trials, all that a suggestion depends on.
     trials : sequence of FrozenTrial
-        The trials so far, in their order; up to 250 of them are looked at.
+        Those that are looked at, in their order, see `Telling`.
 
     Notes
     -----
@@ -54,16 +55,25 @@ class BoundedTPE(TPESampler):
     def __init__(self, seed: int, trials: Sequence[FrozenTrial]) -> None:
         with ignored(optuna.exceptions.ExperimentalWarning):
             super().__init__(seed=seed, multivariate=True, group=True)
-        self._seen = _telling(trials)
+        self._seen = trials
 
     def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return super().infer_relative_search_space(_View(study, self._seen), trial)  # type: ignore[arg-type]
 
     def sample_relative(self, study: Any, trial: FrozenTrial, search_space: Any) -> dict[str, Any]:
-        return super().sample_relative(_View(study, self._seen), trial, search_space)  # type: ignore[arg-type]
+        view: Any = _View(study, self._seen)
+        return super().sample_relative(view, _unlike(trial), search_space)
 
     def sample_independent(self, study: Any, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
-        return super().sample_independent(_View(study, self._seen), trial, name, distribution)  # type: ignore[arg-type]
+        view: Any = _View(study, self._seen)
+        return super().sample_independent(view, _unlike(trial), name, distribution)
+
+
+def _unlike(trial: FrozenTrial) -> FrozenTrial:
+    """Return a trial with a number that no other has: Optuna leaves out what has the number of the one it asks for."""
+    other = copy.copy(trial)
+    other.number = -1
+    return other
 
 
 class _View:
@@ -79,17 +89,49 @@ class _View:
         return [trial for trial in self._trials if states is None or trial.state in states]
 
 
-def _telling(trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
-    """Return the trials that tell a sampler most: the best, and of the others the latest.
+class Telling:
+    """The trials that tell a sampler most: the best, and of the others the latest.
 
     TPE takes no more than the `_BEST` for good, so that it loses none of those; the others it weights by their age.
+
+    Parameters
+    ----------
+    trials : iterable of FrozenTrial
+        Trials that are over, in any order.
     """
-    if len(trials) <= _SEEN:
-        return trials
-    best = {trial.number for trial in heapq.nlargest(_BEST, trials, key=_score)}
-    others = [trial.number for trial in trials if trial.number not in best]
-    kept = best.union(others[_BEST - _SEEN :])
-    return [trial for trial in trials if trial.number in kept]
+
+    def __init__(self, trials: Iterable[FrozenTrial] = ()) -> None:
+        self._best: list[FrozenTrial] = []
+        self._all: list[FrozenTrial] = []
+        for trial in trials:
+            self.add(trial)
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Add a trial that is over."""
+        insort(self._all, trial, key=_number)
+        insort(self._best, trial, key=_rank)
+        del self._best[_BEST:]
+
+    def all(self) -> Sequence[FrozenTrial]:
+        """Return all trials by number."""
+        return self._all
+
+    def most(self) -> Sequence[FrozenTrial]:
+        """Return those that tell most, by number."""
+        if len(self._all) <= _SEEN:
+            return self._all
+        best = set(map(_number, self._best))
+        others = [trial for trial in self._all[-_SEEN:] if trial.number not in best]
+        return sorted([*self._best, *others[_BEST - _SEEN :]], key=_number)
+
+
+def _number(trial: FrozenTrial) -> int:
+    return trial.number
+
+
+def _rank(trial: FrozenTrial) -> tuple[float, int]:
+    """Rank the highest score first, the first among equals."""
+    return -_score(trial), trial.number
 
 
 def _score(trial: FrozenTrial) -> float:

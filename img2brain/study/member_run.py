@@ -18,7 +18,7 @@ from img2brain.statistics import noise_ceiling
 from img2brain.study.best_layers import best_by_layer, best_layers
 from img2brain.study.joint import Draws
 from img2brain.study.member import Member
-from img2brain.study.search import ToldTrial
+from img2brain.study.search import Search, ToldTrial
 from img2brain.study.setting import Setting
 from img2brain.study.space import Parameters, Suggestion
 from img2brain.tracking.own_name import origin_of
@@ -39,14 +39,18 @@ class MemberRun:
         One of its members.
     name : str
         The full name of the study.
+    search : Search
+        Its search, by one of its workers.
     """
 
-    def __init__(self, setting: Setting, member: Member, name: str) -> None:
+    def __init__(self, setting: Setting, member: Member, name: str, search: Search) -> None:
         self.member = member
         self.evaluator: Evaluator = member.evaluator()
-        self.record = setting.record(name, member)
-        self.tracker = Tracker(setting.home, self.record, origin_of(member.dataset.origin))
-        self.tracked = self.tracker.finished()
+        self.record = setting.record(name, member, search.home_id)
+        origin = origin_of(member.dataset.origin)
+        with search.alone():  # of many workers that come at once, the first makes the parent run
+            self.tracker = Tracker(setting.home, self.record, origin, search.worker, search.living)
+            self.tracked = self.tracker.finished()
         self._first = setting.first
 
     def evaluate(self, suggestion: Suggestion) -> tuple[TrialSpec, TrialResult | str]:

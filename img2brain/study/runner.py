@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,13 +21,15 @@ from img2brain.study.joint import joint_draws
 from img2brain.study.member_run import MemberRun
 from img2brain.study.outcome import MeanOutcome, StudyOutcome, mean_outcome
 from img2brain.study.report import report
-from img2brain.study.search import MemberTrial, Search, ToldTrial, best_trial, stored_studies, together
+from img2brain.study.search import Asked, MemberTrial, Search, ToldTrial, best_trial, stored_studies, together
 from img2brain.study.setting import Setting, make_ready
 from img2brain.study.space import Suggestion
 from img2brain.tracking._local import open_to_read
 from img2brain.tracking.own_name import origin_of, require_own_name
 
 log = logging.getLogger(__name__)
+
+_PAUSE_S = 0.2  # between two looks at what other workers do
 
 
 @works_after_fork
@@ -96,22 +98,19 @@ class Run:
         self.setting = setting
         self.name = name
         self.features_s = features_s
-        self.members = [MemberRun(setting, member, name) for member in setting.members]
         spec = setting.spec
-        self.search = Search(setting.home, name, setting.space, spec.sampler, spec.seed, setting.description)
+        self.search = Search(setting.home, name, setting.space, spec.sampler, spec.seed, setting.description, spec)
+        self.members = [MemberRun(setting, member, name, self.search) for member in setting.members]
         self._restore_search()
         self.n_trials = self._count()
 
     def to_the_end(self) -> StudyOutcome:
         """Work through the trials, track what is missing, publish the best and show it."""
         try:
-            self.setting.keep_plugins()
-            told = self.work_through()
-            run_ids = self.track_missing(told)
-            self._give_intervals(told, run_ids)
-            outcome = self.publish(told, run_ids)
-            for run in self.members:
-                report(self.setting.home, run, self.search, outcome)
+            with self.search.attend():
+                self.setting.keep_plugins()
+                self.work_through()
+                return self.finish()
         except TrackingError:  # The store would not answer this either.
             raise
         except BaseException:
@@ -119,23 +118,46 @@ class Run:
                 for run in self.members:
                     run.tracker.close("KILLED")
             raise
+
+    def finish(self) -> StudyOutcome:
+        """Track what is missing, publish the best and show it: one worker at a time."""
+        with self.search.finishing():
+            told = self.search.told()
+            run_ids = self.track_missing(told)
+            self._give_intervals(told, run_ids)
+            outcome = self.publish(told, run_ids)
+            for run in self.members:
+                report(self.setting.home, run, self.search, outcome)
         return outcome
 
     def work_through(self) -> list[ToldTrial]:
-        """Ask, evaluate, tell and track the trials that are left, and return all."""
+        """Ask, evaluate, tell and track trials until all are over, and return them."""
         told = self.search.told()
+        total = max(self.n_trials, len(told))
         if told:
-            log.info("%s: %d of %d trials are done already", self.name, len(told), self.n_trials)
-        with Bar(self.n_trials, told) as bar:
-            for number in range(len(told), self.n_trials):
-                bar.show(self._trial(number))
+            log.info("%s: %d of %d trials are done already", self.name, len(told), total)
+        with Bar(total, told) as bar:
+            for asked in self._each_asked():
+                if (trial := self._trial(asked)) is not None:
+                    bar.show(trial, self.search.n_told(total))
         return self.search.told()
 
-    def _trial(self, number: int) -> ToldTrial:
-        """Ask, evaluate, tell and track one trial. Once told it is safe: a later run can track it."""
+    def _each_asked(self) -> Iterator[Asked]:
+        """Ask until all trials are over; while others are at work on the last ones, one of them may die."""
+        while self.search.n_told(self.n_trials) < self.n_trials:
+            if (asked := self.search.ask(self.n_trials)) is not None:
+                yield asked
+            else:
+                time.sleep(_PAUSE_S)
+
+    def _trial(self, asked: Asked) -> ToldTrial | None:
+        """Evaluate, tell and track a trial, unless it is another worker's by then.
+
+        Once told it is safe: who finishes the study can track it.
+        """
         start = time.perf_counter()
-        asked, suggestion = self.search.ask(number)
-        specs, results, failure = self._evaluate(suggestion)
+        number = asked.number
+        specs, results, failure = self._evaluate(asked.suggestion)
         scores = [math.nan if failure else result.score for result in results] or [math.nan] * len(specs)
         members = {
             run.member.name: MemberTrial(spec, score)
@@ -143,7 +165,9 @@ class Run:
             if run.member.name
         }
         score = together(members) if members else scores[0]
-        self.search.tell(asked, specs[0], failure or score, members)
+        if not self.search.tell(asked, specs[0], failure or score, members):
+            log.warning("%s: trial #%d is another worker's by now: what was found here is dropped", self.name, number)
+            return None
         wall_s = (time.perf_counter() - start) / len(self.members)
         for place, run in enumerate(self.members):
             run.track(number, specs[place], asked.params, failure or results[place], wall_s)
@@ -165,18 +189,30 @@ class Run:
 
     def _restore_search(self) -> None:
         """Write a search log again that was lost, from what is tracked on all members."""
-        n_told = len(self.search.told())
-        if all(n_told in run.tracked for run in self.members):
+        number = self.search.first_free()
+        if all(number in run.tracked for run in self.members):
             n_restored = self.search.restore([run.tracker.records() for run in self.members])
             log.warning("%s: %d trials that the search log lacked are back from their records", self.name, n_restored)
 
     def track_missing(self, told: Sequence[ToldTrial]) -> list[dict[int, str]]:
         """Track what a kill or a failing store left out, and return all run ids by number, of each member."""
+        self._await_others()
         of_each = [(run, [trial.of(run.member.name) for trial in told]) for run in self.members]
         n_missing = sum(len(run.missing(trials)) for run, trials in of_each)
         if n_missing:
             log.info("tracking %d trials that the tracking store lacks", n_missing)
         return [run.track_missing(trials) for run, trials in of_each]
+
+    def _await_others(self) -> None:
+        """Wait while other workers that live track what they told."""
+        while self._others_at_work():
+            time.sleep(_PAUSE_S)
+
+    def _others_at_work(self) -> bool:
+        tellers = self.search.tellers()
+        tracked = [run.tracker.finished() for run in self.members]
+        missing = {worker for number, worker in tellers.items() if any(number not in found for found in tracked)}
+        return bool(missing) and self.search.living(missing) != {self.search.worker}
 
     def publish(self, told: Sequence[ToldTrial], run_ids: Sequence[Mapping[int, str]]) -> StudyOutcome:
         """Publish the best trial, on each member."""
@@ -207,10 +243,9 @@ class Run:
             run.give_intervals([trial.of(run.member.name) for trial in told], ids)
 
     def _count(self) -> int:
-        """Count the trials that there will be: as many as asked for, and never fewer than there are."""
+        """Count the trials that are asked for: there may be more, of an earlier run."""
         n_cells, asked = self.search.n_cells, self.setting.spec.trials
-        wanted = min(n_cells, asked or n_cells) if n_cells else asked or 0
-        return max(wanted, len(self.search.told()))
+        return min(n_cells, asked or n_cells) if n_cells else asked or 0
 
 
 def _require_own_name(setting: Setting) -> None:

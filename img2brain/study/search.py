@@ -1,13 +1,16 @@
-"""The search log: what was asked and told, in an Optuna journal that no kill can spoil.
+"""A search: what was asked and told, by any number of workers.
 
 Suggestions depend on the seed, the number of the trial and the finished trials alone, not on the process: a search
-that was cut off anywhere goes on exactly as if it had not been.
+that was cut off anywhere goes on exactly as if it had not been. Points are avoided that have a lower number, so that
+random points and those of a grid are the same for any number of workers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from img2brain import digest
@@ -23,14 +28,15 @@ from img2brain._quiet import ignored
 from img2brain.errors import StoreError
 from img2brain.home import Home
 from img2brain.records import TrialRecord
-from img2brain.spec import TrialSpec
-from img2brain.study._journal import QUIET, open_journal
+from img2brain.spec import StudySpec, TrialSpec
 from img2brain.study._samplers import BoundedTPE, Listed
+from img2brain.study._trials import NUMBER, POINT, WORKER, Trials
+from img2brain.study.log import QUIET, SearchLog, existing_log, open_log
 
 if TYPE_CHECKING:
     from img2brain.study.space import Parameters, Space, Suggestion
 
-SPEC, FAILURE, STUDY, POINT, MEMBERS = "spec", "failure", "study", "point", "members"
+SPEC, FAILURE, STUDY, MEMBERS, HOME = "spec", "failure", "study", "members", "home"
 
 _DISTRIBUTIONS: Mapping[str, Callable[..., BaseDistribution]] = {
     "float": FloatDistribution,
@@ -97,6 +103,28 @@ class ToldTrial:
         return replace(self, spec=own.spec, score=own.score, members={})
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A trial that was asked, and is to be told.
+
+    Attributes
+    ----------
+    number : int
+        From 0, its worker's own until it is told, or the worker is dead.
+    params : mapping
+        What was asked for.
+    suggestion : Suggestion
+        What that means.
+    id : int
+        Optuna's.
+    """
+
+    number: int
+    params: Parameters
+    suggestion: Suggestion
+    id: int
+
+
 def together(members: Mapping[str, MemberTrial]) -> float:
     """Return the objective of a trial: the mean over members."""
     return float(np.mean([item.score for item in members.values()]))
@@ -119,21 +147,63 @@ class Search:
         Seed of the sampler.
     description : mapping
         The study as plain data, kept with the log.
+    spec : StudySpec, optional
+        The study as it was asked for, kept with the log for workers that join.
+
+    Attributes
+    ----------
+    worker : str
+        Who asks and tells here.
+    home_id : str
+        The id of the home that the study belongs to: the first one that ran it, of those that share the log.
     """
 
     def __init__(
-        self, home: Home, name: str, space: Space, sampler: str, seed: int, description: Mapping[str, Any]
+        self,
+        home: Home,
+        name: str,
+        space: Space,
+        sampler: str,
+        seed: int,
+        description: Mapping[str, Any],
+        spec: StudySpec | None = None,
     ) -> None:
         self._space = space
         self._sampler, self._seed = sampler, seed
         self._cells: Sequence[Parameters] = tuple(space.grid()) if sampler == "grid" else ()
-        with QUIET:
+        self.worker = uuid.uuid4().hex
+        self._log, self._name = open_log(home), name
+        with QUIET, self.alone():
             self.study = optuna.create_study(
-                storage=open_journal(home), study_name=name, direction="maximize", load_if_exists=True
+                storage=self._log.storage, study_name=name, direction="maximize", load_if_exists=True
             )
-        if STUDY not in self.study.user_attrs:
-            self.study.set_user_attr(STUDY, dict(description))
-        self._drop_cut_off()
+            known = self.study.user_attrs
+            said = {STUDY: dict(description), HOME: home.id} if STUDY not in known else {}
+            said |= {SPEC: spec.model_dump(mode="json")} if spec is not None else {}
+            for key, value in said.items():
+                if known.get(key) != value:
+                    self.study.set_user_attr(key, value)
+        self.home_id: str = known.get(HOME, home.id) if home.storage else home.id
+        self._told: dict[int, ToldTrial] = {}
+        self._trials = Trials(self._log, self.study._study_id)
+        self._trials.update()
+
+    def alone(self) -> AbstractContextManager[object]:
+        """Return the lock of the study: one worker holds it at a time."""
+        return self._log.lock(self._name)
+
+    def finishing(self) -> AbstractContextManager[object]:
+        """Return the lock of whoever finishes the study."""
+        return self._log.lock(f"finish {self._name}")
+
+    def attend(self) -> AbstractContextManager[object]:
+        """Say that this worker lives, until the end of the context: what it has asked is its own until then."""
+        return self._log.attend(self.worker)
+
+    def living(self, workers: Iterable[str]) -> set[str]:
+        """Return those of some workers that live; this one does."""
+        others = {worker for worker in workers if worker and worker != self.worker}
+        return {self.worker, *self._log.living(others)}
 
     @property
     def n_cells(self) -> int:
@@ -141,39 +211,60 @@ class Search:
         return len(self._cells)
 
     def told(self) -> list[ToldTrial]:
-        """Return the trials that are over, in the order they were asked."""
-        return _told(self.study)
+        """Return the trials that are over, by number."""
+        self._trials.update()
+        with _readable(self._name):
+            for trial in self._trials.over:
+                if trial.number not in self._told:
+                    self._told[trial.number] = _as_told(trial)
+        return [self._told[trial.number] for trial in self._trials.over]
 
-    def ask(self, number: int) -> tuple[optuna.Trial, Suggestion]:
-        """Ask for the trial of this number: a new point, as long as some tries find one."""
-        trials = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
-        tried = {trial.user_attrs[POINT] for trial in trials if _is_over(trial)}
-        for attempt in range(_ATTEMPTS):
-            self.study.sampler = self._sampler_of(number, attempt, trials)
-            trial = self.study.ask()
-            request = self._space.ask(trial)
-            if request.digest not in tried or attempt == _ATTEMPTS - 1:
-                break
-            self.study.tell(trial, state=TrialState.FAIL)
-        trial.set_user_attr(POINT, request.digest)
-        return trial, request
+    def n_told(self, n_trials: int) -> int:
+        """Count the trials that are over, of so many."""
+        self._trials.update()
+        return self._trials.n_over(n_trials)
+
+    def tellers(self) -> dict[int, str]:
+        """Return who told each trial that is over, by number; nobody, where an old log does not say."""
+        self._trials.update()
+        return {trial.number: trial.user_attrs.get(WORKER, "") for trial in self._trials.over}
+
+    def ask(self, n_trials: int) -> Asked | None:
+        """Ask for the next trial of so many; None where each number is told, or another worker's that lives.
+
+        It is a new point, as long as some tries find one.
+        """
+        with self.alone():
+            self._trials.update()
+            self._close_cut_off()
+            number = self._trials.first_free
+            return self._ask(number) if number < n_trials else None
 
     def tell(
         self,
-        trial: optuna.Trial,
+        asked: Asked,
         spec: TrialSpec,
         outcome: float | str,
         members: Mapping[str, MemberTrial] = MappingProxyType({}),
-    ) -> None:
-        """Log what a trial found: its objective or the reason why it failed, and what it was on each member."""
-        for name, value in _attributes(spec, members).items():
-            trial.set_user_attr(name, value)
-        if isinstance(outcome, str):
-            trial.set_user_attr(FAILURE, outcome)
-            # Pruned, not failed: the sampler learns from a pruned trial that its neighbourhood is bad.
-            self.study.tell(trial, state=TrialState.PRUNED)
-        else:
-            self.study.tell(trial, outcome)
+    ) -> bool:
+        """Log what a trial found: its objective or the reason why it failed, and what it was on each member.
+
+        Returns
+        -------
+        bool
+            Whether it counts: it does not where this worker was thought dead, and the trial is another's.
+        """
+        storage, failed = self._log.storage, isinstance(outcome, str)
+        said = _attributes(spec, members) | ({FAILURE: outcome} if failed else {})
+        # Pruned, not failed: the sampler learns from a pruned trial that its neighbourhood is bad.
+        state, values = (TrialState.PRUNED, None) if isinstance(outcome, str) else (TrialState.COMPLETE, [outcome])
+        try:
+            for name, value in said.items():
+                storage.set_trial_user_attr(asked.id, name, value)
+            storage.set_trial_state_values(asked.id, state, values)
+        except UpdateFinishedTrialError:
+            return False
+        return True
 
     def restore(self, records: Sequence[Mapping[int, TrialRecord]]) -> int:
         """Log trials again that a lost log lacks, from what is tracked of them, and return how many.
@@ -184,17 +275,28 @@ class Search:
             Of each member by number. Those after the last one that is logged are taken, as long as none is missing
             between them, of any member.
         """
-        first = number = len(self.told())
-        while all(number in item and item[number].asked for item in records):
-            self._log_again([item[number] for item in records])
-            number += 1
-        return number - first
+        with self.alone():
+            first = number = self._first_free()
+            while all(number in item and item[number].asked for item in records):
+                self._log_again(number, [item[number] for item in records])
+                number = self._first_free()
+            return number - first
 
-    def _log_again(self, records: Sequence[TrialRecord]) -> None:
+    def first_free(self) -> int:
+        """Return the lowest number that is neither told nor a living worker's."""
+        with self.alone():
+            return self._first_free()
+
+    def _first_free(self) -> int:
+        self._trials.update()
+        self._close_cut_off()
+        return self._trials.first_free
+
+    def _log_again(self, number: int, records: Sequence[TrialRecord]) -> None:
         record = records[0]
         members = {item.member: MemberTrial(item.spec, item.score) for item in records if item.member}
         request, asked = self._space.replay(record.asked)
-        attributes = _attributes(record.spec, members) | {POINT: request.digest}
+        attributes = _attributes(record.spec, members) | {NUMBER: number, POINT: request.digest}
         score = together(members) if members else record.score
         self.study.add_trial(
             optuna.create_trial(
@@ -226,18 +328,50 @@ class Search:
             except (ValueError, RuntimeError, ZeroDivisionError):
                 return {}
 
-    def _drop_cut_off(self) -> None:
-        """Close the trials of processes that were killed; they are asked for again."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-            self.study.tell(trial.number, state=TrialState.FAIL)
+    def _close_cut_off(self) -> None:
+        """Close the trials of workers that are dead: their numbers are asked again."""
+        workers = {trial._trial_id: trial.user_attrs.get(WORKER, "") for trial in self._trials.running}
+        living = self.living(workers.values()) if workers else set()
+        dead = [trial for trial, worker in workers.items() if worker not in living]
+        for trial in dead:
+            with suppress(UpdateFinishedTrialError):
+                self._log.storage.set_trial_state_values(trial, TrialState.FAIL)
+        if dead:
+            self._trials.update()
 
-    def _sampler_of(self, number: int, attempt: int, trials: Sequence[FrozenTrial]) -> BaseSampler:
+    def _ask(self, number: int) -> Asked:
+        """Make the trial of a number, at once with all that is known of it: no kill leaves half of one."""
+        drawn, suggestion = self._draw(number)
+        return self._made(number, drawn, suggestion)
+
+    def _draw(self, number: int) -> tuple[optuna.Trial, Suggestion]:
+        for attempt in range(_ATTEMPTS):
+            with QUIET:
+                draft = optuna.create_study(
+                    storage=InMemoryStorage(), direction="maximize", sampler=self._sampler_of(number, attempt)
+                ).ask()
+            suggestion = self._space.ask(draft)
+            if not self._trials.is_tried(suggestion.digest, number):
+                break
+        return draft, suggestion
+
+    def _made(self, number: int, drawn: optuna.Trial, suggestion: Suggestion) -> Asked:
+        params = drawn.params
+        made = optuna.create_trial(
+            state=TrialState.RUNNING,
+            params=params,
+            distributions=drawn.distributions,
+            user_attrs={NUMBER: number, WORKER: self.worker, POINT: suggestion.digest},
+        )
+        return Asked(number, params, suggestion, self._log.storage.create_new_trial(self.study._study_id, made))
+
+    def _sampler_of(self, number: int, attempt: int) -> BaseSampler:
         if self._sampler == "grid":
             return Listed(self._cells[number])
         seed = int(digest.of_value([self._seed, number, attempt])[:8], 16)
         if self._sampler == "random" or attempt > _ATTEMPTS // 2:
             return RandomSampler(seed=seed)
-        return BoundedTPE(seed, trials)
+        return BoundedTPE(seed, self._trials.telling)
 
 
 def best_trial(trials: Sequence[ToldTrial]) -> ToldTrial | None:
@@ -247,19 +381,24 @@ def best_trial(trials: Sequence[ToldTrial]) -> ToldTrial | None:
 
 def stored_studies(home: Home) -> dict[str, Mapping[str, Any]]:
     """Return the studies of the search log by full name, as the plain data they were made from."""
-    if not home.search_log.exists():
-        return {}
-    studies = optuna.get_all_study_summaries(open_journal(home), include_best_trial=False)
+    log = existing_log(home)
+    studies = optuna.get_all_study_summaries(log.storage, include_best_trial=False) if log else []
     return {item.study_name: item.user_attrs.get(STUDY, {}) for item in studies}
 
 
 def stored_trials(home: Home) -> dict[str, list[ToldTrial]]:
     """Return the finished trials of all stored studies, by full name."""
-    if not home.search_log.exists():
+    log = existing_log(home)
+    if log is None:
         return {}
-    storage = open_journal(home)
-    names = optuna.get_all_study_names(storage)
-    return {name: _told(optuna.load_study(study_name=name, storage=storage)) for name in names}
+    return {item.study_name: _stored(log, item.study_name, item._study_id) for item in log.storage.get_all_studies()}
+
+
+def _stored(log: SearchLog, name: str, study: int) -> list[ToldTrial]:
+    trials = Trials(log, study)
+    trials.update()
+    with _readable(name):
+        return [_as_told(trial) for trial in trials.over]
 
 
 def _shared_parameters(study: optuna.Study) -> list[str]:
@@ -268,20 +407,16 @@ def _shared_parameters(study: optuna.Study) -> list[str]:
     return sorted(set.intersection(*(set(trial.params) for trial in scored))) if scored else []
 
 
-def _told(study: optuna.Study) -> list[ToldTrial]:
-    over = [trial for trial in study.get_trials(deepcopy=False) if _is_over(trial)]
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Say which log holds a trial that cannot be read."""
     try:
-        return [_as_told(number, trial) for number, trial in enumerate(over)]
+        yield
     except (KeyError, ValueError) as error:
         raise StoreError(
-            f"The search log of {study.study_name} holds a trial that cannot be read: {type(error).__name__}. Move "
+            f"The search log of {name} holds a trial that cannot be read: {type(error).__name__}. Move "
             "optuna.log away: it is written again from the records of the runs when a study is run."
         ) from error
-
-
-def _is_over(trial: FrozenTrial) -> bool:
-    """Tell a trial that is over, well (complete) or badly (pruned), from one that was cut off (failed)."""
-    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def _attributes(spec: TrialSpec, members: Mapping[str, MemberTrial]) -> dict[str, Any]:
@@ -299,9 +434,9 @@ def _member_of(logged: Mapping[str, Any]) -> MemberTrial:
     return MemberTrial(TrialSpec.model_validate(logged["spec"]), math.nan if score is None else float(score))
 
 
-def _as_told(number: int, trial: FrozenTrial) -> ToldTrial:
+def _as_told(trial: FrozenTrial) -> ToldTrial:
     return ToldTrial(
-        number=number,
+        number=trial.number,
         spec=TrialSpec.model_validate(trial.user_attrs[SPEC]),
         parameters=trial.params,
         score=trial.value if trial.value is not None else math.nan,

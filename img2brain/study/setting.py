@@ -116,7 +116,7 @@ class Setting:
         """Whether a layer that it names was another one when studies of the first format were run."""
         return any(bank.is_renamed for bank in self.first.banks.values())
 
-    def record(self, name: str, member: Member | None = None) -> StudyRecord:
+    def record(self, name: str, member: Member | None = None, home_id: str = "") -> StudyRecord:
         """Return what is known of the study before its first trial, under its full name.
 
         Parameters
@@ -125,12 +125,14 @@ class Setting:
             The full name.
         member : Member, optional
             Whose record it is, by default that of the first: there is one for each.
+        home_id : str
+            The home that the study belongs to, by default the one that it is kept in.
         """
         member = member or self.first
         of_all = {item.name: item.record for item in self.members} if member.name else {}
         return StudyRecord(
             name=name,
-            home=self.home.id,
+            home=home_id or self.home.id,
             description=self.description,
             **dict(member.record),
             code=this_code(),

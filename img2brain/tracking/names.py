@@ -18,6 +18,7 @@ PARENT = "mlflow.parentRunId"
 MEMBER = "img2brain.member"  # of a trial and its study, where it has several
 KIND, STUDY, TRIAL, HOME = "img2brain.kind", "img2brain.study", "img2brain.trial", "img2brain.home"
 IMPORTED, IMPORTED_BY = "img2brain.imported", "img2brain.imported-by"  # of a run: where it comes from; the home
+WORKER = "img2brain.worker"  # of a trial: who tracked it
 ORIGIN = "img2brain.origin"  # of a study: where its data were read from, as a digest
 RECORD, CONFIRMATION, VALIDATION = "record.json", "confirmation.json", "validation.json"
 MEMBERS = "members"  # the folder of what is joint over members

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,22 @@ class Tracker:
         The parent run is made where it is not there.
     origin : str
         Where its data were read from, see `own_name.origin_of`.
+    worker : str
+        Who tracks.
+    living : callable
+        Takes workers, and returns those of them that live; by default none does but who tracks.
     """
 
-    def __init__(self, home: Home, study: StudyRecord, origin: str = "") -> None:
+    def __init__(
+        self,
+        home: Home,
+        study: StudyRecord,
+        origin: str = "",
+        worker: str = "",
+        living: Callable[[Iterable[str]], set[str]] = lambda _: set(),
+    ) -> None:
         self.store = TrackingStore(home)
+        self._worker, self._living = worker, living
         self._origin = origin
         self.study = study
         self.home = home
@@ -51,16 +63,19 @@ class Tracker:
     def finished(self) -> dict[int, str]:
         """Return the run ids of the trials that are tracked whole, by number.
 
-        Runs that a dead process of this home left half-tracked are dropped; nothing else ever is.
+        Runs that a dead worker of this study left half-tracked are dropped; nothing else ever is.
         """
-        found: dict[int, str] = {}
         with answering(self.store.uri):
-            for run in self._own_trials():
-                if run.info.status == "RUNNING":  # of a dead process: who tracks holds the lock of the study
-                    self.store.client.delete_run(run.info.run_id)
-                else:
-                    found.setdefault(int(run.data.tags[names.TRIAL]), run.info.run_id)
-        return found
+            found = self._own_trials()
+            self._drop_half_tracked([run for run in found if run.info.status == "RUNNING"])
+        whole = [run for run in found if run.info.status != "RUNNING"]
+        return {int(run.data.tags[names.TRIAL]): run.info.run_id for run in reversed(whole)}  # of two the first
+
+    def _drop_half_tracked(self, runs: Sequence[Any]) -> None:
+        living = self._living(worker for run in runs if (worker := run.data.tags.get(names.WORKER)))
+        for run in runs:
+            if run.data.tags.get(names.WORKER) not in living:
+                self.store.client.delete_run(run.info.run_id)
 
     def records(self) -> dict[int, TrialRecord]:
         """Return the records of the trials that are tracked whole, by number."""
@@ -96,6 +111,7 @@ class Tracker:
         """
         with answering(self.store.uri):
             tags = {names.KIND: "trial", names.TRIAL: str(record.number), names.PARENT: self.run.info.run_id}
+            tags |= {names.WORKER: self._worker} if self._worker else {}
             run = self._create_run(f"#{record.number} {record.spec.label}"[:250], tags)
             self._log_batch(run, names.trial_parameters(record), names.trial_metrics(record))
             self._log_dataset(run)
@@ -175,11 +191,12 @@ class Tracker:
         made_by = run.data.tags.get(names.HOME)
         if names.IMPORTED in run.data.tags or run.data.tags.get(names.MEMBER, "") != self.study.member:
             return False
-        return self.home.tracking_uri is None if made_by is None else made_by in self.home.own_ids
+        own = (*self.home.own_ids, self.study.home)
+        return self.home.tracking_uri is None if made_by is None else made_by in own
 
     def _create_run(self, name: str, tags: Mapping[str, str]) -> Any:
         code = this_code()
-        tags = {**tags, names.STUDY: self.study.name, names.HOME: self.home.id}
+        tags = {**tags, names.STUDY: self.study.name, names.HOME: self.study.home}
         tags |= {names.MEMBER: self.study.member} if self.study.member else {}
         tags |= {"mlflow.source.name": "img2brain", "mlflow.source.type": "LOCAL"}
         tags |= {"mlflow.source.git.commit": code.commit} if code.commit else {}

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from img2brain.study._samplers import BoundedTPE, _telling
+from img2brain.study._samplers import BoundedTPE, Telling
 
 SHARED = {"depth": FloatDistribution(0, 1), "regressor": CategoricalDistribution(("linear", "ridge"))}
 ALPHA = {"ridge.alpha": FloatDistribution(1e-4, 1e4, log=True)}
@@ -46,28 +46,32 @@ def suggestions(sampler: Any, past: Sequence[FrozenTrial]) -> dict[str, Any]:
     return trial.params
 
 
+def telling(past: Sequence[FrozenTrial]) -> BoundedTPE:
+    return BoundedTPE(7, Telling(past).most())
+
+
 @pytest.mark.parametrize("n", [0, 3, 12, 60, 250])
 def test_a_short_search_asks_as_optuna_does(n: int) -> None:
     past = trials(n)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         theirs = TPESampler(seed=7, multivariate=True, group=True)
-    assert suggestions(BoundedTPE(7, past), past) == suggestions(theirs, past)
+    assert suggestions(telling(past), past) == suggestions(theirs, past)
 
 
 def test_a_long_search_looks_at_the_trials_that_tell_most_alone() -> None:
     past = trials(400)
-    seen = {trial.number for trial in _telling(past)}
+    seen = {trial.number for trial in Telling(past).most()}
     changed = [trial if trial.number in seen else finished(trial.number, -1.0) for trial in past]
     assert len(seen) == 250
-    assert suggestions(BoundedTPE(7, past), past) == suggestions(BoundedTPE(7, changed), changed)
+    assert suggestions(telling(past), past) == suggestions(telling(changed), changed)
 
 
 @given(st.integers(0, 400), st.randoms(use_true_random=False))
 def test_the_best_and_the_latest_are_kept_in_their_order(n: int, chance: random.Random) -> None:
     scores = [chance.choice([None, 0.5, chance.random()]) for _ in range(n)]
     past = [finished(number, score) for number, score in enumerate(scores)]
-    kept = [trial.number for trial in _telling(past)]
+    kept = [trial.number for trial in Telling(chance.sample(past, n)).most()]
     assert kept == sorted(set(kept))
     assert len(kept) == min(250, n)
     scored = sorted((-score, number) for number, score in enumerate(scores) if score is not None)

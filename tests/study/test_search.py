@@ -9,7 +9,7 @@ import pytest
 
 from img2brain.home import Home
 from img2brain.spec import StudySpec, TrialSpec, parse
-from img2brain.study.search import Search, ToldTrial, stored_studies, stored_trials
+from img2brain.study.search import Asked, Search, ToldTrial, stored_studies, stored_trials
 from img2brain.study.space import Candidate, Space, find_domains
 
 TABLE: dict[str, Any] = {
@@ -37,10 +37,21 @@ def score(spec: TrialSpec) -> float:
     return -abs("abcd".index(spec.layer) - 2) - abs(spec.n_components - 16) / 10 - abs(math.log10(alpha) - 1)
 
 
+def ask(search: Search, number: int) -> Asked:
+    """Ask for the next trial, which has this number."""
+    asked = search.ask(number + 1)
+    assert asked is not None
+    assert asked.number == number
+    return asked
+
+
+def tell(search: Search, asked: Asked) -> bool:
+    return search.tell(asked, asked.suggestion.spec, score(asked.suggestion.spec))
+
+
 def work(search: Search, stop: int, start: int | None = None) -> list[ToldTrial]:
     for number in range(len(search.told()) if start is None else start, stop):
-        trial, request = search.ask(number)
-        search.tell(trial, request.spec, score(request.spec))
+        tell(search, ask(search, number))
     return search.told()
 
 
@@ -63,7 +74,7 @@ def test_a_search_cut_off_anywhere_goes_on_as_if_it_had_not_been(tmp_path: Path,
     for stop in (1, 5, 13, N_TRIALS):
         search = make(tmp_path / "cut", sampler)
         work(search, stop)
-        search.ask(stop) if stop < N_TRIALS else None  # asked, never told
+        ask(search, stop) if stop < N_TRIALS else None  # asked, never told
     assert make(tmp_path / "cut", sampler).told() == whole
 
 
@@ -86,13 +97,13 @@ def test_tpe_finds_more_than_chance(tmp_path: Path) -> None:
 
 def test_a_failed_trial_keeps_its_reason_and_its_number(tmp_path: Path) -> None:
     search = make(tmp_path)
-    trial, request = search.ask(0)
-    search.tell(trial, request.spec, "FitError: too few rows.")
+    asked = ask(search, 0)
+    assert search.tell(asked, asked.suggestion.spec, "FitError: too few rows.")
     told = work(search, 3)
     assert [(item.number, item.succeeded) for item in told] == [(0, False), (1, True), (2, True)]
     assert told[0].failure == "FitError: too few rows."
     assert math.isnan(told[0].score)
-    assert told[0].spec == request.spec
+    assert told[0].spec == asked.suggestion.spec
 
 
 def test_importances_need_trials(tmp_path: Path) -> None:
