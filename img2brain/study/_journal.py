@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from img2brain.errors import StoreError
 from img2brain.home import Home
-from img2brain.study.log import SearchLog
+from img2brain.study._search_log import SearchLog
 
 log = logging.getLogger(__name__)
 

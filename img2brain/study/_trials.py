@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from img2brain.study._samplers import Telling
-from img2brain.study.log import SearchLog
+from img2brain.study._search_log import SearchLog
 
 NUMBER, WORKER, POINT = "number", "worker", "point"
 

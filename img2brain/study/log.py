@@ -2,67 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
-from contextlib import AbstractContextManager, suppress
-from itertools import count
-
-from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial
-
-from img2brain._quiet import Quiet
 from img2brain.errors import StoreError
 from img2brain.home import Home
+from img2brain.study._journal import Journal
+from img2brain.study._search_log import QUIET, SearchLog
 
-QUIET = Quiet("optuna", ["optuna"], logging.WARNING)  # which tells of every study that it makes
-
-
-class SearchLog(ABC):
-    """Where the searches of a home are logged, with locks and signs of life that all their workers see."""
-
-    @property
-    @abstractmethod
-    def storage(self) -> BaseStorage:
-        """Optuna's view of it."""
-
-    @abstractmethod
-    def lock(self, name: str) -> AbstractContextManager[object]:
-        """Return a lock that one worker holds at a time, of all that share the log; free when its holder dies."""
-
-    @abstractmethod
-    def attend(self, worker: str) -> AbstractContextManager[object]:
-        """Say that a worker lives, until the end of the context or of its process."""
-
-    @abstractmethod
-    def living(self, workers: Iterable[str]) -> set[str]:
-        """Return those of some workers that live."""
-
-    def news(self, study: int, unfinished: Collection[int], n_known: int) -> list[FrozenTrial]:
-        """Return the trials of a study that may have changed, in the order in which they were made.
-
-        Parameters
-        ----------
-        study : int
-            Optuna's id of the study.
-        unfinished : collection of int
-            Optuna's ids of the trials that were not over when they were last seen.
-        n_known : int
-            How many trials were seen; those that were made since are returned as well.
-
-        Notes
-        -----
-        The cost follows what is new, not what there is.
-        """
-        if not n_known:
-            return self.storage.get_all_trials(study, deepcopy=False)
-        found = [self.storage.get_trial(trial) for trial in sorted(unfinished)]
-        with suppress(KeyError):  # from the first number on that no trial has
-            for number in count(n_known):
-                found.append(
-                    self.storage.get_trial(self.storage.get_trial_id_from_study_id_trial_number(study, number))
-                )
-        return found
+__all__ = ["QUIET", "SearchLog", "existing_log", "open_log"]
 
 
 def open_log(home: Home) -> SearchLog:
@@ -73,8 +18,6 @@ def open_log(home: Home) -> SearchLog:
     StoreError
         If it cannot be read or written.
     """
-    from img2brain.study._journal import Journal  # each kind of log imports this module
-
     if home.storage is not None:
         raise StoreError("A search log in a database is not yet there.")
     return Journal(home)
