@@ -107,7 +107,7 @@ class Archive:
             raise DataError(f"{self._path} must hold the file {name!r}. It does not.")
         if self.size(name) > most:
             raise DataError(f"{self._path}: {name!r} must have at most {most} bytes. Got {self.size(name)}.")
-        return b"".join(self._blocks(name))
+        return b"".join(self.blocks(name))
 
     def unpack(self, folder: Path) -> None:
         """Write all files into a folder that is empty or not there yet.
@@ -121,9 +121,9 @@ class Archive:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb") as stream:
-                stream.writelines(self._blocks(name))
+                stream.writelines(self.blocks(name))
 
-    def _blocks(self, name: str) -> Iterator[bytes]:
+    def blocks(self, name: str) -> Iterator[bytes]:
         """Yield a file block by block: no more than its size, which the checksum at its end holds for."""
         left = self.size(name)
         try:

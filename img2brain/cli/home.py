@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from img2brain.cli._options import OpenHome, reads_home
+from img2brain.cli._log import log_option
+from img2brain.cli._options import OpenHome, folder_option, reads_home
 from img2brain.cli._shown import Shown, shows
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def home() -> None:
-    """Show, check, tidy or relocate the folder that holds everything."""
+    """Show, check, tidy, back up or relocate the folder that holds everything."""
 
 
 @home.command("show")
@@ -95,6 +97,42 @@ def check_command(open_home: OpenHome) -> Shown:
 
     found = problems(open_home())
     return Shown(found, found or ["no problems"], exit_code=2 if found else 0)
+
+
+@home.command("backup")
+@click.argument("place", metavar="FILE.zip|DIR", type=click.Path(path_type=Path))
+@click.option("--with-cache", is_flag=True, help="Also the cache, which can be computed again.")
+@reads_home
+def backup_command(place: Path, with_cache: bool, open_home: OpenHome) -> None:
+    """Copy all that a home keeps, also while studies are at work in it.
+
+    \b
+    Example:
+      img2brain home backup monday.zip
+    """
+    from img2brain.tracking.backup import backup
+
+    made = backup(open_home(), place, with_cache=with_cache)
+    click.echo(f"backed up {len(made.record.files)} files ({made.n_bytes / 1e6:.1f} MB) to {place}")
+    for line in made.record.left_out:
+        click.echo(f"left out: {line}")
+
+
+@home.command("restore")
+@click.argument("backup", metavar="FILE.zip|DIR", type=click.Path(path_type=Path))
+@folder_option
+@log_option
+def restore_command(backup: Path, home: Path) -> None:
+    """Bring a home back from a backup, where none is; each file is checked against its digest.
+
+    \b
+    Example:
+      img2brain home restore monday.zip --home mlruns
+    """
+    from img2brain.tracking.backup import restore
+
+    found = restore(backup, home)
+    click.echo(f"restored {len(found.record.files)} files of {found.record.made} to {home}")
 
 
 @home.command("relocate")
