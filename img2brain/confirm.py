@@ -22,7 +22,8 @@ from img2brain.datasets.base import Dataset, Split
 from img2brain.errors import failing_in
 from img2brain.findings import Findings, Rival
 from img2brain.metrics.base import Metric, NeedsCeiling
-from img2brain.metrics.pearson import pearson
+from img2brain.metrics.pearson import Pearson
+from img2brain.predictions import BLOCK, Predictions, of_voxels, scored
 from img2brain.records import PartRecord
 from img2brain.statistics import noise_ceiling
 from img2brain.statistics.bootstrap import Bootstrap, Summaries, numbered
@@ -32,10 +33,11 @@ from img2brain.statistics.significance import p_of_r
 log = logging.getLogger(__name__)
 
 F64 = NDArray[np.float64]
+Floats = NDArray[np.floating]
+Predicted = Predictions | Floats
 Voxels = NDArray[np.intp]
 Metrics = Mapping[str, Metric]
 _SAME_SCORE = 1e-7
-_BLOCK = 8192  # voxels that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +86,13 @@ class BestLayers:
         The layers that there was a choice of.
     choice : ndarray (n_voxels,)
         Place of each voxel's layer among them.
-    predictions : ndarray (n_confirmation, n_voxels)
+    predictions : Predictions or ndarray (n_confirmation, n_voxels)
         Each voxel's by its own layer.
     """
 
     layers: tuple[str, ...]
     choice: NDArray[np.intp]
-    predictions: F64 = field(repr=False)
+    predictions: Predicted = field(repr=False)
 
 
 class Beside(NamedTuple):
@@ -114,7 +116,7 @@ class ScoredRows:
     Parameters
     ----------
     responses : ndarray (n_images, n_voxels)
-        To the rows.
+        To the rows, in float32 or float64; they are scored in float64.
     regions : mapping of str to ndarray of int
         Voxels by region of interest.
     metrics : mapping of str to Metric
@@ -130,7 +132,7 @@ class ScoredRows:
 
     def __init__(
         self,
-        responses: F64,
+        responses: Floats,
         regions: Mapping[str, Voxels],
         metrics: Metrics,
         ceiling: NoiseCeiling,
@@ -162,7 +164,7 @@ class ScoredRows:
 
         Scores with the same name met the same resamples.
         """
-        responses = digest.of_array(self._responses)
+        responses = digest.of_array(self._responses, np.float64)
         tied = self.n_units < self.n_images
         return digest.of_digests([responses, digest.of_array(self._units)]) if tied else responses
 
@@ -172,7 +174,7 @@ class ScoredRows:
 
     def report(
         self,
-        predictions: F64,
+        predictions: Predicted,
         controls: Iterable[Control] = (),
         best_layers: BestLayers | None = None,
     ) -> PartResult:
@@ -180,7 +182,7 @@ class ScoredRows:
 
         Parameters
         ----------
-        predictions : ndarray (n_images, n_voxels)
+        predictions : Predictions or ndarray (n_images, n_voxels)
             Of the model.
         controls : iterable of Control
             What it has to beat.
@@ -194,18 +196,15 @@ class ScoredRows:
         """Score the best layer of each voxel, too."""
         return rivals._replace(best_layer=self._rival(best_layers.predictions), choice=best_layers.choice)
 
-    def result(self, predictions: F64, rivals: Rivals) -> PartResult:
+    def result(self, predictions: Predicted, rivals: Rivals) -> PartResult:
         """Score a model, beside what is scored already; see `report`."""
-        predictions = frozen(predictions)
         with failing_in(f"The metrics {', '.join(self._metrics)}"):
-            accuracies = {
-                name: scorer.from_rows(self._responses, predictions) for name, scorer in self._metrics.items()
-            }
+            accuracies = {name: scored(metric, self._responses, predictions) for name, metric in self._metrics.items()}
             summaries = self._bootstrap.summaries(predictions, self._regions)
         found = Findings(
             accuracies=accuracies,
             summaries=summaries,
-            p=p_of_r(pearson(self._responses, predictions), self.n_units),
+            p=p_of_r(scored(Pearson(), self._responses, predictions), self.n_units),
             constant=self._constant,
             ceiling=self.ceiling,
             perfect=None if self.ceiling.origin == "none" else self._objective.ceiling(self.ceiling.share),
@@ -217,12 +216,12 @@ class ScoredRows:
         arrays = {
             "predictions": self._kept(predictions, accuracies),
             "shown_voxels": shown,
-            "shown_measured": _narrow(self._responses[:, shown]),
+            "shown_measured": _narrow(self._responses[:, shown].astype(np.float64)),
         }
         joint = self._joint_arrays(predictions, rivals.controls)
         return PartResult(found, self._regions, self._facts, found.to_arrays() | arrays, joint)
 
-    def beside(self, predictions: F64) -> Beside:
+    def beside(self, predictions: Predicted) -> Beside:
         """Score what a control predicts of the rows (n_images, n_voxels)."""
         return Beside(self._rival(predictions), self._joint(predictions))
 
@@ -230,13 +229,13 @@ class ScoredRows:
         """Score a control; its predictions are let go before the next one is fitted."""
         return item.name, self.beside(item.predictions)
 
-    def _joint(self, predictions: F64) -> Summaries | None:
+    def _joint(self, predictions: Predicted) -> Summaries | None:
         if self._draws is None:
             return None
         bootstrap = Bootstrap(self._responses, self._objective, units=self._units, counts=self._draws)
         return bootstrap.summaries(predictions, self._regions)
 
-    def _joint_arrays(self, predictions: F64, controls: Mapping[str, Beside]) -> dict[str, NDArray[Any]]:
+    def _joint_arrays(self, predictions: Predicted, controls: Mapping[str, Beside]) -> dict[str, NDArray[Any]]:
         model = self._joint(predictions)
         found = {} if model is None else model.to_arrays()
         for name, joint in ((name, item.joint) for name, item in controls.items() if item.joint):
@@ -244,19 +243,29 @@ class ScoredRows:
             found |= {f"control_{name}_{key}": arrays[key] for key in ("estimate", "resampled")}
         return found
 
-    def _kept(self, predictions: F64, accuracies: Mapping[str, F64]) -> NDArray[np.floating]:
+    def _kept(self, predictions: Predicted, accuracies: Mapping[str, F64]) -> Floats:
         """Return predictions in float32 where they score the same: whoever has the data scores them again."""
-        narrow = _narrow(predictions)
-        for name, scorer in self._metrics.items():
-            for part in slices(narrow.shape[1], _BLOCK):
-                wide = frozen(narrow[:, part].astype(np.float64))
-                again = scorer.voxels(part).from_rows(self._responses[:, part], wide)
-                if not np.allclose(again, accuracies[name][part], rtol=_SAME_SCORE, atol=_SAME_SCORE, equal_nan=True):
-                    return predictions
+        n_images, n_voxels = predictions.shape
+        narrow = np.empty((n_images, n_voxels), np.float32)
+        for part in slices(n_voxels, BLOCK):
+            responses, made = of_voxels(self._responses, predictions, part)
+            kept = _narrow(made)
+            narrow[:, part] = kept
+            if kept.dtype != narrow.dtype or not self._score_the_same(part, responses, kept, accuracies):
+                return np.asarray(predictions[:, :])
         return narrow
 
-    def _rival(self, predictions: F64) -> Rival:
-        accuracy = self._objective.from_rows(self._responses, predictions)
+    def _score_the_same(self, part: slice, responses: F64, narrow: Floats, accuracies: Mapping[str, F64]) -> bool:
+        """Tell whether predictions of a range of voxels have these scores."""
+        wide = frozen(narrow.astype(np.float64))
+        return all(
+            np.allclose(again, accuracies[name][part], rtol=_SAME_SCORE, atol=_SAME_SCORE, equal_nan=True)
+            for name, metric in self._metrics.items()
+            if (again := metric.voxels(part).from_rows(responses, wide)) is not None
+        )
+
+    def _rival(self, predictions: Predicted) -> Rival:
+        accuracy = scored(self._objective, self._responses, predictions)
         return Rival(accuracy, self._bootstrap.summaries(predictions, self._regions))
 
     @property
@@ -283,13 +292,13 @@ class ConfirmationRows:
         return next(iter(self.parts))
 
     def report(
-        self, predictions: F64, controls: Iterable[Control] = (), best_layers: BestLayers | None = None
+        self, predictions: Predicted, controls: Iterable[Control] = (), best_layers: BestLayers | None = None
     ) -> dict[str, PartResult]:
         """Score a model on each part, beside its controls; see `ScoredRows.report`.
 
         Parameters
         ----------
-        predictions : ndarray (n_confirmation, n_voxels)
+        predictions : Predictions or ndarray (n_confirmation, n_voxels)
             Of the rows of all parts, one part after another; those of controls and layers too.
         controls : iterable of Control
             What it has to beat.
@@ -311,7 +320,7 @@ class ConfirmationRows:
             for (name, rows), place in zip(self.parts.items(), self._places, strict=True)
         }
 
-    def result(self, predictions: F64, rivals: Mapping[str, Rivals]) -> dict[str, PartResult]:
+    def result(self, predictions: Predicted, rivals: Mapping[str, Rivals]) -> dict[str, PartResult]:
         """Score a model on each part, beside what is scored already."""
         return {
             name: rows.result(predictions[place], rivals[name])

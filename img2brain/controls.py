@@ -21,6 +21,7 @@ from img2brain.errors import FeatureError, FitError, StoreError
 from img2brain.evaluate import Evaluator, bank_key
 from img2brain.features.features import Features
 from img2brain.metrics.base import Metric
+from img2brain.predictions import Predictions
 from img2brain.refit import Refit
 from img2brain.spec import GIVEN, NO_POOLING, BackboneSpec, FeatureSpace, Layers, TrialSpec
 
@@ -50,12 +51,12 @@ class Control:
         Which control.
     spec : TrialSpec
         Its pipeline.
-    predictions : ndarray (n_confirmation, n_voxels)
+    predictions : Predictions or ndarray (n_confirmation, n_voxels)
     """
 
     name: str
     spec: TrialSpec
-    predictions: F64
+    predictions: Predictions | F64
 
 
 class Controls:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 SHORT = 12
 _BLOCK = 1 << 24
@@ -30,15 +30,23 @@ def of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def of_array(array: NDArray[Any]) -> str:
+def of_array(array: NDArray[Any], kind: DTypeLike | None = None) -> str:
     """Digest the values, type and shape of an array, block by block, so that a memory-mapped one is never held whole.
+
+    Parameters
+    ----------
+    array : ndarray
+        Of any shape.
+    kind : dtype, optional
+        A type that its values are digested as, by default its own.
 
     Examples
     --------
     >>> of_array(np.zeros(2)) == of_array(np.zeros((2, 1)))
     False
     """
-    digest = hashlib.sha256(f"{array.dtype.newbyteorder('<').str}{array.shape}".encode())
+    kind = np.dtype(array.dtype if kind is None else kind).newbyteorder("<")
+    digest = hashlib.sha256(f"{kind.str}{array.shape}".encode())
     if array.ndim == 0:
         digest.update(array.tobytes())
         return digest.hexdigest()
@@ -46,7 +54,7 @@ def of_array(array: NDArray[Any]) -> str:
     step = max(1, _BLOCK // row_bytes)
     for start in range(0, len(array), step):
         block = np.ascontiguousarray(array[start : start + step])
-        digest.update(block.astype(block.dtype.newbyteorder("<"), copy=False).data)
+        digest.update(block.astype(kind, copy=False).data)
     return digest.hexdigest()
 
 

@@ -22,6 +22,7 @@ from img2brain.features.features import Features
 from img2brain.features.pca import Components
 from img2brain.metrics.base import FromSums, Metric, Sums
 from img2brain.moments import Moments
+from img2brain.predictions import Predictions, Stacked, predictions_of, scored
 from img2brain.refit import moments_of, n_folds_of
 from img2brain.result import Scored, TrialResult, summaries_of
 from img2brain.spec import FeatureSpace, TrialSpec
@@ -105,17 +106,18 @@ class Evaluator:
         constant = self._constant if self._constant.any() else None
         return TrialResult(spec, self._scored(accuracies), regressor, timings, constant)
 
-    def predict(self, spec: TrialSpec) -> tuple[F64, F64]:
+    def predict(self, spec: TrialSpec) -> tuple[NDArray[np.floating], Predictions]:
         """Return the responses to the rows that a trial is scored on, and what it predicts of them.
 
         Returns
         -------
-        responses, predictions : ndarray (n_images, n_voxels)
+        responses : ndarray (n_images, n_voxels)
+        predictions : Predictions (n_images, n_voxels)
             Fold after fold, each predicted by what was fitted to the others.
         """
         turns = range(len(self._split.folds))
         predicted = [self._predicted(spec, self._fitted(spec, turn, {}), turn) for turn in turns]
-        return self._responses(self._split.scored).astype(np.float64), np.concatenate(predicted)
+        return self._responses(self._split.scored), Stacked(predicted)
 
     def alpha_scale(self, spec: TrialSpec) -> float:
         """Return the alpha that a relative alpha of 1 stands for, at this layer and size."""
@@ -131,7 +133,7 @@ class Evaluator:
     def _fit_and_score(self, spec: TrialSpec, timings: dict[str, float]) -> tuple[Any, dict[str, F64]]:
         """Let every part validate in its turn, and return what is fitted to all training rows with all scores."""
         sums: list[Sums] = []
-        predicted: list[F64] = []
+        predicted: list[Predictions] = []
         by_sums = self._by_sums(spec)
         for turn in range(len(self._split.folds)):
             regressor = self._fitted(spec, turn, timings)
@@ -151,16 +153,18 @@ class Evaluator:
             return {}
         return {name: metric for name, metric in self._metrics.items() if isinstance(metric, FromSums)}
 
-    def _scores_of(self, by_sums: Mapping[str, FromSums], sums: list[Sums], predicted: list[F64]) -> dict[str, F64]:
+    def _scores_of(
+        self, by_sums: Mapping[str, FromSums], sums: list[Sums], predicted: list[Predictions]
+    ) -> dict[str, F64]:
         """Score all turns together, by each metric."""
         found = {}
         if by_sums:
             together = reduce(Sums.merge, sums)
             found = {name: self._checked(name, partial(metric.from_sums, together)) for name, metric in by_sums.items()}
         if predicted:
-            rows = self._responses(self._split.scored).astype(np.float64, copy=False), frozen(np.concatenate(predicted))
+            rows = self._responses(self._split.scored), Stacked(predicted)
             left = {name: metric for name, metric in self._metrics.items() if name not in found}
-            found |= {name: self._checked(name, partial(metric.from_rows, *rows)) for name, metric in left.items()}
+            found |= {name: self._checked(name, partial(scored, metric, *rows)) for name, metric in left.items()}
         return {name: found[name] for name in self._metrics}
 
     def _checked(self, name: str, score: Callable[[], F64]) -> F64:
@@ -190,18 +194,11 @@ class Evaluator:
         with _timed(timings, "fit_s"), failing_in(f"The regressor {spec.regressor!r}"):
             return regressor.fit(coordinates, self._responses(rows))
 
-    def _predicted(self, spec: TrialSpec, regressor: Any, turn: int) -> F64:
+    def _predicted(self, spec: TrialSpec, regressor: Any, turn: int) -> Predictions:
         fold = self._split.folds[turn]
         coordinates = self._components(spec, fold.train).coordinates[fold.validation]
-        with failing_in(f"The regressor {spec.regressor!r}"):
-            found: F64 = np.asarray(regressor.predict(coordinates), np.float64)
-        shape = len(fold.validation), self._development.n_voxels
-        if found.shape != shape or not np.isfinite(found).all():
-            what = f"shape {found.shape}" if found.shape != shape else "NaN or infinity"
-            raise FitError(
-                f"The regressor {spec.regressor!r} must predict finite numbers of shape {shape}. Got {what}."
-            )
-        return found
+        name = f"The regressor {spec.regressor!r}"
+        return predictions_of(regressor, coordinates, self._development.n_voxels, name)
 
     def _scored(self, accuracies: Mapping[str, F64]) -> dict[str, Scored]:
         regions = self._development.rois

@@ -13,10 +13,10 @@ from img2brain.datasets.base import Development, Rows, Split
 from img2brain.errors import failing_in
 from img2brain.features.features import Features
 from img2brain.moments import Moments
+from img2brain.predictions import Predictions, predictions_of
 from img2brain.regressors.base import Regressor
 from img2brain.spec import TrialSpec
 
-F64 = NDArray[np.float64]
 Floats = NDArray[np.floating]
 
 
@@ -41,7 +41,7 @@ class Refit:
         self._n_components = n_components
         self._device = device
 
-    def __call__(self, spec: TrialSpec, bank: Features, shuffle: int | None = None) -> tuple[Regressor, F64]:
+    def __call__(self, spec: TrialSpec, bank: Features, shuffle: int | None = None) -> tuple[Regressor, Predictions]:
         """Fit a trial's regressor, and predict.
 
         Parameters
@@ -57,15 +57,17 @@ class Refit:
         -------
         regressor : Regressor
             Fitted to components that were fitted to the same rows.
-        predictions : ndarray (n_confirmation, n_voxels)
+        predictions : Predictions (n_confirmation, n_voxels)
+            Made when they are read.
         """
         rows = self._split.development
         coordinates = spec.leading(bank.components(spec.space, rows, self._n_components)).coordinates
         answered = rows if shuffle is None else np.random.RandomState(shuffle).permutation(rows)
-        seen = coordinates[self._split.confirmation]
-        with failing_in(f"The regressor {spec.regressor!r}"):
+        name = f"The regressor {spec.regressor!r}"
+        with failing_in(name):
             regressor = self._fitted(spec, coordinates, rows, answered)
-            return regressor, regressor.predict(seen) if len(seen) else np.empty((0, self._development.n_voxels))
+        seen = coordinates[self._split.confirmation]
+        return regressor, predictions_of(regressor, seen, self._development.n_voxels, name)
 
     def _fitted(self, spec: TrialSpec, coordinates: Floats, rows: Rows, answered: Rows) -> Any:
         regressor = REGRESSORS[spec.regressor](**spec.parameters)

@@ -135,7 +135,7 @@ def test_folds_are_fitted_apart_and_scored_together(
     expected = [pearsonr(together[:, i], true[:, i]).statistic for i in range(20)]
     result = evaluator.evaluate(trial)
     np.testing.assert_allclose(result.accuracy, expected, atol=1e-5)
-    np.testing.assert_allclose(evaluator.predict(trial)[1], together, atol=1e-4 * np.abs(together).max())
+    np.testing.assert_allclose(evaluator.predict(trial)[1][:, :], together, atol=1e-4 * np.abs(together).max())
     assert result.objective.summaries.keys() == {WHOLE, *setting.first.dataset.rois}
 
 

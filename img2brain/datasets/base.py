@@ -655,7 +655,7 @@ class Dataset(ABC):
             _read_counts=Guarded(self._counts, allowed),
         )
 
-    def confirmation(self, split: Split, part: str | None = None) -> NDArray[np.float64]:
+    def confirmation(self, split: Split, part: str | None = None) -> NDArray[np.floating]:
         """Read the responses of the confirmation rows, for publishing alone.
 
         Parameters
@@ -667,7 +667,7 @@ class Dataset(ABC):
 
         Returns
         -------
-        ndarray of float64, shape (n_confirmation, n_voxels)
+        ndarray of float32 or float64, shape (n_confirmation, n_voxels)
 
         Raises
         ------
@@ -675,9 +675,11 @@ class Dataset(ABC):
             If there is no such part.
         """
         rows = self._checked(split.confirming(part))
-        found = np.empty((len(rows), self.n_voxels))
+        found = np.zeros((len(rows), self.n_voxels), np.float32)
         for some in row_blocks(np.arange(len(rows)), self.n_voxels, self.block_rows, _BLOCK_BYTES):
-            found[some] = self._responses(rows[some])
+            block = self._responses(rows[some])
+            found = found.astype(np.result_type(found, block), copy=False)
+            found[some] = block
         return found
 
     def confirmation_repeats(self, split: Split, part: str | None = None) -> Array | None:

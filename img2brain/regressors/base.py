@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -283,6 +284,12 @@ class LinearRegressor(Regressor):
         Y: Array = self.checked_features(X).astype(np.float64, copy=False) @ self.coef_.T
         Y += self.intercept_  # in place: of many voxels a second array would be gigabytes
         return Y
+
+    def voxels(self, which: slice | NDArray[np.bool_]) -> Self:
+        """Return the regressor of some of its voxels, of a range as views; see `img2brain.predictions`."""
+        found: Self = copy.copy(self)
+        found.coef_, found.intercept_ = self.coef_[which], self.intercept_[which]
+        return found
 
     def _set_coef(self, coef: Array, moments: Moments) -> Self:
         self.coef_ = np.ascontiguousarray(to_numpy(coef).T)

@@ -43,6 +43,19 @@ _FEWEST = 100
 _ROWS_VALUES = 1 << 28  # To rank so many responses, in all resamples together, takes half a minute.
 
 
+class Table(Protocol):
+    """An array, or what makes parts of one when they are read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Numbers of images and voxels."""
+        ...
+
+    def __getitem__(self, place: Any, /) -> Any:
+        """Return some rows and voxels."""
+        ...
+
+
 class Score(Protocol):
     """What is asked of a metric; one that also has ``from_sums`` is resampled by matrix products."""
 
@@ -120,13 +133,13 @@ class Bootstrap:
         self._n_units = len(responses) if units is None else len(np.unique(units))
         self._draws = digest.of_array(self._counts)
 
-    def summaries(self, predictions: Floats, regions: Mapping[str, Voxels]) -> Summaries:
+    def summaries(self, predictions: Table, regions: Mapping[str, Voxels]) -> Summaries:
         """Score predictions in every resample, and summarise the scores over voxels.
 
         Parameters
         ----------
         predictions : ndarray (n_images, n_voxels)
-            Of the same images and voxels.
+            Of the same images and voxels, or what is read as one, by rows and voxels.
         regions : mapping of str to ndarray of int
             The voxels of each region of interest; all voxels are summarised in any case.
 
@@ -134,7 +147,6 @@ class Bootstrap:
         -------
         Summaries
         """
-        predictions = np.asarray(predictions)
         if predictions.shape != self._responses.shape:
             raise ShapeError(
                 f"Predictions must have the shape of the responses, {self._responses.shape}. Got {predictions.shape}."
@@ -145,7 +157,7 @@ class Bootstrap:
         resampled = np.concatenate([summarised(scores, voxels, how) for scores in self._resampled(predictions)])
         return Summaries(tuple(parts), estimate, resampled, how, kind, self._n_units, self._draws)
 
-    def _scores(self, predictions: Floats) -> F64:
+    def _scores(self, predictions: Table) -> F64:
         """Score all images (n_voxels,)."""
         found = np.empty(predictions.shape[1])
 
@@ -155,7 +167,7 @@ class Bootstrap:
         in_blocks(score, len(found), self._block, found)
         return found
 
-    def _resampled(self, predictions: Floats) -> Iterator[Floats]:
+    def _resampled(self, predictions: Table) -> Iterator[Floats]:
         """Yield the scores (n_resamples, n_voxels) of some resamples at a time."""
         n_voxels = predictions.shape[1]
         narrow = isinstance(self._metric, FromSums) and self._metric.scale_free

@@ -8,6 +8,7 @@ import numpy as np
 
 from img2brain.confirm import BestLayers
 from img2brain.evaluate import Evaluator, bank_key
+from img2brain.predictions import Chosen
 from img2brain.refit import Refit
 from img2brain.study.member import Member
 from img2brain.study.search import ToldTrial
@@ -37,11 +38,12 @@ def best_layers(
         return None
     accuracy = np.stack([np.nan_to_num(evaluator.evaluate(trial.spec).accuracy, nan=-np.inf) for trial in trials])
     choice = accuracy.argmax(axis=0)
-    predictions = np.empty((len(member.split.confirmation), len(choice)))
-    for place, trial in enumerate(trials):
-        voxels = choice == place
-        if voxels.any():
-            predictions[:, voxels] = refit(trial.spec, member.bank(trial.spec))[1][:, voxels]
+    sources = {
+        place: refit(trial.spec, member.bank(trial.spec))[1].of_voxels(voxels)
+        for place, trial in enumerate(trials)
+        if (voxels := choice == place).any()
+    }
+    predictions = Chosen(choice, sources, len(member.split.confirmation))
     return BestLayers(tuple(trial.spec.layer for trial in trials), choice, predictions)
 
 

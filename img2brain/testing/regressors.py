@@ -159,6 +159,18 @@ def check_voxels_keep_their_places(make: Make) -> None:
     owed(_near(shuffled, plain[:, order]), "Voxels in another order must be predicted in that order.")
 
 
+def check_some_voxels_are_predicted_as_among_all(make: Make) -> None:
+    """Check that a regressor that can be had for some of its voxels (``voxels``) predicts them as it did before."""
+    X, Y = _rows()
+    fitted = make().fit(X, Y)
+    if not hasattr(fitted, "voxels"):
+        return
+    whole = fitted.predict(X)
+    for some in (slice(1, 3), np.arange(N_VOXELS) % 2 == 0):
+        owed(_near(fitted.voxels(some).predict(X), whole[:, some]), "'voxels' must predict as all voxels together.")
+    owed(np.array_equal(fitted.predict(X), whole), "'voxels' must leave the regressor as it is.")
+
+
 def check_rows_are_predicted_on_their_own(make: Make) -> None:
     """Check that what is predicted of an image does not depend on the images beside it."""
     X, Y = _rows()

@@ -76,7 +76,9 @@ def test_all_components_predict_as_ridge_on_all_features(ran: Ran) -> None:
     split, evaluator = setting.first.split, setting.first.evaluator()
     theirs = Ridge(alpha=3.0).fit(ran.features[split.train].astype(np.float64), ran.responses[split.train])
     _, found = evaluator.predict(spec)
-    np.testing.assert_allclose(found, theirs.predict(ran.features[split.validation].astype(np.float64)), atol=1e-6)
+    np.testing.assert_allclose(
+        found[:, :], theirs.predict(ran.features[split.validation].astype(np.float64)), atol=1e-6
+    )
 
 
 def test_the_board_tells_reductions_apart(ran: Ran) -> None:
@@ -99,7 +101,7 @@ def test_a_model_of_all_components_is_ridge_on_all_features(ran: Ran) -> None:
     rows = setting.first.split.development
     theirs = Ridge(alpha=3.0).fit(ran.features[rows].astype(np.float64), ran.responses[rows])
     found = model.predict(ran.features)
-    np.testing.assert_allclose(found, theirs.predict(ran.features.astype(np.float64)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[:, :], theirs.predict(ran.features.astype(np.float64)), rtol=1e-4, atol=1e-4)
     assert model.axes.axes.shape == (90, len(rows) - 1)
 
 

@@ -103,7 +103,7 @@ def _scores(dataset: Dataset, case: Case, home: Home) -> list[float]:
     _, predictions = Refit(dataset.development(split), split, setting.first.n_components)(
         trial, setting.first.bank(trial)
     )
-    return [validation, float(np.median(pearson(dataset.confirmation(split), predictions)))]
+    return [validation, float(np.median(pearson(dataset.confirmation(split), predictions[:, :])))]
 
 
 def _trial(setting: Setting, regressor: str = "ridge", **parameters: Any) -> TrialSpec:
