@@ -363,7 +363,7 @@ def _part_of(
         dataset, lambda: dataset.confirmation_counts(split, part), lambda: dataset.confirmation_repeats(split, part)
     )
     rows = split.confirming(part)
-    return ScoredRows(dataset.confirmation(split, part), dataset.rois, metrics, ceiling, split.sets(rows), draws)
+    return ScoredRows(dataset.confirmation(split, part, True), dataset.rois, metrics, ceiling, split.sets(rows), draws)
 
 
 def with_ceiling(metrics: Metrics, ceiling: NoiseCeiling) -> dict[str, Metric]:

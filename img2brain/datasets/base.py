@@ -602,9 +602,17 @@ class Dataset(ABC):
         SpecError
             If it names something that is not there, puts a stimulus on two sides or leaves a part without rows.
         """
+        return self._split(spec, lambda: self.ties)
+
+    def nearly_split(self, spec: SplitSpec) -> Split:
+        """Split the rows as `split` does, but for pictures, which are not compared: parts are about as large."""
+        return self._split(spec, lambda: self._tied({}))
+
+    def _split(self, spec: SplitSpec, ties: Callable[[], Ties]) -> Split:
         given = given_parts(spec, self._known)
         strata = None if spec.stratify is None else first_of_each(self._column(spec.stratify, "stratify"))
-        return split_rows(spec, self.n_training, self.n_test, self._tied_for(spec, given), given=given, strata=strata)
+        tied = self._tied_for(spec, given, ties())
+        return split_rows(spec, self.n_training, self.n_test, tied, given=given, strata=strata)
 
     def portable(self, spec: SplitSpec) -> SplitSpec:
         """Say a split so that it can be made again where its file is not there, by the numbers of rows."""
@@ -620,11 +628,10 @@ class Dataset(ABC):
     def _column(self, name: str, asking: str) -> Column:
         return column_named(self.columns, name, asking, self.name)
 
-    def _tied_for(self, spec: SplitSpec, given: Mapping[str, Rows] | None) -> Ties:
+    def _tied_for(self, spec: SplitSpec, given: Mapping[str, Rows] | None, ties: Ties) -> Ties:
         """Tie rows of one value of the columns that a split groups by; those of folds among the training rows alone."""
-        ties = (
-            self.ties if spec.groups is None else self.ties.also(linked(self._column(spec.groups, "groups")).tolist())
-        )
+        if spec.groups is not None:
+            ties = ties.also(linked(self._column(spec.groups, "groups")).tolist())
         if not isinstance(spec.folds, str):
             return ties
         column = self._column(spec.folds, "folds")
@@ -655,7 +662,7 @@ class Dataset(ABC):
             _read_counts=Guarded(self._counts, allowed),
         )
 
-    def confirmation(self, split: Split, part: str | None = None) -> NDArray[np.floating]:
+    def confirmation(self, split: Split, part: str | None = None, as_kept: bool = False) -> NDArray[np.floating]:
         """Read the responses of the confirmation rows, for publishing alone.
 
         Parameters
@@ -664,10 +671,12 @@ class Dataset(ABC):
             Which rows they are.
         part : str, optional
             One of `Split.parts`; by default the rows of all, one part after another.
+        as_kept : bool
+            Whether responses that are kept in float32 stay so, which takes half the memory.
 
         Returns
         -------
-        ndarray of float32 or float64, shape (n_confirmation, n_voxels)
+        ndarray of float64, or of float32 where it is as they are kept, shape (n_confirmation, n_voxels)
 
         Raises
         ------
@@ -675,7 +684,7 @@ class Dataset(ABC):
             If there is no such part.
         """
         rows = self._checked(split.confirming(part))
-        found = np.zeros((len(rows), self.n_voxels), np.float32)
+        found = np.zeros((len(rows), self.n_voxels), np.float32 if as_kept else np.float64)
         for some in row_blocks(np.arange(len(rows)), self.n_voxels, self.block_rows, _BLOCK_BYTES):
             block = self._responses(rows[some])
             found = found.astype(np.result_type(found, block), copy=False)
