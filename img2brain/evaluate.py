@@ -29,7 +29,7 @@ from img2brain.spec import FeatureSpace, TrialSpec
 
 BankKey = tuple[str, str, str]
 F64 = NDArray[np.float64]
-_MOMENTS_BYTES = 1 << 31
+MOMENTS_BYTES = 1 << 31  # of moments that the trials of a study hold at once
 _LARGEST_SCORE = 1e150  # whose square has a sum
 
 
@@ -55,6 +55,8 @@ class Evaluator:
         Where moments are kept and linear regressors fitted: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
     widest : int, optional
         The most coordinates of any trial, where that is not `n_components`.
+    moments_bytes : int
+        Memory for moments of layers; those of one are held in any case.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Evaluator:
         metrics: Mapping[str, Metric],
         device: str = "cpu",
         widest: int | None = None,
+        moments_bytes: int = MOMENTS_BYTES,
     ) -> None:
         self._development = development
         self._split = split
@@ -73,7 +76,7 @@ class Evaluator:
         self._n_components = n_components
         self._metrics = metrics
         self._device = device
-        n_layers = max(1, _MOMENTS_BYTES // (16 * (widest or n_components) * development.n_voxels))
+        n_layers = max(1, moments_bytes // (16 * (widest or n_components) * development.n_voxels))
         self._training_moments = lru_cache(maxsize=n_layers)(self._compute_training_moments)
         self._validation_moments = lru_cache(maxsize=n_layers)(self._compute_validation_moments)
         self._read = lru_cache(maxsize=2)(self._read_responses)

@@ -1,4 +1,4 @@
-"""``img2brain study``: begin, run, list and show studies."""
+"""``img2brain study``: begin, plan, run, list and show studies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from img2brain.cli._options import OpenHome, reads_home, writes_home
+from img2brain.cli._options import OpenHome, names_home, reads_home, writes_home
 from img2brain.cli._shown import Shown, shows
 
 if TYPE_CHECKING:
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from img2brain.records import Estimate
     from img2brain.spec import StudySpec
     from img2brain.study.outcome import StudyOutcome
+    from img2brain.study.plan import Plan
     from img2brain.study.search import ToldTrial
 
 
 @click.group()
 def study() -> None:
-    """Begin, run, list and show studies."""
+    """Begin, plan, run, list and show studies."""
 
 
 @study.command("init")
@@ -78,6 +79,38 @@ def run_command(experiment: Path, open_home: OpenHome, **changes: Any) -> None:
     click.echo(_closing(outcome, home))
 
 
+@study.command("plan")
+@click.argument("experiment", type=click.Path(path_type=Path))
+@click.option("--trials", type=click.IntRange(min=1), help="Trials in all, in place of the file's.")
+@click.option("--dataset", type=click.Path(path_type=Path), help="A dataset folder, in place of the file's.")
+@click.option("--device", help="auto, cpu, cuda or cuda:N, in place of the file's.")
+@click.option("--precision", help="auto, bfloat16 or float32, in place of the file's.")
+@names_home
+@shows
+def plan_command(experiment: Path, home: Path, tracking_uri: str | None, **changes: Any) -> Shown:
+    """Say what the study of a file will take, stage by stage: readings, disk, memory, time. Nothing is written.
+
+    What is cached in the home, or told, counts as done. Ends with 2 where the study does not fit this machine.
+
+    \b
+    Example:
+      img2brain study plan experiments/quickstart.toml
+      img2brain study plan experiments/v4.toml --trials 500
+    """
+    from img2brain.errors import StoreError
+    from img2brain.home import Home
+    from img2brain.spec import load_study
+    from img2brain.study.plan import plan
+
+    spec = _changed(load_study(experiment), changes)
+    try:
+        there = Home.existing(home, tracking_uri)
+    except StoreError:  # There is none yet.
+        there = None
+    found = plan(spec, there)
+    return Shown(found.to_dict(), _plan_lines(spec.name, found), 2 if found.problems else 0)
+
+
 @study.command("list")
 @reads_home
 @shows
@@ -116,6 +149,29 @@ def show_command(name: str, open_home: OpenHome) -> Shown:
     ranked = {full: sorted(trials, key=_rank) for full, trials in found.items()}
     facts = [_facts(full, trials) | {"trials": list(map(_trial_facts, trials))} for full, trials in ranked.items()]
     return Shown(facts, [line for full, trials in ranked.items() for line in _lines(full, trials)])
+
+
+def _plan_lines(name: str, found: Plan) -> Iterator[str]:
+    """Tell of a plan, a line for each stage."""
+    told = f", {found.n_told} of them over" if found.n_told else ""
+    yield f"{name}: {found.n_trials} trials{told}"
+    for network, (n_images, seconds) in found.networks.items():
+        yield f"{network}: {n_images} pictures pass, {1000 * seconds:.1f} ms of one core each"
+    heads = ("passes", 7), ("GB read", 8), ("MB kept", 9), ("MB scratch", 11), ("MiB memory", 11), ("core s", 8)
+    yield " ".join([f"{'stage':<8}", *(f"{head:>{width}}" for head, width in heads)])
+    for stage in found.stages:
+        kept, scratch, memory = stage.disk_bytes / 1e6, stage.scratch_bytes / 1e6, stage.memory_bytes / 2**20
+        yield (
+            f"{stage.name:<8} {stage.passes:>7.1f} {stage.read_bytes / 1e9:>8.2f} {kept:>9.1f} {scratch:>11.1f} "
+            f"{memory:>11,.0f} {stage.work_s:>8.1f}"
+        )
+    yield (
+        f"in all: {found.disk_bytes / 1e6:,.0f} MB of {found.disk_free / 1e6:,.0f} MB free, "
+        f"{found.memory_bytes / 2**20:,.0f} MiB of {found.memory_limit / 2**20:,.0f} MiB; {found.work_s:,.0f} s of one "
+        f"core, some {found.wall_s:,.0f} s where {found.n_cores} are free"
+    )
+    for problem in found.problems:
+        yield f"It does not fit. {problem}"
 
 
 def _rank(trial: ToldTrial) -> tuple[bool, float, int]:

@@ -140,6 +140,14 @@ class Features(ABC):
             for pooling in self.poolings(layer)
         )
 
+    @abstractmethod
+    def widths(self) -> Mapping[Block, int]:
+        """Count the features of all that a pass computes; no weights are read."""
+
+    def lacking(self) -> set[Block]:
+        """Return what a pass has still to compute."""
+        return set(self._missing(self._cache, self.spaces))
+
     def extract(self) -> None:
         """Compute what is missing of all layers, in one pass over the images.
 

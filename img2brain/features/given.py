@@ -83,6 +83,10 @@ class GivenFeatures(Features):
         tensors = {ORIGIN: torch.from_numpy(np.concatenate(origins))} if is_counted else {}
         return {"backbone": GIVEN, "layer": layer, "weights": self.spec.weights, "trained": GIVEN}, tensors
 
+    def widths(self) -> Mapping[Block, int]:
+        """Count the features of each matrix."""
+        return {block: self._width(block) for block in self._blocks}
+
     def _width(self, block: Block) -> int:
         return int(self._counted[block.layer].values.shape[1])
 

@@ -180,6 +180,18 @@ class NetworkFeatures(Features):
         """The layers of the network that are asked for, each once."""
         return tuple(dict.fromkeys(name for layer in self.layers for name in self.together(layer)))
 
+    def widths(self) -> Mapping[Block, int]:
+        """Count the features of all that a pass computes, by the shapes that layers have."""
+        kinds = self._kinds or self._request.layer_kinds(self._named)
+        return {
+            block: width(math.prod((kind := kinds[block.layer]).shape), kind, block.pooling) for block in self._blocks
+        }
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a pass of this network with these weights was made before, or looked at, in this home."""
+        return not self._is_looked_at and self._store.find("networks", self._known_by) is not None
+
     def _width(self, block: Block) -> int:
         return width(math.prod(self._kinds[block.layer].shape), self._kinds[block.layer], block.pooling)
 
@@ -266,6 +278,13 @@ class NetworkFeatures(Features):
         """What it takes the network with its weights to tell; kept where the library says which version it is of."""
         if self._is_looked_at:
             return self._look()
+        files = self._store.read_or_compute("networks", self._known_by, self._write_seen)
+        found: Mapping[str, Any] = json.loads(files["network.json"])
+        return found
+
+    @property
+    def _known_by(self) -> dict[str, Any]:
+        """All that what a network tells depends on, of a library that says which version it is of."""
         library = self._request.source.library
         key = {
             "library": self._request.source.library_name,
@@ -276,10 +295,7 @@ class NetworkFeatures(Features):
             "preprocessing": self.spec.preprocessing,
             "numbers": VERSION,
         }
-        key |= {"content": content} if (content := library.content(self._request.source.name)) else {}
-        files = self._store.read_or_compute("networks", key, self._write_seen)
-        found: Mapping[str, Any] = json.loads(files["network.json"])
-        return found
+        return key | ({"content": content} if (content := library.content(self._request.source.name)) else {})
 
     def _look(self) -> dict[str, Any]:
         network = self.backbone

@@ -25,6 +25,7 @@ from img2brain.features.activations import Activations, InMemory, OnDisk
 from img2brain.features.extract import ImageSource, activations, find_batch_size
 from img2brain.features.placement import Placement, placed
 from img2brain.features.pooling import Block, Pooled
+from img2brain.machine import memory_limit
 from img2brain.progress import track
 from img2brain.store import Store
 
@@ -57,7 +58,7 @@ class Budget:
             return self.memory_bytes
         if device.type == "cuda":
             return int(0.5 * torch.cuda.mem_get_info(device)[0])
-        return min(_MEMORY_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
+        return min(_MEMORY_BYTES, memory_limit() // 4)
 
 
 class Pass:
@@ -146,8 +147,7 @@ class Pass:
         return {block: size * len(self._images) * self._kept_as(size).itemsize for block, size in widths.items()}
 
     def _kept_as(self, n_features: int) -> torch.dtype:
-        """Return the type in which the activations of a block are kept and reduced."""
-        return torch.float32 if n_features <= _NARROW else self._dtype
+        return kept_as(n_features, self._dtype)
 
     def _held(self, n_features: Mapping[Block, int], n_bytes: Mapping[Block, int], n_components: int) -> set[Block]:
         """Choose the blocks whose activations stay in memory, beside what PCA takes for the widest one."""
@@ -238,6 +238,11 @@ class Pass:
         if path is None:
             return InMemory(len(self._images), n_features, self._kept_as(n_features), self._device)
         return OnDisk(len(self._images), n_features, self._kept_as(n_features), path, self._device)
+
+
+def kept_as(n_features: int, dtype: torch.dtype) -> torch.dtype:
+    """Return the type in which activations of a network that computes in `dtype` are kept and reduced."""
+    return torch.float32 if n_features <= _NARROW else dtype
 
 
 class _Shown:

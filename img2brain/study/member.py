@@ -13,7 +13,7 @@ from img2brain import digest
 from img2brain.catalog import METRICS
 from img2brain.datasets._split import UNNAMED
 from img2brain.datasets.base import Dataset, Split
-from img2brain.evaluate import BankKey, Evaluator, bank_key
+from img2brain.evaluate import MOMENTS_BYTES, BankKey, Evaluator, bank_key
 from img2brain.features.features import Features
 from img2brain.metrics.base import Metric
 from img2brain.publish import Publisher
@@ -127,11 +127,20 @@ class Member:
         place = list(first.banks).index(bank_key(spec))
         return spec.model_copy(update={"weights_digest": list(self.banks)[place][1]})
 
-    def evaluator(self) -> Evaluator:
-        """Return what evaluates trials; it sees the development rows only."""
+    def evaluator(self, n_members: int = 1) -> Evaluator:
+        """Return what evaluates trials; it sees the development rows only, and shares memory with other members."""
         rows = self.dataset.development(self.split)
         widest = max(self._widths, default=self.n_components)
-        return Evaluator(rows, self.split, self.banks, self.n_components, self.metrics, self.device, widest)
+        return Evaluator(
+            rows,
+            self.split,
+            self.banks,
+            self.n_components,
+            self.metrics,
+            self.device,
+            widest,
+            MOMENTS_BYTES // n_members,
+        )
 
     @property
     def _widths(self) -> set[int]:

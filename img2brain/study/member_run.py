@@ -45,7 +45,7 @@ class MemberRun:
 
     def __init__(self, setting: Setting, member: Member, name: str, search: Search) -> None:
         self.member = member
-        self.evaluator: Evaluator = member.evaluator()
+        self.evaluator: Evaluator = member.evaluator(len(setting.members))
         self.record = setting.record(name, member, search.home_id)
         origin = origin_of(member.dataset.origin)
         with search.alone():  # of many workers that come at once, the first makes the parent run

@@ -35,6 +35,7 @@ from img2brain.spec import GIVEN, PCA, BackboneSpec, DatasetSpec, FeatureSpace, 
 from img2brain.study.member import Member
 from img2brain.study.networks import is_of_the_network, that_can_be_had, with_networks
 from img2brain.study.opening import handed_members, open_members
+from img2brain.study.plan import require_fits
 from img2brain.study.space import Candidate, Domains, Space, find_domains, sizes_of
 
 Divided = tuple[Dataset, Split]
@@ -198,11 +199,14 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | Sequence[Dataset]
         If a dataset is not as its layout says, or a response is not finite.
     WeightsError
         If the weights are not there.
+    ResourceError
+        If the study does not fit the memory or the disk.
     """
     spec, unfit = that_can_be_had(with_networks(spec), _check)
     domains = find_domains(spec)
     device = str(find_device(spec.device))
     opened = open_members(spec, home) if dataset is None else handed_members(dataset)
+    require_fits(spec, opened, home)
     split = {}
     for name, item in opened.items():
         with _naming(name):
