@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from img2brain.cli._options import OpenHome, names_home, reads_home, writes_home
+from img2brain.cli._options import OpenHome, reads_home, writes_home
 from img2brain.cli._shown import Shown, shows
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ def run_command(experiment: Path, open_home: OpenHome, **changes: Any) -> None:
 @click.option("--dataset", type=click.Path(path_type=Path), help="A dataset folder, in place of the file's.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N, in place of the file's.")
 @click.option("--precision", help="auto, bfloat16 or float32, in place of the file's.")
-@names_home
+@reads_home
 @shows
-def plan_command(experiment: Path, home: Path, tracking_uri: str | None, **changes: Any) -> Shown:
+def plan_command(experiment: Path, open_home: OpenHome, **changes: Any) -> Shown:
     """Say what the study of a file will take, stage by stage: readings, disk, memory, time. Nothing is written.
 
     What is cached in the home, or told, counts as done. Ends with 2 where the study does not fit this machine.
@@ -98,13 +98,12 @@ def plan_command(experiment: Path, home: Path, tracking_uri: str | None, **chang
       img2brain study plan experiments/v4.toml --trials 500
     """
     from img2brain.errors import StoreError
-    from img2brain.home import Home
     from img2brain.spec import load_study
     from img2brain.study.plan import plan
 
     spec = _changed(load_study(experiment), changes)
     try:
-        there = Home.existing(home, tracking_uri)
+        there = open_home()
     except StoreError:  # There is none yet.
         there = None
     found = plan(spec, there)
