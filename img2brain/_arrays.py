@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from img2brain.errors import DeviceError
 
@@ -124,6 +124,14 @@ def in_blocks(work: Callable[[slice], object], size: int, step: int, array: Any)
             list(pool.map(work, parts))
     finally:
         _ONE_AT_A_TIME.release()
+
+
+def use_threads(n_threads: int) -> None:
+    """Let this process compute on so many threads, also by libraries that were imported before it was said."""
+    import torch
+
+    torch.set_num_threads(n_threads)
+    threadpool_limits(n_threads)
 
 
 @lru_cache(maxsize=1)

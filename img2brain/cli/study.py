@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,8 +51,11 @@ def init_command(file: Path, dataset: str | None) -> None:
 @click.option("--shuffle", type=int, metavar="SEED", help="A control: responses shuffled against the images.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N, in place of the file's.")
 @click.option("--precision", help="auto, bfloat16 or float32, in place of the file's.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, help="Processes that work on its trials; they share the cores."
+)
 @writes_home
-def run_command(experiment: Path, open_home: OpenHome, **changes: Any) -> None:
+def run_command(experiment: Path, open_home: OpenHome, workers: int, **changes: Any) -> None:
     """Run the study of a file, or go on with it where it was left.
 
     Every trial is tracked; the best is refitted, scored on rows that the search never saw, and registered.
@@ -62,16 +66,59 @@ def run_command(experiment: Path, open_home: OpenHome, **changes: Any) -> None:
       img2brain study run experiments/v4.toml --weights random:0
     """
     from img2brain._heap import keep_freed_memory
-    from img2brain.leaderboard.collect import collect
-    from img2brain.leaderboard.rows import boards
-    from img2brain.leaderboard.table import as_text, ranked
     from img2brain.spec import load_study
     from img2brain.study.runner import run_study
 
     spec = _changed(load_study(experiment), changes)
     home = open_home()
     keep_freed_memory()
-    outcome = run_study(spec, home)
+    _tell(run_study(spec, home, workers=workers), home)
+
+
+@study.command("worker")
+@click.argument("study")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads that it computes on; by default, one for each core."
+)
+@click.option("--no-finish", is_flag=True, help="Work on trials alone: others publish the best one.")
+@click.option("--tied", is_flag=True, hidden=True, help="End with the process that started it.")
+@writes_home
+def worker_command(study: str, open_home: OpenHome, threads: int | None, no_finish: bool, tied: bool) -> None:
+    """Work on a study beside others: STUDY is its name or, to begin it where it was not, its file.
+
+    It comes and goes at any time. Who is the last to have nothing left to do publishes the best trial.
+
+    \b
+    Example:
+      img2brain study worker quickstart --threads 2
+    """
+    from img2brain.study.workers import end_with_parent, thread_settings
+
+    if tied:
+        end_with_parent()
+    if threads:
+        os.environ.update(thread_settings(threads))  # before the libraries that read it are imported
+
+    from img2brain._arrays import use_threads
+    from img2brain._heap import keep_freed_memory
+    from img2brain.spec import load_study
+    from img2brain.study.runner import join_study
+
+    if threads:
+        use_threads(threads)
+    home = open_home()
+    keep_freed_memory()
+    outcome = join_study(load_study(study) if study.endswith(".toml") else study, home, not no_finish, tied)
+    if outcome is not None:
+        _tell(outcome, home)
+
+
+def _tell(outcome: StudyOutcome, home: Home) -> None:
+    """Print the best trials of a study, and what became of the best one."""
+    from img2brain.leaderboard.collect import collect
+    from img2brain.leaderboard.rows import boards
+    from img2brain.leaderboard.table import as_text, ranked
+
     names = [item.registered.name for item in _published(outcome).values()]
     rows = [row for name in dict.fromkeys(names) for row in collect(home, name)]
     for board in boards(row for row in rows if (row.study, row.home) == (outcome.name, home.id)):

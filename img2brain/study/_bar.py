@@ -18,11 +18,13 @@ _LINES = 20  # that a search prints where there is no terminal, besides one for 
 class Bar:
     """A progress bar with the best so far on a terminal, some plain lines elsewhere."""
 
-    def __init__(self, total: int, told: list[ToldTrial]) -> None:
-        self._total = total
+    def __init__(self, total: int, told: list[ToldTrial], quiet: bool = False) -> None:
+        self._total, self._quiet = total, quiet
         self._best = best_trial(told)
         self._n_done = len(told)
-        self._bar = tqdm(total=total, initial=self._n_done, desc="trials", dynamic_ncols=True, disable=not is_watched())
+        self._bar = tqdm(
+            total=total, initial=self._n_done, desc="trials", dynamic_ncols=True, disable=quiet or not is_watched()
+        )
 
     def __enter__(self) -> Bar:
         return self
@@ -39,7 +41,7 @@ class Bar:
         self._bar.set_postfix_str(best, refresh=False)
         self._bar.update(n_new)
         due = self._n_done % max(1, self._total // _LINES) == 0 or self._n_done == self._total
-        if self._bar.disable and (is_best or due or not trial.succeeded):
+        if self._bar.disable and not self._quiet and (is_best or due or not trial.succeeded):
             now = trial.failure or score_text(trial.score)
             spec = trial.spec.label
             log.info("trial #%d (%d of %d): %s %s; %s", trial.number, self._n_done, self._total, spec, now, best)

@@ -7,12 +7,13 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from img2brain import digest
 from img2brain._forks import works_after_fork
 from img2brain.datasets.base import Dataset
-from img2brain.errors import FitError, TrackingError, stopping
+from img2brain.errors import FitError, SpecError, TrackingError, stopping
 from img2brain.home import Home
 from img2brain.result import TrialResult
 from img2brain.spec import StudySpec, TrialSpec
@@ -21,9 +22,19 @@ from img2brain.study.joint import joint_draws
 from img2brain.study.member_run import MemberRun
 from img2brain.study.outcome import MeanOutcome, StudyOutcome, mean_outcome
 from img2brain.study.report import report
-from img2brain.study.search import Asked, MemberTrial, Search, ToldTrial, best_trial, stored_studies, together
+from img2brain.study.search import (
+    Asked,
+    MemberTrial,
+    Search,
+    ToldTrial,
+    best_trial,
+    stored_spec,
+    stored_studies,
+    together,
+)
 from img2brain.study.setting import Setting, make_ready
 from img2brain.study.space import Suggestion
+from img2brain.study.workers import Crew
 from img2brain.tracking._local import open_to_read
 from img2brain.tracking.own_name import origin_of, require_own_name
 
@@ -34,7 +45,10 @@ _PAUSE_S = 0.2  # between two looks at what other workers do
 
 @works_after_fork
 def run_study(
-    spec: StudySpec, home: Home | Path | str = "mlruns", dataset: Dataset | Sequence[Dataset] | None = None
+    spec: StudySpec,
+    home: Home | Path | str = "mlruns",
+    dataset: Dataset | Sequence[Dataset] | None = None,
+    workers: int = 1,
 ) -> StudyOutcome:
     """Run a study to its end, or go on with it where it was left.
 
@@ -47,6 +61,9 @@ def run_study(
     dataset : Dataset or sequence of Dataset, optional
         The data, in place of what the study names: of any class that extends `img2brain.Dataset`. Several are its
         members: each trial is evaluated on all, and the mean of their summaries ranks it.
+    workers : int
+        How many processes of this machine work on its trials, each with a share of the processors. More than one open
+        the data that the study names by themselves, so that none can be handed over.
 
     Returns
     -------
@@ -63,12 +80,71 @@ def run_study(
     ResourceError
         If memory, a disk or a file gives out. No trial is recorded as failed for it: the same call goes on.
     """
+    _require_workers(workers, dataset is not None)
     place = Home.of(home)
     with stopping(f"The study {spec.name!r} in the home {place.folder}"), place.in_use():
-        return _run_study(spec, place, dataset)
+        return _run_study(spec, place, dataset, workers)
 
 
-def _run_study(spec: StudySpec, place: Home, dataset: Dataset | Sequence[Dataset] | None) -> StudyOutcome:
+@works_after_fork
+def join_study(
+    study: str | StudySpec, home: Home | Path | str = "mlruns", finish: bool = True, quiet: bool = False
+) -> StudyOutcome | None:
+    """Work on the trials of a study beside others, until all are over.
+
+    Parameters
+    ----------
+    study : str or StudySpec
+        The name of a study that was begun, in short where one alone has it; or what to search, begun where it was not.
+    home : Home, Path or str
+        The home, or its folder; of several homes that share a storage, any.
+    finish : bool
+        Whether to track what is missing, publish the best trial and show it, where no other worker has done so.
+    quiet : bool
+        Whether to tell of no trial.
+
+    Returns
+    -------
+    StudyOutcome or None
+        None where others finish the study.
+
+    Raises
+    ------
+    SpecError
+        If no study of this name is stored, or its data are not those that it was begun with.
+
+    See `run_study` for the others.
+    """
+    place = Home.of(home)
+    spec, name = (study, "") if isinstance(study, StudySpec) else stored_spec(place, study)
+    with stopping(f"The study {spec.name!r} in the home {place.folder}"), place.in_use():
+        setting = make_ready(spec, place)
+        _require_same(setting, name)
+        if not name:
+            _require_own_name(setting)
+        start = time.perf_counter()
+        setting.extract(in_any_order=True)
+        run = Run(setting, name or setting.name, time.perf_counter() - start, spec)
+        return run.beside_others(finish, quiet)
+
+
+def _require_workers(workers: int, is_handed: bool) -> None:
+    if workers < 1:
+        raise SpecError(f"The number of 'workers' must be >= 1. Got {workers}.")
+    if workers > 1 and is_handed:
+        raise SpecError(f"A study that is handed its data must have 1 of 'workers'. Got {workers}.")
+
+
+def _require_same(setting: Setting, name: str) -> None:
+    """Refuse to join a study with data, networks or plug-ins that are others here."""
+    if name and name not in (setting.name, setting.first_name):
+        raise SpecError(
+            f"The data, networks and plug-ins of {name} must be those that it was begun with. Here they make the study "
+            f"{setting.name}."
+        )
+
+
+def _run_study(spec: StudySpec, place: Home, dataset: Dataset | Sequence[Dataset] | None, workers: int) -> StudyOutcome:
     setting = make_ready(spec, place, dataset)
     with place.only_here(setting.name, f"The study {setting.name!r}"):
         stored = stored_studies(place)
@@ -78,7 +154,7 @@ def _run_study(spec: StudySpec, place: Home, dataset: Dataset | Sequence[Dataset
         _tell_what_changed(setting, name, stored)
         start = time.perf_counter()
         setting.extract()
-        return Run(setting, name, features_s=time.perf_counter() - start).to_the_end()
+        return Run(setting, name, time.perf_counter() - start, spec).to_the_end(workers)
 
 
 class Run:
@@ -92,24 +168,28 @@ class Run:
         Its full name.
     features_s : float
         Seconds that the features took.
+    asked : StudySpec, optional
+        The study as it was asked for, for workers that join.
     """
 
-    def __init__(self, setting: Setting, name: str, features_s: float = 0.0) -> None:
+    def __init__(self, setting: Setting, name: str, features_s: float = 0.0, asked: StudySpec | None = None) -> None:
         self.setting = setting
         self.name = name
         self.features_s = features_s
         spec = setting.spec
-        self.search = Search(setting.home, name, setting.space, spec.sampler, spec.seed, setting.description, spec)
+        self.search = Search(setting.home, name, setting.space, spec.sampler, spec.seed, setting.description, asked)
         self.members = [MemberRun(setting, member, name, self.search) for member in setting.members]
         self._restore_search()
         self.n_trials = self._count()
 
-    def to_the_end(self) -> StudyOutcome:
-        """Work through the trials, track what is missing, publish the best and show it."""
+    def to_the_end(self, workers: int = 1) -> StudyOutcome:
+        """Work through the trials, by so many processes, track what is missing, publish the best and show it."""
         try:
             with self.search.attend():
                 self.setting.keep_plugins()
-                self.work_through()
+                if workers > 1:
+                    self._let_work(workers)
+                self.work_through(quiet=workers > 1)
                 return self.finish()
         except TrackingError:  # The store would not answer this either.
             raise
@@ -119,24 +199,55 @@ class Run:
                     run.tracker.close("KILLED")
             raise
 
+    def beside_others(self, finish: bool, quiet: bool = False) -> StudyOutcome | None:
+        """Work until all trials are over; then finish the study, unless another worker does, or is to."""
+        with self.search.attend():
+            self.setting.keep_plugins()
+            self.work_through(quiet)
+            if not finish:
+                return None
+            with self.search.finishing():
+                return None if self.search.is_finished else self._finish()
+
     def finish(self) -> StudyOutcome:
         """Track what is missing, publish the best and show it: one worker at a time."""
         with self.search.finishing():
-            told = self.search.told()
-            run_ids = self.track_missing(told)
-            self._give_intervals(told, run_ids)
-            outcome = self.publish(told, run_ids)
-            for run in self.members:
-                report(self.setting.home, run, self.search, outcome)
+            return self._finish()
+
+    def _let_work(self, workers: int) -> None:
+        """Let other processes work until all trials are over, and show what they find."""
+        told = self.search.told()
+        with self._bar(told) as bar, Crew(self.name, self.setting.home, workers) as crew:
+            crew.watch(partial(self._show_new, bar, {trial.number for trial in told}), self.n_trials)
+
+    def _show_new(self, bar: Bar, seen: set[int]) -> int:
+        """Show the trials that are over since the last look, and return how many there are of those asked for."""
+        for trial in self.search.told():
+            if trial.number not in seen:
+                seen.add(trial.number)
+                bar.show(trial, len(seen))
+        return self.search.n_told(self.n_trials)
+
+    def _bar(self, told: list[ToldTrial], quiet: bool = False) -> Bar:
+        return Bar(max(self.n_trials, len(told)), told, quiet)
+
+    def _finish(self) -> StudyOutcome:
+        told = self.search.told()
+        run_ids = self.track_missing(told)
+        self._give_intervals(told, run_ids)
+        outcome = self.publish(told, run_ids)
+        for run in self.members:
+            report(self.setting.home, run, self.search, outcome)
+        self.search.say_finished()
         return outcome
 
-    def work_through(self) -> list[ToldTrial]:
+    def work_through(self, quiet: bool = False) -> list[ToldTrial]:
         """Ask, evaluate, tell and track trials until all are over, and return them."""
         told = self.search.told()
         total = max(self.n_trials, len(told))
-        if told:
+        if told and not quiet:
             log.info("%s: %d of %d trials are done already", self.name, len(told), total)
-        with Bar(total, told) as bar:
+        with self._bar(told, quiet) as bar:
             for asked in self._each_asked():
                 if (trial := self._trial(asked)) is not None:
                     bar.show(trial, self.search.n_told(total))

@@ -25,10 +25,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from img2brain import digest
 from img2brain._quiet import ignored
-from img2brain.errors import StoreError
+from img2brain.errors import SpecError, StoreError, did_you_mean, quoted
 from img2brain.home import Home
 from img2brain.records import TrialRecord
-from img2brain.spec import StudySpec, TrialSpec
+from img2brain.spec import StudySpec, TrialSpec, parse
 from img2brain.study._samplers import BoundedTPE, Listed
 from img2brain.study._trials import NUMBER, POINT, WORKER, Trials
 from img2brain.study.log import QUIET, SearchLog, existing_log, open_log
@@ -36,7 +36,7 @@ from img2brain.study.log import QUIET, SearchLog, existing_log, open_log
 if TYPE_CHECKING:
     from img2brain.study.space import Parameters, Space, Suggestion
 
-SPEC, FAILURE, STUDY, MEMBERS, HOME = "spec", "failure", "study", "members", "home"
+SPEC, FAILURE, STUDY, MEMBERS, HOME, FINISHED = "spec", "failure", "study", "members", "home", "finished"
 
 _DISTRIBUTIONS: Mapping[str, Callable[..., BaseDistribution]] = {
     "float": FloatDistribution,
@@ -179,7 +179,7 @@ class Search:
             )
             known = self.study.user_attrs
             said = {STUDY: dict(description), HOME: home.id} if STUDY not in known else {}
-            said |= {SPEC: spec.model_dump(mode="json")} if spec is not None else {}
+            said |= {SPEC: spec.model_dump(mode="json", exclude_unset=True)} if spec is not None else {}
             for key, value in said.items():
                 if known.get(key) != value:
                     self.study.set_user_attr(key, value)
@@ -239,6 +239,16 @@ class Search:
             self._close_cut_off()
             number = self._trials.first_free
             return self._ask(number) if number < n_trials else None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a worker has finished the study with the trials that there are."""
+        return self.study.user_attrs.get(FINISHED) == len(self.told())
+
+    def say_finished(self) -> None:
+        """Say that the study is finished with the trials that there are."""
+        if not self.is_finished:
+            self.study.set_user_attr(FINISHED, len(self.told()))
 
     def tell(
         self,
@@ -384,6 +394,36 @@ def stored_studies(home: Home) -> dict[str, Mapping[str, Any]]:
     log = existing_log(home)
     studies = optuna.get_all_study_summaries(log.storage, include_best_trial=False) if log else []
     return {item.study_name: item.user_attrs.get(STUDY, {}) for item in studies}
+
+
+def stored_spec(home: Home, study: str) -> tuple[StudySpec, str]:
+    """Return what a stored study was asked for, and its full name.
+
+    Parameters
+    ----------
+    home : Home
+        Holds the search log.
+    study : str
+        The full name, or the one in the study file where one study alone has it.
+
+    Raises
+    ------
+    SpecError
+        If there is no such study, or several, or its log keeps no spec.
+    """
+    log = existing_log(home)
+    known = {item.study_name: item.user_attrs for item in log.storage.get_all_studies()} if log else {}
+    found = [study] if study in known else [name for name in known if name.rpartition("-")[0] == study]
+    if not found:
+        raise SpecError(f"No study is stored as {quoted(study)}. {did_you_mean(study, known)}")
+    if len(found) > 1:
+        raise SpecError(
+            f"A study must be named in full where several have a name. {quoted(study)} is {' and '.join(found)}."
+        )
+    name = found[0]
+    if SPEC not in known[name]:
+        raise SpecError(f"The study {name} must have been begun by this version. Run its file: 'study run' goes on.")
+    return parse(StudySpec, known[name][SPEC], name), name
 
 
 def stored_trials(home: Home) -> dict[str, list[ToldTrial]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -148,12 +149,19 @@ class Setting:
             left_out=dict(self.left_out),
         )
 
-    def extract(self) -> None:
+    def extract(self, in_any_order: bool = False) -> None:
         """Compute the features that are missing: one pass over all images per network.
 
         One of several that fails for a reason of its own is given up: its trials fail with that reason.
+
+        Parameters
+        ----------
+        in_any_order : bool
+            Whether to begin with any network: workers that come at once then share them out. One waits for another
+            that is at the same network.
         """
-        for bank in (bank for member in self.members for bank in member.banks.values()):
+        banks = [bank for member in self.members for bank in member.banks.values()]
+        for bank in random.sample(banks, len(banks)) if in_any_order else banks:
             try:
                 bank.extract()
             except FeatureError as error:

@@ -1,0 +1,216 @@
+"""Workers of a study on this machine: processes that are started, watched and started again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import IO
+
+from img2brain.errors import ResourceError
+from img2brain.home import Home
+
+log = logging.getLogger(__name__)
+
+_PAUSE_S = 0.2  # between two looks at them
+_IN_A_ROW = 3  # ends of each worker without a trial in between, until no more are started
+_PATIENCE_S = 10.0  # for a worker that is told to end
+_COMMAND = "import sys; sys.path[:] = {path!r}; from img2brain.cli import main; main(prog_name='img2brain')"
+
+
+def thread_settings(n_threads: int) -> dict[str, str]:
+    """Return the environment of a process that computes on so many threads, which wait for work without turning."""
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(n_threads))
+    return counts | {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
+
+
+def end_with_parent() -> None:
+    """End this process when its standard input ends, as it does when the process at the other end is killed."""
+    threading.Thread(target=_end_with_input, name="parent", daemon=True).start()
+
+
+def _end_with_input() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(1)  # as by a kill, which loses nothing
+
+
+class Crew:
+    """Some workers of a study, each a process of its own with a share of the processors.
+
+    They end with the context: by themselves where all trials are over, killed where it fails. They end as well when
+    the process that started them does, however it ends.
+
+    Parameters
+    ----------
+    study : str
+        Its full name.
+    home : Home
+        Where it is kept.
+    n_workers : int
+        How many.
+    """
+
+    def __init__(self, study: str, home: Home, n_workers: int) -> None:
+        self._study, self._n_workers = study, n_workers
+        n_threads = max(1, _n_processors() // n_workers)
+        self._environment = _environment(home) | thread_settings(n_threads)
+        self._workers: dict[int, _Worker] = {}
+        self._told = _Told()
+        self._n_in_a_row = 0
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers.values():
+            worker.end(at_once=kind is not None)
+
+    def watch(self, show: Callable[[], int], n_trials: int) -> None:
+        """Let them work until all trials are over, and start those again that end before.
+
+        Parameters
+        ----------
+        show : callable
+            Shows what is new, and returns how many trials are over.
+        n_trials : int
+            How many there are.
+
+        Raises
+        ------
+        ResourceError
+            If they end again and again without finishing a trial.
+        """
+        n_over = show()
+        while n_over < n_trials:
+            self._start_missing()
+            time.sleep(_PAUSE_S)
+            before, n_over = n_over, show()
+            self._n_in_a_row = 0 if n_over > before else self._n_in_a_row
+
+    def _start_missing(self) -> None:
+        for number in range(1, self._n_workers + 1):
+            worker = self._workers.get(number)
+            if worker is None or worker.has_ended:
+                if worker is not None:
+                    self._tell_of_end(worker)
+                self._workers[number] = _Worker(number, self._study, self._environment, self._told)
+
+    def _tell_of_end(self, worker: _Worker) -> None:
+        self._n_in_a_row += 1
+        reason = worker.reason
+        if self._n_in_a_row > _IN_A_ROW * self._n_workers:
+            raise ResourceError(
+                f"The workers of {self._study} ended {self._n_in_a_row} times in a row without finishing a trial. The "
+                f"last one {reason}. No trial is lost: the same command goes on."
+            )
+        log.warning("worker %d %s: it is started again", worker.number, reason)
+
+
+class _Told:
+    """What workers tell: warnings, each once, however many of them say so."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._lock = threading.Lock()
+
+    def tell(self, number: int, line: str) -> str:
+        """Tell a line of JSON that a worker wrote, or a line of another kind as it is; return its message."""
+        try:
+            told = dict(json.loads(line))
+            level, name, message = str(told["level"]).upper(), str(told["logger"]), str(told["message"])
+        except (ValueError, KeyError, TypeError):
+            level, name, message = "WARNING", __name__, line
+        rank = logging.getLevelNamesMapping().get(level, logging.WARNING)
+        if rank == logging.WARNING and self._is_new(message):
+            logging.getLogger(name).log(rank, "worker %d: %s", number, message)
+        return message
+
+    def _is_new(self, message: str) -> bool:
+        with self._lock:
+            is_new = message not in self._seen
+            self._seen.add(message)
+            return is_new
+
+
+class _Worker:
+    """A process that works, and what it told last."""
+
+    def __init__(self, number: int, study: str, environment: dict[str, str], told: _Told) -> None:
+        self.number = number
+        command = [sys.executable, "-c", _COMMAND.format(path=sys.path), "study", "worker", study]
+        self._process = subprocess.Popen(
+            [*command, "--no-finish", "--tied"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment,
+            process_group=0,  # an interrupt on the terminal is for who started it
+        )
+        self._last: deque[str] = deque(maxlen=1)
+        assert self._process.stderr is not None
+        self._reader = threading.Thread(target=self._read, args=(self._process.stderr, told), daemon=True)
+        self._reader.start()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is over."""
+        return self._process.poll() is not None
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, as the end of a sentence."""
+        code = self._process.wait()
+        self._reader.join(_PATIENCE_S)
+        if code < 0:
+            return (
+                f"was killed by signal {-code}, as for a lack of memory" if code == -9 else f"ended by signal {-code}"
+            )
+        said = f" and said: {self._last[0].removeprefix('Error: ').rstrip('.')}" if self._last else ""
+        return f"ended with code {code}{said}"
+
+    def end(self, at_once: bool) -> None:
+        """Wait for its end, which is forced where it has to end at once."""
+        if at_once:
+            self._process.terminate()
+        try:
+            self._process.wait(_PATIENCE_S if at_once else None)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(_PATIENCE_S)
+        for stream in (self._process.stdin, self._process.stderr):
+            if stream is not None:
+                stream.close()
+
+    def _read(self, stream: IO[bytes], told: _Told) -> None:
+        for line in stream:
+            if text := line.decode("utf-8", "replace").strip():
+                self._last.append(told.tell(self.number, text))
+
+
+def _n_processors() -> int:
+    """Count the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _environment(home: Home) -> dict[str, str]:
+    """Return what tells a worker its home; a password in it is for its own eyes, as a command line would not be."""
+    said = {
+        "IMG2BRAIN_HOME": str(home.folder),
+        "IMG2BRAIN_CACHE": str(home.cache) if home.shares_cache else "",
+        "IMG2BRAIN_STORAGE": home.storage or "",
+        "MLFLOW_TRACKING_URI": home.tracking_uri or "",
+        "IMG2BRAIN_LOG": "json",
+    }
+    others = {name: value for name, value in os.environ.items() if name not in said}
+    return others | {name: value for name, value in said.items() if value}
