@@ -1,0 +1,223 @@
+"""Several workers of one study: what each of them asks, tells and tracks, alive or dead."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from img2brain import run_study
+from img2brain.errors import ResourceError, SpecError
+from img2brain.home import Home
+from img2brain.spec import load_study
+from img2brain.study import workers
+from img2brain.study.runner import Run, join_study
+from img2brain.study.search import Asked, Search, ToldTrial
+from img2brain.study.setting import make_ready
+from img2brain.tracking._store import TrackingStore
+from tests.study.test_search import SAMPLERS, ask, make, tell, work
+
+if TYPE_CHECKING:
+    from tests.conftest import NewHome
+
+N_TRIALS = 14
+
+
+def told(search: Search) -> list[ToldTrial]:
+    return search.told()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[ToldTrial]]:
+    """What one worker alone tells, by sampler."""
+    known = {name: work(make(tmp_path_factory.mktemp(name), name), N_TRIALS) for name in SAMPLERS}
+    return known.__getitem__
+
+
+class Staff:
+    """Workers of one study that ask, tell and die as chance has it."""
+
+    def __init__(self, folder: Path, sampler: str, chance: random.Random) -> None:
+        self._make, self._chance = (lambda: make(folder, sampler)), chance
+        self._asked: dict[Search, list[Asked]] = {}
+        self._signs: dict[Search, contextlib.ExitStack] = {}
+
+    def step(self) -> bool:
+        """Let one of them do something; return whether there is anything left."""
+        if len(self._asked) < 3:
+            self._hire()
+        worker = self._chance.choice(list(self._asked))
+        if self._asked[worker]:
+            self._go_on(worker)
+        elif (found := worker.ask(N_TRIALS)) is not None:
+            self._asked[worker].append(found)
+        return worker.n_told(N_TRIALS) < N_TRIALS
+
+    def close(self) -> None:
+        for signs in self._signs.values():
+            signs.close()
+
+    def _hire(self) -> None:
+        worker = self._make()
+        self._asked[worker], self._signs[worker] = [], contextlib.ExitStack()
+        self._signs[worker].enter_context(worker.attend())
+
+    def _go_on(self, worker: Search) -> None:
+        if self._chance.random() < 0.2:
+            self._signs.pop(worker).close()
+            del self._asked[worker]
+        else:
+            assert tell(worker, self._asked[worker].pop())
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+@settings(max_examples=10)
+@given(chance=st.randoms(use_true_random=False))
+def test_any_number_of_workers_give_what_one_gives(
+    tmp_path_factory: pytest.TempPathFactory, alone: Any, sampler: str, chance: random.Random
+) -> None:
+    folder = tmp_path_factory.mktemp("several")
+    staff = Staff(folder, sampler, chance)
+    while staff.step():
+        pass
+    staff.close()
+    assert make(folder, sampler).told() == alone(sampler)
+
+
+def test_a_number_is_its_workers_own_as_long_as_that_lives(tmp_path: Path) -> None:
+    first, second = make(tmp_path), make(tmp_path)
+    with first.attend():
+        of_first = ask(first, 0)
+        assert ask(second, 1).number == 1
+    third = make(tmp_path)
+    again = third.ask(2)
+    assert again is not None
+    assert (again.number, again.params) == (0, of_first.params), "asked again as it was"
+    assert not tell(first, of_first), "it was thought dead"
+    assert tell(third, again)
+    assert [trial.number for trial in third.told()] == [0]
+
+
+def test_no_two_workers_are_at_one_point(tmp_path: Path) -> None:
+    searches = [make(tmp_path, regressors=["linear"]) for _ in range(6)]
+    with contextlib.ExitStack() as living:
+        for search in searches:
+            living.enter_context(search.attend())
+        found = [ask(search, number).suggestion.digest for number, search in enumerate(searches)]
+    assert len(set(found)) == len(found)
+
+
+def test_trials_of_a_log_without_numbers_are_numbered_by_their_order(tmp_path: Path) -> None:
+    search = make(tmp_path)
+    whole = work(search, 3)
+    log = tmp_path / "optuna.log"
+    log.write_text(log.read_text().replace('"number":', '"nothing":').replace('"worker":', '"nobody":'))
+    again = make(tmp_path)
+    assert again.told() == whole
+    assert again.ask(3) is None
+    assert ask(again, 3).number == 3
+
+
+@pytest.fixture
+def place(given_study: Path, new_home: NewHome) -> Home:
+    return Home(new_home())
+
+
+def runs_of(home: Home, status: str = "") -> list[Any]:
+    store = TrackingStore(home)
+    experiments = [item.experiment_id for item in store.client.search_experiments()]
+    found = store.client.search_runs(experiments, "tags.`img2brain.kind` = 'trial'")
+    return [run for run in found if not status or run.info.status == status]
+
+
+def begin_run(run: Run, number: int) -> str:
+    """Begin to track a trial, and go no further."""
+    tracker = run.members[0].tracker
+    tags = {"img2brain.kind": "trial", "img2brain.trial": str(number), "img2brain.worker": tracker._worker}
+    return str(tracker._create_run("half", tags).info.run_id)
+
+
+def test_what_a_living_worker_tracks_is_left_to_it(given_study: Path, place: Home) -> None:
+    setting = make_ready(load_study(given_study), place)
+    setting.extract()
+    living, dead, other = (Run(setting, setting.name) for _ in range(3))
+    with living.search.attend():
+        kept = begin_run(living, 0)
+        begin_run(dead, 1)
+        assert other.members[0].tracker.finished() == {}
+        assert [run.info.run_id for run in runs_of(place)] == [kept]
+    other.members[0].tracker.finished()
+    assert runs_of(place) == []
+    (parent,) = {run.members[0].tracker.run.info.run_id for run in (living, dead, other)}
+    assert parent
+
+
+def test_a_worker_joins_by_name_and_finishes_once(given_study: Path, place: Home) -> None:
+    spec = load_study(given_study)
+    begun = join_study(spec, place, finish=False)
+    assert begun is None
+    assert len(runs_of(place, "FINISHED")) == 3
+    outcome = join_study("given", place)
+    assert outcome is not None
+    assert outcome.published is not None
+    assert join_study(outcome.name, place) is None, "it is finished"
+    again = run_study(spec, place)
+    assert again.trials == outcome.trials
+    assert len(runs_of(place)) == 3
+
+
+def test_a_study_that_is_not_there_or_of_other_data_is_not_joined(
+    given_study: Path, place: Home, tmp_path: Path
+) -> None:
+    with pytest.raises(SpecError, match=r"No study is stored as 'given'\."):
+        join_study("given", place)
+    join_study(load_study(given_study), place, finish=False)
+    with pytest.raises(SpecError, match=r"No study is stored as 'givne'\. Did you mean 'given-"):
+        join_study("givne", place)
+    search = Run(make_ready(load_study(given_study), place), "given-0000000").search
+    search.study.set_user_attr("spec", load_study(given_study).model_dump(mode="json", exclude_unset=True))
+    with pytest.raises(SpecError, match="must be named in full where several have a name"):
+        join_study("given", place)
+    with pytest.raises(SpecError, match=r"must be those that it was begun with\. Here they make the study given-"):
+        join_study("given-0000000", place)
+
+
+@pytest.mark.parametrize("n_workers", [0, -1])
+def test_workers_are_counted_from_one(given_study: Path, tmp_path: Path, n_workers: int) -> None:
+    with pytest.raises(SpecError, match=r"The number of 'workers' must be >= 1\. Got"):
+        run_study(load_study(given_study), tmp_path, workers=n_workers)
+
+
+def test_data_that_are_handed_over_have_one_worker(given_study: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"must have 1 of 'workers'\. Got 2\."):
+        run_study(load_study(given_study), tmp_path, dataset=[], workers=2)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Workers that end at once, with a line."""
+    command = "import sys; sys.exit('Error: no luck.') # {path}"
+    monkeypatch.setattr(workers, "_COMMAND", command)
+    monkeypatch.setattr(workers, "_PAUSE_S", 0.01)
+    return
+
+
+def test_workers_that_end_at_once_are_given_up(failing: None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reason = r"The workers of s-1 ended 7 times in a row .* ended with code 1 and said: no luck\. No trial is lost"
+    with pytest.raises(ResourceError, match=reason), workers.Crew("s-1", Home(tmp_path), 2) as crew:
+        crew.watch(lambda: 0, 1)
+    assert "worker 1 ended with code 1 and said: no luck: it is started again" in caplog.text
+
+
+def test_workers_share_the_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(workers, "_n_processors", lambda: 8)
+    for n_workers, expected in ((1, "8"), (3, "2"), (20, "1")):
+        crew = workers.Crew("s-1", Home(tmp_path), n_workers)
+        assert crew._environment["OMP_NUM_THREADS"] == crew._environment["OPENBLAS_NUM_THREADS"] == expected
+        assert crew._environment["OMP_WAIT_POLICY"] == "PASSIVE"
