@@ -114,6 +114,7 @@ class Crew:
                 f"last one {reason}. No trial is lost: the same command goes on."
             )
         log.warning("worker %d %s: it is started again", worker.number, reason)
+        worker.end(at_once=False)
 
 
 class _Told:
