@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,12 +15,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -94,11 +97,37 @@ def image(request: pytest.FixtureRequest) -> Image:
     return Image(request.param)
 
 
+SECRETS = {
+    "IMG2BRAIN_DATABASE_PASSWORD": "of the database: 37%",
+    "IMG2BRAIN_TRACKING_PASSWORD": "of the account/73%",
+    "IMG2BRAIN_SECRET_KEY": "of the browsers",
+}
+
+
 @pytest.fixture(scope="session")
 def compose() -> dict[str, Any]:
-    """The compose file."""
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))
+    """The compose file, with some passwords."""
+    loaded: dict[str, Any] = read_compose(SECRETS)
     return loaded
+
+
+def read_compose(environment: Mapping[str, str]) -> Any:
+    """Read the compose file as Compose does: with what the environment says, refused where it must say something."""
+
+    def word(found: re.Match[str]) -> str:
+        name, kind, other = found.groups()
+        if not environment.get(name) and kind == ":?":
+            raise KeyError(f"{name} {other}")
+        return environment.get(name) or other
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: filled(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [filled(item) for item in value]
+        return re.sub(r"\$\{(\w+)(:[?-])([^}]*)\}", word, value) if isinstance(value, str) else value
+
+    return filled(yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -108,6 +137,7 @@ class Box:
     folder: Path
     port: int
     drop: Sequence[str]
+    database: str = ""
 
     @property
     def url(self) -> str:
@@ -121,10 +151,11 @@ class Box:
 
     def here(self, text: str) -> str:
         """Put this machine's port and folders in the place of the container's."""
-        there = {"0.0.0.0": "127.0.0.1", "mlflow:5000": "127.0.0.1:5000", "/home/researcher": str(self.folder)}
+        there = {"0.0.0.0": "127.0.0.1", "mlflow:5000": "127.0.0.1:5000", "@database": f"@{self.database}"}
+        there |= {"/home/researcher/img2brain/docker": f"{self.code}/docker", "/home/researcher": str(self.folder)}
         for old, new in there.items():
             text = text.replace(old, new) if "allowed-hosts" not in text else text
-        return text.replace("5000", str(self.port))
+        return text.replace(":5000", f":{self.port}").replace("=5000", f"={self.port}")
 
     def command(self, words: list[str]) -> list[str]:
         """Return a container's command as it runs here, by the scripts of this environment."""
@@ -196,9 +227,23 @@ def box() -> Iterator[Box]:
 
 
 @pytest.fixture(scope="module")
-def server(box: Box, compose: dict[str, Any]) -> Iterator[Box]:
+def box_with_database(box: Box, postgres: Postgres) -> Box:
+    """The same, with the databases of the compose file on a real server."""
+    secret = SECRETS["IMG2BRAIN_DATABASE_PASSWORD"]
+    postgres.ask("postgres", f"CREATE ROLE img2brain LOGIN CREATEDB PASSWORD '{secret}'")
+    made = (ROOT / "docker" / "databases.sql").read_text().splitlines()
+    for line in ("CREATE DATABASE searches;", *(line for line in made if line.startswith("CREATE"))):
+        postgres.ask("postgres", line.replace(";", " OWNER img2brain"))
+    found = replace(box, database=f"127.0.0.1:{postgres.port}")
+    accounts = found.code / "docker" / "accounts.ini"
+    accounts.write_text(found.here(accounts.read_text()))
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(box_with_database: Box, compose: dict[str, Any]) -> Iterator[Box]:
     """The server of the compose file, up as soon as its own health check says so."""
-    service = compose["services"]["mlflow"]
+    box, service = box_with_database, compose["services"]["mlflow"]
     with (box.folder / "server.log").open("w") as log:
         process = subprocess.Popen(
             box.command(service["command"]),

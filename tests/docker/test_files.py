@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.docker.conftest import SECRETS, read_compose
+
 ROOT = Path(__file__).resolve().parents[2]
 UV = os.environ.get("UV") or shutil.which("uv") or "uv"
 
@@ -43,31 +45,64 @@ def test_copied_files_are_there_and_not_ignored(image: Any) -> None:
 
 def test_no_secret_and_nothing_of_one_machine() -> None:
     for path in (*(ROOT / "docker").iterdir(), ROOT / ".dockerignore", ROOT / ".ci" / "run"):
-        text = path.read_text(encoding="utf-8")
+        text = re.sub(r"\w+: \$\{\w+:\?[^}]+\}", "", path.read_text(encoding="utf-8"))
         assert not re.search(r"password\s*[:=]|secret\s*[:=]|token|api_?key|index-url", text, re.IGNORECASE), path
         assert str(ROOT) not in text, path
         assert str(Path.home()) not in text, path
-        assert not re.search(r"https?://(?!mlflow:|localhost:)", text), path
+        assert not re.search(r"https?://(?!mlflow:|localhost:|download\.pytorch\.org/whl)", text), path
 
 
-@pytest.mark.parametrize("name", ["mlflow", "study"])
+def test_there_is_no_default_password() -> None:
+    for name in SECRETS:
+        for value in ({}, {name: ""}):
+            with pytest.raises(KeyError, match=f"{name} must be a long random word of your own"):
+                read_compose({key: word for key, word in SECRETS.items() if key != name} | value)
+
+
+def test_passwords_stand_in_the_environment_alone(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        rest = str({key: value for key, value in service.items() if key != "environment"})
+        assert not [word for word in SECRETS.values() if word in rest], name
+        addresses = [value for value in service.get("environment", {}).values() if "://" in value]
+        assert not [word for word in SECRETS.values() for address in addresses if word in address], name
+
+
+@pytest.mark.parametrize("name", ["database", "mlflow", "study", "worker", "dashboard"])
 def test_services_are_shut_in(compose: dict[str, Any], study_image: Any, name: str) -> None:
     service = compose["services"][name]
     assert service["read_only"]
     assert study_image.environment["UV_NO_SYNC"] == "1"  # what cannot be written cannot be installed into
     assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service.get("user", "researcher") != "root"
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
-    folders = [volume.split(":") for volume in service["volumes"]]
+    assert "ports" not in service or name in ("mlflow", "dashboard"), "only the front is published"
+    assert "healthcheck" in service or study_image.values("HEALTHCHECK")
+    folders = [volume.split(":") for volume in service.get("volumes", ())]
     made = " ".join(study_image.values("RUN"))
-    assert all(volume in compose["volumes"] and folder in made for volume, folder in folders)
+    for volume, folder, *how in folders:
+        if how:
+            assert how == ["ro"]
+            assert (ROOT / "docker" / volume).is_file()
+        else:
+            assert volume in compose["volumes"]
+            assert name == "database" or folder in made
 
 
-def test_study_waits_for_a_healthy_server(compose: dict[str, Any]) -> None:
-    study, server = compose["services"]["study"], compose["services"]["mlflow"]
-    assert study["depends_on"] == {"mlflow": {"condition": "service_healthy"}}
-    assert server["healthcheck"]["test"][0] == "CMD"
+@pytest.mark.parametrize("name", ["study", "worker"])
+def test_studies_wait_for_healthy_servers(compose: dict[str, Any], name: str) -> None:
+    study, server = compose["services"][name], compose["services"]["mlflow"]
+    assert study["depends_on"] == {other: {"condition": "service_healthy"} for other in ("database", "mlflow")}
+    assert all(compose["services"][other]["healthcheck"]["test"][0] == "CMD" for other in study["depends_on"])
     host = study["environment"]["MLFLOW_TRACKING_URI"].removeprefix("http://")
     assert host in next(item for item in server["command"] if "allowed-hosts" in item)
+
+
+def test_every_database_is_made(compose: dict[str, Any]) -> None:
+    made = re.findall(r"^CREATE DATABASE (\w+);", (ROOT / "docker" / "databases.sql").read_text(), re.MULTILINE)
+    made.append(compose["services"]["database"]["environment"]["POSTGRES_DB"])
+    text = str(compose) + (ROOT / "docker" / "accounts.ini").read_text()
+    assert set(re.findall(r"@database/(\w+)", text)) == set(made)
 
 
 @pytest.mark.skipif(not (ROOT / "uv.lock").exists(), reason="nothing is resolved here yet")
