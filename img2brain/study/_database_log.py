@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from filelock import FileLock
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial
 
 from img2brain import digest, secret
 from img2brain.errors import StoreError
+from img2brain.study._local_log import LocalLog
 from img2brain.study._patience import Patience, WaitingStorage
+from img2brain.study._search_log import SearchLog
 
 if TYPE_CHECKING:
     import psycopg
-
-log = logging.getLogger(__name__)
 
 PATIENCE_S = 60.0  # for a database that is away
 DEATH_S = 60.0  # without a sign of life; then a worker counts as dead
@@ -44,7 +46,56 @@ _KEEPALIVE = """
 """
 
 
-class PostgresLog:
+class _DatabaseLog(SearchLog):
+    """A search log in tables of Optuna's."""
+
+    _storage: BaseStorage
+
+    @property
+    def storage(self) -> BaseStorage:
+        return self._storage
+
+    def news(self, study: int, unfinished: Collection[int], n_known: int) -> list[FrozenTrial]:
+        """Return the trials that may have changed: of those that were over Optuna asks the database no more."""
+        found = self.storage.get_all_trials(study, deepcopy=False)
+        return [trial for trial in found if trial.number >= n_known or trial._trial_id in unfinished]
+
+    def _use(self, storage: RDBStorage, patience: Patience) -> None:
+        self._storage = WaitingStorage(optuna.storages.get_storage(storage), patience)
+        self._engine = storage.engine
+        weakref.finalize(self._storage, self._engine.dispose)  # a study may outlive the log
+
+
+class SqliteLog(_DatabaseLog, LocalLog):
+    """A search log in a file of SQLite's, shared by homes of one machine; the locks are files beside it.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:///FILE``.
+    patience_s : float
+        How long a file that others write to is waited for.
+    """
+
+    def __init__(self, url: str, patience_s: float = PATIENCE_S) -> None:
+        from sqlalchemy.engine import URL
+
+        file = Path(url.removeprefix("sqlite:///")).absolute()
+        self._locks = file.with_name(f"{file.name}.locks")
+        try:
+            self._locks.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"The search log {file} cannot be written: {error.strerror}.") from None
+        address = URL.create("sqlite", database=str(file)).render_as_string().replace("{", "{{").replace("}", "}}")
+        patience = Patience(url, patience_s)
+        with self.lock("the tables of the search log"):
+            self._use(patience(lambda: _opened(address, {"connect_args": {"timeout": patience_s}})), patience)
+
+    def file_lock(self, name: str) -> FileLock:
+        return FileLock(self._locks / f"{digest.of_value(name)[: digest.SHORT]}.lock")
+
+
+class PostgresLog(_DatabaseLog):
     """A search log in PostgreSQL, shared by all who can reach it.
 
     Parameters
@@ -70,10 +121,8 @@ class PostgresLog:
         with self.lock("the tables of the search log"):
             storage = self._patience(self._make_tables)
         self._patience = Patience(url, patience_s)
-        self.storage: BaseStorage = WaitingStorage(optuna.storages.get_storage(storage), self._patience)
-        self._engine = storage.engine
+        self._use(storage, self._patience)
         weakref.finalize(self, _close, self._idle)
-        weakref.finalize(self.storage, self._engine.dispose)  # a study may outlive the log
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -107,11 +156,11 @@ class PostgresLog:
             with suppress(Exception):  # It counts as dead a little later then.
                 self._execute("DELETE FROM img2brain_workers WHERE worker = %s", worker)
 
-    def living(self, workers: Collection[str]) -> set[str]:
+    def living(self, workers: Iterable[str]) -> set[str]:
         """Return those workers that live: that gave a sign of life lately."""
-        if not workers:
+        if not (asked := list(workers)):
             return set()
-        return {worker for (worker,) in self._patience(lambda: self._execute(_LIVING, list(workers), self._death_s))}
+        return {worker for (worker,) in self._patience(lambda: self._execute(_LIVING, asked, self._death_s))}
 
     def _give_signs(self, worker: str, over: threading.Event) -> None:
         while not over.wait(self._death_s / _SIGNS):

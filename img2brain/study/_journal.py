@@ -6,8 +6,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from img2brain.errors import StoreError
 from img2brain.home import Home
-from img2brain.study._search_log import SearchLog
+from img2brain.study._local_log import LocalLog
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class _Journal(JournalFileBackend):
             )
 
 
-class Journal(SearchLog):
+class Journal(LocalLog):
     """The journal of a home, whose workers share a machine: a lock is free as soon as its process ends.
 
     Parameters
@@ -80,31 +80,8 @@ class Journal(SearchLog):
     def storage(self) -> JournalStorage:
         return open_journal(self._home)
 
-    def lock(self, name: str) -> FileLock:
-        return self._home.lock(f"search {name}")
-
-    @contextmanager
-    def attend(self, worker: str) -> Iterator[None]:
-        lock = self._sign_of(worker)
-        with lock:
-            yield
-            _remove(lock)
-
-    def living(self, workers: Iterable[str]) -> set[str]:
-        return {worker for worker in workers if self._lives(worker)}
-
-    def _sign_of(self, worker: str) -> FileLock:
-        """Return the lock that a worker holds as long as it lives."""
-        return self._home.lock(f"worker {worker}")
-
-    def _lives(self, worker: str) -> bool:
-        lock = self._sign_of(worker)
-        try:
-            with lock.acquire(timeout=0):
-                _remove(lock)
-        except Timeout:
-            return True
-        return False
+    def file_lock(self, name: str) -> FileLock:
+        return self._home.lock(name)
 
 
 class _Lines(BaseJournalBackend):
@@ -151,12 +128,6 @@ def open_journal(home: Home, patience_s: float = _PATIENCE_S) -> JournalStorage:
 
 def _ends_a_trial(line: dict[str, Any]) -> bool:
     return "state" in line and TrialState(line["state"]).is_finished()
-
-
-def _remove(lock: FileLock) -> None:
-    """Remove the file of a lock that is held here, and that nobody will ask for again."""
-    with suppress(OSError):
-        Path(lock.lock_file).unlink()
 
 
 @contextmanager

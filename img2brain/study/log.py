@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from img2brain.errors import StoreError
 from img2brain.home import Home
+from img2brain.study._database_log import PostgresLog, SqliteLog
 from img2brain.study._journal import Journal
 from img2brain.study._search_log import QUIET, SearchLog
 
@@ -18,9 +18,10 @@ def open_log(home: Home) -> SearchLog:
     StoreError
         If it cannot be read or written.
     """
-    if home.storage is not None:
-        raise StoreError("A search log in a database is not yet there.")
-    return Journal(home)
+    if home.storage is None:
+        return Journal(home)
+    kind = SqliteLog if home.storage.startswith("sqlite:") else PostgresLog
+    return kind(home.storage)
 
 
 def existing_log(home: Home) -> SearchLog | None:

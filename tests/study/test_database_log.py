@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
+from filelock import Timeout
 from optuna.trial import TrialState
 
 from img2brain.errors import StoreError
-from img2brain.study._database_log import PostgresLog
+from img2brain.study._database_log import PostgresLog, SqliteLog
+from img2brain.study._search_log import SearchLog
 from tests.postgres import PASSWORD, Proxy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.postgres import Postgres
 
 HOLDING = """
@@ -59,7 +63,7 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def make_study(log: PostgresLog, name: str = "s") -> optuna.Study:
+def make_study(log: SearchLog, name: str = "s") -> optuna.Study:
     return optuna.create_study(storage=log.storage, study_name=name, direction="maximize", load_if_exists=True)
 
 
@@ -163,6 +167,49 @@ def test_patience_has_an_end(far: str, way: Proxy) -> None:
         study.ask()
     way.mend()
     assert study.ask().number == 0
+
+
+def test_news_are_what_may_have_changed(database: str, tmp_path: Path) -> None:
+    for log in (PostgresLog(database), SqliteLog(f"sqlite:///{tmp_path}/a {{b}}%20.db")):
+        study = make_study(log)
+        first, second = study.ask(), study.ask()
+        assert [trial.number for trial in log.news(study._study_id, (), 0)] == [0, 1]
+        study.tell(first, 1.0)
+        third = study.ask()
+        news = log.news(study._study_id, {first._trial_id, second._trial_id}, 2)
+        assert [(trial.number, trial.state) for trial in news] == [
+            (0, TrialState.COMPLETE), (1, TrialState.RUNNING), (2, TrialState.RUNNING),
+        ]  # fmt: skip
+        study.tell(third, 1.0)
+        assert [trial.number for trial in log.news(study._study_id, {third._trial_id}, 3)] == [2]
+
+
+def test_sqlite_locks_are_beside_the_file(tmp_path: Path) -> None:
+    logs = [SqliteLog(f"sqlite:///{tmp_path}/new/s.db") for _ in range(2)]
+    with logs[0].attend("one"):
+        assert logs[1].living(["one", "two"]) == {"one"}
+    with logs[0].lock("it"), pytest.raises(Timeout):
+        logs[1].lock("it").acquire(timeout=0)
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"The search log .*s\.db cannot be written: Not a directory"):
+        SqliteLog(f"sqlite:///{tmp_path}/file/s.db")
+    (tmp_path / "none.db").write_bytes(b"none" * 1000)
+    with pytest.raises(StoreError, match=r"The search log .*none\.db does not answer: file is not a database"):
+        SqliteLog(f"sqlite:///{tmp_path}/none.db")
+
+
+def test_any_number_may_write_to_one_file(tmp_path: Path) -> None:
+    log = SqliteLog(f"sqlite:///{tmp_path}/s.db")
+    study = make_study(log)
+
+    def tell(number: int) -> None:
+        trial = study.ask()
+        trial.set_user_attr("number", number)
+        study.tell(trial, float(number))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(tell, range(20)))
+    assert sorted(trial.value or 0 for trial in study.trials) == list(range(20))
 
 
 def test_what_will_not_pass_is_refused_at_once(postgres: Postgres, database: str) -> None:
