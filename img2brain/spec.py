@@ -49,6 +49,10 @@ _POOLING = re.compile(r"none|mean|max|cls|patches|tokens|grid:[1-9]\d?")
 _GREY = "#808080"
 _COLOUR = re.compile(r"grey|#[0-9a-f]{6}")
 _NAME = "start with a letter or digit, and hold letters, digits, '.', '_' and '-' only"
+_ADDRESS = "be such as 'tcp://HOST:8786'"
+_WORD, _NO_SPACE = r"^[^\s'\"]*$", "hold neither blanks nor quotes"
+_TIME = "be such as '30', '01:00:00' or '2-00:00:00', as sbatch takes it"
+_OPTION, _LINE = "be one option of sbatch, such as '--constraint=a100'", "be one line"
 _DEVICE = "be 'auto', 'cpu', 'cuda' or 'cuda:N'"
 
 S = TypeVar("S", bound="Spec")
@@ -489,6 +493,82 @@ class RegressorSpec(Spec):
         return _loaded(REGRESSORS, name, info)
 
 
+class ClusterSpec(Spec):
+    """Where the work of a study is done, beside the process that runs it: by the workers of a Dask cluster.
+
+    Attributes
+    ----------
+    kind : {"local", "slurm", "scheduler"}
+        Processes of this machine, jobs of SLURM, or the workers of a scheduler that is there already.
+    address : str
+        That of the scheduler, ``tcp://HOST:PORT`` or ``tls://HOST:PORT``.
+    workers : int
+        Processes; of SLURM, jobs. One that dies is started again.
+    threads : int
+        Cores of each, which work on one shard or trial together.
+    memory_gb : float
+        Memory of each.
+    gpu : bool
+        Whether each job gets a GPU of its own.
+    queue, account, walltime : str
+        Of the jobs: partition, account, and the most time that each may take.
+    directives : tuple of str
+        Further options of ``sbatch``, such as ``--constraint=a100``.
+    prologue : tuple of str
+        Shell lines that a job begins with, such as ``module load cuda``.
+    interface : str
+        The network interface through which jobs reach the scheduler, such as ``ib0``.
+    wait_s : float
+        How long the study waits while there is no worker, in seconds.
+    tls_ca, tls_cert, tls_key : Path, optional
+        Files of the certificates that scheduler, workers and this process show each other.
+    """
+
+    kind: Literal["local", "slurm", "scheduler"] = "local"
+    address: str = Field(default="", pattern=r"^$|^(tcp|tls)://[^\s/]+:\d{1,5}$", description=_ADDRESS)
+    workers: Whole = Field(default=2, ge=1, le=10_000)
+    threads: Whole = Field(default=1, ge=1, le=1024)
+    memory_gb: Real = Field(default=4, gt=0)
+    gpu: Flag = False
+    queue: str = Field(default="", pattern=_WORD, description=_NO_SPACE)
+    account: str = Field(default="", pattern=_WORD, description=_NO_SPACE)
+    walltime: str = Field(default="01:00:00", pattern=r"^(\d+-)?\d+(:\d+){0,2}$", description=_TIME)
+    directives: tuple[
+        Annotated[str, Field(pattern=r"^--?[A-Za-z][\w-]*([= ][^\r\n]*)?$", description=_OPTION)], ...
+    ] = ()
+    prologue: tuple[Annotated[str, Field(pattern=r"^[^\r\n]*$", description=_LINE)], ...] = ()
+    interface: str = Field(default="", pattern=_WORD, description=_NO_SPACE)
+    wait_s: Real = Field(default=600, gt=0)
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @field_validator("tls_ca", "tls_cert", "tls_key")
+    @classmethod
+    def _from_the_folder(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        folder = _folder_of(info)
+        return path if path is None or folder is None else plain.path_of(path, folder).resolve()
+
+    @model_validator(mode="after")
+    def _says_what_has_an_effect(self) -> Self:
+        """Refuse keys of another kind, a scheduler without an address, and half of what TLS needs."""
+        for kind, keys in _OF_KIND.items():
+            if self.kind not in kind.split() and (given := sorted(self.model_fields_set & keys)):
+                raise ValueError(f"{given[0]!r} is of a cluster of kind {' or '.join(map(repr, kind.split()))}")
+        if self.kind == "scheduler" and not self.address:
+            raise ValueError("a cluster of kind 'scheduler' needs an 'address', such as 'tcp://HOST:8786'")
+        if len({path is None for path in (self.tls_ca, self.tls_cert, self.tls_key)}) > 1:
+            raise ValueError("TLS needs 'tls_ca', 'tls_cert' and 'tls_key'")
+        return self
+
+
+_OF_KIND = {  # keys of a cluster that have no effect on those of other kinds
+    "scheduler": {"address"},
+    "local slurm": {"workers", "threads", "memory_gb"},
+    "slurm": {"gpu", "queue", "account", "walltime", "directives", "prologue", "interface"},
+}
+
+
 class StudySpec(Spec):
     """A study: what is searched, on which data, how, and from which seed.
 
@@ -531,6 +611,8 @@ class StudySpec(Spec):
         What reduces the features: principal components, or sparse random projections.
     stimulus : StimulusSpec, optional
         How large pictures were shown, so that networks see them as large; as they are by default.
+    cluster : ClusterSpec, optional
+        Who does the work: this process alone by default. No result depends on it.
     """
 
     name: str = Field(pattern=NAME_PATTERN, max_length=64, description=_NAME)
@@ -551,6 +633,7 @@ class StudySpec(Spec):
     pooling: tuple[Pooling, ...] = Field(default=(NO_POOLING,), min_length=1)
     reduction: tuple[Literal["pca", "srp"], ...] = Field(default=(PCA,), min_length=1)
     stimulus: StimulusSpec | None = None
+    cluster: ClusterSpec | None = None
 
     @field_validator("regressors", mode="before")
     @classmethod

@@ -27,6 +27,8 @@ ASSETS = ("index.html", "board.html", "figure.html", "figure.js", "site.css", "s
 LIBRARIES = {  # each library from outside, and the places that may import it
     "PIL": ("backbones", "data_report.pictures", "datasets", "features", "flavor", "model", "testing"),
     "click": ("cli",),
+    "dask_jobqueue": ("study.cluster",),
+    "distributed": ("study.cluster",),
     "filelock": ("beside", "home", "store", "study"),
     "h5py": ("datasets._hdf5", "study.export"),
     "huggingface_hub": ("hub",),

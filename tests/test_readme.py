@@ -17,7 +17,7 @@ import pytest
 from img2brain.catalog import REGRESSORS
 from img2brain.cli import main
 from img2brain.home import Home
-from img2brain.spec import BackboneSpec, DatasetSpec, SampleSpec, Spec, SplitSpec, StudySpec, load_study
+from img2brain.spec import BackboneSpec, ClusterSpec, DatasetSpec, SampleSpec, Spec, SplitSpec, StudySpec, load_study
 from img2brain.study.search import stored_trials
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,7 +95,7 @@ def test_the_picture_is_one_and_small() -> None:
 
 
 def test_every_key_of_a_study_file_is_explained() -> None:
-    kinds: tuple[type[Spec], ...] = (StudySpec, SplitSpec, DatasetSpec, SampleSpec, BackboneSpec)
+    kinds: tuple[type[Spec], ...] = (StudySpec, SplitSpec, DatasetSpec, SampleSpec, BackboneSpec, ClusterSpec)
     keys = {key for kind in kinds for key in kind.model_fields} - {"shuffle"}  # the command line's
     assert [key for key in sorted(keys) if not re.search(rf"^[^#]*\b{key}\b|^# {key} =", EVERY_KEY, re.MULTILINE)] == []
 

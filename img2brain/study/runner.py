@@ -18,6 +18,7 @@ from img2brain.home import Home
 from img2brain.result import TrialResult
 from img2brain.spec import StudySpec, TrialSpec
 from img2brain.study._bar import Bar
+from img2brain.study.cluster import Cluster, cluster_of
 from img2brain.study.joint import joint_draws
 from img2brain.study.member_run import MemberRun
 from img2brain.study.outcome import MeanOutcome, StudyOutcome, mean_outcome
@@ -80,10 +81,14 @@ def run_study(
     ResourceError
         If memory, a disk or a file gives out. No trial is recorded as failed for it: the same call goes on.
     """
-    _require_workers(workers, dataset is not None)
+    _require_workers(workers, dataset is not None, spec.cluster is not None)
     place = Home.of(home)
-    with stopping(f"The study {spec.name!r} in the home {place.folder}"), place.in_use():
-        return _run_study(spec, place, dataset, workers)
+    with (
+        stopping(f"The study {spec.name!r} in the home {place.folder}"),
+        place.in_use(),
+        cluster_of(spec.cluster) as hands,
+    ):
+        return _run_study(spec, place, dataset, workers, hands)
 
 
 @works_after_fork
@@ -128,9 +133,11 @@ def join_study(
         return run.beside_others(finish, quiet)
 
 
-def _require_workers(workers: int, is_handed: bool) -> None:
+def _require_workers(workers: int, is_handed: bool, has_cluster: bool) -> None:
     if workers < 1:
         raise SpecError(f"The number of 'workers' must be >= 1. Got {workers}.")
+    if workers > 1 and has_cluster:
+        raise SpecError(f"A study with a '[cluster]' must have 1 of 'workers' of its own. Got {workers}.")
     if workers > 1 and is_handed:
         raise SpecError(f"A study that is handed its data must have 1 of 'workers'. Got {workers}.")
 
@@ -144,8 +151,10 @@ def _require_same(setting: Setting, name: str) -> None:
         )
 
 
-def _run_study(spec: StudySpec, place: Home, dataset: Dataset | Sequence[Dataset] | None, workers: int) -> StudyOutcome:
-    setting = make_ready(spec, place, dataset)
+def _run_study(
+    spec: StudySpec, place: Home, dataset: Dataset | Sequence[Dataset] | None, workers: int, hands: Cluster | None
+) -> StudyOutcome:
+    setting = make_ready(spec, place, dataset, hands)
     with place.only_here(setting.name, f"The study {setting.name!r}"):
         stored = stored_studies(place)
         is_first = setting.first_name in stored and not setting.is_renamed

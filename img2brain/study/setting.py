@@ -23,6 +23,7 @@ from img2brain.features.given import GivenFeatures
 from img2brain.features.network import UNTRAINED_BY_ITS_ACTIVATIONS, NetworkFeatures
 from img2brain.features.pass_ import Budget
 from img2brain.features.placement import Placement
+from img2brain.features.shards import Hands
 from img2brain.features.shared import ShownImages
 from img2brain.home import Home
 from img2brain.metrics.base import Metric, NeedsCeiling
@@ -187,7 +188,9 @@ def _described(member: Member) -> dict[str, Any]:
     return found | ({"precision": sorted(precisions)} if member.name else {})
 
 
-def make_ready(spec: StudySpec, home: Home, dataset: Dataset | Sequence[Dataset] | None = None) -> Setting:
+def make_ready(
+    spec: StudySpec, home: Home, dataset: Dataset | Sequence[Dataset] | None = None, hands: Hands | None = None
+) -> Setting:
     """Check everything that a study names, and open its data.
 
     Parameters
@@ -198,6 +201,8 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | Sequence[Dataset]
         Where it is kept.
     dataset : Dataset or sequence of Dataset, optional
         In place of what the study names; several are its members.
+    hands : Hands, optional
+        Where images pass the networks; by default here.
 
     Raises
     ------
@@ -226,9 +231,9 @@ def make_ready(spec: StudySpec, home: Home, dataset: Dataset | Sequence[Dataset]
     spec = _with_shared_layers(spec, [item.dataset for item in opened.values()])
     rows = {name: (item.dataset, split[name]) for name, item in opened.items()}
     first = next(iter(rows.values()))
-    make = partial(make_bank, dataset=first[0], split=first[1], home=home, spec=spec)
+    make = partial(make_bank, dataset=first[0], split=first[1], home=home, spec=spec, hands=hands)
     spec, failed = that_can_be_had(spec, lambda item: make(item).facts)
-    members = tuple(_member(name, item.taken, spec, rows, home, device) for name, item in opened.items())
+    members = tuple(_member(name, item.taken, spec, rows, home, device, hands) for name, item in opened.items())
     return Setting(spec, members, _space(spec, domains, members), find_plugins(spec), home, unfit | failed)
 
 
@@ -271,12 +276,18 @@ def _require_one_ranking(split: Mapping[str, Split]) -> None:
 
 
 def _member(
-    name: str, taken: DatasetSpec | None, spec: StudySpec, rows: Mapping[str, Divided], home: Home, device: str
+    name: str,
+    taken: DatasetSpec | None,
+    spec: StudySpec,
+    rows: Mapping[str, Divided],
+    home: Home,
+    device: str,
+    hands: Hands | None,
 ) -> Member:
     """Make features and metrics of a dataset ready; images that others share are not shown to a network twice."""
     dataset, split = rows[name]
     others = [found for other, found in rows.items() if other != name]
-    make = partial(make_bank, dataset=dataset, split=split, home=home, spec=spec, others=others)
+    make = partial(make_bank, dataset=dataset, split=split, home=home, spec=spec, others=others, hands=hands)
     banks = {item: make(item) for item in spec.backbones}
     for bank in banks.values():
         _tell_of_weights(bank)
@@ -328,6 +339,7 @@ def make_bank(
     home: Home,
     spec: StudySpec,
     others: Sequence[Divided] = (),
+    hands: Hands | None = None,
 ) -> Features:
     """Return the features of a network for the images of a dataset, or those that came with the data.
 
@@ -343,6 +355,8 @@ def make_bank(
         Says how they are computed.
     others : sequence of (Dataset, Split)
         Datasets that are searched together with this one.
+    hands : Hands, optional
+        Where images pass the network.
     """
     rows, n_components = split.development, max(spec.sizes, default=1)
     n_rows = max(len(part.development) for _, part in [(dataset, split), *others])
@@ -355,7 +369,7 @@ def make_bank(
         pooled, dataset.images, dataset.image_digests, home.store, rows, n_components,
         device=spec.device, precision=spec.precision, budget=Budget(spec.scratch_gb),
         presentation=dataset.presentation, others=[_shown(*other) for other in others],
-        bases=bases, placement=_placement(item, spec),
+        bases=bases, placement=_placement(item, spec), hands=hands,
     )  # fmt: skip
 
 
