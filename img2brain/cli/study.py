@@ -54,6 +54,7 @@ def init_command(file: Path, dataset: str | None) -> None:
 @click.option(
     "--workers", type=click.IntRange(min=1), default=1, help="Processes that work on its trials; they share the cores."
 )
+@click.option("--scheduler", metavar="URL", help="A Dask scheduler, tcp://HOST:PORT, whose workers do the work.")
 @writes_home
 def run_command(experiment: Path, open_home: OpenHome, workers: int, **changes: Any) -> None:
     """Run the study of a file, or go on with it where it was left.
@@ -263,6 +264,8 @@ def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:
 
     given = {name: value for name, value in changes.items() if value is not None}
     fields: dict[str, Any] = {name: given[name] for name in ("trials", "device", "precision") if name in given}
+    if "scheduler" in given:
+        fields["cluster"] = {**_tls(spec), "kind": "scheduler", "address": given["scheduler"]}
     if "weights" in given:
         weights = absolute_weights(given["weights"], Path.cwd())
         fields["backbones"] = [{**item.model_dump(), "weights": weights} for item in spec.backbones]
@@ -271,6 +274,12 @@ def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:
     if "shuffle" in given:
         fields |= _shuffled(with_overrides(spec, **fields), given["shuffle"])
     return with_overrides(spec, **fields) if fields else spec
+
+
+def _tls(spec: StudySpec) -> dict[str, Any]:
+    """Return what the file says of any cluster, whatever its kind."""
+    keys = {"wait_s", "tls_ca", "tls_cert", "tls_key"}
+    return spec.cluster.model_dump(include=keys, exclude_unset=True) if spec.cluster else {}
 
 
 def _shuffled(spec: StudySpec, seed: int) -> dict[str, Any]:

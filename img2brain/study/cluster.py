@@ -22,6 +22,7 @@ from img2brain.spec import ClusterSpec
 log = logging.getLogger(__name__)
 
 _LOOK_S = 5.0  # between two looks whether anybody is at work
+_NO_PAGE = "127.0.0.1:0"  # The page of a scheduler is for this machine alone, at any free port.
 _PAUSE_S = 0.1  # between two looks whether the first one came
 
 
@@ -199,7 +200,8 @@ def _local(spec: ClusterSpec) -> Any:
         n_workers=spec.workers,
         threads_per_worker=1,
         memory_limit=int(spec.memory_gb * 1e9),
-        dashboard_address=None,
+        dashboard_address=_NO_PAGE,
+        silence_logs=logging.ERROR,
         security=_security(spec),
         env=_threads(spec.threads),
     )
@@ -227,7 +229,7 @@ def slurm_cluster(spec: ClusterSpec) -> Any:
         interface=spec.interface or None,
         job_extra_directives=[*(["--gres=gpu:1"] if spec.gpu else []), *spec.directives],
         job_script_prologue=[*exports, *spec.prologue],
-        scheduler_options={"dashboard_address": None},
+        scheduler_options={"dashboard_address": _NO_PAGE},
         security=_security(spec),
     )
 
