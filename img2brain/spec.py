@@ -52,7 +52,6 @@ _NAME = "start with a letter or digit, and hold letters, digits, '.', '_' and '-
 _ADDRESS = "be such as 'tcp://HOST:8786'"
 _WORD, _NO_SPACE = r"^[^\s'\"]*$", "hold neither blanks nor quotes"
 _TIME = "be such as '30', '01:00:00' or '2-00:00:00', as sbatch takes it"
-_OPTION, _LINE = "be one option of sbatch, such as '--constraint=a100'", "be one line"
 _DEVICE = "be 'auto', 'cpu', 'cuda' or 'cuda:N'"
 
 S = TypeVar("S", bound="Spec")
@@ -533,15 +532,31 @@ class ClusterSpec(Spec):
     queue: str = Field(default="", pattern=_WORD, description=_NO_SPACE)
     account: str = Field(default="", pattern=_WORD, description=_NO_SPACE)
     walltime: str = Field(default="01:00:00", pattern=r"^(\d+-)?\d+(:\d+){0,2}$", description=_TIME)
-    directives: tuple[
-        Annotated[str, Field(pattern=r"^--?[A-Za-z][\w-]*([= ][^\r\n]*)?$", description=_OPTION)], ...
-    ] = ()
-    prologue: tuple[Annotated[str, Field(pattern=r"^[^\r\n]*$", description=_LINE)], ...] = ()
+    directives: tuple[str, ...] = ()
+    prologue: tuple[str, ...] = ()
     interface: str = Field(default="", pattern=_WORD, description=_NO_SPACE)
     wait_s: Real = Field(default=600, gt=0)
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+
+    @field_validator("directives")
+    @classmethod
+    def _are_options(cls, found: tuple[str, ...]) -> tuple[str, ...]:
+        for text in found:
+            if not re.fullmatch(r"--?[A-Za-z][\w-]*([= ][^\r\n]*)?", text):
+                raise ValueError(
+                    f"each of the 'directives' must be an option of sbatch, such as '-C a100'. Got {text!r}"
+                )
+        return found
+
+    @field_validator("prologue")
+    @classmethod
+    def _are_lines(cls, found: tuple[str, ...]) -> tuple[str, ...]:
+        for text in found:
+            if len(text.splitlines()) > 1:
+                raise ValueError(f"each item of the 'prologue' must be one line. Got {text!r}")
+        return found
 
     @field_validator("tls_ca", "tls_cert", "tls_key")
     @classmethod

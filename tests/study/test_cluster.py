@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from img2brain import digest
@@ -26,15 +26,24 @@ from img2brain.study.cluster import Cluster, cluster_of, slurm_cluster
 SPEC = BackboneSpec(name="squeezenet1_1", weights="random:0", layers=("features.2", "features.12"))
 
 
+def in_this_process(n_workers: int) -> Any:
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=n_workers,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tcp",
+        dashboard_address="127.0.0.1:0",
+        memory_limit=0,
+        silence_logs=logging.ERROR,
+    )
+
+
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[Any]:
     """A scheduler with two workers, all in this process, that are reached as any others are."""
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0", memory_limit=0,
-        silence_logs=logging.ERROR,
-    ) as cluster:  # fmt: skip
+    with in_this_process(2) as cluster:
         yield cluster
 
 
@@ -76,10 +85,8 @@ def fail(error: Exception) -> None:
 
 
 def test_cluster_without_workers_is_told_on_one_line() -> None:
-    from distributed import LocalCluster
-
     with (
-        LocalCluster(n_workers=0, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0") as empty,
+        in_this_process(0) as empty,
         cluster_of(ClusterSpec(kind="scheduler", address=empty.scheduler_address, wait_s=0.5)) as found,
     ):
         assert found is not None
@@ -108,8 +115,8 @@ def test_without_dask_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch
         ({"kind": "local", "address": "tcp://a:1"}, "'address' is of a cluster of kind 'scheduler'"),
         ({"kind": "scheduler", "address": "tcp://a:1", "workers": 2}, "'workers' is of a cluster of kind"),
         ({"kind": "scheduler", "address": "http://a"}, "'address' must be such as 'tcp://HOST:8786'"),
-        ({"kind": "slurm", "directives": ["--constraint=a\n#SBATCH -A other"]}, "one option of sbatch"),
-        ({"kind": "slurm", "prologue": ["a\nb"]}, "be one line"),
+        ({"kind": "slurm", "directives": ["--constraint=a\n#SBATCH -A other"]}, "an option of sbatch"),
+        ({"kind": "slurm", "prologue": ["a\nb"]}, "must be one line"),
         ({"kind": "slurm", "queue": "gpu --account=other"}, "neither blanks nor quotes"),
         ({"kind": "slurm", "walltime": "soon"}, "as sbatch takes it"),
         ({"tls_ca": "ca.pem"}, "TLS needs 'tls_ca', 'tls_cert' and 'tls_key'"),
@@ -134,6 +141,7 @@ SBATCH = {
 }  # fmt: skip
 
 
+@settings(max_examples=20)
 @given(
     workers=st.integers(1, 64),
     threads=st.integers(1, 128),
