@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,7 @@ class Every(Basis):
         if all("features" in part.arrays for part in parts):
             scaled = [part.arrays["features"].astype(np.float64) / part.scale for part in parts]
             return _of_features(np.concatenate(scaled, axis=1), rows)
-        return _of_gram(sum(_gram(part) for part in parts), rows)  # type: ignore[arg-type]
+        return _of_gram(reduce(np.add, map(_gram, parts)), rows)
 
     def axes(self, kept: Kept, values: Activations, components: Components, rows: Rows) -> Axes:
         """Return the principal axes; those of several blocks stand one below another."""
@@ -266,7 +266,7 @@ def _width(values: Activations) -> int:
 def _gram(part: Kept) -> F64:
     """Return the Gram matrix of the images, about any point."""
     if "gram" in part.arrays:
-        return part.arrays["gram"] / part.scale**2
+        return part.arrays["gram"] if part.scale == 1 else part.arrays["gram"] / part.scale**2
     features = part.arrays["features"].astype(np.float64) / part.scale
     features -= features.mean(axis=0)
     return features @ features.T
@@ -283,8 +283,10 @@ def _of_features(features: F64, rows: Rows) -> Components:
 
 def _of_gram(gram: F64, rows: Rows) -> Components:
     """Centre the Gram matrix on the mean of some rows, and return the coordinates of all images."""
-    means = gram[:, rows].mean(axis=1)
-    centred = gram[:, rows] - means[:, None] - (means[rows] - means[rows].mean())[None]
+    centred = gram[:, rows]
+    means = centred.mean(axis=1)
+    centred -= means[:, None]  # in place: of many images each copy is a gigabyte
+    centred -= (means[rows] - means[rows].mean())[None]
     variances, vectors = _eigenpairs(centred[rows])
     return _signed(centred @ (vectors / np.sqrt(variances)), variances, rows)
 
