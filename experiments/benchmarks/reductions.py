@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from _bench import main, table
 
-N_FEATURES, N_IMAGES, N_FEW, N_FITTED, N_COMPONENTS, RANK, BATCH = 150_000, 22_248, 9_000, 7_200, 100, 64, 256
+N_FEATURES, N_IMAGES, N_FEW, N_FITTED, N_COMPONENTS, RANK, BATCH = 150_000, 22_248, 9_000, 7_200, 100, 160, 256
 SHARE = 10  # of the features, of which the bare Gram matrix is made
 Figures = dict[str, Any]
 
@@ -35,7 +35,7 @@ def _written(folder: Path, n_images: int, n_features: int) -> Any:
     cpu = torch.device("cpu")
     values = OnDisk(n_images, n_features, find_precision("auto", cpu), folder / "activations.bin", cpu)
     (folder / "activations.bin").unlink()  # it goes with its process
-    directions = torch.randn(RANK, n_features) / torch.arange(1, RANK + 1)[:, None]
+    directions = torch.randn(RANK, n_features) / torch.arange(1, RANK + 1).sqrt()[:, None]
     noise = torch.randn(BATCH, n_features)
     for start in range(0, n_images, BATCH):
         n = min(BATCH, n_images - start)
