@@ -19,8 +19,8 @@ class Shown:
 
     Attributes
     ----------
-    facts : plain data
-        What ``--json`` prints; a number that is not finite becomes null.
+    facts : plain data, or a callable that returns it
+        What ``--json`` prints; a number that is not finite becomes null. A callable is asked only where it is printed.
     lines : iterable of str
         What is printed otherwise.
     exit_code : int
@@ -39,7 +39,7 @@ def shows(command: Callable[..., Shown]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, as_json: bool, **options: Any) -> None:
         found = command(*args, **options)
-        for line in [json.dumps(_plain(found.facts), indent=1)] if as_json else found.lines:
+        for line in [_json(found.facts)] if as_json else found.lines:
             click.echo(line)
         if found.exit_code:
             sys.exit(found.exit_code)
@@ -51,6 +51,10 @@ def names(found: Iterable[str]) -> Shown:
     """Show names, one on a line."""
     listed = list(found)
     return Shown(listed, listed)
+
+
+def _json(facts: Any) -> str:
+    return json.dumps(_plain(facts() if callable(facts) else facts), indent=1)
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -49,7 +49,7 @@ def show_command(
     """
     from img2brain.leaderboard.collect import collect
     from img2brain.leaderboard.networks import best_of_each
-    from img2brain.leaderboard.rows import boards, placed
+    from img2brain.leaderboard.rows import boards
     from img2brain.leaderboard.site.api import row_lines
 
     if members and (part or by):
@@ -64,8 +64,11 @@ def show_command(
         shown = [best_of_each(group, by) for group in groups]
         lines = [line for group, best in zip(groups, shown, strict=True) for line in _networks(group, best, by, most)]
         return Shown([line for best in shown for line in row_lines([best])[:most]], lines or [_NOTHING])
-    facts = [line for group in groups for line in row_lines([[row for _, row in placed(group)]])[:most]]
-    return Shown(facts, [line for group in groups for line in _lines(group, most)] or [_NOTHING])
+
+    def facts() -> list[dict[str, Any]]:
+        return row_lines(groups, most)
+
+    return Shown(facts, (line for group in groups for line in _lines(group, most)) if groups else [_NOTHING])
 
 
 @leaderboard.command("build")
@@ -179,12 +182,12 @@ def _lines(board: list[Row], most: int) -> Iterator[str]:
     from img2brain.leaderboard.table import as_text, ranked
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    table = ranked(board)
+    table = ranked(board, most)
     yield board[0].board
     yield from _confirmed(board)
-    yield as_text(table.head(most), width)
+    yield as_text(table, width)
     yield from (printable(f"note: {note}") for note in dict.fromkeys(row.note for row in board if row.note))
-    yield f"{len(table)} trial{'s' * (len(table) != 1)}\n"
+    yield f"{len(board)} trial{'s' * (len(board) != 1)}\n"
 
 
 def _networks(board: list[Row], best: list[Row], by: By, most: int) -> Iterator[str]:

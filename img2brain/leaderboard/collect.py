@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -86,7 +86,8 @@ def collect_own(home: Home, dataset: str | None = None) -> list[Row]:
     models = registered_by_run(store)
     trials = [item for item in tracked_trials(store, dataset) if item.record.metrics]
     studies = _Studies(store)
-    found = (_row_or_warn(item, models.get(item.run_id), home, store, studies) for item in trials)
+    whose = cache(partial(owner, home))
+    found = (_row_or_warn(item, models.get(item.run_id), whose, store, studies) for item in trials)
     return [row for row in found if row is not None]
 
 
@@ -115,7 +116,7 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
     homes = defaultdict[str, set[str]](set)
     for row in rows:
         homes[row.study].add(row.home)
-    return [replace(row, has_namesake=len(homes[row.study]) > 1) for row in rows]
+    return [replace(row, has_namesake=True) if len(homes[row.study]) > 1 else row for row in rows]
 
 
 class _Studies:
@@ -134,20 +135,20 @@ class _Studies:
 
 
 def _row_or_warn(
-    item: TrackedTrial, model: Registered | None, home: Home, store: TrackingStore, studies: _Studies
+    item: TrackedTrial, model: Registered | None, whose: Callable[[str], str], store: TrackingStore, studies: _Studies
 ) -> Row | None:
     """Make a row of a trial; one whose files are spoilt must not keep all others from the board."""
     try:
-        return row_of(item, model, home, store, studies(item))
+        return row_of(item, model, whose(item.record.home), store, studies(item))
     except (RecordError, LookupError, ValueError, TypeError) as error:
         log.warning("the run %s is left out: %s", item.run_id, error)
         return None
 
 
 def row_of(
-    item: TrackedTrial, model: Registered | None, home: Home, store: TrackingStore, study: StudyRecord | None
+    item: TrackedTrial, model: Registered | None, home: str, store: TrackingStore, study: StudyRecord | None
 ) -> Row:
-    """Make a row of a tracked trial, not yet placed."""
+    """Make a row of a tracked trial of a home, by its id, not yet placed."""
     how = item.record.metrics[item.record.objective].summary
     return Row(
         run_id=item.run_id,
@@ -157,7 +158,7 @@ def row_of(
         arrays=partial(run_array, store, item.run_id),
         origin=item.origin,
         registered=model_name(model),
-        home=owner(home, item.record.home),
+        home=home,
         champion=model is not None and CHAMPION in model.aliases,
         summaries=stored_summaries(store, item.run_id, how, item.confirmation.ranking) if item.confirmation else None,
     )

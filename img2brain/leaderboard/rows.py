@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from numpy.typing import NDArray
@@ -133,7 +135,7 @@ class Row:
         found = self.trial.spec.parameters.get("alpha")
         return None if found is None or isinstance(found, tuple) else float(found)
 
-    @property
+    @cached_property
     def other_parameters(self) -> str:
         """The regressor's other parameters, for people."""
         return parameters_text({name: value for name, value in self.trial.spec.parameters.items() if name != "alpha"})
@@ -171,7 +173,7 @@ class Row:
         where = f"data {dataset.digest[: digest.SHORT]}, split {split[: digest.SHORT]}"
         return f"{dataset.name} ({where}; {self.measure.over_voxels})"
 
-    @property
+    @cached_property
     def board_key(self) -> tuple[str, ...]:
         """What is the same in all rows of its board; of a metric of others the code, too."""
         trial, measure = self.trial, self.measure
@@ -179,6 +181,15 @@ class Row:
             (item.digest for item in trial.plugins if (item.kind, item.name) == ("metric", trial.objective)), ""
         )
         return trial.dataset.digest, trial.rows.split, trial.objective, measure.summary, code
+
+    @cached_property
+    def order(self) -> tuple[Any, ...]:
+        """What rows of a board are sorted by: the best score first, equal ones by name."""
+        score, alpha, spec = self.trial.score, self.alpha, self.trial.spec
+        where = (spec.backbone, spec.weights, spec.preprocessing, spec.space, spec.n_components)
+        how = (spec.regressor, -math.inf if alpha is None else alpha, self.other_parameters)
+        which = (self.study, self.trial.number, self.run_id)
+        return (-score if math.isfinite(score) else math.inf, *where, *how, *which)
 
 
 def home_name(home: str) -> str:
@@ -207,7 +218,7 @@ def boards(rows: Iterable[Row]) -> list[list[Row]]:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(row.board_key, []).append(row)
-    ordered = [sorted(group, key=_order) for group in groups.values()]
+    ordered = [sorted(group, key=attrgetter("order")) for group in groups.values()]
     return sorted(ordered, key=lambda group: (min(row.trial.dataset.name for row in group), group[0].board_key))
 
 
@@ -231,7 +242,7 @@ def placed(rows: Iterable[Row]) -> Iterator[tuple[int | None, Row]]:
     DataError
         If the rows are not all of one dataset, one split and one objective.
     """
-    ordered = sorted(rows, key=_order)
+    ordered = sorted(rows, key=attrgetter("order"))
     _check_one_board(ordered)
     rank, last = 0, math.nan
     for place, row in enumerate(ordered, start=1):
@@ -287,11 +298,3 @@ def _check_one_board(rows: list[Row]) -> None:
     if len({row.board_key for row in rows}) > 1:
         found = " and ".join(sorted({row.board for row in rows})[:2])
         raise DataError(f"The 'rows' of a ranking must share one dataset, one split and one objective. Got {found}.")
-
-
-def _order(row: Row) -> tuple[Any, ...]:
-    score, alpha, spec = row.trial.score, row.alpha, row.trial.spec
-    where = (spec.backbone, spec.weights, spec.preprocessing, spec.space, spec.n_components)
-    how = (spec.regressor, -math.inf if alpha is None else alpha, row.other_parameters)
-    which = (row.study, row.trial.number, row.run_id)
-    return (-score if math.isfinite(score) else math.inf, *where, *how, *which)

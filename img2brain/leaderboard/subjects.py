@@ -78,9 +78,10 @@ def _find_row(reference: str, home: Home) -> Row:
         if (row := _imported_row(reference, home)) is None:
             raise
         return row
+    model, whose = registered_by_run(store).get(trial.run_id), owner(home, trial.record.home)
     with suppress(RecordError):
-        return row_of(trial, registered_by_run(store).get(trial.run_id), home, store, study_of(store, trial.run_id))
-    return row_of(trial, registered_by_run(store).get(trial.run_id), home, store, None)
+        return row_of(trial, model, whose, store, study_of(store, trial.run_id))
+    return row_of(trial, model, whose, store, None)
 
 
 def _imported_row(reference: str, home: Home) -> Row | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -76,13 +77,15 @@ _EXTRAS = (
 )
 
 
-def ranked(rows: Iterable[Row]) -> pd.DataFrame:
+def ranked(rows: Iterable[Row], most: int | None = None) -> pd.DataFrame:
     """Rank the rows of one board by their validation score.
 
     Parameters
     ----------
     rows : iterable of Row
         Of one dataset, one split and one objective; `boards` groups them.
+    most : int, optional
+        How many lines are wanted, of the best rows; by default all.
 
     Returns
     -------
@@ -100,12 +103,12 @@ def ranked(rows: Iterable[Row]) -> pd.DataFrame:
     DataError
         If the rows are not all of one dataset, one split and one objective.
     """
-    return ranked_boards([list(rows)])
+    return ranked_boards([list(rows)], most)
 
 
-def ranked_boards(boards: Sequence[Sequence[Row]]) -> pd.DataFrame:
+def ranked_boards(boards: Sequence[Sequence[Row]], most: int | None = None) -> pd.DataFrame:
     """Rank the rows of several boards, each for itself, in one table; see `ranked`."""
-    records = [encodable(line) for board in boards for line in _records(board)]
+    records = [encodable(line) for board in boards for line in _records(board, most)]
     found = list(dict.fromkeys(name for record in records for name in record))
     others = [name for name in found if name not in COLUMNS and name not in _OF_SOME]
     statistics = {name: "Int64" if is_count(records, name) else "float64" for name in others}
@@ -159,10 +162,10 @@ def as_csv(table: pd.DataFrame) -> str:
     return str(inert.to_csv(index=False, lineterminator="\n"))
 
 
-def _records(board: Sequence[Row]) -> Iterator[dict[str, Any]]:
+def _records(board: Sequence[Row], most: int | None) -> Iterator[dict[str, Any]]:
     """Yield the lines of a board, best first; of each named part of the confirmation rows with columns of its own."""
     parts = {name: {_key(row): row for row in by_part(board, name)} for name in part_names(board)}
-    for rank, row in placed(board):
+    for rank, row in islice(placed(board), most):
         others = [_of_part(name, rows[_key(row)]) for name, rows in parts.items()]
         yield _record(rank, row) | {name: value for other in others for name, value in other.items()}
 

@@ -260,4 +260,4 @@ def test_a_kill_leaves_no_half_backup_and_no_half_home(
 def n_written(place: Path) -> int:
     """Count in steps how far a process is beside the place that it writes towards."""
     beside = place.with_name(f".{place.name}.unfinished")
-    return sum(1 for path in beside.rglob("*") if path.is_file()) // 10 if beside.exists() else 0
+    return sum(len(names) for _, _, names in os.walk(beside)) // 10

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,16 @@ def pages_before(folder: Path) -> set[str]:
     )
 
 
-def row_lines(boards: Sequence[Sequence[Row]]) -> list[dict[str, Any]]:
-    """Return a line for each row of some boards: what stands in ``leaderboard.csv``, and where its page is.
+def row_lines(boards: Sequence[Sequence[Row]], most: int | None = None) -> list[dict[str, Any]]:
+    """Return a line for each row of some boards, or for so many of the best of each.
+
+    It holds what stands in ``leaderboard.csv``, and where the row's page is.
 
     A number that a row does not have is left out, or null where every row has the key.
     """
-    table = ranked_boards(boards)
+    table = ranked_boards(boards, most)
     found = table.astype(object).where(table.notna(), None).to_dict("records")
-    about = [line for board in boards for line in _about(board)]
+    about = [line for board in boards for line in islice(_about(board), most)]
     return [line | known(numbers) for line, numbers in zip(about, found, strict=True)]
 
 
