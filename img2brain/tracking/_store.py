@@ -71,6 +71,11 @@ class TrackingStore:
         with _QUIETLY, answering(self.uri):
             self.client = self._open()
 
+    @property
+    def is_local(self) -> bool:
+        """Whether its artifacts lie in the home."""
+        return self._local is not None
+
     def find_run(self, run_id: str) -> Any:
         """Return a run, or None where there is none of this id."""
         from mlflow.exceptions import MlflowException

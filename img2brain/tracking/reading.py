@@ -77,10 +77,12 @@ def experiments(store: TrackingStore) -> list[str]:
 
 def tracked_trials(store: TrackingStore, experiment: str | None = None) -> list[TrackedTrial]:
     """Read the finished trials of the store, of one experiment or of all."""
-    runs = finished_runs(store, experiment)
-    with answering(store.uri), ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(lambda run: read_or_warn(store, run), runs)
-        return _once(trial for trial in found if trial is not None)
+    runs, read = finished_runs(store, experiment), partial(read_or_warn, store)
+    with answering(store.uri):
+        if store.is_local:  # where threads wait for one another alone
+            return _once(trial for trial in map(read, runs) if trial is not None)
+        with ThreadPoolExecutor(_READERS) as pool:
+            return _once(trial for trial in pool.map(read, runs) if trial is not None)
 
 
 def finished_runs(store: TrackingStore, experiment: str | None = None) -> list[Any]:
