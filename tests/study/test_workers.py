@@ -199,11 +199,12 @@ def test_data_that_are_handed_over_have_one_worker(given_study: Path, tmp_path: 
 
 
 @pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Workers that end at once, with a line."""
-    command = "import sys; sys.exit('Error: no luck.') # {path}"
-    monkeypatch.setattr(workers, "_COMMAND", command)
-    monkeypatch.setattr(workers, "_PAUSE_S", 0.01)
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho 'Error: no luck.' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
 
 
 def test_workers_that_end_at_once_are_given_up(failing: None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
