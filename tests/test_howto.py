@@ -30,7 +30,14 @@ PAGES = ROOT / "experiments" / "howto"
 BLOCK = re.compile(r"(?:^\*\*([\w.]+)\*\*\n\n)?^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # Pages of which no more is asked than that what they say is printed.
 WHOLE = ("data-folder.md", "layouts.md", "leaderboard.md", "sharing.md")
-SLOW = ("features.md", "model-zoo.md", "models.md", "own-network.md", "subjects.md", "workers.md")  # the same, of many commands
+SLOW = (
+    "features.md",
+    "model-zoo.md",
+    "models.md",
+    "own-network.md",
+    "subjects.md",
+    "workers.md",
+)  # the same, of many commands
 FILES = {"table.py", "concordance.py", "kernel.py", "networks.py"}
 
 

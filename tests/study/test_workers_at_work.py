@@ -107,21 +107,36 @@ def test_workers_that_are_killed_lose_and_repeat_nothing(
     img2brain: Launcher, study: Callable[..., Path], new_home: NewHome
 ) -> None:
     home, chance = new_home(), random.Random(0)
-    command = ("study", "run", study(N_TRIALS), "--home", home)
-    process = img2brain.start(*command, "--workers", 3)
-    log = home / "optuna.log"
-    n_killed = 0
-    while n_killed < N_KILLS and process.poll() is None:
-        wait_for(grows(log), process)
+    command = ("study", "worker", study(N_TRIALS), "--home", home, "--no-finish")
+    log, n_killed = home / "optuna.log", 0
+    workers = [img2brain.start(*command) for _ in range(3)]
+    for _ in range(N_KILLS):
+        place = chance.randrange(len(workers))
+        wait_for(grows(log), workers[place])
         time.sleep(chance.uniform(0, 0.3))
-        if workers := children(process):
-            os.kill(chance.choice(workers), signal.SIGKILL)
-            n_killed += 1
-    assert process.wait(TIMEOUT_S) == 0, process.stderr
-    assert n_killed == N_KILLS, f"{n_killed} before the end"
+        workers[place].send(signal.SIGKILL)
+        n_killed += workers[place].wait() == -signal.SIGKILL
+        workers[place] = img2brain.start(*command)
+    assert [worker.wait(TIMEOUT_S) for worker in workers] == [0] * 3, [worker.stderr for worker in workers]
+    assert n_killed >= N_KILLS // 2, f"{n_killed} before all were over"
+    finisher = img2brain.run("study", "worker", "given", "--home", home)
+    assert finisher.code == 0, finisher.stderr
+    assert "registered     rows version 1" in finisher.stdout
     assert sorted(results(home)) == list(range(N_TRIALS))
-    assert process.stderr.count("was killed by signal 9, as for a lack of memory: it is started again") >= N_KILLS // 2
     assert_sound(home)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_started_again(
+    img2brain: Launcher, study: Callable[..., Path], new_home: NewHome
+) -> None:
+    process = img2brain.start("study", "run", study(N_TRIALS), "--home", (home := new_home()), "--workers", 2)
+    wait_for(grows(home / "optuna.log"), process)
+    wait_for(lambda: len(children(process)) == 2, process)
+    os.kill(children(process)[0], signal.SIGKILL)
+    assert process.wait(TIMEOUT_S) == 0, process.stderr
+    assert "was killed by signal 9, as for a lack of memory: it is started again" in process.stderr
+    assert sorted(results(home)) == list(range(N_TRIALS))
 
 
 def assert_sound(home: Path) -> None:
