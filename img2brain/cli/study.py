@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from img2brain.study.outcome import StudyOutcome
     from img2brain.study.plan import Plan
     from img2brain.study.search import ToldTrial
+    from img2brain.study.states import StudyState
 
 
 @click.group()
@@ -162,17 +164,16 @@ def plan_command(experiment: Path, open_home: OpenHome, **changes: Any) -> Shown
 @reads_home
 @shows
 def list_command(open_home: OpenHome) -> Shown:
-    """List the stored studies.
+    """List the stored studies, and how far each is, also while workers are at work.
 
     \b
     Example:
       img2brain study list
     """
-    from img2brain.study.search import stored_trials
+    from img2brain.study.states import states
 
-    stored = stored_trials(open_home())
-    facts = [_facts(name, trials) for name, trials in stored.items()]
-    return Shown(facts, [_summary(name, trials) for name, trials in stored.items()])
+    found = states(open_home())
+    return Shown([_state_facts(item) for item in found], [_state_line(item) for item in found])
 
 
 @study.command("show")
@@ -188,14 +189,16 @@ def show_command(name: str, open_home: OpenHome) -> Shown:
     """
     from img2brain.errors import SpecError, did_you_mean
     from img2brain.study.search import stored_trials
+    from img2brain.study.states import states
 
-    stored = stored_trials(open_home())
+    home = open_home()
+    stored, far = stored_trials(home), {item.study: item for item in states(home)}
     found = {full: trials for full, trials in stored.items() if name in (full, full.rpartition("-")[0])}
     if not found:
         raise SpecError(f"No study is stored as {name!r}. {did_you_mean(name, stored)}")
     ranked = {full: sorted(trials, key=_rank) for full, trials in found.items()}
-    facts = [_facts(full, trials) | {"trials": list(map(_trial_facts, trials))} for full, trials in ranked.items()]
-    return Shown(facts, [line for full, trials in ranked.items() for line in _lines(full, trials)])
+    facts = [_state_facts(far[full]) | {"trials": list(map(_trial_facts, trials))} for full, trials in ranked.items()]
+    return Shown(facts, [line for full, trials in ranked.items() for line in _lines(far[full], trials)])
 
 
 def _plan_lines(name: str, found: Plan) -> Iterator[str]:
@@ -234,28 +237,32 @@ def _trial_facts(trial: ToldTrial) -> dict[str, Any]:
     }
 
 
-def _lines(name: str, trials: Sequence[ToldTrial]) -> Iterator[str]:
-    """Tell of a study, and of each of its trials."""
+def _lines(state: StudyState, trials: Sequence[ToldTrial]) -> Iterator[str]:
+    """Tell of a study, why trials failed, and of each trial."""
     from img2brain.result import score_text
 
-    yield _summary(name, trials)
+    yield _state_line(state)
+    yield from (f"{n:>6} failed: {reason}" for reason, n in state.failures.items())
     for trial in trials:
         score = trial.failure or score_text(trial.score)
         yield f"{f'#{trial.number}':>6}  {score}  {trial.spec.weighted_label}"
 
 
-def _facts(name: str, trials: Sequence[ToldTrial]) -> dict[str, Any]:
-    scores = [trial.score for trial in trials if trial.succeeded]
-    n_failed = len(trials) - len(scores)
-    return {"study": name, "n_trials": len(trials), "n_failed": n_failed, "best": max(scores, default=None)}
+def _state_facts(item: StudyState) -> dict[str, Any]:
+    facts = asdict(item)
+    return facts | {"ends": item.ends.isoformat(timespec="seconds") if item.ends else None}
 
 
-def _summary(name: str, trials: Sequence[ToldTrial]) -> str:
+def _state_line(item: StudyState) -> str:
+    """Tell on a line how far a study is."""
     from img2brain.result import score_text
 
-    facts = _facts(name, trials)
-    best = "no score" if facts["best"] is None else f"best {score_text(facts['best'])}"
-    return f"{name}: {facts['n_trials']} trials, {facts['n_failed']} failed, {best}"
+    best = "no score" if item.best is None else f"best {score_text(item.best)}"
+    of = f" of {item.n_wanted}" if item.n_wanted and item.n_wanted != item.n_trials else ""
+    at_work = f"running, {item.n_workers} worker{'s' * (item.n_workers != 1)}" if item.n_workers else item.state
+    rate = f", {item.per_hour:,.0f} trials an hour" if item.n_workers and item.per_hour else ""
+    ends = f", until {item.ends:%Y-%m-%d %H:%M}" if item.ends else ""
+    return f"{item.study}: {item.n_trials}{of} trials, {item.n_failed} failed, {best}; {at_work}{rate}{ends}"
 
 
 def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:

@@ -25,10 +25,13 @@ def run(*args: object) -> str:
 
 def test_studies_are_listed_and_shown(finished: Finished) -> None:
     name, best = finished.outcome.name, finished.outcome.best
-    assert run("study", "list", "--home", finished.home) == f"{name}: 9 trials, 0 failed, best {best.score:.4f}\n"
+    assert (
+        run("study", "list", "--home", finished.home)
+        == f"{name}: 9 trials, 0 failed, best {best.score:.4f}; finished\n"
+    )
     for asked in (name, "small"):
         lines = run("study", "show", asked, "--home", finished.home).splitlines()
-        assert lines[0] == f"{name}: 9 trials, 0 failed, best {best.score:.4f}"
+        assert lines[0] == f"{name}: 9 trials, 0 failed, best {best.score:.4f}; finished"
         assert sorted(int(line.split()[0].removeprefix("#")) for line in lines[1:]) == list(range(9))
         assert lines[1].split() == [f"#{best.number}", f"{best.score:.4f}", *best.spec.weighted_label.split()]
         assert "squeezenet1_1 random:0 features." in lines[1]
@@ -39,9 +42,13 @@ def test_studies_are_listed_and_shown(finished: Finished) -> None:
 def test_studies_are_told_to_programs(finished: Finished) -> None:
     name, best = finished.outcome.name, finished.outcome.best
     told = {"study": name, "n_trials": 9, "n_failed": 0, "best": best.score}
-    assert json.loads(run("study", "list", "--json", "--home", finished.home)) == [told]
+    told |= {"state": "finished", "n_workers": 0, "n_running": 0, "n_wanted": 9, "ends": None, "failures": {}}
+    (listed,) = json.loads(run("study", "list", "--json", "--home", finished.home))
+    assert listed.pop("per_hour") > 0
+    assert listed == told
     (shown,) = json.loads(run("study", "show", "small", "--json", "--home", finished.home))
     first, *others = shown.pop("trials")
+    assert shown.pop("per_hour") > 0
     assert shown == told
     assert len(others) == 8
     assert (first["number"], first["score"], first["failure"]) == (best.number, best.score, "")

@@ -1,0 +1,118 @@
+"""How far studies are: read from the search log while workers may be at work, and nothing is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from optuna.trial import FrozenTrial, TrialState
+
+from img2brain.home import Home
+from img2brain.study._search_log import SearchLog
+from img2brain.study._trials import WORKER, Trials
+from img2brain.study.log import existing_log
+from img2brain.study.search import FAILURE, FINISHED, SPEC
+
+State = Literal["running", "waiting", "finished", "failed", "stopped"]
+
+_LAST = 50  # trials that tell the rate
+
+
+@dataclass(frozen=True)
+class StudyState:
+    """How far a study is.
+
+    Attributes
+    ----------
+    study : str
+        Its full name.
+    state : {"running", "waiting", "finished", "failed", "stopped"}
+        Whether workers are alive; nothing was tried yet; a worker has finished it; all trials failed; or trials are
+        left and nobody is at work.
+    n_workers : int
+        How many workers are alive.
+    n_trials, n_running, n_failed : int
+        Trials that are over, that are asked and not told, and those of the first that failed.
+    n_wanted : int, optional
+        How many there will be, where the study file says.
+    best : float, optional
+        The highest objective.
+    per_hour : float, optional
+        Trials an hour, over the last 50.
+    ends : datetime, optional
+        When the trials of a running study will be over at this rate, in local time.
+    failures : mapping of str to int
+        How many trials failed for each reason, the most frequent first.
+    """
+
+    study: str
+    state: State
+    n_workers: int
+    n_trials: int
+    n_running: int
+    n_failed: int
+    n_wanted: int | None
+    best: float | None
+    per_hour: float | None
+    ends: datetime | None
+    failures: Mapping[str, int]
+
+
+def states(home: Home) -> list[StudyState]:
+    """Tell how far each stored study is.
+
+    Raises
+    ------
+    StoreError
+        If the search log cannot be read.
+    """
+    log = existing_log(home)
+    if log is None:
+        return []
+    return [_state(log, item.study_name, item._study_id, item.user_attrs) for item in log.storage.get_all_studies()]
+
+
+def _state(log: SearchLog, name: str, study: int, said: Mapping[str, Any]) -> StudyState:
+    trials = Trials(log, study)
+    trials.update()
+    over, running = trials.over, list(trials.running)
+    alive = log.living({trial.user_attrs.get(WORKER, "") for trial in (*running, *over[-_LAST:])} - {""})
+    scores = [trial.value for trial in over if trial.state == TrialState.COMPLETE and trial.value is not None]
+    wanted = (said.get(SPEC) or {}).get("trials")
+    rate = _rate(over)
+    left = wanted - len(over) if wanted and alive else 0
+    return StudyState(
+        study=name,
+        state=_named(len(alive), len(over), len(scores), said.get(FINISHED) == len(over)),
+        n_workers=len(alive),
+        n_trials=len(over),
+        n_running=len(running) if alive else 0,
+        n_failed=len(over) - len(scores),
+        n_wanted=wanted,
+        best=max(scores, default=None),
+        per_hour=rate,
+        ends=datetime.now().astimezone() + timedelta(hours=left / rate) if rate and left > 0 else None,
+        failures=dict(
+            Counter(trial.user_attrs[FAILURE] for trial in over if FAILURE in trial.user_attrs).most_common()
+        ),
+    )
+
+
+def _named(n_alive: int, n_over: int, n_scored: int, is_finished: bool) -> State:
+    if n_alive:
+        return "running"
+    if not n_over:
+        return "waiting"
+    if is_finished:
+        return "finished"
+    return "stopped" if n_scored else "failed"
+
+
+def _rate(over: tuple[FrozenTrial, ...] | Any) -> float | None:
+    """Return the trials an hour over the last ones; None where there are too few to say."""
+    ends = sorted(trial.datetime_complete for trial in over[-_LAST:] if trial.datetime_complete)
+    hours = (ends[-1] - ends[0]).total_seconds() / 3600 if len(ends) > 1 else 0.0
+    return (len(ends) - 1) / hours if hours > 0 else None

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import optuna
+import pytest
+
+from img2brain.home import Home
+from img2brain.study._trials import NUMBER, WORKER
+from img2brain.study.log import open_log
+from img2brain.study.search import FAILURE, FINISHED, SPEC
+from img2brain.study.states import states
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def made(home: Home, n_told: int, n_failed: int = 0, n_asked: int = 0) -> optuna.Study:
+    """Log a study of ten trials: so many told, of which so many failed, and so many asked and not told."""
+    study = optuna.create_study(storage=open_log(home).storage, study_name="s-1", direction="maximize")
+    study.set_user_attr(SPEC, {"trials": 10})
+    for number in range(n_told + n_asked):
+        trial = study.ask()
+        trial.set_user_attr(NUMBER, number)
+        trial.set_user_attr(WORKER, "mine")
+        if number < n_failed:
+            trial.set_user_attr(FAILURE, f"FitError: {number % 2}")
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        elif number < n_told:
+            study.tell(trial, number / 10)
+    return study
+
+
+def test_a_study_runs_as_long_as_a_worker_lives_and_is_stopped_after_it(home: Home) -> None:
+    made(home, n_told=4, n_asked=1)
+    with open_log(home).attend("mine"):
+        (found,) = states(home)
+    assert (found.state, found.n_workers, found.n_trials, found.n_running) == ("running", 1, 4, 1)
+    assert (found.n_wanted, found.best) == (10, 0.3)
+    assert found.per_hour is not None
+    assert found.per_hour > 0
+    assert found.ends is not None
+    (found,) = states(home)
+    assert (found.state, found.n_workers, found.n_running, found.ends) == ("stopped", 0, 0, None)
+
+
+def test_failures_are_counted_by_their_reason(home: Home) -> None:
+    made(home, n_told=5, n_failed=3)
+    (found,) = states(home)
+    assert (found.n_failed, found.state) == (3, "stopped")
+    assert dict(found.failures) == {"FitError: 0": 2, "FitError: 1": 1}
+
+
+def test_a_study_waits_fails_or_is_finished(home: Home) -> None:
+    study = made(home, n_told=0)
+    (found,) = states(home)
+    assert (found.state, found.best, found.per_hour) == ("waiting", None, None)
+    study.set_user_attr(FINISHED, 1)
+    study.tell(study.ask(), 0.5)
+    (found,) = states(home)
+    assert found.state == "finished"
+    assert not math.isnan(found.best or math.nan)
+
+
+def test_a_study_of_which_all_failed_has_failed(home: Home) -> None:
+    made(home, n_told=2, n_failed=2)
+    (found,) = states(home)
+    assert (found.state, found.best) == ("failed", None)
+
+
+def test_a_home_without_searches_has_none_and_gets_none(home: Home) -> None:
+    assert states(home) == []
+    assert not home.search_log.exists()
