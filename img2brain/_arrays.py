@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from img2brain.errors import DeviceError
+from img2brain.machine import n_cores
 
 AnyNumber = TypeVar("AnyNumber", bound=np.generic)
 
@@ -126,12 +127,24 @@ def in_blocks(work: Callable[[slice], object], size: int, step: int, array: Any)
         _ONE_AT_A_TIME.release()
 
 
+class _Share:
+    """How many threads this process was told to work on; 0 where nobody said so."""
+
+    n_threads = 0
+
+
 def use_threads(n_threads: int) -> None:
-    """Let this process compute on so many threads, also by libraries that were imported before it was said."""
+    """Let this process work on so many threads, also by libraries that were imported before it was said."""
     import torch
 
+    _Share.n_threads = n_threads
     torch.set_num_threads(n_threads)
     threadpool_limits(n_threads)
+
+
+def n_threads() -> int:
+    """Return how many threads of this process may work at once: as many as it was told, or one for each core."""
+    return _Share.n_threads or n_cores()
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from img2brain._arrays import beside, empty, in_blocks, is_tensor, namespace, to_device, to_numpy
+from img2brain._arrays import _Share, beside, empty, in_blocks, is_tensor, n_threads, namespace, to_device, to_numpy, use_threads
 from img2brain.errors import DeviceError
 
 
@@ -70,3 +70,14 @@ def test_an_error_in_a_block_comes_out() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="0"):
             in_blocks(fail, 10, 5, np.zeros(1))
+
+
+def test_a_process_works_on_as_many_threads_as_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("img2brain._arrays.n_cores", lambda: 6)
+    assert n_threads() == 6
+    monkeypatch.setattr(_Share, "n_threads", 0)  # and again after the test
+    told: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    monkeypatch.setattr("img2brain._arrays.threadpool_limits", told.append)
+    use_threads(2)
+    assert (n_threads(), told) == (2, [2, 2])

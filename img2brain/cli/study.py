@@ -68,11 +68,13 @@ def run_command(experiment: Path, open_home: OpenHome, workers: int, **changes: 
       img2brain study run experiments/quickstart.toml
       img2brain study run experiments/v4.toml --weights random:0
     """
-    from img2brain._heap import keep_freed_memory
     from img2brain.spec import load_study
+
+    spec = _changed(load_study(experiment), changes)  # A wrong file is refused before PyTorch is imported.
+
+    from img2brain._heap import keep_freed_memory
     from img2brain.study.runner import run_study
 
-    spec = _changed(load_study(experiment), changes)
     home = open_home()
     keep_freed_memory()
     _tell(run_study(spec, home, workers=workers), home)
@@ -95,23 +97,24 @@ def worker_command(study: str, open_home: OpenHome, threads: int | None, no_fini
     Example:
       img2brain study worker quickstart --threads 2
     """
+    from img2brain.spec import load_study
     from img2brain.study.workers import end_with_parent, thread_settings
 
     if tied:
         end_with_parent()
+    asked = load_study(study) if study.endswith(".toml") else study
     if threads:
         os.environ.update(thread_settings(threads))  # before the libraries that read it are imported
 
     from img2brain._arrays import use_threads
     from img2brain._heap import keep_freed_memory
-    from img2brain.spec import load_study
     from img2brain.study.runner import join_study
 
     if threads:
         use_threads(threads)
     home = open_home()
     keep_freed_memory()
-    outcome = join_study(load_study(study) if study.endswith(".toml") else study, home, not no_finish, tied)
+    outcome = join_study(asked, home, not no_finish, tied)
     if outcome is not None:
         _tell(outcome, home)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from img2brain._arrays import n_threads
 from img2brain.backbones import exact_products
 from img2brain.datasets._images import AS_STORED, open_pixels
 from img2brain.datasets._presentation import Presentation
@@ -180,7 +180,7 @@ def activations(
     size = batch_size or find_batch_size(network.n_widest, dtype, device)
     n_decoded = size * max(1, n_together // size)
     n_ahead = _AHEAD[device.type] if n_ahead is None else n_ahead
-    with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool, torch.inference_mode():
+    with ThreadPoolExecutor(n_threads()) as pool, torch.inference_mode():
         for first, pixels in _ahead(pool, work, images, n_decoded, n_ahead):
             for start in range(0, len(pixels), size):
                 part = pixels[start : start + size]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from types import MappingProxyType
 
 import torch
 
+from img2brain._arrays import n_threads
 from img2brain._heap import keep_freed_memory
 from img2brain.backbones import Backbone, LayerKind, accelerated
 from img2brain.backbones._trace import in_short
@@ -205,7 +205,7 @@ class Pass:
                 presentation=self._presentation,
             )  # fmt: skip
             # To fill fresh memory, a file's or ours, keeps one processor busy: the blocks do it side by side.
-            with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
+            with ThreadPoolExecutor(n_threads()) as pool:
                 for rows, values in track(batches, -(-len(self._images) // size), title):
                     for _ in pool.map(partial(self._append, recorded, rows, values), blocks):
                         pass

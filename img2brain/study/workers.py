@@ -16,6 +16,7 @@ from typing import IO
 
 from img2brain.errors import ResourceError
 from img2brain.home import Home
+from img2brain.machine import n_cores
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,9 @@ class Crew:
     """
 
     def __init__(self, study: str, home: Home, n_workers: int) -> None:
+        n_threads = max(1, n_cores() // n_workers)
         self._study, self._n_workers = study, n_workers
-        n_threads = max(1, _n_processors() // n_workers)
+        self._asked = [study, "--threads", str(n_threads), "--no-finish", "--tied"]
         self._environment = _environment(home) | thread_settings(n_threads)
         self._workers: dict[int, _Worker] = {}
         self._told = _Told()
@@ -103,7 +105,7 @@ class Crew:
             if worker is None or worker.has_ended:
                 if worker is not None:
                     self._tell_of_end(worker)
-                self._workers[number] = _Worker(number, self._study, self._environment, self._told)
+                self._workers[number] = _Worker(number, self._asked, self._environment, self._told)
 
     def _tell_of_end(self, worker: _Worker) -> None:
         self._n_in_a_row += 1
@@ -146,11 +148,11 @@ class _Told:
 class _Worker:
     """A process that works, and what it told last."""
 
-    def __init__(self, number: int, study: str, environment: dict[str, str], told: _Told) -> None:
+    def __init__(self, number: int, asked: list[str], environment: dict[str, str], told: _Told) -> None:
         self.number = number
-        command = [sys.executable, "-c", _COMMAND.format(path=sys.path), "study", "worker", study]
+        command = [sys.executable, "-c", _COMMAND.format(path=sys.path), "study", "worker"]
         self._process = subprocess.Popen(
-            [*command, "--no-finish", "--tied"],
+            [*command, *asked],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -197,11 +199,6 @@ class _Worker:
         for line in stream:
             if text := line.decode("utf-8", "replace").strip():
                 self._last.append(told.tell(self.number, text))
-
-
-def _n_processors() -> int:
-    """Count the processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _environment(home: Home) -> dict[str, str]:

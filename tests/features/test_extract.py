@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from img2brain import _arrays
 from img2brain.errors import DataError, DeviceError
 from img2brain.features import extract
 from img2brain.features.extract import Precision, activations, find_device, find_precision
@@ -64,6 +66,19 @@ def test_rows_keep_their_order_whatever_the_batches(batch_size: int) -> None:
     assert torch.equal(collect(arrays, batch_size=batch_size)["sum"], collect(arrays)["sum"])
     expected = torch.tensor(np.stack(arrays).sum(axis=(1, 2)), dtype=torch.float32)
     assert torch.equal(collect(arrays)["sum"], expected)
+
+
+def test_pictures_are_opened_by_the_threads_that_the_process_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened_by: set[int] = set()
+
+    def open_pixels(image: Any, *_: Any) -> Any:
+        opened_by.add(threading.get_ident())
+        return image
+
+    monkeypatch.setattr(extract, "open_pixels", open_pixels)
+    monkeypatch.setattr(_arrays._Share, "n_threads", 1)
+    collect(pictures(40), n_together=40)
+    assert len(opened_by) == 1
 
 
 @pytest.mark.parametrize("n_ahead", [0, 2])

@@ -215,8 +215,9 @@ def test_workers_that_end_at_once_are_given_up(failing: None, tmp_path: Path, ca
 
 
 def test_workers_share_the_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(workers, "_n_processors", lambda: 8)
+    monkeypatch.setattr(workers, "n_cores", lambda: 8)
     for n_workers, expected in ((1, "8"), (3, "2"), (20, "1")):
         crew = workers.Crew("s-1", Home(tmp_path), n_workers)
         assert crew._environment["OMP_NUM_THREADS"] == crew._environment["OPENBLAS_NUM_THREADS"] == expected
         assert crew._environment["OMP_WAIT_POLICY"] == "PASSIVE"
+        assert crew._asked[1:3] == ["--threads", expected]
