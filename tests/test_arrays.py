@@ -10,7 +10,18 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from img2brain._arrays import _Share, beside, empty, in_blocks, is_tensor, n_threads, namespace, to_device, to_numpy, use_threads
+from img2brain._arrays import (
+    _Share,
+    beside,
+    empty,
+    in_blocks,
+    is_tensor,
+    n_threads,
+    namespace,
+    to_device,
+    to_numpy,
+    use_threads,
+)
 from img2brain.errors import DeviceError
 
 
