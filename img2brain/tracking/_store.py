@@ -227,7 +227,7 @@ def answering(uri: str) -> Iterator[None]:
         except Exception as error:
             if not isinstance(error, _failures()):
                 raise
-            told = f"The tracking store {_shown(uri)} does not answer: {_reason(error)}"
+            told = f"The tracking store {_shown(uri)} {_refusal(error) or f'does not answer: {_reason(error)}'}"
             raise TrackingError(secret.without(told, uri)) from error
 
 
@@ -240,6 +240,19 @@ def _failures() -> tuple[type[Exception], ...]:
     }
     used = (getattr(sys.modules[module], name) for module, name in named.items() if module in sys.modules)
     return (sqlite3.Error, OSError, *used)
+
+
+def _refusal(error: Exception) -> str:
+    """Say that a server does not let in who asks, or does not let them do it; nothing for any other failure."""
+    said, code = str(error), getattr(error, "error_code", "")
+    if code == "UNAUTHENTICATED" or "error code 401" in said or "401 Client Error" in said:
+        return (
+            "does not know who asks. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account of the "
+            "server."
+        )
+    if code == "PERMISSION_DENIED" or "error code 403" in said or "403 Client Error" in said:
+        return f"refuses: {_reason(error)}"
+    return ""
 
 
 def _reason(error: BaseException) -> str:
