@@ -128,6 +128,8 @@ class ScoredRows:
         default each row stands for itself.
     draws : ndarray (n_resamples, n_images), optional
         How often each row is in each resample, where there are resamples that are joint over the members of a study.
+    n_together : int
+        Voxels whose predictions are made and scored together.
     """
 
     def __init__(
@@ -138,8 +140,9 @@ class ScoredRows:
         ceiling: NoiseCeiling,
         units: NDArray[Any] | None = None,
         draws: NDArray[np.float32] | None = None,
+        n_together: int = BLOCK,
     ) -> None:
-        self._responses = frozen(responses)
+        self._responses, self._n_together = frozen(responses), n_together
         self._regions = dict(regions)
         self._metrics = with_ceiling(metrics, ceiling)
         self._constant = np.ptp(responses, axis=0) == 0
@@ -199,12 +202,12 @@ class ScoredRows:
     def result(self, predictions: Predicted, rivals: Rivals) -> PartResult:
         """Score a model, beside what is scored already; see `report`."""
         with failing_in(f"The metrics {', '.join(self._metrics)}"):
-            accuracies = {name: scored(metric, self._responses, predictions) for name, metric in self._metrics.items()}
+            accuracies = {name: self._scored(metric, predictions) for name, metric in self._metrics.items()}
             summaries = self._bootstrap.summaries(predictions, self._regions)
         found = Findings(
             accuracies=accuracies,
             summaries=summaries,
-            p=p_of_r(scored(Pearson(), self._responses, predictions), self.n_units),
+            p=p_of_r(self._scored(Pearson(), predictions), self.n_units),
             constant=self._constant,
             ceiling=self.ceiling,
             perfect=None if self.ceiling.origin == "none" else self._objective.ceiling(self.ceiling.share),
@@ -224,6 +227,9 @@ class ScoredRows:
     def beside(self, predictions: Predicted) -> Beside:
         """Score what a control predicts of the rows (n_images, n_voxels)."""
         return Beside(self._rival(predictions), self._joint(predictions))
+
+    def _scored(self, metric: Metric, predictions: Predicted) -> F64:
+        return scored(metric, self._responses, predictions, self._n_together)
 
     def _named(self, item: Control) -> tuple[str, Beside]:
         """Score a control; its predictions are let go before the next one is fitted."""
@@ -247,7 +253,7 @@ class ScoredRows:
         """Return predictions in float32 where they score the same: whoever has the data scores them again."""
         n_images, n_voxels = predictions.shape
         narrow = np.empty((n_images, n_voxels), np.float32)
-        for part in slices(n_voxels, BLOCK):
+        for part in slices(n_voxels, self._n_together):
             responses, made = of_voxels(self._responses, predictions, part)
             kept = _narrow(made)
             narrow[:, part] = kept
@@ -265,7 +271,7 @@ class ScoredRows:
         )
 
     def _rival(self, predictions: Predicted) -> Rival:
-        accuracy = scored(self._objective, self._responses, predictions)
+        accuracy = self._scored(self._objective, predictions)
         return Rival(accuracy, self._bootstrap.summaries(predictions, self._regions))
 
     @property

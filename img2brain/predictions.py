@@ -25,7 +25,7 @@ BLOCK = 8192  # voxels that are looked at together
 
 
 @runtime_checkable
-class OfVoxels(Protocol):
+class PredictsVoxels(Protocol):
     """A fitted regressor that can be had for some of its voxels."""
 
     def voxels(self, which: Voxels) -> Any:
@@ -43,7 +43,7 @@ class Predictions(ABC):
 
     Examples
     --------
-    >>> held = Held(np.arange(6.0).reshape(2, 3))
+    >>> held = HeldPredictions(np.arange(6.0).reshape(2, 3))
     >>> held[:1].shape, held[:, 1:]
     ((1, 3), array([[1., 2.],
            [4., 5.]]))
@@ -70,10 +70,10 @@ class Predictions(ABC):
 
     def of_voxels(self, which: NDArray[np.bool_]) -> Predictions:
         """Return those of some voxels."""
-        return Held(self.made(slice(None), slice(None))[:, which])
+        return HeldPredictions(self.made(slice(None), slice(None))[:, which])
 
 
-class Held(Predictions):
+class HeldPredictions(Predictions):
     """Predictions that were made."""
 
     def __init__(self, values: F64) -> None:
@@ -86,7 +86,7 @@ class Held(Predictions):
 
     def of_rows(self, rows: slice) -> Predictions:
         """Return a view."""
-        return Held(self._values[rows])
+        return HeldPredictions(self._values[rows])
 
 
 class ByVoxels(Predictions):
@@ -94,7 +94,7 @@ class ByVoxels(Predictions):
 
     Parameters
     ----------
-    regressor : OfVoxels
+    regressor : PredictsVoxels
         Fitted.
     X : ndarray (n_images, n_features)
         What it predicts from.
@@ -104,7 +104,7 @@ class ByVoxels(Predictions):
         What messages call it.
     """
 
-    def __init__(self, regressor: OfVoxels, X: Floats, n_voxels: int, name: str) -> None:
+    def __init__(self, regressor: PredictsVoxels, X: Floats, n_voxels: int, name: str) -> None:
         self._regressor, self._X, self._name = regressor, X, name
         self.shape = (len(X), n_voxels)
 
@@ -136,7 +136,7 @@ class Stacked(Predictions):
 
     def of_rows(self, rows: slice) -> Predictions:
         """Return them as they are made."""
-        return Held(self.made(rows, slice(None)))
+        return HeldPredictions(self.made(rows, slice(None)))
 
 
 class Chosen(Predictions):
@@ -192,15 +192,15 @@ def predictions_of(regressor: Any, X: Floats, n_voxels: int, name: str) -> Predi
         Where they are made, if they are not finite, or of another shape.
     """
     if not len(X):
-        return Held(np.empty((0, n_voxels)))
-    if isinstance(regressor, OfVoxels):
+        return HeldPredictions(np.empty((0, n_voxels)))
+    if isinstance(regressor, PredictsVoxels):
         return ByVoxels(regressor, X, n_voxels, name)
     with failing_in(name):
         found = regressor.predict(X)
-    return Held(_checked(found, (len(X), n_voxels), name))
+    return HeldPredictions(_checked(found, (len(X), n_voxels), name))
 
 
-def scored(metric: Metric, Y: Floats, P: Any) -> F64:
+def scored(metric: Metric, Y: Floats, P: Any, n_together: int = BLOCK) -> F64:
     """Score predictions, a range of voxels after another, so that no more of them is ever made.
 
     Parameters
@@ -211,12 +211,14 @@ def scored(metric: Metric, Y: Floats, P: Any) -> F64:
         Responses.
     P : Predictions or ndarray (n_images, n_voxels)
         Predictions.
+    n_together : int
+        Voxels of a range.
 
     Returns
     -------
     ndarray (n_voxels,)
     """
-    parts = list(slices(Y.shape[1], BLOCK))
+    parts = list(slices(Y.shape[1], n_together))
     found = [metric.voxels(part).from_rows(*of_voxels(Y, P, part)) for part in parts]
     return np.concatenate(found) if len(parts) > 1 else found[0]
 

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from img2brain import confirm, predictions
 from img2brain.catalog import METRICS, REGRESSORS
 from img2brain.confirm import BestLayers, ScoredRows
 from img2brain.controls import Control
 from img2brain.errors import FitError
-from img2brain.predictions import ByVoxels, Chosen, Held, Predictions, Stacked, predictions_of
+from img2brain.predictions import ByVoxels, Chosen, HeldPredictions, Predictions, Stacked, predictions_of
 from img2brain.spec import TrialSpec
 from img2brain.statistics.noise_ceiling import given
 
@@ -46,7 +45,9 @@ def test_parts_are_those_of_all_predictions(name: str) -> None:
 def test_each_voxel_has_its_own_source() -> None:
     choice = np.random.default_rng(0).integers(0, 3, N_VOXELS)
     wholes = [_rows(seed)[1] for seed in range(3)]
-    chosen = Chosen(choice, {i: Held(whole).of_voxels(choice == i) for i, whole in enumerate(wholes)}, N_IMAGES)
+    chosen = Chosen(
+        choice, {i: HeldPredictions(whole).of_voxels(choice == i) for i, whole in enumerate(wholes)}, N_IMAGES
+    )
     expected = np.stack(wholes)[choice, :, np.arange(N_VOXELS)].T
     np.testing.assert_array_equal(chosen[:, :], expected)
     np.testing.assert_array_equal(chosen[3:8][1:, 50:60], expected[4:8, 50:60])
@@ -85,22 +86,21 @@ class Watched(Predictions):
 
 
 @pytest.mark.parametrize("metric", ["pearson", "r2", "spearman", "noise_normalised_r2"])
-def test_rows_are_scored_in_parts_as_they_are_whole(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_scored_in_parts_as_they_are_whole(metric: str) -> None:
     _, Y = _rows()
     made, rival, own = (_rows(seed)[1] for seed in (1, 2, 3))
     choice = np.zeros(N_VOXELS, np.intp)
 
-    def arrays(kind: Any, responses: Any) -> dict[str, NDArray[Any]]:
-        rows = ScoredRows(responses, {}, {metric: METRICS[metric]}, given(np.full(N_VOXELS, 0.5)))
+    def arrays(kind: Any, responses: Any, n_together: int) -> dict[str, NDArray[Any]]:
+        ceiling = given(np.full(N_VOXELS, 0.5))
+        rows = ScoredRows(responses, {}, {metric: METRICS[metric]}, ceiling, n_together=n_together)
         controls = [Control("shuffled", SPEC, kind(rival))]
         best = BestLayers(("one", "other"), choice, kind(own))
         return {"rows": np.array(rows.digest), **rows.report(kind(made), controls, best).arrays}
 
-    whole = arrays(np.asarray, Y.astype(np.float32).astype(np.float64))
-    monkeypatch.setattr(predictions, "BLOCK", 100)
-    monkeypatch.setattr(confirm, "BLOCK", 100)
+    whole = arrays(np.asarray, Y.astype(np.float32).astype(np.float64), N_VOXELS)
     are_narrow = metric != "noise_normalised_r2"  # a share of 100 has digits that float32 does not hold
-    in_parts = arrays(Watched if are_narrow else Held, Y.astype(np.float32))
+    in_parts = arrays(Watched if are_narrow else HeldPredictions, Y.astype(np.float32), 100)
     assert whole.keys() == in_parts.keys()
     for name, array in whole.items():
         np.testing.assert_array_equal(in_parts[name], array, err_msg=name)
@@ -109,7 +109,9 @@ def test_rows_are_scored_in_parts_as_they_are_whole(metric: str, monkeypatch: py
 def test_predictions_that_float32_does_not_hold_are_kept_whole() -> None:
     _, Y = _rows()
     far = Y + 1e9
-    kept = ScoredRows(far, {}, {"pearson": METRICS["pearson"]}, given(np.full(N_VOXELS, 0.5))).report(Held(far))
+    kept = ScoredRows(far, {}, {"pearson": METRICS["pearson"]}, given(np.full(N_VOXELS, 0.5))).report(
+        HeldPredictions(far)
+    )
     np.testing.assert_array_equal(kept.arrays["predictions"], far)
 
 

@@ -67,14 +67,14 @@ class Hands(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class SentTensor:
     """A tensor that travels: NumPy, whose arrays travel without a copy, knows no bfloat16."""
 
     content: NDArray[np.uint8]
     dtype: str
 
     @classmethod
-    def of(cls, values: torch.Tensor) -> Part:
+    def of(cls, values: torch.Tensor) -> SentTensor:
         """Take a tensor."""
         found = values.detach().cpu().contiguous()
         content = found.reshape(*found.shape, 1).view(torch.uint8).numpy()
@@ -129,7 +129,7 @@ class Showing:
     presentation: Presentation
     placement: Placement | None = None
 
-    def of(self, pictures: Sequence[Picture]) -> dict[Block, Part]:
+    def of(self, pictures: Sequence[Picture]) -> dict[Block, SentTensor]:
         """Show some pictures to the network, here and now, and return their activations."""
         device = find_device(self.device)
         images, names = [item.source for item in pictures], [item.name for item in pictures]
@@ -140,7 +140,7 @@ class Showing:
                 self.kinds, placement=self.placement, names=names,
             )  # fmt: skip
             with passing.recorded(self.blocks, set(self.blocks)) as found:
-                return {block: Part.of(values.read(0, len(images))) for block, values in found.items()}
+                return {block: SentTensor.of(values.read(0, len(images))) for block, values in found.items()}
 
 
 class Sharded(Activations):
@@ -161,7 +161,12 @@ class Sharded(Activations):
     """
 
     def __init__(
-        self, hands: Hands, parts: Sequence[tuple[slice, Later[Part]]], n_features: int, dtype: torch.dtype, device: str
+        self,
+        hands: Hands,
+        parts: Sequence[tuple[slice, Later[SentTensor]]],
+        n_features: int,
+        dtype: torch.dtype,
+        device: str,
     ) -> None:
         super().__init__(parts[-1][0].stop, n_features, dtype)
         self._hands, self._parts, self._named = hands, parts, device
@@ -209,8 +214,8 @@ class Sharded(Activations):
             left = [self._hands.submit(_added, *pair) if len(pair) == 2 else pair[0] for pair in pairs]
         return _tensors(left[0].result())
 
-    def _work(self, work: Work, shared: Sequence[torch.Tensor]) -> list[Later[list[Part]]]:
-        held = [self._hands.submit(_same, Part.of(item)) for item in shared]
+    def _work(self, work: Work, shared: Sequence[torch.Tensor]) -> list[Later[list[SentTensor]]]:
+        held = [self._hands.submit(_same, SentTensor.of(item)) for item in shared]
         return [self._hands.submit(_worked, work, rows, self._named, part, *held) for rows, part in self._parts]
 
 
@@ -257,7 +262,7 @@ class SpreadPass(Pass):
             for block in blocks
         }  # fmt: skip
 
-    def _shown(self, showing: Showing, shards: Sequence[slice]) -> list[dict[Block, Later[Part]]]:
+    def _shown(self, showing: Showing, shards: Sequence[slice]) -> list[dict[Block, Later[SentTensor]]]:
         """Have each shard shown, and return what each block of it will be."""
         are_there = self._have_files()
         found = []
@@ -332,36 +337,38 @@ def _network(spec: BackboneSpec, digests: tuple[tuple[str, str], ...]) -> Backbo
     return network
 
 
-def _same(value: Part) -> Part:
+def _same(value: SentTensor) -> SentTensor:
     return value
 
 
-def _is_there(*parts: Part) -> bool:
+def _is_there(*parts: SentTensor) -> bool:
     return bool(parts)
 
 
-def _block_of(shown: Mapping[Block, Part], block: Block) -> Part:
+def _block_of(shown: Mapping[Block, SentTensor], block: Block) -> SentTensor:
     return shown[block]
 
 
-def _rows_of(part: Part, numbers: Rows) -> Part:
-    return Part(part.content[numbers], part.dtype)
+def _rows_of(part: SentTensor, numbers: Rows) -> SentTensor:
+    return SentTensor(part.content[numbers], part.dtype)
 
 
-def _columns_of(part: Part, columns: slice) -> Part:
-    return Part(np.ascontiguousarray(part.content[:, columns]), part.dtype)
+def _columns_of(part: SentTensor, columns: slice) -> SentTensor:
+    return SentTensor(np.ascontiguousarray(part.content[:, columns]), part.dtype)
 
 
-def _worked(work: Work, rows: slice, device: str, part: Part, *shared: Part) -> list[Part]:
+def _worked(work: Work, rows: slice, device: str, part: SentTensor, *shared: SentTensor) -> list[SentTensor]:
     place = find_device(device)
     with torch.inference_mode():
-        return [Part.of(item) for item in work(part.tensor(place), rows, *(item.tensor(place) for item in shared))]
+        return [
+            SentTensor.of(item) for item in work(part.tensor(place), rows, *(item.tensor(place) for item in shared))
+        ]
 
 
-def _added(first: Sequence[Part], second: Sequence[Part]) -> list[Part]:
+def _added(first: Sequence[SentTensor], second: Sequence[SentTensor]) -> list[SentTensor]:
     own = tuple(item.tensor().clone() for item in first)
-    return [Part.of(item) for item in added(own, _tensors(second))]
+    return [SentTensor.of(item) for item in added(own, _tensors(second))]
 
 
-def _tensors(parts: Sequence[Part]) -> Tensors:
+def _tensors(parts: Sequence[SentTensor]) -> Tensors:
     return tuple(item.tensor() for item in parts)

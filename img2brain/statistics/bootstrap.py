@@ -43,7 +43,7 @@ _FEWEST = 100
 _ROWS_VALUES = 1 << 28  # To rank so many responses, in all resamples together, takes half a minute.
 
 
-class Table(Protocol):
+class InParts(Protocol):
     """An array, or what makes parts of one when they are read."""
 
     @property
@@ -133,7 +133,7 @@ class Bootstrap:
         self._n_units = len(responses) if units is None else len(np.unique(units))
         self._draws = digest.of_array(self._counts)
 
-    def summaries(self, predictions: Table, regions: Mapping[str, Voxels]) -> Summaries:
+    def summaries(self, predictions: InParts, regions: Mapping[str, Voxels]) -> Summaries:
         """Score predictions in every resample, and summarise the scores over voxels.
 
         Parameters
@@ -157,7 +157,7 @@ class Bootstrap:
         resampled = np.concatenate([summarised(scores, voxels, how) for scores in self._resampled(predictions)])
         return Summaries(tuple(parts), estimate, resampled, how, kind, self._n_units, self._draws)
 
-    def _scores(self, predictions: Table) -> F64:
+    def _scores(self, predictions: InParts) -> F64:
         """Score all images (n_voxels,)."""
         found = np.empty(predictions.shape[1])
 
@@ -167,7 +167,7 @@ class Bootstrap:
         in_blocks(score, len(found), self._block, found)
         return found
 
-    def _resampled(self, predictions: Table) -> Iterator[Floats]:
+    def _resampled(self, predictions: InParts) -> Iterator[Floats]:
         """Yield the scores (n_resamples, n_voxels) of some resamples at a time."""
         n_voxels = predictions.shape[1]
         narrow = isinstance(self._metric, FromSums) and self._metric.scale_free

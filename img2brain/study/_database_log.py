@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from img2brain import digest, secret
 from img2brain.errors import StoreError
 from img2brain.study._local_log import LocalLog
-from img2brain.study._patience import Patience, WaitingStorage
+from img2brain.study._patience import DatabasePatience, WaitingStorage
 from img2brain.study._search_log import SearchLog
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class _DatabaseLog(SearchLog):
         found = self.storage.get_all_trials(study, deepcopy=False)
         return [trial for trial in found if trial.number >= n_known or trial._trial_id in unfinished]
 
-    def _use(self, storage: RDBStorage, patience: Patience) -> None:
+    def _use(self, storage: RDBStorage, patience: DatabasePatience) -> None:
         self._storage = WaitingStorage(optuna.storages.get_storage(storage), patience)
         self._engine = storage.engine
         weakref.finalize(self._storage, self._engine.dispose)  # a study may outlive the log
@@ -87,7 +87,7 @@ class SqliteLog(_DatabaseLog, LocalLog):
         except OSError as error:
             raise StoreError(f"The search log {file} cannot be written: {error.strerror}.") from None
         address = URL.create("sqlite", database=str(file)).render_as_string().replace("{", "{{").replace("}", "}}")
-        patience = Patience(url, patience_s)
+        patience = DatabasePatience(url, patience_s)
         with self.lock("the tables of the search log"):
             self._use(patience(lambda: _opened(address, {"connect_args": {"timeout": patience_s}})), patience)
 
@@ -117,10 +117,10 @@ class PostgresLog(_DatabaseLog):
         _require_driver()
         self._url, self._death_s = url, death_s
         self._idle: list[psycopg.Connection[Any]] = []  # of locks; a list's own methods are safe among threads
-        self._patience = Patience(url, min(patience_s, _OPENING_S))
+        self._patience = DatabasePatience(url, min(patience_s, _OPENING_S))
         with self.lock("the tables of the search log"):
             storage = self._patience(self._make_tables)
-        self._patience = Patience(url, patience_s)
+        self._patience = DatabasePatience(url, patience_s)
         self._use(storage, self._patience)
         weakref.finalize(self, _close, self._idle)
 

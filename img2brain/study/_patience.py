@@ -47,7 +47,7 @@ class _Absence:
         return time.monotonic() - self.since
 
 
-class Patience:
+class DatabasePatience:
     """How long a database that is away is waited for, and what is said of it.
 
     Parameters
@@ -141,7 +141,7 @@ def _is_passing(cause: BaseException) -> bool:
 class _Waiting(BaseStorage):
     """A storage of Optuna's whose database is waited for; abstract but for what must be done once."""
 
-    def __init__(self, storage: BaseStorage, patience: Patience) -> None:
+    def __init__(self, storage: BaseStorage, patience: DatabasePatience) -> None:
         self._storage, self._patience = storage, patience
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
@@ -178,6 +178,6 @@ def _left() -> Iterator[str]:
 
 
 # Each can be done again: a trial that was made and not heard of belongs to nobody, and all else is written by name.
-WaitingStorage: Callable[[BaseStorage, Patience], BaseStorage] = type(
+WaitingStorage: Callable[[BaseStorage, DatabasePatience], BaseStorage] = type(
     "WaitingStorage", (_Waiting,), {name: _patiently(name) for name in _left()}
 )

@@ -24,7 +24,7 @@ _SHARED_BYTES = 2 << 20  # of the databases of a home
 
 
 @dataclass(frozen=True)
-class Member:
+class MemberSizes:
     """The data of a member of a study.
 
     Attributes
@@ -62,7 +62,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureSizes:
     """The features of a network, or those that came with the data.
 
     Attributes
@@ -99,7 +99,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Trials:
+class TrialSizes:
     """The trials of a study.
 
     Attributes
@@ -155,11 +155,11 @@ class Needs:
 
     Attributes
     ----------
-    members : sequence of Member
+    members : sequence of MemberSizes
         Its data.
-    networks : sequence of Features
+    networks : sequence of FeatureSizes
         Its features.
-    trials : Trials
+    trials : TrialSizes
         Its trials.
     scratch_bytes : float
         The most disk that activations may take for a while.
@@ -169,9 +169,9 @@ class Needs:
         Whether the best trial is published already.
     """
 
-    members: Sequence[Member]
-    networks: Sequence[Features]
-    trials: Trials
+    members: Sequence[MemberSizes]
+    networks: Sequence[FeatureSizes]
+    trials: TrialSizes
     scratch_bytes: float = 50e9
     pass_bytes: int = 9 << 29
     published: bool = False
@@ -203,7 +203,7 @@ class Needs:
             "publish": 0.0 if self.published else sum(map(self._published_bytes, self.members)),
         }
 
-    def n_passes(self, item: Features) -> int:
+    def n_passes(self, item: FeatureSizes) -> int:
         """Count the passes over the images that a network takes, of layers that the scratch disk does not hold."""
         n_passes, used = 1, 0.0
         for width in item.widths:
@@ -218,19 +218,19 @@ class Needs:
         """Pictures of the largest member."""
         return max(member.n_images for member in self.members)
 
-    def _activations_bytes(self, item: Features, width: int) -> int:
+    def _activations_bytes(self, item: FeatureSizes, width: int) -> int:
         return self.n_images * width * item.item_bytes
 
-    def _on_disk(self, item: Features) -> float:
+    def _on_disk(self, item: FeatureSizes) -> float:
         """Return the bytes of activations that memory has no room for."""
         whole = sum(self._activations_bytes(item, width) for width in item.widths)
         return 0.0 if whole <= self.pass_bytes else float(whole)
 
-    def _pass_memory(self, item: Features) -> int:
+    def _pass_memory(self, item: FeatureSizes) -> int:
         held = min(self.pass_bytes, sum(self._activations_bytes(item, width) for width in item.widths))
         return held + 3 * item.parameter_bytes
 
-    def _reduction_memory(self, item: Features) -> int:
+    def _reduction_memory(self, item: FeatureSizes) -> int:
         """Return the memory of the activations that are held, and of the work on the widest block."""
         work = pca_work_bytes(self.n_images, max(item.widths), item.item_bytes, self._n_leading)
         whole = 24 * self.n_images**2 if ALL in item.bases else 0
@@ -250,7 +250,7 @@ class Needs:
             found += n_held * each
         return found
 
-    def _trial_memory(self, member: Member) -> int:
+    def _trial_memory(self, member: MemberSizes) -> int:
         """Return what a regressor and its scores take: cross-products, coefficients twice and what is between."""
         solved = 8 * 4 * self.trials.largest * member.n_voxels
         rows = member.n_scored * member.n_voxels * (member.item_bytes if self.trials.by_rows else 0)
@@ -258,7 +258,7 @@ class Needs:
             rows += member.n_voxels * (2 * member.item_bytes * member.n_train + 16 * member.n_scored)
         return solved + rows + _block_bytes(member.n_scored)
 
-    def _publish_memory(self, member: Member) -> int:
+    def _publish_memory(self, member: MemberSizes) -> int:
         """Return what the confirmation holds: responses, what is kept of predictions, a regressor, and scores."""
         n_values = member.n_confirmation * member.n_voxels
         made = 8 * n_values if self.trials.keep_rows else 8 * 3 * self.trials.largest * member.n_voxels
@@ -267,7 +267,7 @@ class Needs:
         repeats = 2 * n_values * member.n_repeats * member.item_bytes
         return max(repeats, rows + made, fitted + rows)
 
-    def _projections_bytes(self, item: Features) -> float:
+    def _projections_bytes(self, item: FeatureSizes) -> float:
         """Return the bytes of what PCA, or another basis, needs of each block that is still to be computed."""
         n_dimensions = [min(width, kept_dimensions(self.n_images, width, self._n_leading)) for width in item.widths]
         found = sum(4 * self.n_images * n for n in n_dimensions) * (PCA in item.bases)
@@ -282,7 +282,7 @@ class Needs:
         leading = 4 * self.n_images * self.trials.mean_size * self.trials.n_sizes_met
         return float(each * n_sets * widths + leading * len(self.members) * (self.trials.n_left > 0))
 
-    def _tracked_bytes(self, member: Member) -> float:
+    def _tracked_bytes(self, member: MemberSizes) -> float:
         """Return the bytes of the artifacts of the trials that are left: scores, coefficients and records."""
         scores = 8 * member.n_voxels * self.trials.n_metrics
         fitted = 8 * member.n_voxels * (self.trials.mean_size + 1)
@@ -291,7 +291,7 @@ class Needs:
         each = scores + fitted + TRIAL_BYTES * (1 + member.n_regions / 20)
         return self.trials.n_left * each + _SHARED_BYTES * (self.trials.n_left > 0)
 
-    def _published_bytes(self, member: Member) -> float:
+    def _published_bytes(self, member: MemberSizes) -> float:
         """Return the bytes of a published model, of its axes in the cache, and of what the confirmation says."""
         sizes = self.trials.mean_size + self._n_leading
         axes = max((item.axes_width for item in self.networks), default=0) * 4 * sizes
@@ -333,7 +333,7 @@ def moments_work(n_rows: int, n_components: float, n_voxels: int) -> float:
     return 2.0 * n_rows * n_components * (n_components + n_voxels)
 
 
-def _reading(member: Member) -> int:
+def _reading(member: MemberSizes) -> int:
     """Return what a block of responses takes that is read, normalised and looked at."""
     block = min(RESPONSES_BYTES, member.n_images * member.n_voxels * member.item_bytes)
     return 4 * block

@@ -316,7 +316,7 @@ class _Looked:
             "publish": 0.0 if self.needs.published else self._publish_s(seconds, moments_s, picture_s, trial_s),
         }
 
-    def _reduction_s(self, width: int, item: needs.Features) -> float:
+    def _reduction_s(self, width: int, item: needs.FeatureSizes) -> float:
         trials, speed, n = self.needs.trials, speeds(), self.needs.n_images
         leading = max(trials.sizes, default=1)
         exact = n <= 1024 and item.item_bytes > 2
@@ -369,7 +369,7 @@ class _Looked:
             precision=self._spec.precision, presentation=dataset.presentation, bases=bases,
         )  # fmt: skip
 
-    def _features(self, item: BackboneSpec, bank: Features) -> needs.Features:
+    def _features(self, item: BackboneSpec, bank: Features) -> needs.FeatureSizes:
         """Say how wide the blocks of a network are that a pass has still to compute."""
         widths = bank.widths()
         missing = self._missing(item, bank)
@@ -378,7 +378,7 @@ class _Looked:
             4 if item.name == GIVEN else max((kept_as(width, dtype).itemsize for width in widths.values()), default=4)
         )
         whole, kept = _parameter_bytes(item, bank)
-        return needs.Features(
+        return needs.FeatureSizes(
             item.name,
             [width for block, width in widths.items() if block in missing],
             len(widths),
@@ -406,14 +406,14 @@ class _Looked:
         return self._bank(item, self._home.store)
 
 
-def _members(spec: StudySpec, opened: Mapping[str, Opened]) -> list[needs.Member]:
+def _members(spec: StudySpec, opened: Mapping[str, Opened]) -> list[needs.MemberSizes]:
     """Count the rows and voxels of each member."""
     found = []
     for item in (each.dataset for each in opened.values()):
         split = item.nearly_split(spec.split)
         is_known = item.noise_ceiling is not None or item.ncsnr is not None
         found.append(
-            needs.Member(
+            needs.MemberSizes(
                 len(split.train), len(split.scored), len(split.confirmation), item.n_voxels, len(split.folds),
                 0 if is_known else 3, len(item.rois),
             )
@@ -421,7 +421,9 @@ def _members(spec: StudySpec, opened: Mapping[str, Opened]) -> list[needs.Member
     return found
 
 
-def _trials(spec: StudySpec, opened: Mapping[str, Opened], n_told: int, banks: Sequence[Features] = ()) -> needs.Trials:
+def _trials(
+    spec: StudySpec, opened: Mapping[str, Opened], n_told: int, banks: Sequence[Features] = ()
+) -> needs.TrialSizes:
     """Count trials and spaces, and say how large they are."""
     split = next(iter(opened.values())).dataset.nearly_split(spec.split)
     n_train = min(len(fold.train) for fold in split.folds)
@@ -430,7 +432,7 @@ def _trials(spec: StudySpec, opened: Mapping[str, Opened], n_told: int, banks: S
     n_spaces = sum(len(bank.spaces) for bank in banks) or sum(len(item.layers or range(8)) for item in spec.backbones)
     n = _n_trials(spec, banks, n_told) if banks else spec.trials or len(spec.backbones)
     kinds = [REGRESSORS[item.name] for item in spec.regressors]
-    return needs.Trials(
+    return needs.TrialSizes(
         n,
         max(n - n_told, 0),
         known,
@@ -466,9 +468,9 @@ def _bases(spec: StudySpec, n_rows: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(size.basis for size in sizes))
 
 
-def _unseen(item: BackboneSpec) -> needs.Features:
+def _unseen(item: BackboneSpec) -> needs.FeatureSizes:
     """Say of a network what is known without looking at it."""
-    return needs.Features(item.name, (), len(item.layers or range(8)), (PCA,), n_controls=_n_controls(item))
+    return needs.FeatureSizes(item.name, (), len(item.layers or range(8)), (PCA,), n_controls=_n_controls(item))
 
 
 def _n_controls(item: BackboneSpec) -> int:
@@ -585,7 +587,7 @@ def _image_s(item: BackboneSpec, spec: StudySpec, dataset: Dataset, bank: Featur
     return core_seconds(lambda: list(passing)) / n_others
 
 
-def _fit_s(spec: StudySpec, name: str, trials: needs.Trials, member: needs.Member) -> float:
+def _fit_s(spec: StudySpec, name: str, trials: needs.TrialSizes, member: needs.MemberSizes) -> float:
     """Return what a fit and its scores take, from those of few voxels: some part follows their number."""
     size = max(1, min(round(trials.mean_size), 1024))
     few, more = (min(n, member.n_voxels) for n in (_SMALL, _MIDDLE))
@@ -597,7 +599,7 @@ def _fit_s(spec: StudySpec, name: str, trials: needs.Trials, member: needs.Membe
     return first + each * (member.n_voxels - few)
 
 
-def _fit(spec: StudySpec, name: str, size: int, n_voxels: int, member: needs.Member) -> Any:
+def _fit(spec: StudySpec, name: str, size: int, n_voxels: int, member: needs.MemberSizes) -> Any:
     """Return a fit to numbers drawn by chance, and its scores."""
     random = np.random.default_rng(0)
     n_rows = min(member.n_train, 4096)
@@ -627,7 +629,7 @@ def _fit(spec: StudySpec, name: str, size: int, n_voxels: int, member: needs.Mem
     return by_moments
 
 
-def _resample_s(spec: StudySpec, member: needs.Member) -> float:
+def _resample_s(spec: StudySpec, member: needs.MemberSizes) -> float:
     """Time the resamples of few voxels, and return what those of all take."""
     n_images, n_voxels = member.n_confirmation, min(_MIDDLE, member.n_voxels)
     metric = METRICS[spec.metrics[0]]

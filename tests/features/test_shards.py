@@ -22,7 +22,7 @@ from img2brain.features import pca, shards
 from img2brain.features.activations import Activations, InMemory
 from img2brain.features.bases import Every, Norms, SparseProjection
 from img2brain.features.network import NetworkFeatures
-from img2brain.features.shards import Part, Sharded, Showing
+from img2brain.features.shards import SentTensor, Sharded, Showing
 from img2brain.spec import BackboneSpec
 from img2brain.store import Store
 
@@ -63,7 +63,10 @@ def sharded(values: torch.Tensor, n_rows: int) -> Sharded:
     hands = Elsewhere()
     starts = range(0, len(values), n_rows)
     parts = [
-        (slice(start, min(start + n_rows, len(values))), hands.submit(partial(Part.of, values[start : start + n_rows])))
+        (
+            slice(start, min(start + n_rows, len(values))),
+            hands.submit(partial(SentTensor.of, values[start : start + n_rows])),
+        )
         for start in starts
     ]
     return Sharded(hands, parts, values.shape[1], values.dtype, "cpu")

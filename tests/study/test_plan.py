@@ -16,16 +16,16 @@ from img2brain.home import Home
 from img2brain.machine import memory_limit
 from img2brain.spec import StudySpec, parse
 from img2brain.study import plan as planning
-from img2brain.study.needs import Features, Member, Needs, Trials
+from img2brain.study.needs import FeatureSizes, MemberSizes, Needs, TrialSizes
 from img2brain.study.plan import STAGES, plan
 from img2brain.study.runner import run_study
 
 if TYPE_CHECKING:
     from tests.conftest import Finished, MakeSpec, NewHome
 
-NSD = Member(8000, 1000, 1000, 300_000)
-TRIALS = Trials(60, 60, (10, 20, 40), 40, 2)
-NETWORK = Features("alexnet", (64_896,), 1)
+NSD = MemberSizes(8000, 1000, 1000, 300_000)
+TRIALS = TrialSizes(60, 60, (10, 20, 40), 40, 2)
+NETWORK = FeatureSizes("alexnet", (64_896,), 1)
 GIB = 2**30
 
 
@@ -123,7 +123,7 @@ def test_300000_voxels_fit_24_gib_with_8_members() -> None:
 
 
 def test_regressors_of_rows_do_not_fit_there_and_are_told() -> None:
-    by_rows = Trials(60, 60, (10, 20, 40), 40, 2, keep_rows=True)
+    by_rows = TrialSizes(60, 60, (10, 20, 40), 40, 2, keep_rows=True)
     (told,) = planning._problems(Needs([NSD], [NETWORK], by_rows), 16 * GIB, 10**12)
     assert "regressors that need no rows" in told
 
@@ -133,8 +133,8 @@ def test_regressors_of_rows_do_not_fit_there_and_are_told() -> None:
 )
 def test_more_voxels_and_trials_never_take_less(voxels: int, n_rows: int, size: int, more: int) -> None:
     def of(n_voxels: int, n_trials: int) -> Needs:
-        member = Member(n_rows, n_rows // 5 + 1, n_rows // 10 + 1, n_voxels)
-        return Needs([member], [NETWORK], Trials(n_trials, n_trials, (size,), size, 3))
+        member = MemberSizes(n_rows, n_rows // 5 + 1, n_rows // 10 + 1, n_voxels)
+        return Needs([member], [NETWORK], TrialSizes(n_trials, n_trials, (size,), size, 3))
 
     one, wider, longer = of(voxels, 10), of(voxels * more, 10), of(voxels, 10 * more)
     assert min(sum(wider.disk().values()), sum(longer.disk().values())) >= sum(one.disk().values())
@@ -142,7 +142,7 @@ def test_more_voxels_and_trials_never_take_less(voxels: int, n_rows: int, size: 
 
 
 def test_layers_that_the_scratch_disk_does_not_hold_take_another_pass() -> None:
-    wide = Features("n", (100_000, 100_000, 100_000), 3)
+    wide = FeatureSizes("n", (100_000, 100_000, 100_000), 3)
     each = NSD.n_images * 100_000 * 4
     assert Needs([NSD], [wide], TRIALS, scratch_bytes=3 * each).n_passes(wide) == 1
     assert Needs([NSD], [wide], TRIALS, scratch_bytes=2 * each).n_passes(wide) == 2
