@@ -35,7 +35,7 @@ from img2brain.study.search import (
 )
 from img2brain.study.setting import Setting, make_ready
 from img2brain.study.space import Suggestion
-from img2brain.study.workers import Crew
+from img2brain.study.workers import Crew, most_workers
 from img2brain.tracking._local import open_to_read
 from img2brain.tracking.own_name import origin_of, require_own_name
 
@@ -136,6 +136,8 @@ def join_study(
 def _require_workers(workers: int, is_handed: bool, has_cluster: bool) -> None:
     if workers < 1:
         raise SpecError(f"The number of 'workers' must be >= 1. Got {workers}.")
+    if workers > most_workers():
+        raise SpecError(f"The number of 'workers' must be <= {most_workers()} on this machine. Got {workers}.")
     if workers > 1 and has_cluster:
         raise SpecError(f"A study with a '[cluster]' must have 1 of 'workers' of its own. Got {workers}.")
     if workers > 1 and is_handed:

@@ -22,8 +22,14 @@ log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.2  # between two looks at them
 _IN_A_ROW = 3  # ends of each worker without a trial in between, until no more are started
+_MOST_OF_A_CORE = 8  # workers; a machine that is asked for thousands stands still for everybody
 _PATIENCE_S = 10.0  # for a worker that is told to end
 _COMMAND = "import sys; sys.path[:] = {path!r}; from img2brain.cli import main; main(prog_name='img2brain')"
+
+
+def most_workers() -> int:
+    """Return how many workers this machine can be asked for: each takes the memory and the start of a process."""
+    return _MOST_OF_A_CORE * n_cores()
 
 
 def thread_settings(n_threads: int) -> dict[str, str]:
@@ -94,13 +100,14 @@ class Crew:
         """
         n_over = show()
         while n_over < n_trials:
-            self._start_missing()
+            self._start_missing(n_trials - n_over)
             time.sleep(_PAUSE_S)
             before, n_over = n_over, show()
             self._n_in_a_row = 0 if n_over > before else self._n_in_a_row
 
-    def _start_missing(self) -> None:
-        for number in range(1, self._n_workers + 1):
+    def _start_missing(self, n_left: int) -> None:
+        """Start those that are not there, no more than there are trials left."""
+        for number in range(1, min(self._n_workers, n_left) + 1):
             worker = self._workers.get(number)
             if worker is None or worker.has_ended:
                 if worker is not None:

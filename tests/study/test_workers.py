@@ -193,6 +193,25 @@ def test_workers_are_counted_from_one(given_study: Path, tmp_path: Path, n_worke
         run_study(load_study(given_study), tmp_path, workers=n_workers)
 
 
+def test_a_machine_is_not_asked_for_more_workers_than_it_bears(
+    given_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "n_cores", lambda: 2)
+    with pytest.raises(SpecError, match=r"The number of 'workers' must be <= 16 on this machine\. Got 17\."):
+        run_study(load_study(given_study), tmp_path, workers=17)
+
+
+def test_no_more_workers_are_started_than_trials_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(workers, "_COMMAND", "import sys; sys.stdin.read() # {path}")
+    monkeypatch.setattr(workers, "_PAUSE_S", 0.01)
+    n_over = iter([0, 1, 2, 3])
+    with workers.Crew("s-1", Home(tmp_path), 5) as crew:
+        crew.watch(lambda: next(n_over), 3)
+        assert len(crew._workers) == 3
+        for worker in crew._workers.values():
+            worker.end(at_once=True)
+
+
 def test_data_that_are_handed_over_have_one_worker(given_study: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"must have 1 of 'workers'\. Got 2\."):
         run_study(load_study(given_study), tmp_path, dataset=[], workers=2)
