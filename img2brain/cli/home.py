@@ -58,9 +58,9 @@ def show_command(open_home: OpenHome) -> Shown:
 @reads_home
 @shows
 def gc_command(kinds: tuple[str, ...], deleted_runs: bool, dry_run: bool, open_home: OpenHome) -> Shown:
-    """Free what can be computed again: the cache, or some KINDs of its entries, such as axes.
+    """Free what can be computed again.
 
-    What a trial or a model keeps stays, also where the cache shares it. Refused while a study is at work.
+    That is the cache, or some KINDs of its entries, such as axes. What a trial or a model keeps stays, also where the cache shares it. Refused while a study is at work.
 
     \b
     Example:
@@ -85,9 +85,9 @@ def _table(found: Sequence[Room], title: str = "in all") -> str:
 @reads_home
 @shows
 def check_command(open_home: OpenHome) -> Shown:
-    """Check the home's own database, and that the artifacts of every run and model are in the home.
+    """Check a home's database, and that its artifacts are there.
 
-    Prints every problem, one line each. Exit code 2 if there is any.
+    Those of every run and model have to be in the home. Prints every problem, one line each. Exit code 2 if there is any.
 
     \b
     Example:
@@ -104,11 +104,12 @@ def check_command(open_home: OpenHome) -> Shown:
 @click.option("--with-cache", is_flag=True, help="Also the cache, which can be computed again.")
 @reads_home
 def backup_command(place: Path, with_cache: bool, open_home: OpenHome) -> None:
-    """Copy all that a home keeps, also while studies are at work in it.
+    """Copy all that a home keeps. Studies may be at work.
 
     \b
     Example:
       img2brain home backup monday.zip
+      img2brain home backup /backups/monday --with-cache
     """
     from img2brain.tracking.backup import backup
 
@@ -123,7 +124,9 @@ def backup_command(place: Path, with_cache: bool, open_home: OpenHome) -> None:
 @folder_option
 @log_option
 def restore_command(backup: Path, home: Path) -> None:
-    """Bring a home back from a backup, where none is; each file is checked against its digest.
+    """Bring a home back from a backup, where none is.
+
+    Each file is checked against its digest.
 
     \b
     Example:
@@ -139,7 +142,7 @@ def restore_command(backup: Path, home: Path) -> None:
 @click.option("--new-id", is_flag=True, help="This is a copy, whose original is on another computer.")
 @reads_home
 def relocate_command(new_id: bool, open_home: OpenHome) -> None:
-    """Let the paths in the database of a home that was moved or copied lead to where it is now.
+    """Let the paths of a home that was moved or copied lead to it.
 
     Any command does this by itself where all artifacts are in the home; this one also where some are not.
 

@@ -34,7 +34,7 @@ def study() -> None:
 @click.argument("file", type=click.Path(path_type=Path), default=Path("my-study.toml"))
 @click.option("--dataset", metavar="DIR", help="The folder of the data, from the folder of FILE; else sample data.")
 def init_command(file: Path, dataset: str | None) -> None:
-    """Write a study file to start from, with every key explained; it runs as it is.
+    """Write a study file in which every key is explained. It runs as it is.
 
     \b
     Example:
@@ -67,6 +67,7 @@ def run_command(experiment: Path, open_home: OpenHome, workers: int, **changes: 
     Example:
       img2brain study run experiments/quickstart.toml
       img2brain study run experiments/v4.toml --weights random:0
+      img2brain study run experiments/v4.toml --workers 4
     """
     from img2brain.spec import load_study
 
@@ -89,9 +90,9 @@ def run_command(experiment: Path, open_home: OpenHome, workers: int, **changes: 
 @click.option("--tied", is_flag=True, hidden=True, help="End with the process that started it.")
 @writes_home
 def worker_command(study: str, open_home: OpenHome, threads: int | None, no_finish: bool, tied: bool) -> None:
-    """Work on a study beside others: STUDY is its name or, to begin it where it was not, its file.
+    """Work on a study beside other workers.
 
-    It comes and goes at any time. Who is the last to have nothing left to do publishes the best trial.
+    STUDY is its name or, to begin it where it was not, its file (.toml). A worker comes and goes at any time. Who is the last to have nothing left to do publishes the best trial.
 
     \b
     Example:
@@ -141,9 +142,11 @@ def _tell(outcome: StudyOutcome, home: Home) -> None:
 @reads_home
 @shows
 def plan_command(experiment: Path, open_home: OpenHome, **changes: Any) -> Shown:
-    """Say what the study of a file will take, stage by stage: readings, disk, memory, time. Nothing is written.
+    """Say what a study will take, and whether it fits.
 
-    What is cached in the home, or told, counts as done. Ends with 2 where the study does not fit this machine.
+    A line for each stage: passes over the pictures (extract) or over the responses, what is read, disk that stays and
+    that is taken for a while (scratch), the most memory, and seconds of one core. The home is left as it is. What is
+    cached in the home, or told, counts as done. Ends with 2 where the study does not fit this machine.
 
     \b
     Example:
@@ -167,7 +170,7 @@ def plan_command(experiment: Path, open_home: OpenHome, **changes: Any) -> Shown
 @reads_home
 @shows
 def list_command(open_home: OpenHome) -> Shown:
-    """List the stored studies, and how far each is, also while workers are at work.
+    """List the studies, and how far each is. Some may be at work.
 
     \b
     Example:
@@ -184,7 +187,9 @@ def list_command(open_home: OpenHome) -> Shown:
 @reads_home
 @shows
 def show_command(name: str, open_home: OpenHome) -> Shown:
-    """Show the trials of a study, the best first: of every study of this name, or of one by its full name.
+    """Show the trials of a study, the best first.
+
+    NAME is the one in the study file, which several studies may have, or the full one of the list.
 
     \b
     Example:

@@ -20,11 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from img2brain import beside, digest, untrusted
-from img2brain.errors import DataError, ResourceError, lack_of
+from img2brain.errors import DataError, Img2BrainError, ResourceError, lack_of
 from img2brain.home import Home
 from img2brain.progress import track
 from img2brain.records.backup import BackupFileRecord, BackupRecord
 from img2brain.records.code import this_code
+from img2brain.tracking._relocation import follow
 from img2brain.tracking._store import answering
 
 MANIFEST = "backup.json"
@@ -127,7 +128,15 @@ def restore(path: Path, folder: Path) -> Backup:
             for name, item in track(record.files.items(), len(record.files), f"restoring {path.name}"):
                 _bring(path, name, item, place / name, read, shared)
             os.sync()
+    _settle(Home(folder))
     return Backup(path, record)
+
+
+def _settle(home: Home) -> None:
+    """Let the paths of a restored home lead to where it is; where they cannot, its first use says so."""
+    if home.database.exists():
+        with suppress(Img2BrainError), answering(str(home.database)), home.lock("tracking store"):
+            follow(home)
 
 
 def _take(home: Home, folder: Path, put: Put, *, with_cache: bool) -> tuple[dict[str, BackupFileRecord], list[str]]:
