@@ -60,7 +60,8 @@ _storage_option = click.option(
     envvar="IMG2BRAIN_STORAGE",
     show_envvar=True,
     callback=_without_password,
-    help="A database that takes the search log, sqlite:///FILE or postgresql://HOST/DATABASE, in place of the home's own file.",
+    help="A database that takes the search log, sqlite:///FILE or postgresql://HOST/DATABASE, in place of the home's "
+    "own file.",
 )
 _cache_option = click.option(
     "--cache",

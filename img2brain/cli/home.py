@@ -60,7 +60,8 @@ def show_command(open_home: OpenHome) -> Shown:
 def gc_command(kinds: tuple[str, ...], deleted_runs: bool, dry_run: bool, open_home: OpenHome) -> Shown:
     """Free what can be computed again.
 
-    That is the cache, or some KINDs of its entries, such as axes. What a trial or a model keeps stays, also where the cache shares it. Refused while a study is at work.
+    That is the cache, or some KINDs of its entries, such as axes. What a trial or a model keeps stays, also where the
+    cache shares it. Refused while a study is at work.
 
     \b
     Example:
@@ -87,7 +88,8 @@ def _table(found: Sequence[Room], title: str = "in all") -> str:
 def check_command(open_home: OpenHome) -> Shown:
     """Check a home's database, and that its artifacts are there.
 
-    Those of every run and model have to be in the home. Prints every problem, one line each. Exit code 2 if there is any.
+    Those of every run and model have to be in the home. Prints every problem, one line each. Exit code 2 if there is
+    any.
 
     \b
     Example:

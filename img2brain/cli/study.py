@@ -92,7 +92,8 @@ def run_command(experiment: Path, open_home: OpenHome, workers: int, **changes: 
 def worker_command(study: str, open_home: OpenHome, threads: int | None, no_finish: bool, tied: bool) -> None:
     """Work on a study beside other workers.
 
-    STUDY is its name or, to begin it where it was not, its file (.toml). A worker comes and goes at any time. Who is the last to have nothing left to do publishes the best trial.
+    STUDY is its name or, to begin it where it was not, its file (.toml). A worker comes and goes at any
+    time. Who is the last to have nothing left to do publishes the best trial.
 
     \b
     Example:
