@@ -42,6 +42,7 @@ from img2brain.tracking.own_name import origin_of, require_own_name
 log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.2  # between two looks at what other workers do
+_SURELY_ALIVE_S = 30.0  # by the clock on the wall; one that stood still for longer may have been thought dead
 
 
 @works_after_fork
@@ -277,7 +278,7 @@ class Run:
 
         Once told it is safe: who finishes the study can track it.
         """
-        start = time.perf_counter()
+        start, began = time.perf_counter(), time.time()
         number = asked.number
         specs, results, failure = self._evaluate(asked.suggestion)
         scores = [math.nan if failure else result.score for result in results] or [math.nan] * len(specs)
@@ -292,7 +293,9 @@ class Run:
             return None
         wall_s = (time.perf_counter() - start) / len(self.members)
         for place, run in enumerate(self.members):
-            run.track(number, specs[place], asked.params, failure or results[place], wall_s)
+            run_id = run.track(number, specs[place], asked.params, failure or results[place], wall_s)
+            if time.time() - began > _SURELY_ALIVE_S:
+                run.tracker.keep_first(number, run_id)
         return ToldTrial(number, specs[0], asked.params, score, failure, members)
 
     def _evaluate(self, suggestion: Suggestion) -> tuple[list[TrialSpec], list[TrialResult], str]:

@@ -71,6 +71,12 @@ class Tracker:
         whole = [run for run in found if run.info.status != "RUNNING"]
         return {int(run.data.tags[names.TRIAL]): run.info.run_id for run in reversed(whole)}  # of two the first
 
+    def keep_first(self, number: int, run_id: str) -> None:
+        """Drop a run of this worker where another, which thought it dead, tracked the same trial before."""
+        if self.finished().get(number, run_id) != run_id:
+            with answering(self.store.uri):
+                self.store.client.delete_run(run_id)
+
     def _drop_half_tracked(self, runs: Sequence[Any]) -> None:
         living = self._living(worker for run in runs if (worker := run.data.tags.get(names.WORKER)))
         for run in runs:

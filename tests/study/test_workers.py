@@ -17,7 +17,7 @@ from img2brain import run_study
 from img2brain.errors import ResourceError, SpecError
 from img2brain.home import Home
 from img2brain.spec import load_study
-from img2brain.study import workers
+from img2brain.study import runner, workers
 from img2brain.study.runner import Run, join_study
 from img2brain.study.search import Asked, Search, ToldTrial
 from img2brain.study.setting import make_ready
@@ -155,6 +155,27 @@ def test_what_a_living_worker_tracks_is_left_to_it(given_study: Path, place: Hom
     assert runs_of(place) == []
     (parent,) = {run.members[0].tracker.run.info.run_id for run in (living, dead, other)}
     assert parent
+
+
+def test_a_trial_is_tracked_once_where_its_worker_stood_still_and_was_thought_dead(
+    given_study: Path, place: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_SURELY_ALIVE_S", -1.0)
+    setting = make_ready(load_study(given_study), place)
+    setting.extract()
+    still, other = (Run(setting, setting.name) for _ in range(2))
+    tell = still.search.tell
+
+    def stand_still(*told: Any) -> bool:
+        counts = tell(*told)
+        other.track_missing(other.search.told())
+        return counts
+
+    monkeypatch.setattr(still.search, "tell", stand_still)
+    assert (asked := still.search.ask(1)) is not None
+    assert still._trial(asked) is not None
+    (kept,) = runs_of(place)
+    assert kept.data.tags["img2brain.worker"] == other.search.worker
 
 
 def test_a_worker_joins_by_name_and_finishes_once(given_study: Path, place: Home) -> None:
