@@ -173,6 +173,14 @@ class Home:
         return self._identity.format
 
     @property
+    def search_file(self) -> Path | None:
+        """The file that holds its searches, the journal or one of SQLite's; None where a server does."""
+        if self.storage is None:
+            return self.search_log
+        kind, _, file = self.storage.partition(":///")
+        return Path(file).absolute() if kind == "sqlite" else None
+
+    @property
     def former_folders(self) -> tuple[Path, ...]:
         """Where it was before it was moved or copied, as long as its database may name paths there."""
         return tuple(map(Path, self._identity.was))

@@ -26,4 +26,5 @@ def open_log(home: Home) -> SearchLog:
 
 def existing_log(home: Home) -> SearchLog | None:
     """Open the store of searches of a home for reading; None where there is none yet."""
-    return open_log(home) if home.storage or home.search_log.exists() else None
+    is_there = home.search_file is None or home.search_file.exists()
+    return open_log(home) if is_there else None

@@ -172,7 +172,7 @@ def _taken_room(paths: Iterable[Path]) -> int:
 def _elsewhere(home: Home) -> list[str]:
     """Tell what of a home is kept elsewhere."""
     found = ["runs and models, which are on a tracking server"] if home.tracking_uri else []
-    is_here = home.storage is None or Path(home.storage.removeprefix("sqlite:///")).is_relative_to(home.folder)
+    is_here = home.search_file is not None and home.search_file.is_relative_to(home.folder)
     return found if is_here else [*found, "searches, which are in a database elsewhere"]
 
 

@@ -18,8 +18,11 @@ from filelock import Timeout
 from optuna.trial import TrialState
 
 from img2brain.errors import StoreError
+from img2brain.home import Home
 from img2brain.study._database_log import PostgresLog, SqliteLog
 from img2brain.study._search_log import SearchLog
+from img2brain.study.log import existing_log, open_log
+from img2brain.study.search import stored_studies
 from tests.postgres import PASSWORD, Proxy
 
 if TYPE_CHECKING:
@@ -254,3 +257,12 @@ def test_a_tell_that_was_not_heard_of_is_told_once(database: str) -> None:
     assert study.trials[0].value == 2.0
     with pytest.raises(Exception, match="Cannot tell a COMPLETE trial"):
         study.tell(trial, 3.0)
+
+
+def test_what_only_reads_makes_no_database(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home", storage=f"sqlite:///{tmp_path / 'absent' / 'searches.db'}")
+    assert existing_log(home) is None
+    assert stored_studies(home) == {}
+    assert not (tmp_path / "absent").exists()
+    open_log(home).storage.get_all_studies()
+    assert existing_log(home) is not None
