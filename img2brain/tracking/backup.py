@@ -35,6 +35,7 @@ _LONGEST_MANIFEST = 1 << 32  # bytes: some millions of files
 _BLOCK = 1 << 20
 _NOT_KEPT = ("locks", "lost+found")
 _PASSING = (".lock", ".probe", "-wal", "-shm", "-journal", ".unfinished")  # ends of names in the home's own folder
+_OTHER_ARCHIVES = (".7z", ".bz2", ".gz", ".tar", ".tgz", ".xz", ".zst")
 _ATTEMPTS = 5  # at a file that is written meanwhile
 
 Put = Callable[[Path, str], None]
@@ -80,13 +81,15 @@ def backup(home: Home, path: Path, *, with_cache: bool = False) -> Backup:
     Raises
     ------
     DataError
-        If something is at the place, or it is in the home.
+        If something is at the place, it is in the home, or it is named like an archive of another kind.
     StoreError
         If a file of the home cannot be read.
     ResourceError
         If the disk has no room.
     """
     place = path.resolve()
+    if path.suffix in _OTHER_ARCHIVES:
+        raise DataError(f"A backup must be a folder or a file .zip. Got {str(path)!r}.")
     if place.is_relative_to(home.folder):
         raise DataError(f"A backup must be outside of its home {str(home.folder)!r}. Got {str(path)!r}.")
     made = datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -60,6 +60,14 @@ def test_a_restored_home_is_the_home(name: str, finished: Finished, tmp_path: Pa
     assert not (tmp_path / "again" / "cache").exists()
 
 
+@pytest.mark.parametrize("name", ["monday.tar", "monday.tar.gz", "monday.tgz"])
+def test_an_archive_of_another_kind_is_refused(name: str, finished: Finished, tmp_path: Path) -> None:
+    said = invoke("home", "backup", tmp_path / name, "--home", finished.home)
+    assert said.exit_code == 2
+    assert said.stderr == f"Error: A backup must be a folder or a file .zip. Got {str(tmp_path / name)!r}.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_shares_its_room_does_so_again(finished: Finished, tmp_path: Path) -> None:
     made = backup(Home(finished.home), tmp_path / "backup", with_cache=True)
     restore(tmp_path / "backup", tmp_path / "again")
