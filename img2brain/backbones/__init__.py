@@ -239,7 +239,7 @@ class Request:
     @property
     def graph(self) -> AnyGraph:
         """The network, looked at without its weights."""
-        return graph_of(self.source.name, self.source.blank(self.options(())), lambda: self.preprocessing.size)
+        return self.source.graph(self.options(()), self.preprocessing.size)
 
     def load(self) -> Backbone:
         """Build the network with its weights; see `load_backbone`."""
@@ -289,9 +289,8 @@ class Request:
 
     def layer_kinds(self, layers: Sequence[str]) -> dict[str, LayerKind]:
         """Give what `Backbone.layer_kinds` gives; no weights are read."""
-        network, size = self.source.blank(self.options(())), self.preprocessing.size
-        graph = graph_of(self.source.name, network, lambda: size)
-        return kinds(self.source, network, graph.extractor(layers, size), size)
+        graph, size = self.graph, self.preprocessing.size
+        return kinds(self.source, graph.network, graph.extractor(layers, size), size)
 
     def digests(
         self,
@@ -301,7 +300,7 @@ class Request:
         absent: Sequence[str] = (),
     ) -> dict[str, str]:
         """Give what `Backbone.digests` gives, by the digests of its tensors: no weights are read."""
-        graph = graph_of(self.source.name, self.source.blank(options), lambda: self.preprocessing.size)
+        graph = self.source.graph(options, self.preprocessing.size)
         check_weights(graph, layers, self.preprocessing.size, absent, self.weights.label)
         return content_digests(self.source, graph, layers, self.preprocessing, tensors)
 

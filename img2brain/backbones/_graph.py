@@ -72,10 +72,15 @@ class Graph:
         The network, for messages.
     network : torch.nn.Module
         In evaluation mode; what is made of it shares its parameters.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        The same.
     """
 
     def __init__(self, name: str, network: nn.Module) -> None:
-        self._name, self._network = name, network
+        self._name, self.network = name, network
         self._parts: dict[frozenset[str], _Part] = {}
 
     @property
@@ -156,7 +161,7 @@ class Graph:
 
     def _part(self, opened: frozenset[str]) -> _Part:
         if opened not in self._parts:
-            self._parts[opened] = _Part(self._network, Trace(self._name, self._network, opened))
+            self._parts[opened] = _Part(self.network, Trace(self._name, self.network, opened))
         return self._parts[opened]
 
     def _extractor(self, part: _Part, values: Mapping[str, Value], size: Size) -> Extractor:

@@ -113,10 +113,15 @@ class HookedGraph:
         In evaluation mode; what is made of it shares its parameters.
     size : tuple of int
         Height and width of an image.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        The same.
     """
 
     def __init__(self, name: str, network: nn.Module, size: Size) -> None:
-        self._name, self._network, self._size = name, network, size
+        self._name, self.network, self._size = name, network, size
         self._paths = paths_of(network)
 
     @property
@@ -150,7 +155,7 @@ class HookedGraph:
         last = max(found.values(), key=lambda call: call.given)
         wanted = {layer: (call.path, self._turn(call)) for layer, call in found.items()}
         copied = {layer for layer, call in found.items() if call.given in self._seen.overwritten}
-        return HookedBody(self._network, wanted, copied, last.used)
+        return HookedBody(self.network, wanted, copied, last.used)
 
     def extractor(self, layers: Sequence[str], size: Size) -> Extractor:
         """Keep what leads to some layers; the errors are those of `Graph.extractor`."""
@@ -172,7 +177,7 @@ class HookedGraph:
 
     def modules(self, layer: str) -> dict[str, nn.Module]:
         """Return the modules that have started when a layer is given, by name."""
-        return {path: self._network.get_submodule(path) for path in self._find(layer).entered}
+        return {path: self.network.get_submodule(path) for path in self._find(layer).entered}
 
     def used(self, layer: str) -> tuple[str, ...]:
         """Name the tensors that lead to a layer."""
@@ -180,7 +185,7 @@ class HookedGraph:
 
     @cached_property
     def _seen(self) -> Calls:
-        return Calls(self._network, self._size)
+        return Calls(self.network, self._size)
 
     @cached_property
     def _by_name(self) -> dict[str, Call]:
@@ -222,7 +227,7 @@ class HookedGraph:
         """Name the module around another that torch computes at once, on some devices."""
         parts = path.split(".")
         above = (".".join(parts[:depth]) for depth in range(1, len(parts)))
-        return next((name for name in above if isinstance(self._network.get_submodule(name), _AT_ONCE)), None)
+        return next((name for name in above if isinstance(self.network.get_submodule(name), _AT_ONCE)), None)
 
     def _require(self, size: Size) -> None:
         assert size == self._size, "a network is looked at with the images that it will see"

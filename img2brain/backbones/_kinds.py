@@ -50,9 +50,9 @@ def layer_kind(shape: tuple[int, ...], size: tuple[int, int], n_prefix: int | No
     LayerKind(kind='tokens', shape=(197, 384), n_prefix=1)
     >>> layer_kind((1, 384), (224, 224), n_prefix=1).n_prefix
     """
-    if len(shape) == 1:
+    if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):  # pooled channels may keep one place
         return LayerKind("vector", shape)
-    if len(shape) == 2 and shape[-1] > 1:  # pooled channels may keep one place, which is no channel
+    if len(shape) == 2:
         return LayerKind("tokens", shape, n_prefix if n_prefix is not None and n_prefix < shape[0] else None)
     return LayerKind(_kind_of_map(shape, size) if len(shape) == 3 else "other", shape)
 

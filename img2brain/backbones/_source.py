@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -75,6 +75,18 @@ class Source:
         with filled_by(None):
             return self.build(options)
 
+    def graph(self, options: Mapping[str, Any], size: tuple[int, int]) -> AnyGraph:
+        """Look at the network without its weights; the last look is remembered, as a study asks several things of it.
+
+        Parameters
+        ----------
+        options : mapping
+            As for `build`.
+        size : tuple of int
+            Height and width of the images that it will see.
+        """
+        return _graph(_Look(self, size, options))
+
     @cached_property
     def nodes(self) -> tuple[str, ...]:
         """The names of all operations, or modules that run, in order of execution."""
@@ -96,6 +108,20 @@ class Source:
     @property
     def _plain(self) -> nn.Module:
         return self.blank(self.library.options(self.name, parse_weights(self.name, "random:0", ()), ()))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a look at a network depends on."""
+
+    source: Source
+    size: tuple[int, int]
+    options: Mapping[str, Any] = field(hash=False)
+
+
+@lru_cache(maxsize=1)
+def _graph(look: _Look) -> AnyGraph:
+    return graph_of(look.source.name, look.source.blank(look.options), lambda: look.size)
 
 
 def find(name: str) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial, reduce
@@ -230,10 +230,14 @@ def make_ready(
         _require_sets(spec, part)
     spec = _with_shared_layers(spec, [item.dataset for item in opened.values()])
     rows = {name: (item.dataset, split[name]) for name, item in opened.items()}
-    first = next(iter(rows.values()))
-    make = partial(make_bank, dataset=first[0], split=first[1], home=home, spec=spec, hands=hands)
-    spec, failed = that_can_be_had(spec, lambda item: make(item).facts)
-    members = tuple(_member(name, item.taken, spec, rows, home, device, hands) for name, item in opened.items())
+    makers = {name: _maker(name, spec, rows, home, hands) for name in rows}
+    first, make = dict[BackboneSpec, Features](), next(iter(makers.values()))
+    # A look at a network takes seconds: the first member keeps what was seen.
+    spec, failed = that_can_be_had(spec, lambda item: first.setdefault(item, make(item)).facts)
+    members = tuple(
+        _member(name, item.taken, spec, rows[name], device, makers[name], {} if place else first)
+        for place, (name, item) in enumerate(opened.items())
+    )
     return Setting(spec, members, _space(spec, domains, members), find_plugins(spec), home, unfit | failed)
 
 
@@ -275,20 +279,27 @@ def _require_one_ranking(split: Mapping[str, Split]) -> None:
         )
 
 
+def _maker(
+    name: str, spec: StudySpec, rows: Mapping[str, Divided], home: Home, hands: Hands | None
+) -> Callable[[BackboneSpec], Features]:
+    """Return what makes features of a member; images that others share are not shown to a network twice."""
+    dataset, split = rows[name]
+    others = [found for other, found in rows.items() if other != name]
+    return partial(make_bank, dataset=dataset, split=split, home=home, spec=spec, others=others, hands=hands)
+
+
 def _member(
     name: str,
     taken: DatasetSpec | None,
     spec: StudySpec,
-    rows: Mapping[str, Divided],
-    home: Home,
+    rows: Divided,
     device: str,
-    hands: Hands | None,
+    make: Callable[[BackboneSpec], Features],
+    made: Mapping[BackboneSpec, Features],
 ) -> Member:
-    """Make features and metrics of a dataset ready; images that others share are not shown to a network twice."""
-    dataset, split = rows[name]
-    others = [found for other, found in rows.items() if other != name]
-    make = partial(make_bank, dataset=dataset, split=split, home=home, spec=spec, others=others, hands=hands)
-    banks = {item: make(item) for item in spec.backbones}
+    """Make features and metrics of a dataset ready; features that are made already are taken."""
+    dataset, split = rows
+    banks = {item: made.get(item) or make(item) for item in spec.backbones}
     for bank in banks.values():
         _tell_of_weights(bank)
     by_key: dict[BankKey, Features] = {}

@@ -6,6 +6,7 @@ import pytest
 
 from img2brain.backbones import Request, load_backbone
 from img2brain.backbones._kinds import layer_kind
+from img2brain.features.pooling import possible, resolved
 
 EXPECTED: dict[str, dict[str, tuple[str, tuple[int, ...], int | None]]] = {
     "resnet18": {
@@ -39,3 +40,9 @@ def test_a_map_has_the_aspect_of_the_picture() -> None:
     assert layer_kind((8, 4, 8), wide).kind == "map"
     assert layer_kind((4, 8, 8), wide).kind == "map-last"
     assert layer_kind((2, 3, 4, 5), wide).kind == "other"
+
+
+def test_channels_that_were_pooled_to_one_place_are_a_vector() -> None:
+    kind = layer_kind((64, 1), (32, 32), n_prefix=1)
+    assert kind.kind == "vector"
+    assert [resolved(kind, pooling) for pooling in ("mean", "cls", "none") if possible(kind, pooling)] == 3 * ["none"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 import torchvision
 
+from img2brain.backbones._source import Source, _graph
 from img2brain.catalog import LIBRARIES
 from img2brain.errors import FeatureError, SpecError, StoreError, UnavailableError, UnknownLayerError, WeightsError
 from img2brain.home import Home
@@ -215,3 +218,22 @@ def test_a_network_that_fails_before_the_pictures_has_trials_that_fail_and_the_s
     ]
     with pytest.raises(FeatureError, match="too many"):
         run_study(make_spec(backbones=table[1:], **asked), home)
+
+
+def test_a_network_is_looked_at_once_or_twice_where_all_of_it_is_known(
+    make_spec: MakeSpec, new_home: NewHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, built = Home(new_home()), Counter[str]()
+    chosen: Any = [{"name": name, "weights": "random:0", "pooling": ["mean"]} for name in ("alexnet", "squeezenet1_1")]
+    spec = make_spec(backbones=chosen)
+    first = make_ready(spec, home)
+    build = Source.build
+
+    def counted(source: Source, options: Mapping[str, Any]) -> Any:
+        built[source.name] += 1
+        return build(source, options)
+
+    _graph.cache_clear()
+    monkeypatch.setattr(Source, "build", counted)
+    assert make_ready(spec, home).name == first.name
+    assert all(built[name] <= 2 for name in ("alexnet", "squeezenet1_1")), built
