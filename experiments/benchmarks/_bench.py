@@ -12,12 +12,14 @@ import json
 import os
 import platform
 import resource
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,9 @@ from typing import Any
 from img2brain._heap import keep_freed_memory
 
 Figures = dict[str, Any]
-Contender = Callable[[Path], Figures]
+Found = Figures | Iterator[tuple[str, Any]]  # figures together, or one after another as they are measured
+Contender = Callable[[Path], Found]
+_STOPPED_S = 5.0  # that a contender which was told to stop has for it
 
 
 def main(script: str, contenders: Mapping[str, Contender], report: Callable[[Path, dict[str, Figures]], str]) -> None:
@@ -36,13 +40,13 @@ def main(script: str, contenders: Mapping[str, Contender], report: Callable[[Pat
     script : str
         ``__file__`` of the benchmark.
     contenders : mapping of str to callable
-        From the shared folder to figures, such as ``{"seconds": 1.5}``; ``peak_mib`` is added. One that raises
+        From the shared folder to figures, such as ``{"seconds": 1.5}``; ``peak_mib`` is added. One that yields them
+        one by one leaves those that it has found where it is stopped. One that raises
         `ModuleNotFoundError` is reported as ``{"absent": its name}``.
     report : callable
         From the shared folder and the figures by contender to the text that is printed and kept.
     """
-    if sys.argv[1:2] == ["--contender"]:
-        _run(contenders[sys.argv[2]], Path(sys.argv[3]), Path(sys.argv[4]))
+    if is_contender(contenders):
         return
     chosen = sys.argv[1:] or list(contenders)
     if unknown := [name for name in chosen if name not in contenders]:
@@ -90,6 +94,51 @@ def machine() -> str:
     return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, {libraries}"
 
 
+def is_contender(contenders: Mapping[str, Contender]) -> bool:
+    """Measure a contender, where this process was started for one, and tell whether it was."""
+    if sys.argv[1:2] != ["--contender"]:
+        return False
+    _run(contenders[sys.argv[2]], Path(sys.argv[3]), Path(sys.argv[4]))
+    return True
+
+
+def measured(script: str, name: str, folder: Path, limit_s: float, words: Sequence[str] = ()) -> Figures:
+    """Measure a contender within a time, and go on whatever becomes of it.
+
+    Returns
+    -------
+    dict
+        What it found; with ``wrong``, in a few words, where it failed or was stopped.
+    """
+    out, errors = folder / f"{name}.json", folder / f"{name}.err"
+    command = [sys.executable, script, "--contender", name, str(folder), str(out), *words]
+    with errors.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
+        try:
+            wrong = _last(errors) if process.wait(limit_s) else ""
+        except subprocess.TimeoutExpired:
+            wrong = f"stopped after {limit_s:.0f} s"
+            _stop(process)
+    figures: Figures = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    return figures | ({"wrong": wrong} if wrong else {})
+
+
+def _last(errors: Path) -> str:
+    """Return the last line that a process that failed has written."""
+    lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"failed: {lines[-1][:200] if lines else 'without a word'}"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process and those that it started."""
+    for signal_ in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal_)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOPPED_S)
+            return
+
+
 def _measure(script: str, name: str, folder: Path) -> Figures:
     out = folder / f"{name}.json"
     print(f"... {name}", file=sys.stderr, flush=True)  # noqa: T201
@@ -100,12 +149,23 @@ def _measure(script: str, name: str, folder: Path) -> Figures:
 
 def _run(contender: Contender, folder: Path, out: Path) -> None:
     keep_freed_memory()  # as the command line does; here for every contender alike
+    figures: Figures = {}
     try:
-        figures = dict(contender(folder))
+        found = contender(folder)
+        for name, value in found.items() if isinstance(found, dict) else found:
+            figures[name] = value
+            _write(out, figures)
     except ModuleNotFoundError as error:
         figures = {"absent": str(error.name)}
+    _write(out, figures)
+
+
+def _write(out: Path, figures: Figures) -> None:
+    """Write what is known so far, whole or not at all."""
     figures["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    out.write_text(json.dumps(figures), encoding="utf-8")
+    beside = out.with_suffix(".part")
+    beside.write_text(json.dumps(figures), encoding="utf-8")
+    beside.replace(out)
 
 
 def _version(name: str) -> str:

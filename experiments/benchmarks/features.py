@@ -36,15 +36,18 @@ N_IMAGES, N_COMPONENTS = 8857, 30  # the predecessor's
 N_PEER, PEER_BATCH = 50, 50
 
 
-def ours(name: str, layers: tuple[str, ...] | None = None) -> Callable[[Path], Figures]:
+def ours(
+    name: str, layers: tuple[str, ...] | None = None, n_images: int = N_IMAGES, device: str = "auto"
+) -> Callable[[Path], Figures]:
     """Measure one pass and the PCA of all layers, by default the published ones, from files to stored components."""
     layers = layers or LAYERS[name]
 
     def measure(folder: Path) -> Figures:
-        images = _images(folder)
+        images = _images(folder, n_images)
         spec = BackboneSpec(name=name, weights="random:224", layers=layers, preprocessing="resize224")
-        digests, rows = [digest.of_file(path) for path in images], np.arange(N_IMAGES * 8 // 10)
-        features = NetworkFeatures(spec, images, digests, Store(folder / f"cache-{name}"), rows, N_COMPONENTS)
+        digests, rows = [digest.of_file(path) for path in images], np.arange(n_images * 8 // 10)
+        store = Store(folder / f"cache-{name}")
+        features = NetworkFeatures(spec, images, digests, store, rows, N_COMPONENTS, device=device)
         assert features.facts  # weights and their digest are there before the clock starts
         start = time.perf_counter()
         features.extract()
@@ -90,8 +93,8 @@ def predecessor(name: str) -> Callable[[Path], Figures]:
     return measure
 
 
-def _images(folder: Path) -> tuple[Path, ...]:
-    path = write_dataset(folder / "data", N_IMAGES, 10)
+def _images(folder: Path, n_images: int = N_IMAGES) -> tuple[Path, ...]:
+    path = write_dataset(folder / "data", n_images, 10)
     os.sync()  # the system would write the pictures while the first network is timed
     return find_images(path / "trainingIMG")
 

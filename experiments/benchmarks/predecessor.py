@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from _bare import images_per_second
 from _bench import Figures, main, table
@@ -37,14 +38,17 @@ def bare(folder: Path) -> Figures:
     return {"rates": rates, "precision": str(dtype)}
 
 
-def ours(folder: Path) -> Figures:
-    """Run both studies as the command line does, and take the time of each network's features."""
-    data = write_dataset(folder / "data", N_IMAGES, N_VOXELS)
+def ours(folder: Path, n_images: int = N_IMAGES, n_voxels: int = N_VOXELS, **changes: Any) -> Figures:
+    """Run both studies as the command line does, and take the time of each network's features.
+
+    They are as published, but for `changes`.
+    """
+    data = write_dataset(folder / "data", n_images, n_voxels)
     home = folder / "home"
     stages: dict[str, float | str] = {}
     start = time.perf_counter()
     for study in STUDIES:
-        spec = with_overrides(load_study(EXPERIMENTS / f"{study}.toml"), dataset={"path": data})
+        spec = with_overrides(load_study(EXPERIMENTS / f"{study}.toml"), dataset={"path": data}, **changes)
         setting = make_ready(spec, Home(home))
         for bank in setting.first.banks.values():
             began = time.perf_counter()
