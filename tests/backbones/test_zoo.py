@@ -137,7 +137,7 @@ def by_hand(values: torch.Tensor, kind: LayerKind, pooling: str) -> torch.Tensor
             return flat[pooling].flatten(1)
         side = round(patches.shape[1] ** 0.5)
         is_square = pooling.startswith("grid")
-        maps = patches.mT.unflatten(2, (side, side)) if is_square else patches.mT[..., None]
+        maps = patches.mT.reshape(*patches.mT.shape[:2], side, side) if is_square else patches.mT[..., None]
     else:
         maps = values if kind.kind == "map" else values.movedim(3, 1)
     if pooling in ("mean", "max"):
