@@ -118,7 +118,8 @@ def measured(script: str, name: str, folder: Path, limit_s: float, words: Sequen
             wrong = _last(errors) if process.wait(limit_s) else ""
         except subprocess.TimeoutExpired:
             wrong = f"stopped after {limit_s:.0f} s"
-            _stop(process)
+        finally:
+            _stop(process)  # what an interrupt leaves at work, too
     figures: Figures = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     return figures | ({"wrong": wrong} if wrong else {})
 
@@ -130,7 +131,7 @@ def _last(errors: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process and those that it started."""
+    """End a process, where it is at work, and those that it started."""
     for signal_ in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal_)
