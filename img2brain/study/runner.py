@@ -42,7 +42,6 @@ from img2brain.tracking.own_name import origin_of, require_own_name
 log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.2  # between two looks at what other workers do
-_SURELY_ALIVE_S = 30.0  # by the clock on the wall; one that stood still for longer may have been thought dead
 
 
 @works_after_fork
@@ -184,6 +183,8 @@ class Run:
         The study as it was asked for, for workers that join.
     """
 
+    surely_alive_s = 30.0  # by the clock on the wall; one that stood still for longer may have been thought dead
+
     def __init__(self, setting: Setting, name: str, features_s: float = 0.0, asked: StudySpec | None = None) -> None:
         self.setting = setting
         self.name = name
@@ -294,7 +295,7 @@ class Run:
         wall_s = (time.perf_counter() - start) / len(self.members)
         for place, run in enumerate(self.members):
             run_id = run.track(number, specs[place], asked.params, failure or results[place], wall_s)
-            if time.time() - began > _SURELY_ALIVE_S:
+            if time.time() - began > self.surely_alive_s:
                 run.tracker.keep_first(number, run_id)
         return ToldTrial(number, specs[0], asked.params, score, failure, members)
 

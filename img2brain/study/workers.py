@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import IO
 
@@ -63,12 +63,15 @@ class Crew:
         Where it is kept.
     n_workers : int
         How many.
+    program : sequence of str, optional
+        What is run, before its arguments; by default img2brain itself.
     """
 
-    def __init__(self, study: str, home: Home, n_workers: int) -> None:
+    def __init__(self, study: str, home: Home, n_workers: int, program: Sequence[str] = ()) -> None:
         n_threads = max(1, n_cores() // n_workers)
         self._study, self._n_workers = study, n_workers
-        self._asked = [study, "--threads", str(n_threads), "--no-finish", "--tied"]
+        own = [sys.executable, "-c", _COMMAND.format(path=sys.path), "study", "worker"]
+        self._command = [*(program or own), study, "--threads", str(n_threads), "--no-finish", "--tied"]
         self._environment = _environment(home) | thread_settings(n_threads)
         self._workers: dict[int, _Worker] = {}
         self._told = _Told()
@@ -112,7 +115,7 @@ class Crew:
             if worker is None or worker.has_ended:
                 if worker is not None:
                     self._tell_of_end(worker)
-                self._workers[number] = _Worker(number, self._asked, self._environment, self._told)
+                self._workers[number] = _Worker(number, self._command, self._environment, self._told)
 
     def _tell_of_end(self, worker: _Worker) -> None:
         self._n_in_a_row += 1
@@ -155,11 +158,10 @@ class _Told:
 class _Worker:
     """A process that works, and what it told last."""
 
-    def __init__(self, number: int, asked: list[str], environment: dict[str, str], told: _Told) -> None:
+    def __init__(self, number: int, command: list[str], environment: dict[str, str], told: _Told) -> None:
         self.number = number
-        command = [sys.executable, "-c", _COMMAND.format(path=sys.path), "study", "worker"]
         self._process = subprocess.Popen(
-            [*command, *asked],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from img2brain import run_study
 from img2brain.errors import ResourceError, SpecError
 from img2brain.home import Home
 from img2brain.spec import load_study
-from img2brain.study import runner, workers
+from img2brain.study import workers
 from img2brain.study.runner import Run, join_study
 from img2brain.study.search import Asked, Search, ToldTrial
 from img2brain.study.setting import make_ready
@@ -160,10 +161,10 @@ def test_what_a_living_worker_tracks_is_left_to_it(given_study: Path, place: Hom
 def test_a_trial_is_tracked_once_where_its_worker_stood_still_and_was_thought_dead(
     given_study: Path, place: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_SURELY_ALIVE_S", -1.0)
     setting = make_ready(load_study(given_study), place)
     setting.extract()
     still, other = (Run(setting, setting.name) for _ in range(2))
+    monkeypatch.setattr(still, "surely_alive_s", -1.0)
     tell = still.search.tell
 
     def stand_still(*told: Any) -> bool:
@@ -222,11 +223,9 @@ def test_a_machine_is_not_asked_for_more_workers_than_it_bears(
         run_study(load_study(given_study), tmp_path, workers=17)
 
 
-def test_no_more_workers_are_started_than_trials_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(workers, "_COMMAND", "import sys; sys.stdin.read() # {path}")
-    monkeypatch.setattr(workers, "_PAUSE_S", 0.01)
+def test_no_more_workers_are_started_than_trials_are_left(tmp_path: Path) -> None:
     n_over = iter([0, 1, 2, 3])
-    with workers.Crew("s-1", Home(tmp_path), 5) as crew:
+    with workers.Crew("s-1", Home(tmp_path), 5, [sys.executable, "-c", "import sys; sys.stdin.read()"]) as crew:
         crew.watch(lambda: next(n_over), 3)
         assert len(crew._workers) == 3
         for worker in crew._workers.values():
@@ -260,4 +259,4 @@ def test_workers_share_the_processors(monkeypatch: pytest.MonkeyPatch, tmp_path:
         crew = workers.Crew("s-1", Home(tmp_path), n_workers)
         assert crew._environment["OMP_NUM_THREADS"] == crew._environment["OPENBLAS_NUM_THREADS"] == expected
         assert crew._environment["OMP_WAIT_POLICY"] == "PASSIVE"
-        assert crew._asked[1:3] == ["--threads", expected]
+        assert crew._command[-4:-2] == ["--threads", expected]
