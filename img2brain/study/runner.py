@@ -15,6 +15,7 @@ from img2brain._forks import works_after_fork
 from img2brain.datasets.base import Dataset
 from img2brain.errors import FitError, SpecError, TrackingError, stopping
 from img2brain.home import Home
+from img2brain.logs import about
 from img2brain.result import TrialResult
 from img2brain.spec import StudySpec, TrialSpec
 from img2brain.study._bar import Bar
@@ -128,9 +129,10 @@ def join_study(
         if not name:
             _require_own_name(setting)
         start = time.perf_counter()
-        setting.extract(in_any_order=True)
-        run = Run(setting, name or setting.name, time.perf_counter() - start, spec)
-        return run.beside_others(finish, quiet)
+        with about(study=name or setting.name):
+            setting.extract(in_any_order=True)
+            run = Run(setting, name or setting.name, time.perf_counter() - start, spec)
+            return run.beside_others(finish, quiet)
 
 
 def _require_workers(workers: int, is_handed: bool, has_cluster: bool) -> None:
@@ -164,8 +166,9 @@ def _run_study(
         _require_own_name(setting)
         _tell_what_changed(setting, name, stored)
         start = time.perf_counter()
-        setting.extract()
-        return Run(setting, name, time.perf_counter() - start, spec).to_the_end(workers)
+        with about(study=name):
+            setting.extract()
+            return Run(setting, name, time.perf_counter() - start, spec).to_the_end(workers)
 
 
 class Run:
@@ -262,8 +265,9 @@ class Run:
             log.info("%s: %d of %d trials are done already", self.name, len(told), total)
         with self._bar(told, quiet) as bar:
             for asked in self._each_asked():
-                if (trial := self._trial(asked)) is not None:
-                    bar.show(trial, self.search.n_told(total))
+                with about(trial=asked.number):
+                    if (trial := self._trial(asked)) is not None:
+                        bar.show(trial, self.search.n_told(total))
         return self.search.told()
 
     def _each_asked(self) -> Iterator[Asked]:

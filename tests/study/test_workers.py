@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from img2brain import run_study
 from img2brain.errors import ResourceError, SpecError
 from img2brain.home import Home
+from img2brain.logs import JsonLines
 from img2brain.spec import load_study
 from img2brain.study import workers
 from img2brain.study.runner import Run, join_study
@@ -191,6 +193,18 @@ def test_a_worker_joins_by_name_and_finishes_once(given_study: Path, place: Home
     again = run_study(spec, place)
     assert again.trials == outcome.trials
     assert len(runs_of(place)) == 3
+
+
+def test_what_is_told_names_its_study_and_trial(
+    given_study: Path, place: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "img2brain"):
+        caplog.handler.setFormatter(JsonLines())
+        outcome = run_study(load_study(given_study), place)
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    of_trials = {line["trial"] for line in lines if line.get("trial") is not None}
+    assert of_trials == {trial.number for trial in outcome.trials}
+    assert {line["study"] for line in lines if line.get("trial") is not None} == {outcome.name}
 
 
 def test_a_study_that_is_not_there_or_of_other_data_is_not_joined(
