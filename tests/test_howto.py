@@ -34,6 +34,7 @@ SLOW = (
     "features.md",
     "model-zoo.md",
     "models.md",
+    "operations.md",
     "own-network.md",
     "subjects.md",
     "workers.md",
