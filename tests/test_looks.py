@@ -137,6 +137,7 @@ def test_a_publication_that_is_cut_off_after_it_looked_is_one_look(
     assert outcome.published.score == finished.outcome.published.score
 
 
+@pytest.mark.slow
 def test_kills_while_a_look_is_added_leave_a_whole_chain(home: Home, img2brain: Launcher, tmp_path: Path) -> None:
     context, chance = multiprocessing.get_context("spawn"), random.Random(0)
     n_before = 0

@@ -394,7 +394,7 @@ def test_the_golden_example_is_kept_as_it_was(model: EncodingModel, tmp_path: Pa
     np.testing.assert_allclose(found, np.load(tmp_path / "once" / "golden" / "responses.npy"), atol=1e-4)
 
 
-@pytest.mark.parametrize("capability", ["default", "avx2"])
+@pytest.mark.parametrize("capability", ["default", pytest.param("avx2", marks=pytest.mark.slow)])
 def test_it_predicts_the_same_on_a_processor_of_another_kind(
     model: EncodingModel, pictures: tuple[Path, ...], expected: np.ndarray[Any, Any], tmp_path: Path, capability: str
 ) -> None:

@@ -85,7 +85,9 @@ class Watched(Predictions):
         return Watched(self._whole[rows])
 
 
-@pytest.mark.parametrize("metric", ["pearson", "r2", "spearman", "noise_normalised_r2"])
+@pytest.mark.parametrize(
+    "metric", ["pearson", "r2", pytest.param("spearman", marks=pytest.mark.slow), "noise_normalised_r2"]
+)
 def test_rows_are_scored_in_parts_as_they_are_whole(metric: str) -> None:
     _, Y = _rows()
     made, rival, own = (_rows(seed)[1] for seed in (1, 2, 3))

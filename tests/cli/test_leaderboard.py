@@ -164,7 +164,7 @@ def test_the_ui_ends_with_an_interrupt_and_leaves_no_process(ui: tuple[Process, 
         urllib.request.urlopen(address, timeout=2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_the_ui_ends_with_other_signals_and_leaves_no_process(
     number: signal.Signals, img2brain: Launcher, finished: Finished, tmp_path: Path
 ) -> None:

@@ -132,6 +132,7 @@ def wait_until(process: Process, happens: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_a_kill_while_the_database_is_made_costs_nothing(
     img2brain: Launcher, given_study: Path, tmp_path: Path
 ) -> None:

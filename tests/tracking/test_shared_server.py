@@ -87,6 +87,7 @@ def study(folder: Path, **changes: Any) -> StudySpec:
     return parse(StudySpec, table | changes, "the test's study")
 
 
+@pytest.mark.slow
 def test_two_homes_have_two_studies_and_delete_nothing(server: str, folder: Path, tmp_path: Path) -> None:
     first, second = (Home(tmp_path / name, tracking_uri=server) for name in "ab")
     one, other = run_study(study(folder), first), run_study(study(folder), second)
