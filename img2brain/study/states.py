@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -111,7 +111,7 @@ def _named(n_alive: int, n_over: int, n_scored: int, is_finished: bool) -> State
     return "stopped" if n_scored else "failed"
 
 
-def _rate(over: tuple[FrozenTrial, ...] | Any) -> float | None:
+def _rate(over: Sequence[FrozenTrial]) -> float | None:
     """Return the trials an hour over the last ones; None where there are too few to say."""
     ends = sorted(trial.datetime_complete for trial in over[-_LAST:] if trial.datetime_complete)
     hours = (ends[-1] - ends[0]).total_seconds() / 3600 if len(ends) > 1 else 0.0
