@@ -119,7 +119,7 @@ def _requirement(kind: type[BaseModel], fault: Any) -> str:
     if fault["loc"] and fault["loc"][-1] in ("int", "float"):
         return "be a number" if fault["type"] != "finite_number" else "be finite"
     if fault["type"] == "string_pattern_mismatch":
-        return str(kind.model_fields[fault["loc"][0]].description)
+        return str(_at(kind, fault["loc"])[0].description)
     wording = _REQUIREMENTS.get(fault["type"])
     return wording.format(**fault.get("ctx", {})) if wording else f"be valid ({fault['msg']})"
 
@@ -133,13 +133,20 @@ def _most_telling(error: ValidationError) -> Iterator[Any]:
 
 def _fields_at(kind: Any, place: tuple[int | str, ...]) -> list[str]:
     """List the keys allowed at a place."""
+    return list(_at(kind, place)[1])
+
+
+def _at(kind: Any, place: tuple[int | str, ...]) -> tuple[Any, Mapping[str, Any]]:
+    """Return the innermost field of a place, and the fields that it has itself."""
+    field: Any = None
     fields: Mapping[str, Any] = kind.model_fields
     for part in place:
         if isinstance(part, int) or part not in fields:
             continue
-        nested = next(_models_in(fields[part].annotation), None)
+        field = fields[part]
+        nested = next(_models_in(field.annotation), None)
         fields = nested.model_fields if nested else {}
-    return list(fields)
+    return field, fields
 
 
 def _models_in(annotation: Any) -> Iterator[Any]:

@@ -19,7 +19,7 @@ from img2brain import digest
 from img2brain.datasets._images import find_images
 from img2brain.errors import ResourceError, SpecError
 from img2brain.features.network import NetworkFeatures
-from img2brain.spec import BackboneSpec, ClusterSpec, parse
+from img2brain.spec import BackboneSpec, ClusterSpec, StudySpec, parse
 from img2brain.store import Store
 from img2brain.study.cluster import Cluster, cluster_of, slurm_cluster
 
@@ -126,6 +126,19 @@ def test_without_dask_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch
 def test_bad_cluster_is_refused(table: dict[str, Any], told: str) -> None:
     with pytest.raises(SpecError, match=re.escape(told)):
         parse(ClusterSpec, table, "study.toml")
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"kind": "scheduler", "address": "ftp://x"}, "'cluster.address' must be such as 'tcp://HOST:8786'. Got 'ftp://x'"),
+        ({"kind": "slurm", "walltime": "soon"}, "'cluster.walltime' must be such as '30', '01:00:00'"),
+    ],
+)  # fmt: skip
+def test_bad_cluster_of_a_study_is_refused_in_the_words_of_its_key(table: dict[str, Any], told: str) -> None:
+    study = {"name": "s", "n_components": [2], "regressors": ["ridge"], "backbones": [{"name": "pixels"}]}
+    with pytest.raises(SpecError, match=re.escape(told)):
+        parse(StudySpec, study | {"cluster": table}, "study.toml")
 
 
 def test_certificates_lie_beside_the_study_file(tmp_path: Path) -> None:
