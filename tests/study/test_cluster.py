@@ -136,7 +136,8 @@ def test_bad_cluster_is_refused(table: dict[str, Any], told: str) -> None:
     ],
 )  # fmt: skip
 def test_bad_cluster_of_a_study_is_refused_in_the_words_of_its_key(table: dict[str, Any], told: str) -> None:
-    study = {"name": "s", "n_components": [2], "regressors": ["ridge"], "backbones": [{"name": "pixels"}]}
+    study: dict[str, Any] = {"name": "s", "n_components": [2], "regressors": ["ridge"]}
+    study["backbones"] = [{"name": "pixels", "weights": "random:0"}]
     with pytest.raises(SpecError, match=re.escape(told)):
         parse(StudySpec, study | {"cluster": table}, "study.toml")
 
