@@ -152,7 +152,8 @@ def report(_folder: Path, figures: dict[str, Figures]) -> str:
     head = ["network", "pixels", "spaces", "bare images/s", "bare s", "ours s", "ratio", "aim", "CPU", "ours MiB"]
     return (
         f"{N_IMAGES} images of 425 x 425 pixels, all curated layers, pooled by {' and '.join(POOLING)}, {N_COMPONENTS} "
-        f"components, {PRECISION}\nbare: taken before and after ours; CPU: the ratio in seconds of processors, which other work disturbs less\n"
+        f"components, {PRECISION}\nbare: taken before and after ours\n"
+        "CPU: the ratio in seconds of processors, which other work disturbs less\n"
         f"per layer: a pass for each, float32, neither pooled nor reduced, {N_PEER} images, scaled\n"
         f"\n{table([*head, 'per layer s', ''], rows)}"
     )
