@@ -185,9 +185,10 @@ def list_command(open_home: OpenHome) -> Shown:
 
 @study.command("show")
 @click.argument("name")
+@click.option("--most", type=click.IntRange(min=1), help="Trials of each study; by default all.")
 @reads_home
 @shows
-def show_command(name: str, open_home: OpenHome) -> Shown:
+def show_command(name: str, most: int | None, open_home: OpenHome) -> Shown:
     """Show the trials of a study, the best first.
 
     NAME is the one in the study file, which several studies may have, or the full one of the list.
@@ -195,19 +196,16 @@ def show_command(name: str, open_home: OpenHome) -> Shown:
     \b
     Example:
       img2brain study show quickstart
+      img2brain study show quickstart --most 10
     """
-    from img2brain.errors import SpecError, did_you_mean
-    from img2brain.study.search import stored_trials
-    from img2brain.study.states import states
+    from img2brain.study.states import states_of
 
-    home = open_home()
-    stored, far = stored_trials(home), {item.study: item for item in states(home)}
-    found = {full: trials for full, trials in stored.items() if name in (full, full.rpartition("-")[0])}
-    if not found:
-        raise SpecError(f"No study is stored as {name!r}. {did_you_mean(name, stored)}")
-    ranked = {full: sorted(trials, key=_rank) for full, trials in found.items()}
-    facts = [_state_facts(far[full]) | {"trials": list(map(_trial_facts, trials))} for full, trials in ranked.items()]
-    return Shown(facts, [line for full, trials in ranked.items() for line in _lines(far[full], trials)])
+    found = [(state, sorted(trials, key=_rank)[:most]) for state, trials in states_of(open_home(), name)]
+
+    def facts() -> list[dict[str, Any]]:
+        return [_state_facts(state) | {"trials": list(map(_trial_facts, trials))} for state, trials in found]
+
+    return Shown(facts, (line for state, trials in found for line in _lines(state, trials)))
 
 
 def _plan_lines(name: str, found: Plan) -> Iterator[str]:

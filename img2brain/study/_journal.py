@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState
 
 from img2brain.errors import StoreError
@@ -27,17 +27,29 @@ log = logging.getLogger(__name__)
 _PATIENCE_S = 60.0  # a process at work holds the lock for milliseconds
 
 
-class _Journal(JournalFileBackend):
-    """A journal that waits for the disk when a trial ends, not at each of its ten lines.
+class _Journal(BaseJournalBackend):
+    """A journal that waits for the disk when a trial ends, not at each of its lines.
 
     A kill loses no line: each is with the operating system at once. A power cut can lose lines after the last end of a
     trial only, and what they tell of would be asked for again anyway. The lock is free as soon as its process ends.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    lock : FileLock
+        Held where it is written.
+
+    Attributes
+    ----------
+    ends : list of int
+        Where the lines end that were read, in bytes, the one that was read last too if it could not be replayed.
     """
 
     def __init__(self, path: Path, lock: FileLock) -> None:
-        super().__init__(str(path))
         self._path, self._guard = path, lock
         self._file = path.stat().st_ino
+        self.ends: list[int] = []
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
@@ -52,9 +64,20 @@ class _Journal(JournalFileBackend):
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         try:
-            yield from super().read_logs(log_number_from)
+            with self._path.open("rb") as journal:
+                del self.ends[log_number_from:]
+                journal.seek(self.ends[-1] if self.ends else 0)
+                yield from map(json.loads, self._whole_lines(journal))
         except OSError as error:
             raise StoreError(f"The search log {self._path} cannot be read: {error.strerror}.") from error
+
+    def _whole_lines(self, journal: BinaryIO) -> Iterator[bytes]:
+        """Yield the lines from here on; the last one is not whole while another process writes it."""
+        end = journal.tell()
+        for line in journal:
+            if line.endswith(b"\n"):
+                self.ends.append(end := end + len(line))
+                yield line
 
     def _require_same(self, descriptor: int) -> None:
         if os.fstat(descriptor).st_ino != self._file:
@@ -84,21 +107,6 @@ class Journal(LocalLog):
         return self._home.lock(name)
 
 
-class _Lines(BaseJournalBackend):
-    """Lines that are replayed once, and counted."""
-
-    def __init__(self, lines: Sequence[bytes]) -> None:
-        self._lines, self.n_read = lines, 0
-
-    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        for line in self._lines[log_number_from:]:
-            self.n_read += 1
-            yield json.loads(line)
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        raise AssertionError("nothing is written")
-
-
 def open_journal(home: Home, patience_s: float = _PATIENCE_S) -> JournalStorage:
     """Open the search log of a home, made where it is not there.
 
@@ -120,8 +128,8 @@ def open_journal(home: Home, patience_s: float = _PATIENCE_S) -> JournalStorage:
     path, lock = home.search_log, FileLock(home.search_log.with_suffix(".lock"), timeout=patience_s)
     try:
         with _held(lock, path):
-            _mend(path)
-            return JournalStorage(_Journal(path, lock))
+            _cut_unfinished(path)
+            return _replayed(path, lock)
     except OSError as error:
         raise StoreError(f"The search log {path} cannot be read: {error.strerror}.") from error
 
@@ -154,36 +162,38 @@ def _append(descriptor: int, lines: bytes) -> None:
         raise
 
 
-def _mend(path: Path) -> None:
-    """Cut a last line that a kill left unfinished, and set a log aside that is damaged before."""
-    content = path.read_bytes() if path.exists() else b""
-    lines = content.splitlines(keepends=True)
-    if lines and not lines[-1].endswith(b"\n"):
+def _cut_unfinished(path: Path) -> None:
+    """Cut a last line that a kill left unfinished."""
+    if not path.exists():
+        path.touch()
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
         log.warning("the unfinished last line of %s is cut", path)
-        os.truncate(path, len(content) - len(lines.pop()))
-    n_sound = _n_sound(lines)
-    if n_sound < len(lines):
-        _set_aside(path, lines, n_sound)
+        os.truncate(path, end)
 
 
-def _n_sound(lines: Sequence[bytes]) -> int:
-    """Count the lines before the first one that cannot be replayed."""
-    replayed = _Lines(lines)
+def _replayed(path: Path, lock: FileLock) -> JournalStorage:
+    """Replay a log, once where it is sound; one that is not is set aside from its first damaged line on."""
+    journal = _Journal(path, lock)
     try:
-        JournalStorage(replayed)
+        return JournalStorage(journal)
+    except StoreError:
+        raise
     except Exception:  # Optuna trusts its log: on a damaged line it raises anything.
-        return replayed.n_read - 1
-    return len(lines)
+        _set_aside(path, journal.ends[:-1])
+    return JournalStorage(_Journal(path, lock))
 
 
-def _set_aside(path: Path, lines: Sequence[bytes], n_sound: int) -> None:
+def _set_aside(path: Path, sound: Sequence[int]) -> None:
+    """Keep of a log the lines that are sound, by where they end, and all of it beside."""
     aside = next(name for n in count(1) if not (name := path.with_name(f"{path.name}.damaged-{n}")).exists())
     shutil.copyfile(path, aside)
     unfinished = path.with_suffix(".unfinished")
-    unfinished.write_bytes(b"".join(lines[:n_sound]))
+    unfinished.write_bytes(path.read_bytes()[: sound[-1] if sound else 0])
     unfinished.replace(path)
     log.warning(
         "line %d of the search log %s is damaged: the log is kept as %s, and what stood from there on is written again "
         "from the records of the runs when their study is run",
-        n_sound + 1, path, aside.name,
+        len(sound) + 1, path, aside.name,
     )  # fmt: skip

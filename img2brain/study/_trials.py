@@ -36,6 +36,13 @@ class Trials:
         self._points: dict[str, set[int]] = {}
         self._n_seen = self._first_free = 0
 
+    @classmethod
+    def of(cls, log: SearchLog, study: int) -> Trials:
+        """Return the trials of a study as they are now."""
+        found = cls(log, study)
+        found.update()
+        return found
+
     def update(self) -> None:
         """Take what is new in the log."""
         for trial in self._log.news(self._study, self._running, self._n_seen):

@@ -31,7 +31,7 @@ from img2brain.records import TrialRecord
 from img2brain.spec import StudySpec, TrialSpec, parse
 from img2brain.study._samplers import BoundedTPE, Listed
 from img2brain.study._trials import NUMBER, POINT, WORKER, Trials
-from img2brain.study.log import QUIET, SearchLog, existing_log, open_log
+from img2brain.study.log import QUIET, existing_log, open_log
 
 if TYPE_CHECKING:
     from img2brain.study.space import Parameters, Space, Suggestion
@@ -185,8 +185,7 @@ class Search:
                     self.study.set_user_attr(key, value)
         self.home_id: str = known.get(HOME, home.id) if home.storage else home.id
         self._told: dict[int, ToldTrial] = {}
-        self._trials = Trials(self._log, self.study._study_id)
-        self._trials.update()
+        self._trials = Trials.of(self._log, self.study._study_id)
 
     def alone(self) -> AbstractContextManager[object]:
         """Return the lock of the study: one worker holds it at a time."""
@@ -431,12 +430,20 @@ def stored_trials(home: Home) -> dict[str, list[ToldTrial]]:
     log = existing_log(home)
     if log is None:
         return {}
-    return {item.study_name: _stored(log, item.study_name, item._study_id) for item in log.storage.get_all_studies()}
+    return {
+        item.study_name: told_of(item.study_name, Trials.of(log, item._study_id))
+        for item in log.storage.get_all_studies()
+    }
 
 
-def _stored(log: SearchLog, name: str, study: int) -> list[ToldTrial]:
-    trials = Trials(log, study)
-    trials.update()
+def told_of(name: str, trials: Trials) -> list[ToldTrial]:
+    """Return the trials of a study that are over, by number.
+
+    Raises
+    ------
+    StoreError
+        If its log cannot be read.
+    """
     with _readable(name):
         return [_as_told(trial) for trial in trials.over]
 

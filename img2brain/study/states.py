@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from img2brain.errors import SpecError, did_you_mean
 from img2brain.home import Home
 from img2brain.study._search_log import SearchLog
 from img2brain.study._trials import WORKER, Trials
 from img2brain.study.log import existing_log
-from img2brain.study.search import FAILURE, FINISHED, SPEC
+from img2brain.study.search import FAILURE, FINISHED, SPEC, ToldTrial, told_of
 
 State = Literal["running", "waiting", "finished", "failed", "stopped"]
 
@@ -72,12 +74,37 @@ def states(home: Home) -> list[StudyState]:
     log = existing_log(home)
     if log is None:
         return []
-    return [_state(log, item.study_name, item._study_id, item.user_attrs) for item in log.storage.get_all_studies()]
+    return [_state(log, item, Trials.of(log, item._study_id)) for item in log.storage.get_all_studies()]
 
 
-def _state(log: SearchLog, name: str, study: int, said: Mapping[str, Any]) -> StudyState:
-    trials = Trials(log, study)
-    trials.update()
+def states_of(home: Home, name: str) -> list[tuple[StudyState, list[ToldTrial]]]:
+    """Tell how far the studies of a name are, each with its trials that are over, by number.
+
+    Parameters
+    ----------
+    home : Home
+        Holds the search log, which is read once.
+    name : str
+        The full name, or the one in the study file, which several studies may have.
+
+    Raises
+    ------
+    SpecError
+        If no study is stored under this name.
+    StoreError
+        If the search log cannot be read.
+    """
+    log = existing_log(home)
+    known = {item.study_name: item for item in log.storage.get_all_studies()} if log else {}
+    found = [item for full, item in known.items() if name in (full, full.rpartition("-")[0])]
+    if log is None or not found:
+        raise SpecError(f"No study is stored as {name!r}. {did_you_mean(name, known)}")
+    of_each = [(item, Trials.of(log, item._study_id)) for item in found]
+    return [(_state(log, item, trials), told_of(item.study_name, trials)) for item, trials in of_each]
+
+
+def _state(log: SearchLog, study: FrozenStudy, trials: Trials) -> StudyState:
+    said: Mapping[str, Any] = study.user_attrs
     over, running = trials.over, list(trials.running)
     alive = log.living({trial.user_attrs.get(WORKER, "") for trial in (*running, *over[-_LAST:])} - {""})
     scores = [trial.value for trial in over if trial.state == TrialState.COMPLETE and trial.value is not None]
@@ -85,7 +112,7 @@ def _state(log: SearchLog, name: str, study: int, said: Mapping[str, Any]) -> St
     rate = _rate(over)
     left = wanted - len(over) if wanted and alive else 0
     return StudyState(
-        study=name,
+        study=study.study_name,
         state=_named(len(alive), len(over), len(scores), said.get(FINISHED) == len(over)),
         n_workers=len(alive),
         n_trials=len(over),

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
+from json import JSONDecoder
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
+from img2brain.errors import SpecError
 from img2brain.home import Home
 from img2brain.study._trials import NUMBER, WORKER
 from img2brain.study.log import open_log
 from img2brain.study.search import FAILURE, FINISHED, SPEC
-from img2brain.study.states import states
+from img2brain.study.states import states, states_of
 
 
 @pytest.fixture
@@ -74,3 +79,29 @@ def test_a_study_of_which_all_failed_has_failed(home: Home) -> None:
 def test_a_home_without_searches_has_none_and_gets_none(home: Home) -> None:
     assert states(home) == []
     assert not home.search_log.exists()
+
+
+@pytest.mark.parametrize("look", [states, lambda home: states_of(home, "s")])
+def test_who_looks_at_studies_replays_the_log_once(
+    home: Home, look: Callable[[Home], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(home, n_told=0, n_asked=3)
+    replayed: list[Any] = []
+
+    def loads(text: Any, **options: Any) -> Any:
+        replayed.append(text)
+        return JSONDecoder(**options).decode(text if isinstance(text, str) else text.decode())
+
+    monkeypatch.setattr(json, "loads", loads)
+    look(home)
+    lines = home.search_log.read_bytes().splitlines(keepends=True)
+    assert [text for text in replayed if text in lines] == lines
+
+
+def test_a_study_that_is_not_there_is_told_with_those_that_are(home: Home) -> None:
+    made(home, n_told=0, n_asked=1)
+    ((state, trials),) = states_of(home, "s")
+    assert (state.study, trials) == ("s-1", [])
+    assert states_of(home, "s-1")[0][0] == state
+    with pytest.raises(SpecError, match=r"No study is stored as 't'\. .*s-1"):
+        states_of(home, "t")
