@@ -33,8 +33,8 @@ def programs() -> Path | None:
 class Postgres:
     """A server that asks for passwords, which can be stopped as if the power went, and started again."""
 
-    def __init__(self, folder: Path, bin_folder: Path) -> None:
-        self._folder, self._bin = folder, bin_folder
+    def __init__(self, folder: Path, bin_folder: Path, settings: Sequence[str] = _SETTINGS) -> None:
+        self._folder, self._bin, self._settings = folder, bin_folder, settings
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._n_databases = 0
@@ -76,7 +76,7 @@ class Postgres:
         """Start the server, and wait until it answers."""
         folder = str(self._folder)
         words = [str(self._bin / "postgres"), "-D", f"{folder}/data", "-p", str(self.port), "-k", folder]
-        settings = [word for setting in _SETTINGS for word in setting.split()]
+        settings = [word for setting in self._settings for word in setting.split()]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*_as_nobody_special(), *words, *settings],
@@ -89,6 +89,16 @@ class Postgres:
             assert self._process.poll() is None, (self._folder / "log").read_text()
             assert time.monotonic() < end, (self._folder / "log").read_text()
             time.sleep(0.05)
+
+    def cpu_s(self) -> float:
+        """Return the processor seconds of the server and of its sessions, also of those that have ended."""
+        assert self._process is not None
+        parent, ticks = self._process.pid, 0
+        for pid in (parent, *_children(parent)):
+            with suppress(OSError):  # It has just ended, and counts with its parent.
+                found = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+                ticks += sum(map(int, found[11:15] if pid == parent else found[11:13]))
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
         """End all of its processes as a power cut does."""
@@ -110,12 +120,12 @@ class Postgres:
 
 
 @contextmanager
-def running() -> Iterator[Postgres]:
-    """Run a server in a temporary folder."""
+def running(settings: Sequence[str] = _SETTINGS) -> Iterator[Postgres]:
+    """Run a server in a temporary folder; by default one that does not wait for the disk."""
     found = programs()
     assert found is not None, "whoever asks looks first"
     with tempfile.TemporaryDirectory(prefix="pg-") as name:  # short: the path of a socket has 107 bytes
-        server = Postgres(Path(name), found)
+        server = Postgres(Path(name), found, settings)
         server.create()
         server.start()
         try:

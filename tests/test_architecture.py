@@ -42,7 +42,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "pandas": ("flavor", "leaderboard", "model", "study"),
     "plotly": ("leaderboard.drawing", "leaderboard.figures", "leaderboard.region_figures"),
     "pydantic": ("datasets", "faults", "fetching", "leaderboard.bundles", "records", "spec", "tracking"),
-    "psycopg": ("study._database_log",),
+    "psycopg": ("study._database_log", "study._postgres_trials"),
     "requests": ("leaderboard.reading", "tracking"),
     "safetensors": ("backbones", "model", "testing", "tracking"),
     "scipy": ("datasets", "features", "metrics", "regressors", "statistics"),

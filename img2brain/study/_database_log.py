@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import optuna
 from filelock import FileLock
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from img2brain import digest, secret
 from img2brain.errors import StoreError
+from img2brain.study import _postgres_trials
 from img2brain.study._local_log import LocalLog
 from img2brain.study._patience import DatabasePatience, WaitingStorage
 from img2brain.study._search_log import SearchLog
@@ -23,14 +26,18 @@ from img2brain.study._search_log import SearchLog
 if TYPE_CHECKING:
     import psycopg
 
+T = TypeVar("T")
+
 PATIENCE_S = 60.0  # for a database that is away
 DEATH_S = 60.0  # without a sign of life; then a worker counts as dead
 _OPENING_S = 10.0  # for a database that is away when it is first asked
 _SIGNS = 4  # of life, within the time that a worker may be silent
 
+_ADDRESS = "postgresql+psycopg://"  # where it is, its connections know
 _TABLE = """
     CREATE TABLE IF NOT EXISTS img2brain_workers (worker text PRIMARY KEY, seen timestamptz NOT NULL DEFAULT now())
 """
+_FORGET = "DELETE FROM img2brain_workers WHERE seen < now() - interval '7 days'"
 _SIGN = """
     INSERT INTO img2brain_workers (worker) VALUES (%s) ON CONFLICT (worker) DO UPDATE SET seen = now()
 """
@@ -62,8 +69,7 @@ class _DatabaseLog(SearchLog):
 
     def _use(self, storage: RDBStorage, patience: DatabasePatience) -> None:
         self._storage = WaitingStorage(optuna.storages.get_storage(storage), patience)
-        self._engine = storage.engine
-        weakref.finalize(self._storage, self._engine.dispose)  # a study may outlive the log
+        weakref.finalize(self._storage, storage.engine.dispose)  # a study may outlive the log
 
 
 class SqliteLog(_DatabaseLog, LocalLog):
@@ -116,13 +122,26 @@ class PostgresLog(_DatabaseLog):
     def __init__(self, url: str, patience_s: float = PATIENCE_S, death_s: float = DEATH_S) -> None:
         _require_driver()
         self._url, self._death_s = url, death_s
-        self._idle: list[psycopg.Connection[Any]] = []  # of locks; a list's own methods are safe among threads
+        self._idle: list[psycopg.Connection[Any]] = []  # connections; a list's own methods are safe among threads
+        weakref.finalize(self, _close, self._idle)
         self._patience = DatabasePatience(url, min(patience_s, _OPENING_S))
-        with self.lock("the tables of the search log"):
-            storage = self._patience(self._make_tables)
+        if not self._ask(_has_tables):
+            with self.lock("the tables of the search log"):
+                self._patience(self._make_tables)
+        storage = self._patience(lambda: _opened(_ADDRESS, self._options, is_made=True))
         self._patience = DatabasePatience(url, patience_s)
         self._use(storage, self._patience)
-        weakref.finalize(self, _close, self._idle)
+
+    @classmethod
+    def is_begun(cls, url: str) -> bool:
+        """Tell whether a database holds a search log; none is made."""
+        _require_driver()
+
+        def look() -> bool:
+            with _connected(url) as connection:
+                return _has_tables(connection)
+
+        return DatabasePatience(url, _OPENING_S)(look)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -141,11 +160,29 @@ class PostgresLog(_DatabaseLog):
             raise
         self._unlock(connection, name)
 
+    def make(self, study: int, trial: FrozenTrial) -> int:
+        """Add a trial to a study; one that a cut connection left open whether it was made is looked for."""
+        attempts = count()
+
+        def work() -> int:
+            with self._connection() as connection:
+                made = _postgres_trials.find(connection, study, trial) if next(attempts) else None
+                return made or _postgres_trials.make(connection, study, trial)
+
+        return self._patience(work)
+
+    def tell(self, trial: int, said: Mapping[str, Any], state: TrialState, value: float | None = None) -> bool:
+        return self._ask(partial(_postgres_trials.tell, trial=trial, said=said, state=state, value=value))
+
+    def news(self, study: int, unfinished: Collection[int], n_known: int) -> list[FrozenTrial]:
+        return self._ask(partial(_postgres_trials.read, study=study, unfinished=unfinished, n_known=n_known))
+
     @contextmanager
     def attend(self, worker: str) -> Iterator[None]:
         """Give signs of life of a worker, until the end."""
         over = threading.Event()
-        self._patience(lambda: self._execute(_SIGN, worker))
+        self._ask(lambda connection: connection.execute(_FORGET))
+        self._ask(lambda connection: connection.execute(_SIGN, [worker]))
         signs = threading.Thread(target=self._give_signs, args=(worker, over), name=f"signs of {worker}", daemon=True)
         signs.start()
         try:
@@ -153,48 +190,60 @@ class PostgresLog(_DatabaseLog):
         finally:
             over.set()
             signs.join()
-            with suppress(Exception):  # It counts as dead a little later then.
-                self._execute("DELETE FROM img2brain_workers WHERE worker = %s", worker)
+            with suppress(Exception), self._connection() as connection:  # It counts as dead a little later then.
+                connection.execute("DELETE FROM img2brain_workers WHERE worker = %s", [worker])
 
     def living(self, workers: Iterable[str]) -> set[str]:
         """Return those workers that live: that gave a sign of life lately."""
         if not (asked := list(workers)):
             return set()
-        return {worker for (worker,) in self._patience(lambda: self._execute(_LIVING, asked, self._death_s))}
+        found = self._ask(lambda connection: connection.execute(_LIVING, [asked, self._death_s]).fetchall())
+        return {worker for (worker,) in found}
 
     def _give_signs(self, worker: str, over: threading.Event) -> None:
         while not over.wait(self._death_s / _SIGNS):
-            with suppress(Exception):  # Whoever works with a database that is away says so.
-                self._execute(_SIGN, worker)
+            with suppress(Exception), self._connection() as connection:  # Whoever works says that it is away.
+                connection.execute(_SIGN, [worker])
 
-    def _execute(self, query: str, *values: object) -> list[Any]:
-        with self._engine.begin() as connection:
-            found = connection.exec_driver_sql(query, values)
-            return list(found) if found.returns_rows else []
+    def _ask(self, question: Callable[[psycopg.Connection[Any]], T]) -> T:
+        """Return the answer to a question that may be asked again where the database is away."""
 
-    def _connect(self) -> psycopg.Connection[Any]:
-        """Connect to the database; whether the server is still there is asked where it is silent for long."""
-        import psycopg
+        def work() -> T:
+            with self._connection() as connection:
+                return question(connection)
 
-        return psycopg.connect(
-            self._url, connect_timeout=10, application_name="img2brain",
-            keepalives=1, keepalives_idle=30, keepalives_interval=10, keepalives_count=3, tcp_user_timeout=60_000,
-        )  # fmt: skip
+        return self._patience(work)
 
-    def _make_tables(self) -> RDBStorage:
-        """Open Optuna's tables, made where they are not there. The password is known to the connections alone."""
-        storage = _opened("postgresql+psycopg://", {"creator": self._connect, "pool_size": 1, "max_overflow": -1})
-        with storage.engine.begin() as connection:
-            connection.exec_driver_sql(_TABLE)
-            connection.exec_driver_sql("DELETE FROM img2brain_workers WHERE seen < now() - interval '7 days'")
-        return storage
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """Hand out a connection that nobody else uses; one on which something failed is closed."""
+        connection = self._take()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+
+    def _take(self) -> psycopg.Connection[Any]:
+        return self._idle.pop() if self._idle else _connected(self._url)
+
+    def _make_tables(self) -> None:
+        """Make Optuna's tables, and what is added to them; the last of it says that all are there."""
+        _opened(_ADDRESS, self._options).engine.dispose()
+        with _connected(self._url) as connection, connection.transaction():
+            connection.execute(_postgres_trials.INDEX)
+            connection.execute(_TABLE)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """How SQLAlchemy connects: the password is known to the connections alone."""
+        return {"creator": partial(_connect, self._url), "pool_size": 1, "max_overflow": -1}
 
     def _locked(self, name: str) -> psycopg.Connection[Any]:
         """Return a connection that holds a lock."""
-        connection = self._idle.pop() if self._idle else self._connect()
+        connection = self._take()
         try:
-            connection.autocommit = True
-            connection.execute(_KEEPALIVE)
             connection.execute("SELECT pg_advisory_lock(%s)", [_key(name)])
         except BaseException:
             connection.close()
@@ -217,15 +266,37 @@ class PostgresLog(_DatabaseLog):
         self._idle.append(connection)
 
 
-def _opened(url: str, options: dict[str, Any]) -> RDBStorage:
-    """Open Optuna's tables in a database, made where they are not there.
+def _connect(url: str) -> psycopg.Connection[Any]:
+    """Connect to PostgreSQL; whether the server is still there is asked where it is silent for long."""
+    import psycopg
+
+    return psycopg.connect(
+        url, connect_timeout=10, application_name="img2brain",
+        keepalives=1, keepalives_idle=30, keepalives_interval=10, keepalives_count=3, tcp_user_timeout=60_000,
+    )  # fmt: skip
+
+
+def _connected(url: str) -> psycopg.Connection[Any]:
+    """Connect to PostgreSQL for locks and single statements, each of which counts at once."""
+    connection = _connect(url)
+    connection.autocommit = True
+    connection.execute(_KEEPALIVE)
+    return connection
+
+
+def _has_tables(connection: psycopg.Connection[Any]) -> bool:
+    return connection.execute("SELECT to_regclass('img2brain_workers')").fetchone() != (None,)
+
+
+def _opened(url: str, options: dict[str, Any], is_made: bool = False) -> RDBStorage:
+    """Open Optuna's tables in a database, made where nobody has said that they are there.
 
     Raises
     ------
     StoreError
         If they are those of another version of Optuna.
     """
-    storage = RDBStorage(url, engine_kwargs=options, skip_compatibility_check=True)
+    storage = RDBStorage(url, engine_kwargs=options, skip_compatibility_check=True, skip_table_creation=is_made)
     found, wanted = storage.get_current_version(), storage.get_head_version()
     if found != wanted:
         storage.engine.dispose()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from itertools import count
+from typing import Any
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from img2brain._quiet import Quiet
 
@@ -35,6 +37,20 @@ class SearchLog(ABC):
     @abstractmethod
     def living(self, workers: Iterable[str]) -> set[str]:
         """Return those of some workers that live."""
+
+    def make(self, study: int, trial: FrozenTrial) -> int:
+        """Add a trial to a study, at once with all that is said of it, and return Optuna's id of it."""
+        return self.storage.create_new_trial(study, trial)
+
+    def tell(self, trial: int, said: Mapping[str, Any], state: TrialState, value: float | None = None) -> bool:
+        """End a trial with what is said of it, and return whether it was not over already."""
+        try:
+            for name, item in said.items():
+                self.storage.set_trial_user_attr(trial, name, item)
+            self.storage.set_trial_state_values(trial, state, None if value is None else [value])
+        except UpdateFinishedTrialError:
+            return False
+        return True
 
     def news(self, study: int, unfinished: Collection[int], n_known: int) -> list[FrozenTrial]:
         """Return the trials of a study that may have changed, in the order in which they were made.

@@ -26,5 +26,6 @@ def open_log(home: Home) -> SearchLog:
 
 def existing_log(home: Home) -> SearchLog | None:
     """Open the store of searches of a home for reading; None where there is none yet."""
-    is_there = home.search_file is None or home.search_file.exists()
+    file = home.search_file
+    is_there = PostgresLog.is_begun(str(home.storage)) if file is None else file.exists()
     return open_log(home) if is_there else None

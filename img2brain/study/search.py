@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -263,17 +262,11 @@ class Search:
         bool
             Whether it counts: it does not where this worker was thought dead, and the trial is another's.
         """
-        storage, failed = self._log.storage, isinstance(outcome, str)
-        said = _attributes(spec, members) | ({FAILURE: outcome} if failed else {})
-        # Pruned, not failed: the sampler learns from a pruned trial that its neighbourhood is bad.
-        state, values = (TrialState.PRUNED, None) if isinstance(outcome, str) else (TrialState.COMPLETE, [outcome])
-        try:
-            for name, value in said.items():
-                storage.set_trial_user_attr(asked.id, name, value)
-            storage.set_trial_state_values(asked.id, state, values)
-        except UpdateFinishedTrialError:
-            return False
-        return True
+        said = _attributes(spec, members)
+        if isinstance(outcome, str):
+            # Pruned, not failed: the sampler learns from a pruned trial that its neighbourhood is bad.
+            return self._log.tell(asked.id, said | {FAILURE: outcome}, TrialState.PRUNED)
+        return self._log.tell(asked.id, said, TrialState.COMPLETE, outcome)
 
     def restore(self, records: Sequence[Mapping[int, TrialRecord]]) -> int:
         """Log trials again that a lost log lacks, from what is tracked of them, and return how many.
@@ -343,8 +336,7 @@ class Search:
         living = self.living(workers.values()) if workers else set()
         dead = [trial for trial, worker in workers.items() if worker not in living]
         for trial in dead:
-            with suppress(UpdateFinishedTrialError):
-                self._log.storage.set_trial_state_values(trial, TrialState.FAIL)
+            self._log.tell(trial, {}, TrialState.FAIL)
         if dead:
             self._trials.update()
 
@@ -372,7 +364,7 @@ class Search:
             distributions=drawn.distributions,
             user_attrs={NUMBER: number, WORKER: self.worker, POINT: suggestion.digest},
         )
-        return Asked(number, params, suggestion, self._log.storage.create_new_trial(self.study._study_id, made))
+        return Asked(number, params, suggestion, self._log.make(self.study._study_id, made))
 
     def _sampler_of(self, number: int, attempt: int) -> BaseSampler:
         if self._sampler == "grid":
