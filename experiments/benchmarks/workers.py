@@ -29,8 +29,8 @@ from _bench import main, table
 ROOT = Path(__file__).resolve().parents[2]
 COUNTS = (1, 4, 16, 64)
 SAMPLERS = ("random", "tpe")
-EVALUATION_S, WINDOW_S = 0.05, 4.0
-A_PROCESS = 8  # workers, at most
+EVALUATION_S, WINDOW_S = 0.05, 8.0
+A_PROCESS = 16  # workers, at most
 PATIENCE_S = 120.0
 N_TRIALS = 1_000_000  # more than any window holds
 SPEC = {

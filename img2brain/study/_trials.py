@@ -32,7 +32,7 @@ class Trials:
         self._log, self._study = log, study
         self._over = Telling()
         self._running: dict[int, FrozenTrial] = {}
-        self._held: set[int] = set()
+        self._held: dict[int, set[int]] = {}  # by number Optuna's ids: two, where a lock was lost with its connection
         self._points: dict[str, set[int]] = {}
         self._n_seen = self._first_free = 0
 
@@ -98,13 +98,15 @@ class Trials:
 
     def _hold(self, trial: FrozenTrial, number: int | None) -> None:
         if number is not None:
-            self._held.add(number)
+            self._held.setdefault(number, set()).add(trial._trial_id)
             self._points.setdefault(trial.user_attrs.get(POINT, ""), set()).add(number)
 
     def _let_go(self, trial: FrozenTrial | None) -> None:
-        """Free the number of a trial that was cut off, where it was seen at work."""
+        """Free the number of a trial that was cut off, where it was seen at work and no other trial has it."""
         number = None if trial is None else trial.user_attrs.get(NUMBER)
         if trial is not None and number is not None:
-            self._held.discard(number)
-            self._points[trial.user_attrs.get(POINT, "")].discard(number)
-            self._first_free = min(self._first_free, number)
+            self._held[number].discard(trial._trial_id)
+            if not self._held[number]:
+                del self._held[number]
+                self._points[trial.user_attrs.get(POINT, "")].discard(number)
+                self._first_free = min(self._first_free, number)

@@ -9,10 +9,10 @@ import socket
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from img2brain.home import Home
 from img2brain.tracking._database import database_uri, make_ready
 from img2brain.tracking._relocation import follow
 from img2brain.tracking._uri import local_folder
+
+T = TypeVar("T")
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -36,6 +38,7 @@ QUIET = {
 # What MLflow logs as an error, with its whole stack, it raises as well: it is told once, on a line.
 _QUIETLY = Quiet("mlflow", ("mlflow", "alembic", "urllib3"), logging.CRITICAL, QUIET)
 _PAGE = 1000
+_IS_THERE = ("RESOURCE_ALREADY_EXISTS", "BAD_REQUEST")  # the second where a database itself refuses to add it twice
 _SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}  # training runs; else the pages of language models
 
 
@@ -91,13 +94,16 @@ class TrackingStore:
     def experiment(self, name: str) -> str:
         """Return the id of the experiment of this name, made where it is not there."""
         with answering(self.uri), self.lock:
-            found = self.client.get_experiment_by_name(name)
-            if found is None:
-                where = self._local.artifacts.as_uri() if self._local else None
-                return str(self.client.create_experiment(name, artifact_location=where, tags=_SHOWN_AS))
-            if found.lifecycle_stage == "deleted":
-                self.client.restore_experiment(found.experiment_id)
-            return str(found.experiment_id)
+            return look_and_add(lambda: self._experiment(name))
+
+    def _experiment(self, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            where = self._local.artifacts.as_uri() if self._local else None
+            return str(self.client.create_experiment(name, artifact_location=where, tags=_SHOWN_AS))
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
 
     def runs(self, experiments: Sequence[str], query: str) -> Iterator[Any]:
         """Yield the runs of some experiments that a query of MLflow's finds."""
@@ -194,6 +200,21 @@ class TrackingStore:
         client = MlflowClient(self.uri, registry_uri=self.uri)
         client.search_experiments(max_results=1)
         return client
+
+
+def look_and_add(work: Callable[[], T]) -> T:
+    """Do what looks for something and adds it where it is not there; again, where another machine added it meanwhile.
+
+    A server has no lock that machines share, and what was sent twice, since the first answer was lost, is there too.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return work()
+    except MlflowException as error:
+        if error.error_code not in _IS_THERE:
+            raise
+        return work()
 
 
 def _read_array(path: Path) -> np.ndarray[Any, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 from img2brain import plain, sealed
 from img2brain._quiet import ignored
 from img2brain.errors import ModelError, did_you_mean, quoted
-from img2brain.tracking._store import TrackingStore, answering
+from img2brain.tracking._store import TrackingStore, answering, look_and_add
 
 CHAMPION = "champion"
 _RUN, _CROWNED, _DIGEST = "img2brain.run", "img2brain.crowned", "img2brain.digest"
@@ -265,6 +265,9 @@ class Registry:
             self._store.client.set_registered_model_tag(item.name, f"{_HISTORY}{now + place:020d}", text)
 
     def _ensure(self, name: str) -> None:
+        look_and_add(lambda: self._add_name(name))
+
+    def _add_name(self, name: str) -> None:
         known = self._store.client.search_registered_models(f"name='{name}'")
         if not any(item.name == name for item in known):
             self._store.client.create_registered_model(

@@ -17,7 +17,7 @@ from img2brain.records import ConfirmationRecord, Record, StudyRecord, TrialReco
 from img2brain.records.code import this_code
 from img2brain.result import TrialResult
 from img2brain.tracking import names, reading
-from img2brain.tracking._store import TrackingStore, answering
+from img2brain.tracking._store import TrackingStore, answering, look_and_add
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -63,13 +63,18 @@ class Tracker:
     def finished(self) -> dict[int, str]:
         """Return the run ids of the trials that are tracked whole, by number.
 
-        Runs that a dead worker of this study left half-tracked are dropped; nothing else ever is.
+        Half-tracked runs of this study are dropped that nobody is at work on: those of dead workers, those that this
+        worker left, and those of trials that are tracked whole, as where a server did not say that it had made a run.
+        Nothing else ever is.
         """
         with answering(self.store.uri):
             found = self._own_trials()
-            self._drop_half_tracked([run for run in found if run.info.status == "RUNNING"])
-        whole = [run for run in found if run.info.status != "RUNNING"]
-        return {int(run.data.tags[names.TRIAL]): run.info.run_id for run in reversed(whole)}  # of two the first
+            whole = [run for run in found if run.info.status != "RUNNING"]
+            known = {_number(run): run.info.run_id for run in reversed(whole)}  # of two the first
+            half = [run for run in found if run.info.status == "RUNNING"]
+            self._drop([run for run in half if _number(run) in known])
+            self._drop(self._left([run for run in half if _number(run) not in known]))
+        return known
 
     def keep_first(self, number: int, run_id: str) -> None:
         """Drop a run of this worker where another, which thought it dead, tracked the same trial before."""
@@ -77,11 +82,14 @@ class Tracker:
             with answering(self.store.uri):
                 self.store.client.delete_run(run_id)
 
-    def _drop_half_tracked(self, runs: Sequence[Any]) -> None:
+    def _left(self, runs: Sequence[Any]) -> list[Any]:
+        """Return those runs whose workers are not at work on them."""
         living = self._living(worker for run in runs if (worker := run.data.tags.get(names.WORKER)))
+        return [run for run in runs if run.data.tags.get(names.WORKER) not in living - {self._worker}]
+
+    def _drop(self, runs: Sequence[Any]) -> None:
         for run in runs:
-            if run.data.tags.get(names.WORKER) not in living:
-                self.store.client.delete_run(run.info.run_id)
+            self.store.client.delete_run(run.info.run_id)
 
     def records(self) -> dict[int, TrialRecord]:
         """Return the records of the trials that are tracked whole, by number."""
@@ -220,7 +228,7 @@ class Tracker:
         tags = [InputTag("mlflow.data.context", "search")]
         # MLflow looks for the dataset and then adds it: two studies of new data at once would both add it.
         with self.store.lock:
-            self.store.client.log_inputs(run.info.run_id, [DatasetInput(dataset, tags)])
+            look_and_add(lambda: self.store.client.log_inputs(run.info.run_id, [DatasetInput(dataset, tags)]))
 
     def _log_rows(self, run_id: str, record: ConfirmationRecord, arrays: Mapping[str, Arrays], name: str) -> None:
         with answering(self.store.uri):
@@ -230,6 +238,10 @@ class Tracker:
                 for part, found in arrays.items():
                     _write_arrays(folder / names.part_folder(part), found)
                 _write_record(folder, name, record)
+
+
+def _number(run: Any) -> int:
+    return int(run.data.tags[names.TRIAL])
 
 
 def log_references(store: TrackingStore, home: str, records: Mapping[int, tuple[TrialRecord, Arrays]]) -> None:

@@ -106,6 +106,17 @@ def test_a_number_is_its_workers_own_as_long_as_that_lives(tmp_path: Path) -> No
     assert [trial.number for trial in third.told()] == [0]
 
 
+def test_a_number_that_two_trials_have_is_free_when_both_are_cut_off(tmp_path: Path) -> None:
+    first, second, third = (make(tmp_path) for _ in range(3))
+    with first.attend(), second.attend():
+        asked = ask(first, 0)
+        twice = second._made(0, *second._draw(0))  # as where a lock was lost with its connection
+        assert tell(second, twice)
+    assert ask(third, 1).number == 1, "the dead one's is closed, and the number is told"
+    assert [trial.number for trial in third.told()] == [0]
+    assert not tell(first, asked)
+
+
 def test_no_two_workers_are_at_one_point(tmp_path: Path) -> None:
     searches = [make(tmp_path, regressors=["linear"]) for _ in range(6)]
     with contextlib.ExitStack() as living:
@@ -158,6 +169,22 @@ def test_what_a_living_worker_tracks_is_left_to_it(given_study: Path, place: Hom
     assert runs_of(place) == []
     (parent,) = {run.members[0].tracker.run.info.run_id for run in (living, dead, other)}
     assert parent
+
+
+def test_a_run_that_was_made_and_not_heard_of_is_dropped(given_study: Path, place: Home) -> None:
+    setting = make_ready(load_study(given_study), place)
+    setting.extract()
+    one, other = (Run(setting, setting.name) for _ in range(2))
+    with one.search.attend(), other.search.attend():
+        for number, run in enumerate((one, other)):
+            begin_run(run, number)
+            assert (asked := run.search.ask(number + 1)) is not None
+            assert run._trial(asked) is not None
+        kept = begin_run(other, 2)
+        assert sorted(one.members[0].tracker.finished()) == [0, 1]
+        assert {run.info.run_id for run in runs_of(place, "RUNNING")} == {kept}, "another is at work on it"
+        assert other.members[0].tracker.finished().keys() == {0, 1}
+        assert runs_of(place, "RUNNING") == [], "and no longer"
 
 
 def test_a_trial_is_tracked_once_where_its_worker_stood_still_and_was_thought_dead(

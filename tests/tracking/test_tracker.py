@@ -345,6 +345,22 @@ def test_an_experiment_is_shown_as_training_runs(new_home: NewHome) -> None:
     assert tags["mlflow.experimentKind"] == "custom_model_development"
 
 
+def test_what_another_machine_adds_meanwhile_is_taken(
+    result: TrialResult, setting: Setting, new_home: NewHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(new_home())
+    first, other = TrackingStore(home), TrackingStore(home)
+    look = first.client.get_experiment_by_name
+
+    def look_too_soon(name: str) -> Any:
+        monkeypatch.setattr(first.client, "get_experiment_by_name", look)
+        other.client.create_experiment(name)
+        return None
+
+    monkeypatch.setattr(first.client, "get_experiment_by_name", look_too_soon)
+    assert first.experiment("here") == other.experiment("here")
+
+
 def test_a_deleted_experiment_is_restored(new_home: NewHome) -> None:
     store = TrackingStore(Home(new_home()))
     number = store.experiment("here")
