@@ -157,3 +157,12 @@ def frozen(array: NDArray[AnyNumber]) -> NDArray[AnyNumber]:
     view = array.view()
     view.setflags(write=False)
     return view
+
+
+def devices() -> dict[str, str]:
+    """Return what there is to compute on: threads of the processor, and GPUs by the names that studies give them."""
+    import torch
+
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = {f"cuda:{place}": torch.cuda.get_device_name(place) for place in range(n_gpus)}
+    return {"threads": str(torch.get_num_threads())} | (found or {"cuda": "none"})

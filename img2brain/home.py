@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from img2brain import digest, plain, secret
 from img2brain.errors import StoreError, quoted
+from img2brain.holders import is_held
 from img2brain.store import Store
 
 FORMAT = 2
@@ -117,13 +118,38 @@ class Home:
         StoreError
             If there is no home in the folder, and neither a server nor a database is named.
         """
+        found = cls.as_it_is(folder, tracking_uri, storage, cache)
+        if found._is_there:
+            found._make()
+        return found
+
+    @classmethod
+    def as_it_is(
+        cls,
+        folder: Path | str,
+        tracking_uri: str | None = None,
+        storage: str | None = None,
+        cache: Path | str | None = None,
+    ) -> Home:
+        """Return a home to look at: nothing in it is made, tried or put right, whatever state it is in.
+
+        Raises
+        ------
+        StoreError
+            If there is no home in the folder, and neither a server nor a database is named.
+        """
         found = cls.__new__(cls)
         found._name_parts(Path(folder), tracking_uri, storage, cache)
-        if any((found.folder / name).exists() for name in _SIGNS):
-            found._make()
-        elif not (tracking_uri or storage):
+        if not (found._is_there or tracking_uri or storage):
             raise StoreError(_absent(found.folder))
         return found
+
+    @property
+    def _is_there(self) -> bool:
+        try:
+            return any((self.folder / name).exists() for name in _SIGNS)
+        except PermissionError:
+            return True
 
     def _name_parts(
         self, folder: Path, tracking_uri: str | None, storage: str | None, cache: Path | str | None
@@ -186,6 +212,21 @@ class Home:
         return tuple(map(Path, self._identity.was))
 
     @property
+    def identity_file(self) -> Path:
+        """What it says of itself."""
+        return self.folder / _IDENTITY
+
+    @property
+    def said_folder(self) -> Path:
+        """Where it says that it is."""
+        return Path(self._identity.path)
+
+    @property
+    def lock_folders(self) -> tuple[Path, ...]:
+        """Where the locks of the home and its cache are."""
+        return (self._locks, self.cache / "locks", self.cache / "unfinished")
+
+    @property
     def own_ids(self) -> tuple[str, ...]:
         """The ids whose runs are the home's own: in its own database those of the homes that it is a copy of, too."""
         identity = self._identity
@@ -234,10 +275,20 @@ class Home:
     def _use(self, how: int) -> Iterator[None]:
         """Hold the lock of the use of the home and its cache, which many may share; free when its holders end."""
         with contextlib.ExitStack() as held:
-            for folder in (self._locks, self.cache / "locks") if self.shares_cache else (self._locks,):
-                folder.mkdir(parents=True, exist_ok=True)
-                fcntl.flock(held.enter_context((folder / "use.lock").open("a")), how)
+            for path in self._use_locks:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                fcntl.flock(held.enter_context(path.open("a")), how)
             yield
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a study is at work in the home, or with its cache."""
+        return any(is_held(path, shared=True) for path in self._use_locks)
+
+    @property
+    def _use_locks(self) -> list[Path]:
+        folders = (self._locks, self.cache / "locks") if self.shares_cache else (self._locks,)
+        return [folder / "use.lock" for folder in folders]
 
     @property
     def _identity(self) -> Identity:

@@ -30,6 +30,7 @@ Stamp = tuple[tuple[str, int, int, int], ...]
 log = logging.getLogger(__name__)
 
 _DIGESTS = "digests.json"
+_NO_KINDS = ("locks", "unfinished")
 _ATTEMPTS = 3  # at an entry, where somebody deletes the cache meanwhile
 
 
@@ -251,6 +252,40 @@ def key_of(entry: Path) -> dict[str, Any]:
     return dict(plain.of_json(_regular(entry / "key.json").read_text(encoding="utf-8")))
 
 
+def entries(cache: Path) -> Iterator[Path]:
+    """Yield the entries of a cache, kind by kind; links are not followed."""
+    for kind in _folders(cache):
+        if kind.name not in _NO_KINDS:
+            for part in _folders(kind):
+                yield from _folders(part)
+
+
+def damage(entry: Path, deep: bool = False) -> str:
+    """Say what is wrong with an entry, or nothing; it is left as it is.
+
+    Parameters
+    ----------
+    entry : Path
+        Its folder.
+    deep : bool
+        Whether to read all bytes of its files, rather than what they are and that they are there.
+    """
+    return _damage(entry, digest.of_file if deep else None) or _misplaced(entry)
+
+
+def _misplaced(entry: Path) -> str:
+    try:
+        return "" if digest.of_value(key_of(entry)) == entry.name else "key.json is that of another entry"
+    except (OSError, ValueError, TypeError) as error:
+        return f"key.json cannot be read: {type(error).__name__}"
+
+
+def _folders(folder: Path) -> list[Path]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
+        return sorted(Path(item.path) for item in found if item.is_dir(follow_symlinks=False))
+    return []
+
+
 def _stamp(entry: Path) -> Stamp:
     """Return the names, sizes, times and inodes of an entry's files; empty where there is no entry."""
     try:
@@ -277,11 +312,11 @@ def _regular(path: Path) -> Path:
     return path
 
 
-def _damage(entry: Path, digest_of: Callable[[Path], str]) -> str:
-    """Say what is wrong with an entry, or nothing."""
+def _damage(entry: Path, digest_of: Callable[[Path], str] | None) -> str:
+    """Say what is wrong with an entry, or nothing; without digests, which files there are is compared alone."""
     try:
         kept = dict(plain.of_json(_regular(entry / _DIGESTS).read_text(encoding="utf-8")))
-        found = _digests(entry, digest_of)
+        found = _digests(entry, digest_of or (lambda file: kept.get(file.name, "")))
     except OSError as error:
         return f"{Path(error.filename or entry).name}: {error.strerror}"
     except (ValueError, TypeError) as error:

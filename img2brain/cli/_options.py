@@ -92,6 +92,13 @@ def reads_home(command: Command) -> Command:
     return _with_home(command, Home.existing)
 
 
+def looks_at_home(command: Command) -> Command:
+    """Give a command the options of a home, and hand it `open_home`, which takes the home as it is."""
+    from img2brain.home import Home
+
+    return _with_home(command, Home.as_it_is)
+
+
 def _with_home(command: Command, make: Callable[..., Home]) -> Command:
     @functools.wraps(command)
     def run(

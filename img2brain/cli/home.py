@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from img2brain.cli._log import log_option
-from img2brain.cli._options import OpenHome, folder_option, reads_home
+from img2brain.cli._options import OpenHome, folder_option, looks_at_home, reads_home
 from img2brain.cli._shown import Shown, shows
 
 if TYPE_CHECKING:
@@ -83,22 +83,27 @@ def _table(found: Sequence[Room], title: str = "in all") -> str:
 
 
 @home.command("check")
-@reads_home
+@click.option("--deep", is_flag=True, help="Also read every byte of the cache.")
+@looks_at_home
 @shows
-def check_command(open_home: OpenHome) -> Shown:
-    """Check a home's database, and that its artifacts are there.
+def check_command(open_home: OpenHome, deep: bool) -> Shown:
+    """Check whether all is in order with a home, and say what to do where it is not.
 
-    Those of every run and model have to be in the home. Prints every problem, one line each. Exit code 2 if there is
-    any.
+    Looks at versions, devices, permissions, room, locks, the stores, runs that nobody will finish, artifacts, models
+    and the cache, and changes nothing. Prints every problem, one line each. Exit code 2 if there is any.
 
     \b
     Example:
       img2brain home check --home mlruns
+      img2brain home check --deep
     """
-    from img2brain.tracking.upkeep import problems
+    from img2brain.health import check
 
-    found = problems(open_home())
-    return Shown(found, found or ["no problems"], exit_code=2 if found else 0)
+    found = check(open_home(), deep)
+    told = list(map(str, found.findings))
+    facts = {"facts": found.facts, "problems": [item._asdict() for item in found.findings]}
+    lines = [*(f"{name}: {value}" for name, value in found.facts.items()), *(told or ["no problems"])]
+    return Shown(facts, lines, exit_code=2 if told else 0)
 
 
 @home.command("backup")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -305,6 +306,36 @@ def _opened(url: str, options: dict[str, Any], is_made: bool = False) -> RDBStor
             f"Got {found}: use one version of Optuna, or bring older tables up to date by `optuna storage upgrade`."
         )
     return storage
+
+
+def holds_searches(url: str) -> bool:
+    """Tell whether a database holds tables of Optuna's; it is asked once, and none are made.
+
+    Raises
+    ------
+    StoreError
+        If the database does not answer, or refuses.
+    """
+    return DatabasePatience(url, 0)(lambda: _in_file(url) if url.startswith("sqlite:") else _in_postgresql(url))
+
+
+def _in_file(url: str) -> bool:
+    file = Path(url.removeprefix("sqlite:///")).absolute()
+    if not file.exists():
+        return False
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+        (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if said != "ok":
+            raise sqlite3.DatabaseError(said)
+        return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone())
+
+
+def _in_postgresql(url: str) -> bool:
+    _require_driver()
+    import psycopg
+
+    with psycopg.connect(url, connect_timeout=10, application_name="img2brain") as connection:
+        return connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone() == (True,)
 
 
 def _close(connections: list[psycopg.Connection[Any]]) -> None:

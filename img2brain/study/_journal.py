@@ -134,6 +134,22 @@ def open_journal(home: Home, patience_s: float = _PATIENCE_S) -> JournalStorage:
         raise StoreError(f"The search log {path} cannot be read: {error.strerror}.") from error
 
 
+def damaged_line(path: Path) -> int | None:
+    """Return the number, from 1, of the first line of a log that cannot be read, as one that was cut; None if all can.
+
+    The log is left as it is.
+    """
+    journal = _Journal(path, FileLock(path.with_suffix(".lock")))
+    try:
+        JournalStorage(journal)
+    except StoreError:
+        raise
+    except Exception:  # as where it is replayed to be used
+        return len(journal.ends)
+    n_whole = journal.ends[-1] if journal.ends else 0
+    return len(journal.ends) + 1 if n_whole < path.stat().st_size else None
+
+
 def _ends_a_trial(line: dict[str, Any]) -> bool:
     return "state" in line and TrialState(line["state"]).is_finished()
 

@@ -38,6 +38,8 @@ class LocalLog(SearchLog):
 
     def _lives(self, worker: str) -> bool:
         lock = self._sign_of(worker)
+        if not Path(lock.lock_file).exists():
+            return False
         try:
             with lock.acquire(timeout=0):
                 _remove(lock)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from img2brain.home import Home
-from img2brain.study._database_log import PostgresLog, SqliteLog
-from img2brain.study._journal import Journal
+from img2brain.study._database_log import PostgresLog, SqliteLog, holds_searches
+from img2brain.study._journal import Journal, damaged_line
 from img2brain.study._search_log import QUIET, SearchLog
 
-__all__ = ["QUIET", "SearchLog", "existing_log", "open_log"]
+__all__ = ["QUIET", "SearchLog", "damaged_line", "existing_log", "holds_searches", "open_log"]
 
 
 def open_log(home: Home) -> SearchLog:

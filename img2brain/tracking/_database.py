@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -42,6 +43,14 @@ def connected(database: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
+@contextmanager
+def reading(database: Path) -> Iterator[sqlite3.Connection]:
+    """Hand out a connection that only reads, also where nothing can be written beside the database."""
+    how = "mode=ro" if os.access(database.parent, os.W_OK) else "mode=ro&immutable=1"
+    with closing(sqlite3.connect(f"{database.as_uri()}?{how}", uri=True, timeout=30)) as connection:
+        yield connection
+
+
 def make_ready(database: Path, artifacts: Path) -> None:
     """Make the database where there is none, and make it again where it is half made and holds nothing yet.
 
@@ -63,6 +72,7 @@ def make_ready(database: Path, artifacts: Path) -> None:
         require_sound(database)
         with connected(database) as connection:
             lacks, n_kept = _lacks(connection), _count_kept(connection)
+            _require_same_version(connection, database, is_used=n_kept > 0)
         if not lacks:
             return
         if n_kept:
@@ -88,9 +98,45 @@ def require_sound(database: Path) -> None:
         said = str(error)
     if said != "ok":
         raise TrackingError(
-            f"The database {database} is damaged, and is left as it is: {' '.join(said.split())}. Put a copy of it in "
-            f"its place, or what SQLite can save of it: sqlite3 {database.name} .recover | sqlite3 saved.db"
+            f"The database {database} is damaged, and is left as it is: {' '.join(said.split())}. "
+            f"{how_to_save(database)}"
         )
+
+
+def require_same_version(database: Path) -> None:
+    """Refuse a database with tables of another version of MLflow: no two versions write into one.
+
+    Raises
+    ------
+    TrackingError
+        If it is of an older or a newer one, with what to do.
+    """
+    with reading(database) as connection:
+        _require_same_version(connection, database)
+
+
+def _require_same_version(connection: sqlite3.Connection, database: Path, is_used: bool = True) -> None:
+    """Refuse tables of another version; older ones that hold nothing may be made again."""
+    from mlflow import __version__
+
+    found = _version_of(connection)
+    if found in ("", _head()) or (found in _older() and not is_used):
+        return
+    said = f"The database {database} must be of MLflow {__version__}, which has tables {_head()}. It has tables {found}"
+    if found not in _older():
+        raise TrackingError(f"{said}, of another version, newer as it seems: use that one here as well.")
+    upgrade = shlex.join(["mlflow", "db", "upgrade", database_uri(database)])
+    raise TrackingError(
+        f"{said}, of an older version. Let nobody use the home, back it up, and bring it up to date: {upgrade}"
+    )
+
+
+def how_to_save(database: Path) -> str:
+    """Say what can be done about a database whose pages are damaged."""
+    return (
+        "Put a copy of it in its place, or what SQLite can save of it: "
+        f"sqlite3 {database.name} .recover | sqlite3 saved.db"
+    )
 
 
 def require_no_artifacts(database: Path, artifacts: Path) -> None:
@@ -104,17 +150,23 @@ def require_no_artifacts(database: Path, artifacts: Path) -> None:
 
 
 def _lacks(connection: sqlite3.Connection) -> str:
-    """Name what a database lacks that MLflow cannot give it; one of an older MLflow is brought up to date by MLflow."""
+    """Name what a database lacks of the tables of its version, or that it is of another one and holds nothing."""
     from mlflow.store.db.base_sql_model import Base
 
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if "alembic_version" not in tables:
+    if not (version := _version_of(connection)):
         return "the version of its tables"
-    versions = [version for (version,) in connection.execute("SELECT version_num FROM alembic_version")]
     missing = sorted(set(Base.metadata.tables) - tables)
-    if versions == [_head()]:
+    if version == _head():
         return f"the tables {', '.join(missing)}" if missing else ""
     return "" if _count_kept(connection) else "the latest of its tables"
+
+
+def _version_of(connection: sqlite3.Connection) -> str:
+    """Return the version of a database's tables; nothing where it does not say one."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+        return ""
+    return ", ".join(str(version) for (version,) in connection.execute("SELECT version_num FROM alembic_version"))
 
 
 def _count_kept(connection: sqlite3.Connection) -> int:
@@ -129,6 +181,15 @@ def _head() -> str:
     from mlflow.store.db.utils import _get_latest_schema_revision
 
     return str(_get_latest_schema_revision())
+
+
+@cache
+def _older() -> frozenset[str]:
+    """Return the versions of the tables that MLflow can bring up to date."""
+    from mlflow.store.db import utils
+
+    scripts = utils.ScriptDirectory.from_config(utils._get_alembic_config(""))
+    return frozenset(item.revision for item in scripts.walk_revisions()) - {_head()}
 
 
 def _make(database: Path, artifacts: Path) -> None:

@@ -23,6 +23,7 @@ from img2brain.home import Home
 from img2brain.tracking._database import database_uri, make_ready
 from img2brain.tracking._relocation import follow
 from img2brain.tracking._uri import local_folder
+from img2brain.tracking._version import require_same_server
 
 T = TypeVar("T")
 
@@ -199,6 +200,7 @@ class TrackingStore:
                 _write_ahead(self._local.database)
         client = MlflowClient(self.uri, registry_uri=self.uri)
         client.search_experiments(max_results=1)
+        require_same_server(self.uri)
         return client
 
 

@@ -20,7 +20,7 @@ from img2brain.errors import ModelError, did_you_mean, quoted
 from img2brain.tracking._store import TrackingStore, answering, look_and_add
 
 CHAMPION = "champion"
-_RUN, _CROWNED, _DIGEST = "img2brain.run", "img2brain.crowned", "img2brain.digest"
+_RUN, _CROWNED, DIGEST = "img2brain.run", "img2brain.crowned", "img2brain.digest"
 _DECIDED = "img2brain.decided"
 _HISTORY = "img2brain.crowned."  # of a name: each crowning under its time, so that none overwrites another
 _LONG = 100  # characters of a name that is shown as it is
@@ -140,8 +140,8 @@ class Registry:
         with answering(self._store.uri):
             where = self._store.client.get_model_version_download_uri(item.name, item.version)
             with self._store.folder(where) as folder:
-                if item.tags.get(_DIGEST):
-                    sealed.check(folder, item.tags[_DIGEST])
+                if item.tags.get(DIGEST):
+                    sealed.check(folder, item.tags[DIGEST])
                 found = next(iter(sorted(folder.rglob("model.json"))), None)
                 if found is None:
                     raise ModelError(f"The model {item.name!r} version {item.version} is not of img2brain.")
@@ -173,7 +173,7 @@ class Registry:
                 name,
                 logged.artifact_location,
                 run_id,
-                {_RUN: run_id, _DIGEST: digest, **tags},
+                {_RUN: run_id, DIGEST: digest, **tags},
                 description=description or None,
                 model_id=logged.model_id,
             )

@@ -77,6 +77,11 @@ def room(home: Home) -> list[Room]:
     return [Room(kind, len(sizes), sum(sizes)) for kind, sizes in sorted(found.items())]
 
 
+def n_bytes_of(path: Path) -> int:
+    """Return what a file takes, or a folder with all in it."""
+    return sum(status.st_size for _, status in _files(path)) if path.is_dir() else path.lstat().st_size
+
+
 def free(
     home: Home, kinds: Sequence[str] = (), *, deleted_runs: bool = False, dry_run: bool = False
 ) -> tuple[list[Room], list[str]]:

@@ -111,7 +111,7 @@ def test_what_can_be_computed_again_is_freed(finished_copy: Path) -> None:
     assert trial.stdout.splitlines()[:-1] == _lines(found["freed"])
     assert before - _in_cache(finished_copy) == sum(item["n_bytes"] for item in found["freed"]) > 0
     assert invoke("home", "gc", "--home", finished_copy).stdout.splitlines() == [_line("freed", 0, 0)]
-    assert invoke("home", "check", "--home", finished_copy).stdout == "no problems\n"
+    assert invoke("home", "check", "--home", finished_copy).stdout.splitlines()[-1] == "no problems"
 
 
 def test_a_kind_alone_is_freed_and_another_is_refused(finished_copy: Path) -> None:
@@ -138,15 +138,15 @@ def _line(kind: str, n_files: int, n_bytes: int) -> str:
 
 def test_a_home_is_checked(finished_copy: Path) -> None:
     assert invoke("model", "list", "--home", finished_copy).exit_code == 0
-    assert invoke("home", "check", "--home", finished_copy).stdout == "no problems\n"
-    assert json.loads(invoke("home", "check", "--json", "--home", finished_copy).stdout) == []
+    assert invoke("home", "check", "--home", finished_copy).stdout.splitlines()[-1] == "no problems"
+    assert json.loads(invoke("home", "check", "--json", "--home", finished_copy).stdout)["problems"] == []
     lost = sorted((finished_copy / "artifacts").glob("*/artifacts/accuracy.npy"))[0]
     lost.unlink()
     model = next((finished_copy / "artifacts" / "models").glob("*/artifacts/MLmodel"))
     model.unlink()
-    result = invoke("home", "check", "--home", finished_copy)
+    result = invoke("home", "check", "--home", finished_copy, "--json")
     assert result.exit_code == 2
-    assert result.stdout.splitlines() == [
+    assert [found["problem"] for found in json.loads(result.stdout)["problems"]][:2] == [
         f"The run {lost.parents[1].name} must have the file {lost}. It is not there.",
         f"The model {model.parents[1].name} must have the file {model}. It is not there.",
     ]

@@ -86,7 +86,7 @@ def test_a_cut_array_is_found(finished_copy: Path) -> None:
     assert problems(home) == []
     path = next((finished_copy / "artifacts").rglob("accuracy.npy"))
     os.truncate(path, path.stat().st_size - 8)
-    (line,) = problems(home)
+    ((line, _),) = problems(home)
     assert f"must have a whole file {path}. Got: " in line
 
 

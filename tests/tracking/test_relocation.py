@@ -115,7 +115,7 @@ def test_a_person_can_go_on_without_what_is_lost(original: Path, tmp_path: Path)
     assert done.missing == (lost.as_uri(),)
     assert done.n_paths == len([path for path in paths(moved) if str(moved) in path])
     TrackingStore(Home(moved))
-    assert problems(Home(moved)) == [
+    assert [found.problem for found in problems(Home(moved))] == [
         f"The run {lost.parent.name} must have the file {lost / name}. It is not there."
         for name in ("accuracy.npy", "record.json")
     ]
