@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import random
+import shlex
 import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -83,6 +85,58 @@ def test_a_database_with_runs_that_lacks_something_is_left_as_it_is(new_home: Ne
     with pytest.raises(TrackingError, match=r"The database .*mlflow\.db is not whole: it lacks the .*It holds runs"):
         TrackingStore(home)
     assert home.database.read_bytes() == before
+
+
+OTHERS = {
+    "older": ("451aebb31d03", r"tables 451aebb31d03, of an older version\. .* bring it up to date: mlflow db upgrade "),
+    "newer": ("ffffffffffff", r"tables ffffffffffff, of another version, newer as it seems: use that one here as well"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_database_of_another_mlflow_is_refused_on_one_line_and_left_as_it_is(new_home: NewHome, other: str) -> None:
+    version, told = OTHERS[other]
+    home = Home(new_home())
+    assert is_whole(home)
+    spoil(home.database, f"UPDATE alembic_version SET version_num = '{version}'; PRAGMA wal_checkpoint(TRUNCATE)")
+    before = home.database.read_bytes()
+    with pytest.raises(TrackingError, match=rf"^The database .* must be of MLflow \d.*{told}") as caught:
+        TrackingStore(home)
+    assert "\n" not in str(caught.value)
+    assert home.database.read_bytes() == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_database_of_a_newer_mlflow_is_left_as_it_is_though_it_holds_no_run(new_home: NewHome) -> None:
+    home = Home(new_home())
+    spoil(home.database, "UPDATE alembic_version SET version_num = 'ffffffffffff'; PRAGMA wal_checkpoint(TRUNCATE)")
+    before = home.database.read_bytes()
+    with pytest.raises(TrackingError, match="newer as it seems"):
+        TrackingStore(home)
+    assert home.database.read_bytes() == before
+
+
+def downgrade(database: Path) -> None:
+    """Undo the last step that MLflow made, as if the MLflow of before had made the tables."""
+    from alembic import command
+    from mlflow.store.db.utils import _get_alembic_config
+
+    config = _get_alembic_config(database_uri(database))
+    command.downgrade(config, "-1")
+
+
+@pytest.mark.slow
+def test_an_older_database_is_brought_up_to_date_as_the_refusal_says(new_home: NewHome) -> None:
+    home = Home(new_home())
+    assert is_whole(home)
+    downgrade(home.database)
+    with pytest.raises(TrackingError, match="of an older version") as caught:
+        TrackingStore(home)
+    words = shlex.split(str(caught.value).partition("up to date: ")[2])
+    assert words[:3] == ["mlflow", "db", "upgrade"]
+    subprocess.run([sys.executable, "-m", *words], check=True, capture_output=True)
+    (run,) = TrackingStore(home).client.search_runs(["1"])
+    assert run.info.status == "RUNNING"
 
 
 def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
