@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain._arrays import frozen, slices
+from img2brain._mapped import Make, release
 from img2brain.controls import Control
 from img2brain.datasets._responses import float32_holds
 from img2brain.datasets.base import Dataset, Split
@@ -130,6 +132,8 @@ class ScoredRows:
         How often each row is in each resample, where there are resamples that are joint over the members of a study.
     n_together : int
         Voxels whose predictions are made and scored together.
+    make : callable
+        Makes the array that predictions are kept in, of a shape and a type.
     """
 
     def __init__(
@@ -141,8 +145,9 @@ class ScoredRows:
         units: NDArray[Any] | None = None,
         draws: NDArray[np.float32] | None = None,
         n_together: int = BLOCK,
+        make: Make = np.zeros,
     ) -> None:
-        self._responses, self._n_together = frozen(responses), n_together
+        self._responses, self._n_together, self._make = frozen(responses), n_together, make
         self._regions = dict(regions)
         self._metrics = with_ceiling(metrics, ceiling)
         self._constant = np.ptp(responses, axis=0) == 0
@@ -252,11 +257,12 @@ class ScoredRows:
     def _kept(self, predictions: Predicted, accuracies: Mapping[str, F64]) -> Floats:
         """Return predictions in float32 where they score the same: whoever has the data scores them again."""
         n_images, n_voxels = predictions.shape
-        narrow = np.empty((n_images, n_voxels), np.float32)
+        narrow = self._make((n_images, n_voxels), np.float32)
         for part in slices(n_voxels, self._n_together):
             responses, made = of_voxels(self._responses, predictions, part)
             kept = _narrow(made)
             narrow[:, part] = kept
+            release(narrow)
             if kept.dtype != narrow.dtype or not self._score_the_same(part, responses, kept, accuracies):
                 return np.asarray(predictions[:, :])
         return narrow
@@ -346,7 +352,11 @@ class ConfirmationRows:
 
 
 def confirmation_rows(
-    dataset: Dataset, split: Split, metrics: Metrics, draws: NDArray[np.float32] | None = None
+    dataset: Dataset,
+    split: Split,
+    metrics: Metrics,
+    draws: NDArray[np.float32] | None = None,
+    make: Make = np.zeros,
 ) -> ConfirmationRows:
     """Read the confirmation rows of a dataset. For publishing alone.
 
@@ -356,20 +366,25 @@ def confirmation_rows(
         Whose rows, which, and what is scored.
     draws : ndarray (n_resamples, n_images), optional
         Of the rows of the part that ranks, how often each is in each resample that is joint over members.
+    make : callable
+        Makes the arrays that responses, their repeats and predictions are held in, of a shape and a type.
     """
     first = next(iter(split.parts))
     of_each = {name: draws if name == first else None for name in split.parts}
-    return ConfirmationRows({name: _part_of(dataset, split, metrics, name, of_each[name]) for name in split.parts})
+    part = partial(_part_of, dataset, split, metrics, make)
+    return ConfirmationRows({name: part(name, of_each[name]) for name in split.parts})
 
 
 def _part_of(
-    dataset: Dataset, split: Split, metrics: Metrics, part: str, draws: NDArray[np.float32] | None
+    dataset: Dataset, split: Split, metrics: Metrics, make: Make, part: str, draws: NDArray[np.float32] | None
 ) -> ScoredRows:
     ceiling = ceiling_of(
-        dataset, lambda: dataset.confirmation_counts(split, part), lambda: dataset.confirmation_repeats(split, part)
+        dataset,
+        lambda: dataset.confirmation_counts(split, part),
+        lambda: dataset.confirmation_repeats(split, part, make),
     )
-    rows = split.confirming(part)
-    return ScoredRows(dataset.confirmation(split, part, True), dataset.rois, metrics, ceiling, split.sets(rows), draws)
+    units, responses = split.sets(split.confirming(part)), dataset.confirmation(split, part, True, make)
+    return ScoredRows(responses, dataset.rois, metrics, ceiling, units, draws, make=make)
 
 
 def with_ceiling(metrics: Metrics, ceiling: NoiseCeiling) -> dict[str, Metric]:

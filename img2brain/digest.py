@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from img2brain._mapped import release
+
 SHORT = 12
 _BLOCK = 1 << 24
 
@@ -55,6 +57,7 @@ def of_array(array: NDArray[Any], kind: DTypeLike | None = None) -> str:
     for start in range(0, len(array), step):
         block = np.ascontiguousarray(array[start : start + step])
         digest.update(block.astype(kind, copy=False).data)
+        release(array)
     return digest.hexdigest()
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from img2brain._arrays import frozen
+from img2brain._mapped import Make
 from img2brain._quiet import ignored
 from img2brain.catalog import REGRESSORS
 from img2brain.datasets._responses import Scan
@@ -57,6 +58,8 @@ class Evaluator:
         The most coordinates of any trial, where that is not `n_components`.
     moments_bytes : int
         Memory for moments of layers; those of one are held in any case.
+    make : callable
+        Makes the arrays that responses are held in where they are needed whole, of a shape and a type.
     """
 
     def __init__(
@@ -69,13 +72,14 @@ class Evaluator:
         device: str = "cpu",
         widest: int | None = None,
         moments_bytes: int = MOMENTS_BYTES,
+        make: Make = np.zeros,
     ) -> None:
         self._development = development
         self._split = split
         self._banks = banks
         self._n_components = n_components
         self._metrics = metrics
-        self._device = device
+        self._device, self._make = device, make
         n_layers = max(1, moments_bytes // (16 * (widest or n_components) * development.n_voxels))
         self._training_moments = lru_cache(maxsize=n_layers)(self._compute_training_moments)
         self._validation_moments = lru_cache(maxsize=n_layers)(self._compute_validation_moments)
@@ -246,7 +250,7 @@ class Evaluator:
 
     def _read_responses(self, rows: bytes) -> NDArray[np.floating]:
         """Read responses that trials share: a component that wrote to them would falsify all later trials."""
-        return frozen(self._development.responses(np.frombuffer(rows, np.intp)))
+        return frozen(self._development.gathered(np.frombuffer(rows, np.intp), self._make))
 
     def _responses(self, rows: Rows) -> NDArray[np.floating]:
         return self._read(rows.astype(np.intp).tobytes())

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain._arrays import frozen, slices
+from img2brain._mapped import release
 from img2brain.errors import FitError, failing_in
 from img2brain.metrics.base import Metric
 
@@ -225,7 +226,9 @@ def scored(metric: Metric, Y: Floats, P: Any, n_together: int = BLOCK) -> F64:
 
 def of_voxels(Y: Floats, P: Any, part: slice) -> tuple[F64, F64]:
     """Return responses and predictions of a range of voxels, in float64, as nobody can write to them."""
-    return frozen(Y[:, part].astype(np.float64, copy=False)), frozen(np.asarray(P[:, part], np.float64))
+    responses = frozen(np.asarray(Y[:, part], np.float64))
+    release(Y)
+    return responses, frozen(np.asarray(P[:, part], np.float64))
 
 
 def _checked(found: Any, shape: tuple[int, int], name: str) -> F64:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import looks, plain
+from img2brain._mapped import Make
 from img2brain.confirm import BestLayers, ConfirmationRows, Metrics, PartResult, Rivals, confirmation_rows
 from img2brain.controls import Controls, MakeBank
 from img2brain.crown import crown
@@ -86,6 +87,8 @@ class Publisher:
         Where linear regressors are fitted.
     draws : ndarray (n_resamples, n_confirmation), optional
         Of a member of a study, how often each row of the part that ranks is in each resample of all members.
+    make : callable
+        Makes the arrays that responses and predictions of confirmation rows are held in, of a shape and a type.
     """
 
     def __init__(
@@ -97,8 +100,9 @@ class Publisher:
         metrics: Metrics,
         device: str = "cpu",
         draws: NDArray[np.float32] | None = None,
+        make: Make = np.zeros,
     ) -> None:
-        self._draws = draws
+        self._draws, self._make = draws, make
         self._dataset = dataset
         self._split = split
         self._n_components = n_components
@@ -260,7 +264,7 @@ class Publisher:
         Predictions may take as much memory as the responses themselves: those of the controls and of the best layers
         are let go before those of the model are made.
         """
-        rows = confirmation_rows(self._dataset, self._split, self._metrics, self._draws)
+        rows = confirmation_rows(self._dataset, self._split, self._metrics, self._draws, self._make)
         layers, rivals = self._rivals(rows, record.spec, bank, best_layers)
         regressor, predictions = self.refit(record.spec, bank)
         report = rows.result(predictions, rivals)

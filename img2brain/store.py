@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from numpy.typing import DTypeLike, NDArray
 
 from img2brain import digest, plain
+from img2brain._mapped import scratch_array
 from img2brain.errors import StoreError, lack_of
 
 Write = Callable[[Path], None]
@@ -172,6 +174,11 @@ class Store:
             lock.release()
             with contextlib.suppress(OSError):
                 Path(lock.lock_file).unlink()
+
+    def array(self, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
+        """Return a new array of zeros for a while: in memory or, where it is large, in a file that goes with it."""
+        with self._in_use():
+            return scratch_array(self._unfinished, shape, kind)
 
     def require_free(self, n_bytes: int, what: str) -> None:
         """Raise `StoreError` where the disk has no room for so many bytes."""

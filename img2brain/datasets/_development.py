@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from img2brain._mapped import Make, release
 from img2brain.datasets._split import Rows
 from img2brain.errors import DataError
 
@@ -91,6 +92,29 @@ class Development:
         """
         return ((part, self._read(part)) for part in row_blocks(rows, self.n_voxels, block_rows, block_bytes))
 
+    def gathered(self, rows: Rows, make: Make) -> Array:
+        """Read the responses of some development rows block by block into an array that is made for them.
+
+        Parameters
+        ----------
+        rows : ndarray of intp, shape (n,)
+            As for `responses`.
+        make : callable
+            Makes an array of zeros of a shape and a type.
+
+        Returns
+        -------
+        ndarray of float32 or float64, shape (n, n_voxels)
+            What `responses` gives.
+
+        Raises
+        ------
+        DataError
+            If a row is not a development row.
+        """
+        found: Array = gathered(self._read, rows, self.n_voxels, make)
+        return found
+
     def repeats(self, rows: Rows) -> Array | None:
         """Read single repeats of some development rows.
 
@@ -160,3 +184,59 @@ def row_blocks(
     """Cut rows of `n_values` numbers in float32 into blocks of so many rows and bytes at most."""
     step = max(1, min(block_rows, block_bytes // (4 * n_values)))
     return (rows[start : start + step] for start in range(0, len(rows), step))
+
+
+def gathered(
+    read: Callable[[Rows], Any],
+    rows: Rows,
+    n_voxels: int,
+    make: Make,
+    kind: DTypeLike | None = None,
+    block_rows: int | None = None,
+) -> Any:
+    """Read responses, or single repeats of them, block by block into an array that is made for them.
+
+    Only the array may be large: what memory has no room for, `make` puts elsewhere.
+
+    Parameters
+    ----------
+    read : callable
+        From rows to an array, or to None where there is none for them: then there is none for all.
+    rows : ndarray of intp, shape (n,)
+        Which rows.
+    n_voxels : int
+        Number of voxels.
+    make : callable
+        Makes an array of zeros of a shape and a type.
+    kind : dtype, optional
+        The narrowest type of the array; by default that of what is read.
+    block_rows : int, optional
+        The most rows of a block.
+    """
+    found: Array | None = None
+    for some in row_blocks(np.arange(len(rows)), n_voxels, block_rows or len(rows), BLOCK_BYTES // 2):
+        block = read(rows[some])
+        if block is None:
+            return None
+        if found is None:
+            found = make((len(rows), *block.shape[1:]), np.result_type(block, kind or block))
+        found = _into(found, some, block, make)
+    return read(rows) if found is None else found  # of no rows there are no blocks
+
+
+def _into(found: Array, rows: Rows, block: Array, make: Make) -> Array:
+    """Write a block into its rows of an array, which is made anew where it is too narrow.
+
+    Blocks of rows may differ in how many repeats they have at most: those that lack are NaN.
+    """
+    width, kind = max(found.shape[1], block.shape[1]), np.result_type(found, block)
+    if width > found.shape[1] or kind != found.dtype:
+        wider = make((len(found), width, *found.shape[2:]), kind)
+        for part in row_blocks(np.arange(rows[0]), int(np.prod(found.shape[1:]))):
+            wider[part, : found.shape[1]] = found[part]
+            wider[part, found.shape[1] :] = np.nan
+        found = wider
+    found[rows, : block.shape[1]] = block
+    found[rows, block.shape[1] :] = np.nan
+    release(found)
+    return found

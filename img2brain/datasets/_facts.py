@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, field_validator
 
+from img2brain._mapped import release
 from img2brain.datasets._presentation import BACKGROUND, BACKGROUND_PATTERN, Orientation, Presentation
-from img2brain.datasets._responses import as_array
+from img2brain.datasets._responses import as_array, steps
 from img2brain.datasets._split import Rows
 from img2brain.errors import DataError, ShapeError
 from img2brain.spec import NAME_PATTERN, Spec
@@ -143,9 +145,22 @@ def require_features(label: str, matrix: ArrayLike, n_images: int) -> Array:
     found = as_array(label, matrix)
     if found.ndim != 2 or len(found) != n_images:
         raise ShapeError(f"{label} must have shape ({n_images}, features), a row for each image. Got {found.shape}.")
-    if found.dtype.kind not in "fiu" or not np.isfinite(found).all():
+    if found.dtype.kind not in "fiu" or not all(np.isfinite(block).all() for block in _blocks(found)):
         raise DataError(f"{label} must be finite numbers. They are not.")
     return found
+
+
+def is_constant(matrix: Array) -> bool:
+    """Tell whether all rows of a matrix are equal."""
+    first = np.array(matrix[:1])
+    return all((block == first).all() for block in _blocks(matrix))
+
+
+def _blocks(matrix: Array) -> Iterator[Array]:
+    """Yield a matrix in blocks of rows, so that no more is held of one that is mapped to a file."""
+    for start, stop in steps(matrix.shape):
+        yield matrix[start:stop]
+        release(matrix)
 
 
 def require_groups(label: str, groups: ArrayLike, n_images: int) -> Array:

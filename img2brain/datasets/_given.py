@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain._mapped import release
 from img2brain.datasets._responses import HELD, steps
 from img2brain.datasets._split import Rows
 from img2brain.errors import DataError
@@ -62,10 +63,10 @@ def count(label: str, matrix: NDArray[Any], rows: Rows) -> Counted:
             raise DataError(f"{label} must be whole numbers up to 2^53, or vary by more. Got a mean of {mean.max():g}.")
         _require_held(label, matrix, mean if is_shifted else np.zeros(1), reach)
         if not is_shifted:
-            return Counted(np.asarray(matrix, dtype=np.float32), None)
+            return Counted(np.asanyarray(matrix, dtype=np.float32), None)
         values = np.empty(matrix.shape, np.float32)
         for start, stop in steps(matrix.shape):
-            values[start:stop] = matrix[start:stop] - mean
+            values[start:stop] = _read(matrix, slice(start, stop)) - mean
     return Counted(values, mean)
 
 
@@ -80,15 +81,22 @@ def as_fitted(matrix: NDArray[Any], rows: Rows) -> NDArray[Any]:
 def _mean_and_reach(matrix: NDArray[Any], rows: Rows) -> tuple[NDArray[np.float64], float]:
     """Return the mean of each feature over some rows, and the most that one of them is away from it."""
     blocks = [rows[start:stop] for start, stop in steps((len(rows), matrix.shape[1]))]
-    mean = sum(((matrix[block] / len(rows)).sum(axis=0, dtype=np.float64) for block in blocks), np.zeros(1))
-    return mean, max(float(np.abs(matrix[block] - mean).max()) for block in blocks)
+    mean = sum(((_read(matrix, block) / len(rows)).sum(axis=0, dtype=np.float64) for block in blocks), np.zeros(1))
+    return mean, max(float(np.abs(_read(matrix, block) - mean).max()) for block in blocks)
+
+
+def _read(matrix: NDArray[Any], place: Any) -> NDArray[Any]:
+    """Copy some rows, and hold no more of a matrix that is mapped to a file."""
+    found = np.array(matrix[place], subok=False)
+    release(matrix)
+    return found
 
 
 def _require_held(label: str, matrix: NDArray[Any], origin: NDArray[np.float64], reach: float) -> None:
     if 0 < reach < 1 / LARGEST:
         raise DataError(f"{label} must vary by {1 / LARGEST:g} or more in their unit. Got at most {reach:g}.")
     for start, stop in steps(matrix.shape):
-        large = np.argwhere(np.abs(matrix[start:stop] - origin) > LARGEST)
+        large = np.argwhere(np.abs(_read(matrix, slice(start, stop)) - origin) > LARGEST)
         if len(large):
             row, column = large[0]
             raise DataError(

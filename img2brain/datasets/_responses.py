@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,17 +82,6 @@ def _none(path: Path) -> str:
     return f"{str(path)!r} must be a .npy file. It is {'a folder' if path.is_dir() else 'none'}."
 
 
-def release(*arrays: Array) -> None:
-    """Let go of the pages of memory-mapped arrays that were read: the system may keep them, the process does not.
-
-    Else a file that is read in blocks would in the end count whole against the memory of a job.
-    """
-    for array in arrays:
-        mapped = getattr(array, "_mmap", None)
-        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)
-
-
 def float_type(*arrays: Array) -> np.dtype[Any]:
     """Return the narrower of float32 and float64 that holds these arrays.
 
@@ -148,7 +136,7 @@ def as_array(label: str, found: Any) -> Array:
             raise DataError(f"{label} must not be masked, unless they are floats. Got a masked array of {found.dtype}.")
         return np.asarray(found.filled(np.nan))
     try:
-        return np.asarray(found)
+        return found if isinstance(found, np.memmap) else np.asarray(found)
     except MemoryError:
         raise
     except Exception as error:  # Arrays of other libraries raise anything.

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain._mapped import release
 from img2brain.datasets import _hdf5
 from img2brain.datasets._extras import needed
 from img2brain.datasets._links import is_there
-from img2brain.datasets._responses import open_array, release
+from img2brain.datasets._responses import open_array
 from img2brain.datasets._split import Rows
 from img2brain.errors import DataError, ShapeError
 

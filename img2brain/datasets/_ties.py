@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import digest
+from img2brain._mapped import release
 from img2brain.datasets._images import AS_STORED, map_files, open_pixels, size_of
 from img2brain.datasets._presentation import Presentation
 from img2brain.errors import DataError
@@ -137,4 +138,6 @@ def row_contents(matrices: Iterable[NDArray[Any]]) -> list[Hashable]:
 
 
 def _rows_digests(matrix: NDArray[Any]) -> Iterator[str]:
-    return (digest.of_bytes(np.add(row, 0).tobytes()) for row in matrix)  # -0 + 0 is 0, of which -0 is another writing
+    for row in matrix:
+        yield digest.of_bytes(np.add(row, 0).tobytes())  # -0 + 0 is 0, of which -0 is another writing
+        release(matrix)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain._mapped import release
 from img2brain.datasets._about import read_per_voxel, safe_name
 from img2brain.datasets._images import find_images
 from img2brain.datasets._links import is_there
-from img2brain.datasets._responses import open_array, release
+from img2brain.datasets._responses import open_array
 from img2brain.datasets._restricted import read_names
 from img2brain.datasets._split import Rows
 from img2brain.datasets._tables import few

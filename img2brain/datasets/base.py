@@ -13,11 +13,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from img2brain import digest
+from img2brain._mapped import Make
 from img2brain.datasets._columns import Column, column_named, linked, require_column
-from img2brain.datasets._development import BLOCK_ROWS, Development, Guarded, frozen, row_blocks
+from img2brain.datasets._development import (
+    BLOCK_ROWS,
+    Development,
+    Guarded,
+    frozen,
+    gathered,
+    row_blocks,
+)
 from img2brain.datasets._facts import (
     About,
     Provenance,
+    is_constant,
     require_features,
     require_groups,
     require_per_voxel,
@@ -41,7 +50,6 @@ __all__ = ["Dataset", "Development", "Rows", "Split", "require_facts", "require_
 Array = NDArray[Any]
 
 _LEAST_TRAINING = 4
-_BLOCK_BYTES = 1 << 27  # of responses that are read to be kept
 
 
 class Dataset(ABC):
@@ -551,7 +559,7 @@ class Dataset(ABC):
             with problems.keep():
                 count(f"The features {name!r} of {self.name!r}", matrix, np.arange(self.n_training))
             for part, rows in parts.items():
-                if len(matrix[rows]) > 1 and (matrix[rows] == matrix[rows][:1]).all():
+                if len(matrix[rows]) > 1 and is_constant(matrix[rows]):
                     problems.warn(f"The features {name!r} of {self.name!r} do not vary over the {part} images.")
 
     def _section_of(self, part: PartName) -> Section:
@@ -662,7 +670,9 @@ class Dataset(ABC):
             _read_counts=Guarded(self._counts, allowed),
         )
 
-    def confirmation(self, split: Split, part: str | None = None, as_kept: bool = False) -> NDArray[np.floating]:
+    def confirmation(
+        self, split: Split, part: str | None = None, as_kept: bool = False, make: Make = np.zeros
+    ) -> NDArray[np.floating]:
         """Read the responses of the confirmation rows, for publishing alone.
 
         Parameters
@@ -673,6 +683,8 @@ class Dataset(ABC):
             One of `Split.parts`; by default the rows of all, one part after another.
         as_kept : bool
             Whether responses that are kept in float32 stay so, which takes half the memory.
+        make : callable
+            Makes the array that they are read into, of a shape and a type.
 
         Returns
         -------
@@ -684,22 +696,26 @@ class Dataset(ABC):
             If there is no such part.
         """
         rows = self._checked(split.confirming(part))
-        found = np.zeros((len(rows), self.n_voxels), np.float32 if as_kept else np.float64)
-        for some in row_blocks(np.arange(len(rows)), self.n_voxels, self.block_rows, _BLOCK_BYTES):
-            block = self._responses(rows[some])
-            found = found.astype(np.result_type(found, block), copy=False)
-            found[some] = block
+        kind = np.float32 if as_kept else np.float64
+        found: Array = gathered(self._responses, rows, self.n_voxels, make, kind, self.block_rows)
         return found
 
-    def confirmation_repeats(self, split: Split, part: str | None = None) -> Array | None:
+    def confirmation_repeats(self, split: Split, part: str | None = None, make: Make = np.zeros) -> Array | None:
         """Read single repeats of the rows of `confirmation` (n_confirmation, n_repeats, n_voxels).
+
+        Parameters
+        ----------
+        split, part, make
+            As for `confirmation`.
 
         Returns
         -------
         ndarray or None
             NaN where a repeat is missing; None where the dataset has no repeats of these rows.
         """
-        return self._repeats(self._checked(split.confirming(part)))
+        rows = self._checked(split.confirming(part))
+        found: Array | None = gathered(self._repeats, rows, self.n_voxels, make, None, self.block_rows)
+        return found
 
     def confirmation_counts(self, split: Split, part: str | None = None) -> NDArray[np.int64] | None:
         """Read how many repeats the responses of `confirmation` are means of, or None where that is not told."""

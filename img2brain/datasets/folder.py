@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import digest
+from img2brain._mapped import release
 from img2brain.datasets._contents import (
     Contents,
     PartContents,
@@ -23,7 +24,7 @@ from img2brain.datasets._contents import (
     responses_file,
 )
 from img2brain.datasets._looks import Numbers, PartName, Problems, Report, Section
-from img2brain.datasets._responses import float_type, release, require_exact
+from img2brain.datasets._responses import float_type, require_exact
 from img2brain.datasets._split import Rows
 from img2brain.datasets.base import Dataset
 

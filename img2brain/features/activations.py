@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from img2brain._arrays import slices
+from img2brain._mapped import release
 from img2brain.errors import StoreError
 
 Rows = NDArray[np.intp]
@@ -146,6 +148,46 @@ class InMemory(Activations):
     def columns(self, part: slice) -> torch.Tensor:
         """Return a range of the features, as a view."""
         return self._values[:, part]
+
+
+class OfMatrix(Activations):
+    """A matrix that is there already, in memory or mapped to a file: of what is mapped no more is held than is read.
+
+    Parameters
+    ----------
+    values : ndarray of float32 (n_images, n_features)
+        The matrix.
+    """
+
+    def __init__(self, values: NDArray[np.float32], sizes: BlockSizes | None = None) -> None:
+        super().__init__(len(values), values.shape[1], torch.float32, sizes)
+        self._values = values
+
+    @property
+    def device(self) -> torch.device:
+        """Return that of NumPy's arrays."""
+        return torch.device("cpu")
+
+    def append(self, values: torch.Tensor) -> None:
+        """Refuse what is not there."""
+        raise AssertionError("a matrix that is there is read, not written")
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Copy consecutive rows."""
+        return self._copied(slice(start, stop))
+
+    def rows(self, numbers: Rows) -> torch.Tensor:
+        """Copy some rows."""
+        return self._copied(numbers)
+
+    def columns(self, part: slice) -> torch.Tensor:
+        """Copy a range of the features."""
+        return self._copied((slice(None), part))
+
+    def _copied(self, place: Any) -> torch.Tensor:
+        found = np.array(self._values[place], np.float32, order="C", subok=False)
+        release(self._values)
+        return torch.from_numpy(found)
 
 
 class OnDisk(Activations):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain.datasets._given import count
-from img2brain.features.activations import Activations, InMemory, Rows
+from img2brain.features.activations import Activations, OfMatrix, Rows
 from img2brain.features.extract import Precision
 from img2brain.features.features import Features
 from img2brain.features.pooling import Block
@@ -46,10 +46,10 @@ class GivenFeatures(Features):
     ) -> None:
         names = spec.single_layers or tuple(sorted(matrices))
         layers = spec.layers or names
-        self._counted = {name: count(f"The features {name!r}", np.asarray(matrices[name]), rows) for name in names}
+        self._counted = {name: count(f"The features {name!r}", np.asanyarray(matrices[name]), rows) for name in names}
         # What they are known by: as they came, unless float32 holds them.
         self._known = {
-            name: found.values if found.origin is None else np.asarray(matrices[name])
+            name: found.values if found.origin is None else np.asanyarray(matrices[name])
             for name, found in self._counted.items()
         }
         n_images = len(next(iter(self._known.values())))
@@ -96,8 +96,4 @@ class GivenFeatures(Features):
         return {name: {"given": digest.of_array(matrix), **counted[name]} for name, matrix in self._known.items()}
 
     def _activations(self, blocks: Sequence[Block], n_components: int) -> Iterator[tuple[Block, Activations]]:
-        for block in blocks:
-            matrix = torch.from_numpy(self._counted[block.layer].values.copy())
-            values = InMemory(len(matrix), matrix.shape[1], matrix.dtype, matrix.device)
-            values.append(matrix)
-            yield block, values
+        return ((block, OfMatrix(self._counted[block.layer].values)) for block in blocks)

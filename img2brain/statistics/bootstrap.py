@@ -18,6 +18,7 @@ from scipy.special import ndtr, ndtri
 
 from img2brain import digest
 from img2brain._arrays import in_blocks, slices
+from img2brain._mapped import release
 from img2brain.errors import DataError, ShapeError
 from img2brain.records import Estimate
 from img2brain.result import WHOLE
@@ -122,7 +123,7 @@ class Bootstrap:
     ) -> None:
         if len(responses) < 2:
             raise DataError(f"A bootstrap needs the responses to at least 2 images. Got {len(responses)}.")
-        self._responses = np.asarray(responses)
+        self._responses = np.asanyarray(responses)
         self._metric = metric
         self._block, self._chunk_bytes = block, chunk_bytes
         n_resamples = n_resamples if counts is None else len(counts)
@@ -162,7 +163,7 @@ class Bootstrap:
         found = np.empty(predictions.shape[1])
 
         def score(part: slice) -> None:
-            found[part] = _of_rows(self._metric.voxels(part), self._responses[:, part], predictions[:, part])
+            found[part] = _of_rows(self._metric.voxels(part), self._read(part), predictions[:, part])
 
         in_blocks(score, len(found), self._block, found)
         return found
@@ -177,10 +178,16 @@ class Bootstrap:
 
             def score(part: slice, counts: Any = counts, found: Any = found) -> None:
                 metric = self._metric.voxels(part)
-                found[:, part] = _of_counts(metric, counts, self._responses[:, part], predictions[:, part])
+                found[:, part] = _of_counts(metric, counts, self._read(part), predictions[:, part])
 
             in_blocks(score, n_voxels, self._block, found)
             yield found
+
+    def _read(self, part: slice) -> Floats:
+        """Copy the responses of some voxels; of those that are mapped to a file no more is held."""
+        found = np.array(self._responses[:, part], subok=False)
+        release(self._responses)
+        return found
 
     def _drawn(self, rows: slice) -> Floats:
         """Return how often each image is in some resamples, in all as often as there are images for sums."""

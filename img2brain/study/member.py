@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2brain import digest
+from img2brain._mapped import Make
 from img2brain.catalog import METRICS
 from img2brain.datasets._split import UNNAMED
 from img2brain.datasets.base import Dataset, Split
@@ -127,7 +128,7 @@ class Member:
         place = list(first.banks).index(bank_key(spec))
         return spec.model_copy(update={"weights_digest": list(self.banks)[place][1]})
 
-    def evaluator(self, n_members: int = 1) -> Evaluator:
+    def evaluator(self, n_members: int = 1, make: Make = np.zeros) -> Evaluator:
         """Return what evaluates trials; it sees the development rows only, and shares memory with other members."""
         rows = self.dataset.development(self.split)
         widest = max(self._widths, default=self.n_components)
@@ -140,6 +141,7 @@ class Member:
             self.device,
             widest,
             MOMENTS_BYTES // n_members,
+            make,
         )
 
     @property
@@ -149,10 +151,10 @@ class Member:
         found = {basis for bank in self.banks.values() for basis in bank.bases}
         return {sizes.get(basis) or int(basis.partition(":")[2]) for basis in found}
 
-    def publisher(self, draws: NDArray[np.float32] | None = None) -> Publisher:
+    def publisher(self, draws: NDArray[np.float32] | None = None, make: Make = np.zeros) -> Publisher:
         """Return what publishes trials, with resamples of the confirmation rows of all members where there are any."""
         metrics = {name: METRICS[name] for name in self.metrics}
-        return Publisher(self.dataset, self.split, self.n_components, self.make_bank, metrics, self.device, draws)
+        return Publisher(self.dataset, self.split, self.n_components, self.make_bank, metrics, self.device, draws, make)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class MemberRun:
 
     def __init__(self, setting: Setting, member: Member, name: str, search: Search) -> None:
         self.member = member
-        self.evaluator: Evaluator = member.evaluator(len(setting.members))
+        self._make = setting.home.store.array
+        self.evaluator: Evaluator = member.evaluator(len(setting.members), self._make)
         self.record = setting.record(name, member, search.home_id)
         origin = origin_of(member.dataset.origin)
         with search.alone():  # of many workers that come at once, the first makes the parent run
@@ -119,7 +120,7 @@ class MemberRun:
         draws : ndarray (n_resamples, n_confirmation), optional
             Resamples of the confirmation rows that are joint over members.
         """
-        publisher = self.member.publisher(draws)
+        publisher = self.member.publisher(draws, self._make)
 
         def chosen() -> BestLayers | None:
             return best_layers(best, told, self.member, self.evaluator, publisher.refit)
@@ -143,7 +144,8 @@ class MemberRun:
         unknown = noise_ceiling.unknown(member.dataset.n_voxels)
         for trial in best_by_layer(told)[:_MOST_INTERVALS]:
             responses, predictions = self.evaluator.predict(trial.spec)
-            rows = ScoredRows(responses, member.dataset.rois, member.metrics, unknown, split.sets(split.scored))
+            units = split.sets(split.scored)
+            rows = ScoredRows(responses, member.dataset.rois, member.metrics, unknown, units, make=self._make)
             found = rows.report(predictions)
             record = confirmation_record(self.record_of(run_ids[trial.number]), {VALIDATION: found.part()})
             self.tracker.log_validation(run_ids[trial.number], record, found.arrays)
