@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, cached_property, partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers._tpe.sampler import _split_trials, default_gamma
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from img2brain._quiet import ignored
@@ -37,6 +40,48 @@ class Listed(BaseSampler):
         return self._parameters[name]
 
 
+class Learned:
+    """What TPE makes of trials before it draws, made once for all draws from the same trials.
+
+    Parameters
+    ----------
+    trials : sequence of FrozenTrial
+        Those that are looked at, in their order, see `Telling`.
+    """
+
+    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+        self.trials = trials
+        self._densities: dict[tuple[str, ...], Any] = {}
+
+    @cached_property
+    def of_each_kind(self) -> Sequence[FrozenTrial]:
+        """The first trial of each set of parameters: others with the same ones say no more of the space."""
+        first: dict[frozenset[str], FrozenTrial] = {}
+        for trial in self.trials:
+            first.setdefault(frozenset(trial.distributions), trial)
+        return list(first.values())
+
+    @cached_property
+    def _split(self) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+        maximising: Any = SimpleNamespace(direction=StudyDirection.MAXIMIZE, directions=[StudyDirection.MAXIMIZE])
+        return _split_trials(maximising, list(self.trials), default_gamma(len(self.trials)))
+
+    def density(self, space: Mapping[str, BaseDistribution], build: Callable[..., Any], *, of_good: bool) -> Any:
+        """Return the density over some parameters of the good trials, or of the others, made by a sampler."""
+        key = (*space, "good" if of_good else "other")
+        if key not in self._densities:
+            good, others = self._split
+            self._densities[key] = build(space, good if of_good else others, handle_below=of_good)
+        return self._densities[key]
+
+
+class _Drawn(dict[str, Any]):
+    """Values by name, each worked out when it is asked for: of most regressors a trial asks for none."""
+
+    def __getitem__(self, name: str) -> Any:
+        return super().__getitem__(name)()
+
+
 class BoundedTPE(TPESampler):
     """Multivariate TPE that looks at the trials that tell most, so that an ask costs the same however many there are.
 
@@ -44,36 +89,46 @@ class BoundedTPE(TPESampler):
     ----------
     seed : int
         With the trials, all that a suggestion depends on.
-    trials : sequence of FrozenTrial
-        Those that are looked at, in their order, see `Telling`.
+    learned : Learned
+        The trials that are looked at, shared by samplers of other seeds that draw from the same ones.
 
     Notes
     -----
-    Bergstra, Bardenet, Bengio and Kegl (2011). Some 10 ms an ask from the 250th trial on.
+    Bergstra, Bardenet, Bengio and Kegl (2011). Some 10 ms an ask from the 250th trial on. Suggestions are those of
+    Optuna's `TPESampler`, which looks at all trials anew for each group of parameters and each draw.
     """
 
-    def __init__(self, seed: int, trials: Sequence[FrozenTrial]) -> None:
+    def __init__(self, seed: int, learned: Learned) -> None:
         with ignored(optuna.exceptions.ExperimentalWarning):
-            super().__init__(seed=seed, multivariate=True, group=True)
-        self._seen = trials
+            super().__init__(seed=seed, multivariate=True, group=True, constant_liar=False)  # none runs that is seen
+        self._learned = learned
 
     def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return super().infer_relative_search_space(_View(study, self._seen), trial)  # type: ignore[arg-type]
+        return super().infer_relative_search_space(_View(study, self._learned.of_each_kind), trial)  # type: ignore[arg-type]
 
     def sample_relative(self, study: Any, trial: FrozenTrial, search_space: Any) -> dict[str, Any]:
-        view: Any = _View(study, self._seen)
-        return super().sample_relative(view, _unlike(trial), search_space)
+        view: Any = _View(study, self._learned.trials)
+        return _Drawn(super().sample_relative(view, trial, search_space))
 
     def sample_independent(self, study: Any, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
-        view: Any = _View(study, self._seen)
-        return super().sample_independent(view, _unlike(trial), name, distribution)
+        view: Any = _View(study, self._learned.trials)
+        return super().sample_independent(view, trial, name, distribution)
 
+    def _sample(self, study: Any, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        """Draw candidates at once, since that moves the generator on, and choose among them when one is asked for."""
+        density = partial(self._learned.density, search_space, partial(self._build_parzen_estimator, study))
+        good = density(of_good=True)
+        drawn = good.sample(self._rng.rng, self._n_ei_candidates)
 
-def _unlike(trial: FrozenTrial) -> FrozenTrial:
-    """Return a trial with a number that no other has: Optuna leaves out what has the number of the one it asks for."""
-    other = copy.copy(trial)
-    other.number = -1
-    return other
+        @cache
+        def best() -> dict[str, Any]:
+            gain = self._compute_acquisition_func(drawn, good, density(of_good=False))
+            return dict(TPESampler._compare(drawn, gain))
+
+        def value(name: str, distribution: BaseDistribution) -> Any:
+            return distribution.to_external_repr(best()[name])
+
+        return _Drawn({name: partial(value, name, distribution) for name, distribution in search_space.items()})
 
 
 class _View:

@@ -28,7 +28,7 @@ from img2brain.errors import SpecError, StoreError, did_you_mean, quoted
 from img2brain.home import Home
 from img2brain.records import TrialRecord
 from img2brain.spec import StudySpec, TrialSpec, parse
-from img2brain.study._samplers import BoundedTPE, Listed
+from img2brain.study._samplers import BoundedTPE, Learned, Listed
 from img2brain.study._trials import NUMBER, POINT, WORKER, Trials
 from img2brain.study.log import QUIET, existing_log, open_log
 
@@ -346,10 +346,11 @@ class Search:
         return self._made(number, drawn, suggestion)
 
     def _draw(self, number: int) -> tuple[optuna.Trial, Suggestion]:
+        learned = Learned(self._trials.telling)
         for attempt in range(_ATTEMPTS):
             with QUIET:
                 draft = optuna.create_study(
-                    storage=InMemoryStorage(), direction="maximize", sampler=self._sampler_of(number, attempt)
+                    storage=InMemoryStorage(), direction="maximize", sampler=self._sampler_of(number, attempt, learned)
                 ).ask()
             suggestion = self._space.ask(draft)
             if not self._trials.is_tried(suggestion.digest, number):
@@ -366,13 +367,13 @@ class Search:
         )
         return Asked(number, params, suggestion, self._log.make(self.study._study_id, made))
 
-    def _sampler_of(self, number: int, attempt: int) -> BaseSampler:
+    def _sampler_of(self, number: int, attempt: int, learned: Learned) -> BaseSampler:
         if self._sampler == "grid":
             return Listed(self._cells[number])
         seed = int(digest.of_value([self._seed, number, attempt])[:8], 16)
         if self._sampler == "random" or attempt > _ATTEMPTS // 2:
             return RandomSampler(seed=seed)
-        return BoundedTPE(seed, self._trials.telling)
+        return BoundedTPE(seed, learned)
 
 
 def best_trial(trials: Sequence[ToldTrial]) -> ToldTrial | None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from img2brain.study._samplers import BoundedTPE, Telling
+from img2brain.study._samplers import BoundedTPE, Learned, Telling
 
 SHARED = {"depth": FloatDistribution(0, 1), "regressor": CategoricalDistribution(("linear", "ridge"))}
 ALPHA = {"ridge.alpha": FloatDistribution(1e-4, 1e4, log=True)}
@@ -47,7 +47,7 @@ def suggestions(sampler: Any, past: Sequence[FrozenTrial]) -> dict[str, Any]:
 
 
 def telling(past: Sequence[FrozenTrial]) -> BoundedTPE:
-    return BoundedTPE(7, Telling(past).most())
+    return BoundedTPE(7, Learned(Telling(past).most()))
 
 
 @pytest.mark.parametrize("n", [0, 3, 12, 60, 250])
@@ -57,6 +57,37 @@ def test_a_short_search_asks_as_optuna_does(n: int) -> None:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         theirs = TPESampler(seed=7, multivariate=True, group=True)
     assert suggestions(telling(past), past) == suggestions(theirs, past)
+
+
+@settings(max_examples=15)
+@given(st.lists(st.sampled_from("abc"), min_size=12, max_size=40), st.integers(0, 3))
+def test_draws_from_the_same_trials_are_each_as_optuna_has_them(kinds: list[str], seed: int) -> None:
+    """Also where trials have parameters of their own, in any order, and what is learned from trials is shared."""
+    choice, own = CategoricalDistribution(("a", "b", "c")), FloatDistribution(0, 1)
+    past = [
+        create_trial(
+            value=(number * 0.7548) % 1,
+            params={"kind": kind, kind: (number * 0.618) % 1},
+            distributions={"kind": choice, kind: own},
+        )
+        for number, kind in enumerate(kinds)
+    ]
+    for number, trial in enumerate(past):
+        trial.number = number
+
+    def drawn(sampler: Any) -> dict[str, Any]:
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        study.add_trials(past)
+        trial = study.ask()
+        trial.suggest_float(trial.suggest_categorical("kind", ("a", "b", "c")), 0, 1)
+        return trial.params
+
+    learned = Learned(past)
+    for attempt in (seed, seed + 1):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            theirs = TPESampler(seed=attempt, multivariate=True, group=True)
+        assert drawn(BoundedTPE(attempt, learned)) == drawn(theirs)
 
 
 def test_a_long_search_looks_at_the_trials_that_tell_most_alone() -> None:
