@@ -320,7 +320,7 @@ class Home:
         said = self._identity
         was = [path for path in dict.fromkeys((said.path, *said.was)) if path != str(self.folder)]
         here = replace(said, path=str(self.folder), was=tuple(was))
-        return _with_new_id(here) if _id_at(Path(said.path)) == said.id else here
+        return _with_new_id(here) if id_at(Path(said.path)) == said.id else here
 
 
 def _named(folder: Path, what: str) -> Path:
@@ -350,7 +350,8 @@ def _is_same(first: Path, second: Path) -> bool:
     return first == second or (first.exists() and first.samefile(second))
 
 
-def _id_at(folder: Path) -> str:
+def id_at(folder: Path) -> str:
+    """Return the id of the home in a folder; empty where there is none."""
     with contextlib.suppress(OSError, StoreError):
         return _read(folder / _IDENTITY).id
     return ""

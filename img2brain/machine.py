@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ _GROUPS = Path("/proc/self/cgroup")
 _ROOT = Path("/sys/fs/cgroup")
 _NO_LIMIT = 1 << 60  # what a group of no limit says in its first version is near 2^63
 _PROBE_S = 0.2
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def memory_limit(groups: Path = _GROUPS, root: Path = _ROOT) -> int:
@@ -33,6 +35,13 @@ def memory_limit(groups: Path = _GROUPS, root: Path = _ROOT) -> int:
     own = resource.getrlimit(resource.RLIMIT_AS)[0]
     limits = [limit for limit in (own, *_group_limits(groups, root)) if 0 < limit < _NO_LIMIT]
     return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *limits])
+
+
+def machine_id() -> str:
+    """Return what tells this machine, as long as it runs, from others: its containers have it in common."""
+    with suppress(OSError):
+        return _BOOT.read_text(encoding="ascii").strip()
+    return platform.node()
 
 
 def n_cores() -> int:

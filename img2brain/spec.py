@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -524,14 +525,14 @@ class ClusterSpec(Spec):
     """
 
     kind: Literal["local", "slurm", "scheduler"] = "local"
-    address: str = Field(default="", pattern=r"^$|^(tcp|tls)://[^\s/]+:\d{1,5}$", description=_ADDRESS)
+    address: str = Field(default="", pattern=r"^$|^(tcp|tls)://[^\s/]+:[0-9]{1,5}$", description=_ADDRESS)
     workers: Whole = Field(default=2, ge=1, le=10_000)
     threads: Whole = Field(default=1, ge=1, le=1024)
     memory_gb: Real = Field(default=4, gt=0)
     gpu: Flag = False
     queue: str = Field(default="", pattern=_WORD, description=_NO_SPACE)
     account: str = Field(default="", pattern=_WORD, description=_NO_SPACE)
-    walltime: str = Field(default="01:00:00", pattern=r"^(\d+-)?\d+(:\d+){0,2}$", description=_TIME)
+    walltime: str = Field(default="01:00:00", pattern=r"^([0-9]+-)?[0-9]+(:[0-9]+){0,2}$", description=_TIME)
     directives: tuple[str, ...] = ()
     prologue: tuple[str, ...] = ()
     interface: str = Field(default="", pattern=_WORD, description=_NO_SPACE)
@@ -548,6 +549,8 @@ class ClusterSpec(Spec):
                 raise ValueError(
                     f"each of the 'directives' must be an option of sbatch, such as '-C a100'. Got {text!r}"
                 )
+            if key := _key_of(text):
+                raise ValueError(f"what {text!r} says must be said by {key!r}, not by the 'directives'")
         return found
 
     @field_validator("prologue")
@@ -565,6 +568,14 @@ class ClusterSpec(Spec):
         return path if path is None or folder is None else plain.path_of(path, folder).resolve()
 
     @model_validator(mode="after")
+    def _has_names_for_a_shell(self) -> Self:
+        """Refuse files whose names the shell of a job would take apart."""
+        for path in (self.tls_ca, self.tls_cert, self.tls_key):
+            if self.kind == "slurm" and path is not None and shlex.quote(str(path)) != str(path):
+                raise ValueError(f"the names of TLS files must be without blanks and quotes. Got {str(path)!r}")
+        return self
+
+    @model_validator(mode="after")
     def _says_what_has_an_effect(self) -> Self:
         """Refuse keys of another kind, a scheduler without an address, and half of what TLS needs."""
         for kind, keys in _OF_KIND.items():
@@ -575,6 +586,23 @@ class ClusterSpec(Spec):
         if len({path is None for path in (self.tls_ca, self.tls_cert, self.tls_key)}) > 1:
             raise ValueError("TLS needs 'tls_ca', 'tls_cert' and 'tls_key'")
         return self
+
+
+_SAID_BY = {  # options of sbatch, and the keys that say them
+    "workers": ("-a", "--array", "-n", "--ntasks"),
+    "threads": ("-c", "--cpus-per-task"),
+    "memory_gb": ("--mem",),
+    "walltime": ("-t", "--time"),
+    "queue": ("-p", "--partition"),
+    "account": ("-A", "--account"),
+}
+
+
+def _key_of(directive: str) -> str:
+    """Return the key that says what an option of sbatch says; a long one may be cut short, a short one glued."""
+    name = re.split("[= ]", directive, maxsplit=1)[0]
+    name = name if name.startswith("--") else name[:2]
+    return next((key for key, options in _SAID_BY.items() if any(item.startswith(name) for item in options)), "")
 
 
 _OF_KIND = {  # keys of a cluster that have no effect on those of other kinds

@@ -31,6 +31,7 @@ BLOCK = re.compile(r"(?:^\*\*([\w.]+)\*\*\n\n)?^```(\w+)\n(.*?)^```", re.DOTALL 
 # Pages of which no more is asked than that what they say is printed.
 WHOLE = ("data-folder.md", "layouts.md", "leaderboard.md", "sharing.md")
 SLOW = (
+    "cluster.md",
     "features.md",
     "model-zoo.md",
     "models.md",

@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from img2brain.datasets._images import AS_STORED
 from img2brain.datasets._presentation import Presentation
 from img2brain.errors import FeatureError
 from img2brain.features.activations import Activations, Rows
-from img2brain.features.bases import work_bytes
+from img2brain.features.bases import Keeper, work_bytes
 from img2brain.features.cache import VERSION, Cache
 from img2brain.features.extract import Precision, find_device, find_precision
 from img2brain.features.features import Features
@@ -245,6 +246,11 @@ class NetworkFeatures(Features):
             for (_, cache, missing), rows in zip(lacking, union.rows, strict=True):
                 if block in missing:
                     self._keep(cache, block, of_rows(values, rows), missing[block])
+
+    def _keep(self, cache: Cache, block: Block, values: Activations, keepers: Sequence[Keeper | None]) -> None:
+        """Keep what is made of a block: that takes all cores and much memory here, for one network at a time."""
+        with nullcontext() if self._hands is None else self._hands.turn:
+            super()._keep(cache, block, values, keepers)
 
     def _is_less(self, together: Pass, blocks: Sequence[Block], images: Sequence[Sequence[Path]]) -> bool:
         n_shown = together.n_shown(blocks)

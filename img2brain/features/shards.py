@@ -12,7 +12,7 @@ import platform
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain._arrays import slices
+from img2brain._forks import alone
 from img2brain.backbones import Backbone, LayerKind, load_backbone
 from img2brain.datasets._inside import content_of
 from img2brain.datasets._presentation import Presentation
@@ -32,14 +33,14 @@ from img2brain.features.activations import Activations, Rows, Tensors, Work, add
 from img2brain.features.extract import ImageSource, find_batch_size, find_device
 from img2brain.features.pass_ import Budget, Pass
 from img2brain.features.placement import Placement
-from img2brain.features.pooling import Block
+from img2brain.features.pooling import Block, Pooled
 from img2brain.progress import track
 from img2brain.spec import BackboneSpec
 from img2brain.store import Store
 
 T_co = TypeVar("T_co", covariant=True)
 
-_N_SHARDS = 16  # of a few thousand images; it bounds what the loss of a host costs, and how many can help
+N_SHARDS = 16  # of a few thousand images; it bounds what the loss of a host costs, and how many can help
 _SHARD_BYTES = 1 << 30  # The most that the activations of a shard take.
 _SAMPLE = 8  # pictures that a host is asked for, to see whether it has the files
 
@@ -55,7 +56,15 @@ class Later(Protocol[T_co]):
 
 
 class Hands(Protocol):
-    """Where work is done: the processes of a cluster. What was lost with a host is done again by another."""
+    """Where work is done: the processes of a cluster. What was lost with a host is done again by another.
+
+    Attributes
+    ----------
+    turn : context manager
+        Held by who makes something here of what comes from there.
+    """
+
+    turn: AbstractContextManager[object]
 
     def submit(self, work: Any, /, *arguments: Any) -> Later[Any]:
         """Have a function of a module called, on values, and on what other work gives, wherever that lies."""
@@ -236,6 +245,11 @@ class SpreadPass(Pass):
         super().__init__(*arguments, **options)
         self._hands, self._showing = hands, showing
 
+    def pooled(self, blocks: Sequence[Block]) -> Pooled:
+        """Return the network that computes some blocks; no other is traced while this one is made."""
+        with alone:
+            return super().pooled(blocks)
+
     def _held(self, n_features: Mapping[Block, int], n_bytes: Mapping[Block, int], n_components: int) -> set[Block]:
         """Return all blocks: they take nothing of the disk here."""
         return set(n_features)
@@ -302,7 +316,7 @@ def n_rows_of(n_images: int, row_bytes: int, batch: int) -> int:
     >>> n_rows_of(9000, 1_000_000, 64), n_rows_of(73_000, 1_000_000, 64), n_rows_of(60, 1_000_000, 8)
     (576, 1024, 8)
     """
-    wanted = batch * math.ceil(n_images / _N_SHARDS / batch)
+    wanted = batch * math.ceil(n_images / N_SHARDS / batch)
     return min(wanted, batch * max(1, _SHARD_BYTES // row_bytes // batch))
 
 

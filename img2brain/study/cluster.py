@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
-from img2brain._quiet import ignored
+from img2brain._quiet import Quiet, ignored
 from img2brain.errors import ResourceError, SpecError
+from img2brain.features.shards import N_SHARDS
 from img2brain.spec import ClusterSpec
+from img2brain.study.workers import thread_settings
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 5.0  # between two looks whether anybody is at work
+_PATIENCE_S = 60.0  # for an answer of SLURM
+_QUIET = Quiet("distributed", ["distributed"])  # which tells of each worker that comes or goes
+_IN_A_ROW = 3  # kills of the process that helps beside a worker, until none is started there
 _NO_PAGE = "127.0.0.1:0"  # The page of a scheduler is for this machine alone, at any free port.
 _PAUSE_S = 0.1  # between two looks whether the first one came
 
@@ -38,17 +48,20 @@ def cluster_of(spec: ClusterSpec | None) -> Iterator[Cluster | None]:
     Raises
     ------
     SpecError
-        If Dask is not installed.
+        If Dask is not installed, or SLURM does not take its jobs.
     """
     if spec is None:
         yield None
         return
     _require_dask()
+    if spec.kind == "slurm":
+        _require_slurm(spec)
     cluster = Cluster(spec)
-    try:
-        yield cluster
-    finally:
-        cluster.close()
+    with _QUIET:
+        try:
+            yield cluster
+        finally:
+            cluster.close()
 
 
 class Cluster:
@@ -59,6 +72,11 @@ class Cluster:
     spec : ClusterSpec
         Where they are, or how they are started.
 
+    Attributes
+    ----------
+    turn : context manager
+        Held by who makes something here of what comes from there.
+
     Notes
     -----
     Each use raises `ResourceError` where there is no scheduler, or no worker for as long as the study waits.
@@ -68,6 +86,7 @@ class Cluster:
         self._spec = spec
         self._starting = threading.Lock()
         self._started: Any = None
+        self.turn: AbstractContextManager[object] = threading.Lock()
         self._seen_s = 0.0
 
     @property
@@ -93,25 +112,46 @@ class Cluster:
         return len(self._workers)
 
     @property
-    def n_at_once(self) -> int:
-        """Count the tasks that are worked on at once."""
-        return sum(worker["nthreads"] for worker in self._workers.values())
-
-    @property
     def _workers(self) -> dict[str, Any]:
         return dict(self._client.scheduler_info(n_workers=-1)["workers"])
 
     def submit(self, work: Any, /, *arguments: Any) -> _Asked:
         """Have a function called by a worker, on values, and on what other work gives, wherever that lies."""
         taken = [item.future if isinstance(item, _Asked) else item for item in arguments]
+        frees = any(isinstance(item, _Asked) for item in arguments)  # What is made of shards makes room for others.
         with _telling("The cluster"), ignored(UserWarning):  # Dask advises against large values.
-            return _Asked(self._client.submit(work, *taken, pure=False), self)
+            return _Asked(self._client.submit(work, *taken, pure=False, priority=int(frees)), self)
 
     def everywhere(self, work: Any, /, *arguments: Any) -> list[Any]:
         """Call a function in every worker, and return what each gives; of one that cannot, its error."""
         with _telling("The cluster"):
             self._await_workers()
             return list(self._client.run(work, *arguments, on_error="return").values())
+
+    @property
+    def n_networks(self) -> int:
+        """How many networks images pass at once: enough that each worker has a shard, and the next one."""
+        return 2 + self.n_workers // N_SHARDS
+
+    @property
+    def n_threads(self) -> int | None:
+        """On how many threads each worker computes; None where whoever started it has said so."""
+        return None if self._spec.kind == "scheduler" else self._spec.threads
+
+    @contextmanager
+    def helping(self, start: Callable[[], Helper | str]) -> Iterator[None]:
+        """Have each worker that is there, or comes, start a process that helps, until the end of the context.
+
+        Parameters
+        ----------
+        start : callable
+            Starts the process, or says why that cannot be.
+        """
+        helpers = _Helpers(self._client, start)
+        try:
+            yield
+        finally:
+            helpers.close()
 
     def require_workers(self) -> None:
         """Raise `ResourceError` where no worker was seen for as long as work waits."""
@@ -146,6 +186,112 @@ class _Asked:
                     if self.future.status == "error":  # It is the work's own.
                         raise
                     self.cluster.require_workers()
+
+
+class Helper(Protocol):
+    """A process that helps, beside a worker of a cluster."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over."""
+        ...
+
+    @property
+    def code(self) -> int:
+        """The code that it ended with, or minus the signal."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, as the end of a sentence."""
+        ...
+
+    def end(self, at_once: bool) -> None:
+        """Wait for its end, which is forced where it has to end at once."""
+        ...
+
+
+class _Helpers:
+    """One helper beside each worker of a cluster, whenever that comes.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Speaks to the cluster.
+    start : callable
+        Starts a helper.
+    """
+
+    def __init__(self, client: Any, start: Callable[[], Helper | str]) -> None:
+        self._client, self._start = client, start
+        self._asked: dict[str, Any] = {}
+        self._told: set[str] = set()
+        self._telling = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="cluster", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End all helpers."""
+        self._over.set()
+        self._thread.join()
+        with suppress(OSError, TimeoutError):  # The scheduler may be gone.
+            self._client.cancel(list(self._asked.values()), force=True)
+
+    def _watch(self) -> None:
+        with suppress(OSError, TimeoutError):  # Whoever needs the cluster is told that it is gone.
+            self._look()
+            while not self._over.wait(_LOOK_S):
+                self._look()
+
+    def _look(self) -> None:
+        """Have those help that came, and forget those that are gone."""
+        there = set(self._client.scheduler_info(n_workers=-1)["workers"])
+        gone = [self._asked.pop(address) for address in self._asked.keys() - there]
+        if gone:
+            self._client.cancel(gone, force=True)
+        for address in there - self._asked.keys():
+            self._asked[address] = self._client.submit(_help, self._start, workers=[address], pure=False)
+            self._asked[address].add_done_callback(partial(self._tell, address))
+
+    def _tell(self, address: str, asked: Any) -> None:
+        """Say why a worker does not help, each reason once, however many have it."""
+        reason = "" if asked.cancelled() else " ".join(str(asked.exception() or asked.result()).split())
+        with self._telling:
+            if reason and reason not in self._told:
+                log.warning("images pass networks at %s, but trials are not evaluated there: %s", address, reason)
+            self._told.add(reason)
+
+
+def _help(start: Callable[[], Helper | str]) -> str:
+    """Have a process help beside this worker, as long as somebody asks for it, and return why none does."""
+    from distributed import secede
+
+    secede()  # Shards have this worker's turn, not who waits.
+    reason = ""
+    for _ in range(_IN_A_ROW):
+        helper = start()
+        if isinstance(helper, str):
+            return helper
+        if not _was_killed(helper):
+            return "" if helper.code == 0 else helper.reason
+        reason = helper.reason
+    return reason
+
+
+def _was_killed(helper: Helper) -> bool:
+    """Wait for the end of a helper, or end it where nobody asks for it any longer; tell whether it was killed."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+    is_asked = True
+    while is_asked and not helper.has_ended:
+        time.sleep(_PAUSE_S)
+        task = worker.state.tasks.get(key)
+        is_asked = task is not None and task.state in ("executing", "long-running")
+    helper.end(at_once=not is_asked)
+    return is_asked and helper.code < 0
 
 
 @contextmanager
@@ -203,7 +349,7 @@ def _local(spec: ClusterSpec) -> Any:
         dashboard_address=_NO_PAGE,
         silence_logs=logging.ERROR,
         security=_security(spec),
-        env=_threads(spec.threads),
+        env=thread_settings(spec.threads),
     )
 
 
@@ -214,29 +360,56 @@ def _slurm(spec: ClusterSpec) -> Any:
 
 
 def slurm_cluster(spec: ClusterSpec) -> Any:
-    """Return a cluster of SLURM without a job yet; its ``job_script()`` says what ``sbatch`` is handed."""
+    """Return a cluster of SLURM without a job yet."""
     from dask_jobqueue import SLURMCluster
 
-    exports = [f"export {name}={value}" for name, value in _threads(spec.threads).items()]
-    return SLURMCluster(
-        cores=1,  # One process works on one thing at a time, with as many threads of its own as it has cores.
-        processes=1,
-        job_cpu=spec.threads,
-        memory=f"{spec.memory_gb:g}GB",
-        queue=spec.queue or None,
-        account=spec.account or None,
-        walltime=spec.walltime,
-        interface=spec.interface or None,
-        job_extra_directives=[*(["--gres=gpu:1"] if spec.gpu else []), *spec.directives],
-        job_script_prologue=[*exports, *spec.prologue],
-        scheduler_options={"dashboard_address": _NO_PAGE},
-        security=_security(spec),
-    )
+    return SLURMCluster(**_job(spec), scheduler_options={"dashboard_address": _NO_PAGE})
 
 
-def _threads(n_threads: int) -> dict[str, str]:
-    """Return what tells libraries how many threads a worker has."""
-    return {name: str(n_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+def job_script(spec: ClusterSpec) -> str:
+    """Return what ``sbatch`` is handed for each worker, but for the address of the scheduler and a number."""
+    from dask_jobqueue import SLURMCluster
+
+    return str(SLURMCluster.job_cls("tcp://127.0.0.1:8786", name="0", **_job(spec)).job_script())
+
+
+def _job(spec: ClusterSpec) -> dict[str, Any]:
+    exports = [f"export {name}={value}" for name, value in thread_settings(spec.threads).items()]
+    return {
+        "cores": 1,  # One process works on one thing at a time, with as many threads of its own as it has cores.
+        "processes": 1,
+        "job_cpu": spec.threads,
+        "memory": f"{int(spec.memory_gb * 1e9)}B",
+        "queue": spec.queue or None,
+        "account": spec.account or None,
+        "walltime": spec.walltime,
+        "interface": spec.interface or None,
+        "job_extra_directives": [*(["--gres=gpu:1"] if spec.gpu else []), *spec.directives],
+        "job_script_prologue": [*exports, *spec.prologue],
+        "python": shlex.quote(sys.executable),
+        "security": _security(spec),
+    }
+
+
+def _require_slurm(spec: ClusterSpec) -> None:
+    """Ask SLURM whether it would take a job; none is submitted."""
+    interfaces = [name for _, name in socket.if_nameindex()]
+    if spec.interface and spec.interface not in interfaces:
+        raise SpecError(
+            f"The 'interface' of the cluster must be one of {', '.join(interfaces)}. Got {spec.interface!r}."
+        )
+    try:
+        asked = subprocess.run(
+            ["sbatch", "--test-only"], input=job_script(spec), text=True, capture_output=True, timeout=_PATIENCE_S,
+            check=False,
+        )  # fmt: skip
+    except OSError as error:
+        raise SpecError(f"A cluster of kind 'slurm' needs the command sbatch: {error.strerror}.") from None
+    except subprocess.TimeoutExpired:
+        raise ResourceError(f"SLURM must answer sbatch within {_PATIENCE_S:g} s. It did not.") from None
+    if asked.returncode:
+        said = " ".join(asked.stderr.split()).rstrip(".")
+        raise SpecError(f"The jobs of the cluster must be such that sbatch takes them. It says: {said}.")
 
 
 def _security(spec: ClusterSpec) -> Any:

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from img2brain.result import TrialResult
 from img2brain.spec import StudySpec, TrialSpec
 from img2brain.study._bar import Bar
 from img2brain.study.cluster import Cluster, cluster_of
+from img2brain.study.joining import Joining
 from img2brain.study.joint import joint_draws
 from img2brain.study.member_run import MemberRun
 from img2brain.study.outcome import MeanOutcome, StudyOutcome, mean_outcome
@@ -130,6 +131,8 @@ def join_study(
             _require_own_name(setting)
         start = time.perf_counter()
         with about(study=name or setting.name):
+            if spec.cluster is not None and not quiet:
+                log.info("the '[cluster]' of the study is left to 'study run': this worker does its work by itself")
             setting.extract(in_any_order=True)
             run = Run(setting, name or setting.name, time.perf_counter() - start, spec)
             return run.beside_others(finish, quiet)
@@ -167,8 +170,20 @@ def _run_study(
         _tell_what_changed(setting, name, stored)
         start = time.perf_counter()
         with about(study=name):
-            setting.extract()
-            return Run(setting, name, time.perf_counter() - start, spec).to_the_end(workers)
+            setting.extract(at_once=1 if hands is None else hands.n_networks)
+            run = Run(setting, name, time.perf_counter() - start, spec)
+            with _helped(run, hands, dataset is not None):
+                return run.to_the_end(workers)
+
+
+def _helped(run: Run, hands: Cluster | None, is_handed: bool) -> AbstractContextManager[None]:
+    """Have the workers of a cluster evaluate trials too, each that shares the store of the home."""
+    if hands is None:
+        return nullcontext()
+    if is_handed:
+        log.info("the trials are evaluated by this process alone: workers of a cluster cannot open data handed to it")
+        return nullcontext()
+    return hands.helping(Joining.of(run.name, run.setting.home, hands.n_threads).start)
 
 
 class Run:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import cache, partial, reduce
 from typing import Any
@@ -150,7 +152,7 @@ class Setting:
             left_out=dict(self.left_out),
         )
 
-    def extract(self, in_any_order: bool = False) -> None:
+    def extract(self, in_any_order: bool = False, at_once: int = 1) -> None:
         """Compute the features that are missing: one pass over all images per network.
 
         One of several that fails for a reason of its own is given up: its trials fail with that reason.
@@ -160,16 +162,35 @@ class Setting:
         in_any_order : bool
             Whether to begin with any network: workers that come at once then share them out. One waits for another
             that is at the same network.
+        at_once : int
+            How many networks images pass at once, where they do so elsewhere.
         """
         banks = [bank for member in self.members for bank in member.banks.values()]
-        for bank in random.sample(banks, len(banks)) if in_any_order else banks:
+        if at_once == 1:
+            self._extract(random.sample(banks, len(banks)) if in_any_order else banks)
+            return
+        by_network = zip(*(member.banks.values() for member in self.members), strict=True)
+        with ThreadPoolExecutor(at_once) as pool:
+            asked = [pool.submit(copy_context().run, self._extract, banks) for banks in by_network]
             try:
-                bank.extract()
-            except FeatureError as error:
-                if len(self.first.banks) == 1 or lack_of(error) or not is_of_the_network(error):
-                    raise
-                log.warning("%s is given up, and its trials fail: %s", bank.spec.name, error)
-                bank.give_up(error)
+                for each in asked:
+                    each.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _extract(self, banks: Sequence[Features]) -> None:
+        for bank in banks:
+            self._extract_or_give_up(bank)
+
+    def _extract_or_give_up(self, bank: Features) -> None:
+        try:
+            bank.extract()
+        except FeatureError as error:
+            if len(self.first.banks) == 1 or lack_of(error) or not is_of_the_network(error):
+                raise
+            log.warning("%s is given up, and its trials fail: %s", bank.spec.name, error)
+            bank.give_up(error)
 
     def keep_plugins(self) -> None:
         """Keep the files of the components that are not ours, so that a model of this home finds them again."""

@@ -68,13 +68,10 @@ class Crew:
     """
 
     def __init__(self, study: str, home: Home, n_workers: int, program: Sequence[str] = ()) -> None:
-        n_threads = max(1, n_cores() // n_workers)
         self._study, self._n_workers = study, n_workers
-        own = [sys.executable, "-c", _COMMAND.format(path=sys.path), "study", "worker"]
-        self._command = [*(program or own), study, "--threads", str(n_threads), "--no-finish", "--tied"]
-        self._environment = _environment(home) | thread_settings(n_threads)
-        self._workers: dict[int, _Worker] = {}
-        self._told = _Told()
+        self._command = Command(study, home, max(1, n_cores() // n_workers), program)
+        self._workers: dict[int, Worker] = {}
+        self._told = Warned()
         self._n_in_a_row = 0
 
     def __enter__(self) -> Crew:
@@ -115,9 +112,9 @@ class Crew:
             if worker is None or worker.has_ended:
                 if worker is not None:
                     self._tell_of_end(worker)
-                self._workers[number] = _Worker(number, self._command, self._environment, self._told)
+                self._workers[number] = Worker(number, self._command, self._told)
 
-    def _tell_of_end(self, worker: _Worker) -> None:
+    def _tell_of_end(self, worker: Worker) -> None:
         self._n_in_a_row += 1
         reason = worker.reason
         if self._n_in_a_row > _IN_A_ROW * self._n_workers:
@@ -129,7 +126,29 @@ class Crew:
         worker.end(at_once=False)
 
 
-class _Told:
+class Command:
+    """What starts a worker that ends with the process that starts it, and leaves the best trial to others.
+
+    Parameters
+    ----------
+    study : str
+        Its full name.
+    home : Home
+        Where it is kept.
+    n_threads : int, optional
+        On how many threads it computes; by default as the environment says.
+    program : sequence of str, optional
+        What is run, before its arguments; by default img2brain itself.
+    """
+
+    def __init__(self, study: str, home: Home, n_threads: int | None, program: Sequence[str] = ()) -> None:
+        own = [sys.executable, "-c", _COMMAND.format(path=sys.path), "study", "worker"]
+        threads = ["--threads", str(n_threads)] if n_threads else []
+        self.words = [*(program or own), study, *threads, "--no-finish", "--tied"]
+        self.environment = _environment(home) | (thread_settings(n_threads) if n_threads else {})
+
+
+class Warned:
     """What workers tell: warnings, each once, however many of them say so."""
 
     def __init__(self) -> None:
@@ -155,17 +174,27 @@ class _Told:
             return is_new
 
 
-class _Worker:
-    """A process that works, and what it told last."""
+class Worker:
+    """A process that works, and what it told last.
 
-    def __init__(self, number: int, command: list[str], environment: dict[str, str], told: _Told) -> None:
+    Parameters
+    ----------
+    number : int
+        Names it where it is told of.
+    command : Command
+        Starts it.
+    told : Warned
+        Takes what it tells.
+    """
+
+    def __init__(self, number: int, command: Command, told: Warned) -> None:
         self.number = number
         self._process = subprocess.Popen(
-            command,
+            command.words,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=command.environment,
             process_group=0,  # an interrupt on the terminal is for who started it
         )
         self._last: deque[str] = deque(maxlen=1)
@@ -179,9 +208,14 @@ class _Worker:
         return self._process.poll() is not None
 
     @property
+    def code(self) -> int:
+        """The code that it ended with, or minus the signal; it is waited for."""
+        return self._process.wait()
+
+    @property
     def reason(self) -> str:
         """Why it ended, as the end of a sentence."""
-        code = self._process.wait()
+        code = self.code
         self._reader.join(_PATIENCE_S)
         if code < 0:
             return (
@@ -204,7 +238,7 @@ class _Worker:
             if stream is not None:
                 stream.close()
 
-    def _read(self, stream: IO[bytes], told: _Told) -> None:
+    def _read(self, stream: IO[bytes], told: Warned) -> None:
         for line in stream:
             if text := line.decode("utf-8", "replace").strip():
                 self._last.append(told.tell(self.number, text))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,6 +46,7 @@ class Elsewhere:
     """Hands that see nothing but what travels to them, and keep nothing."""
 
     has_files: bool = True
+    turn: AbstractContextManager[object] = field(default_factory=threading.Lock)
     done: list[str] = field(default_factory=list)
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any) -> Given:

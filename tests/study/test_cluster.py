@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import pickle
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +25,14 @@ from img2brain import digest
 from img2brain.datasets._images import find_images
 from img2brain.errors import ResourceError, SpecError
 from img2brain.features.network import NetworkFeatures
+from img2brain.home import Home
 from img2brain.spec import BackboneSpec, ClusterSpec, StudySpec, parse
 from img2brain.store import Store
-from img2brain.study.cluster import Cluster, cluster_of, slurm_cluster
+from img2brain.study.cluster import Cluster, cluster_of, job_script
+from img2brain.study.joining import Joining
+from img2brain.study.workers import Command, Warned, Worker
 
+TLS = ("tls_ca", "tls_cert", "tls_key")
 SPEC = BackboneSpec(name="squeezenet1_1", weights="random:0", layers=("features.2", "features.12"))
 
 
@@ -119,6 +129,11 @@ def test_without_dask_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch
         ({"kind": "slurm", "prologue": ["a\nb"]}, "must be one line"),
         ({"kind": "slurm", "queue": "gpu --account=other"}, "neither blanks nor quotes"),
         ({"kind": "slurm", "walltime": "soon"}, "as sbatch takes it"),
+        ({"kind": "slurm", "walltime": "\u0663\u0660"}, "as sbatch takes it"),
+        ({"kind": "slurm", "directives": ["--array=1-4"]}, "must be said by 'workers', not by the 'directives'"),
+        ({"kind": "slurm", "directives": ["-n4"]}, "must be said by 'workers'"),
+        ({"kind": "slurm", "directives": ["--part x"]}, "must be said by 'queue'"),
+        ({"kind": "slurm", **dict.fromkeys(TLS, "/my keys/a.pem")}, "must be without blanks and quotes"),
         ({"tls_ca": "ca.pem"}, "TLS needs 'tls_ca', 'tls_cert' and 'tls_key'"),
         ({"workers": 0}, "'workers' must be >= 1"),
     ],
@@ -143,16 +158,171 @@ def test_bad_cluster_of_a_study_is_refused_in_the_words_of_its_key(table: dict[s
 
 
 def test_certificates_lie_beside_the_study_file(tmp_path: Path) -> None:
-    keys = {name: f"{name}.pem" for name in ("tls_ca", "tls_cert", "tls_key")}
+    keys = {name: f"{name}.pem" for name in TLS}
     found = parse(ClusterSpec, keys, "study.toml", tmp_path)
     assert found.tls_key == tmp_path.resolve() / "tls_key.pem"
 
 
-# Long options of sbatch (SLURM 24.05) that a job of ours may have, and what each takes.
-SBATCH = {
-    "-J": r"[\w-]+", "-p": r"\S+", "-A": r"\S+", "-n": r"\d+", "--cpus-per-task": r"\d+", "--mem": r"\d+[KMGT]?",
-    "-t": r"(\d+-)?\d+(:\d+){0,2}", "--gres": r"\w+(:\w+)?:\d+", "--constraint": r"\S+", "-e": r"\S+", "-o": r"\S+",
+# What sbatch documents (SLURM 24.05): short options with their long ones, and long options of their own.
+SBATCH = [
+    "-A",
+    "--account",
+    "-a",
+    "--array",
+    "-b",
+    "--begin",
+    "-B",
+    "--extra-node-info",
+    "-c",
+    "--cpus-per-task",
+    "-C",
+    "--constraint",
+    "-d",
+    "--dependency",
+    "-D",
+    "--chdir",
+    "-e",
+    "--error",
+    "-F",
+    "--nodefile",
+    "-G",
+    "--gpus",
+    "-H",
+    "--hold",
+    "-h",
+    "--help",
+    "-I",
+    "--immediate",
+    "-i",
+    "--input",
+    "-J",
+    "--job-name",
+    "-k",
+    "--no-kill",
+    "-L",
+    "--licenses",
+    "-M",
+    "--clusters",
+    "-m",
+    "--distribution",
+    "-N",
+    "--nodes",
+    "-n",
+    "--ntasks",
+    "-O",
+    "--overcommit",
+    "-o",
+    "--output",
+    "-p",
+    "--partition",
+    "-q",
+    "--qos",
+    "-Q",
+    "--quiet",
+    "-S",
+    "--core-spec",
+    "-s",
+    "--oversubscribe",
+    "-t",
+    "--time",
+    "-V",
+    "--version",
+    "-v",
+    "--verbose",
+    "-W",
+    "--wait",
+    "-w",
+    "--nodelist",
+    "-x",
+    "--exclude",
+    "--acctg-freq",
+    "--batch",
+    "--bb",
+    "--bbf",
+    "--cluster-constraint",
+    "--comment",
+    "--container",
+    "--container-id",
+    "--contiguous",
+    "--cores-per-socket",
+    "--cpu-freq",
+    "--cpus-per-gpu",
+    "--deadline",
+    "--delay-boot",
+    "--exclusive",
+    "--export",
+    "--export-file",
+    "--extra",
+    "--get-user-env",
+    "--gid",
+    "--gpu-bind",
+    "--gpu-freq",
+    "--gpus-per-node",
+    "--gpus-per-socket",
+    "--gpus-per-task",
+    "--gres",
+    "--gres-flags",
+    "--hint",
+    "--ignore-pbs",
+    "--kill-on-invalid-dep",
+    "--mail-type",
+    "--mail-user",
+    "--mcs-label",
+    "--mem",
+    "--mem-bind",
+    "--mem-per-cpu",
+    "--mem-per-gpu",
+    "--mincpus",
+    "--network",
+    "--nice",
+    "--no-requeue",
+    "--ntasks-per-core",
+    "--ntasks-per-gpu",
+    "--ntasks-per-node",
+    "--ntasks-per-socket",
+    "--open-mode",
+    "--parsable",
+    "--power",
+    "--prefer",
+    "--priority",
+    "--profile",
+    "--propagate",
+    "--reboot",
+    "--requeue",
+    "--reservation",
+    "--resv-ports",
+    "--segment",
+    "--signal",
+    "--sockets-per-node",
+    "--spread-job",
+    "--stepmgr",
+    "--switches",
+    "--test-only",
+    "--thread-spec",
+    "--threads-per-core",
+    "--time-min",
+    "--tmp",
+    "--tres-bind",
+    "--tres-per-task",
+    "--uid",
+    "--usage",
+    "--use-min-nodes",
+    "--wait-all-nodes",
+    "--wckey",
+    "--wrap",
+]
+FORMS = {  # of the values of those that scripts have by themselves
+    "-J": r"[\w-]+", "-p": r"[^\s,]+(,[^\s,]+)*", "-A": r"\S+", "-n": r"1", "--cpus-per-task": r"[1-9][0-9]*",
+    "--mem": r"[1-9][0-9]*[KMGT]?", "-t": r"[0-9]+(:[0-9]+){0,2}|[0-9]+-[0-9]+(:[0-9]+){0,2}", "--gres": r"gpu:1",
 }  # fmt: skip
+DIRECTIVES = {"--constraint=a100": "--constraint", "-q high": "-q", "--exclusive": "--exclusive", "-x=node7": "-x"}
+
+
+def options_of(script: str) -> dict[str, str]:
+    lines = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")]
+    found = {(words := re.split("[ =]", line, maxsplit=1))[0]: words[-1] for line in lines}
+    assert len(found) == len(lines), "none is said twice"
+    return found
 
 
 @settings(max_examples=20)
@@ -163,20 +333,21 @@ SBATCH = {
     gpu=st.booleans(),
     queue=st.sampled_from(["", "gpu", "gpu,long"]),
     account=st.sampled_from(["", "lab"]),
-    walltime=st.sampled_from(["30", "01:00:00", "2-00:00:00"]),
+    walltime=st.sampled_from(["30", "30:00", "01:00:00", "2-00", "2-12:30", "2-00:00:00"]),
+    directives=st.sets(st.sampled_from(sorted(DIRECTIVES))).map(tuple),
 )
-def test_scripts_hold_what_sbatch_takes(**asked: Any) -> None:
-    spec = ClusterSpec(kind="slurm", directives=("--constraint=a100",), prologue=("module load cuda",), **asked)
-    script = script_of(spec)
-    options = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")]
-    found = dict(re.split("[ =]", option, maxsplit=1) for option in options)
-    assert len(found) == len(options)
-    for name, value in found.items():
-        assert re.fullmatch(SBATCH[name], value), (name, value)
-    assert found["-n"] == "1"  # one process in each job, and a GPU for it
+def test_scripts_hold_what_sbatch_takes(directives: tuple[str, ...], **asked: Any) -> None:
+    spec = ClusterSpec(kind="slurm", directives=directives, prologue=("module load cuda",), **asked)
+    script = job_script(spec)
+    found = options_of(script)
+    assert set(found) <= set(SBATCH)
+    assert set(found) - set(FORMS) == {DIRECTIVES[text] for text in directives}
+    for name in found.keys() & FORMS.keys():
+        assert re.fullmatch(FORMS[name], found[name]), (name, found[name])
     assert found["--cpus-per-task"] == str(spec.threads)
     assert found.get("--gres") == ("gpu:1" if spec.gpu else None)
     assert ("-p" in found, "-A" in found) == (bool(spec.queue), bool(spec.account))
+    assert int(found["--mem"][:-1]) * 1024 ** " KMGT".index(found["--mem"][-1]) >= int(spec.memory_gb * 1e9)
     (command,) = (line for line in script.splitlines() if "dask_worker" in line)
     assert "--nthreads 1 " in command
     assert "--nworkers" not in command
@@ -184,9 +355,103 @@ def test_scripts_hold_what_sbatch_takes(**asked: Any) -> None:
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=True).returncode == 0
 
 
-def script_of(spec: ClusterSpec) -> str:
-    found = slurm_cluster(spec)
-    try:
-        return str(found.job_script())
-    finally:
-        found.close()
+def test_jobs_show_their_certificates(tmp_path: Path) -> None:
+    files = {key: tmp_path / f"{key}.pem" for key in TLS}
+    spec = parse(ClusterSpec, {"kind": "slurm", **files}, "study.toml")
+    (command,) = (line for line in job_script(spec).splitlines() if "dask_worker" in line)
+    for option, path in zip(("--tls-ca-file", "--tls-cert", "--tls-key"), files.values(), strict=True):
+        assert f"{option} {path}" in command
+
+
+SBATCH_COMMAND = """#!{python}
+import pathlib, sys
+script = sys.stdin.read()
+pathlib.Path(__file__).with_name("seen.sh").write_text(script)
+if "-p nowhere" in script:
+    sys.exit("sbatch: error: invalid partition specified: nowhere\\nallocation failure: Invalid partition name")
+sys.exit(0 if sys.argv[1:] == ["--test-only"] else 3)
+"""
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A command sbatch that knows no partition of the name nowhere."""
+    path = tmp_path / "bin" / "sbatch"
+    path.parent.mkdir()
+    path.write_text(SBATCH_COMMAND.format(python=sys.executable), encoding="utf-8")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
+    return path
+
+
+def test_slurm_is_asked_before_work_starts(sbatch: Path) -> None:
+    spec = ClusterSpec(kind="slurm", queue="gpu", gpu=True)
+    with cluster_of(spec) as found:
+        assert found is not None
+    assert options_of(sbatch.with_name("seen.sh").read_text(encoding="utf-8")) == options_of(job_script(spec))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (
+            {"kind": "slurm", "queue": "nowhere"},
+            "It says: sbatch: error: invalid partition specified: nowhere allocation failure: Inv",
+        ),
+        ({"kind": "slurm", "interface": "ib77"}, r"The 'interface' of the cluster must be one of lo.* Got 'ib77'"),
+    ],
+)
+def test_jobs_that_slurm_refuses_are_refused(sbatch: Path, asked: dict[str, str], told: str) -> None:
+    with pytest.raises(SpecError, match=told), cluster_of(parse(ClusterSpec, asked, "study.toml")):
+        pass
+
+
+def test_without_slurm_its_jobs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SpecError, match="needs the command sbatch"), cluster_of(ClusterSpec(kind="slurm")):
+        pass
+
+
+def test_help_is_had_from_workers_that_share_the_store(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home", storage="postgresql://lab:secret@db/searches", tracking_uri="http://a:secret@b:5000")
+    there = Joining.of("s-1", home, 2)
+    assert "secret" not in repr(there)
+    assert pickle.loads(pickle.dumps(there)) == there
+    assert there._obstacle() == ""
+    assert replace(there, machine="another")._obstacle() == ""
+    assert replace(there, folder=tmp_path)._obstacle() == f"the home {tmp_path} is not there"
+    other = replace(there, machine="another")
+    for lacking in (replace(other, storage=None), replace(other, tracking_uri=None)):
+        assert lacking.start() == "trials of several machines need '--storage postgresql://...' and '--tracking-uri'"
+
+
+def test_each_worker_has_a_helper_until_the_end(scheduler: Any, cluster: Cluster, tmp_path: Path) -> None:
+    with cluster.helping(partial(sleeper, tmp_path)):
+        wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
+        first, _ = (int(path.name) for path in tmp_path.iterdir())
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: len(list(tmp_path.iterdir())) == 3)
+        assert cluster.submit(len, "abc").result() == 3, "workers have a turn beside"
+    wait_for(lambda: not any(Path("/proc", path.name).exists() for path in tmp_path.iterdir()))
+
+
+def sleeper(folder: Path) -> Worker:
+    command = Command("s-1", Home(folder.parent / "home"), None, [sys.executable, "-c", "import sys; sys.stdin.read()"])
+    started = Worker(1, command, Warned())
+    (folder / str(started._process.pid)).touch()
+    return started
+
+
+def wait_for(happens: Callable[[], object]) -> None:
+    end = time.monotonic() + 120
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_why_a_worker_does_not_help_is_said_once(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    with cluster.helping(partial(str, "the home is not there")):
+        wait_for(lambda: caplog.records)
+        time.sleep(0.1)
+    (told,) = caplog.messages
+    assert re.fullmatch(r"images pass networks at \S+, but trials are not .* there: the home is not there", told)

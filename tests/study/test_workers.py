@@ -298,6 +298,7 @@ def test_workers_share_the_processors(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(workers, "n_cores", lambda: 8)
     for n_workers, expected in ((1, "8"), (3, "2"), (20, "1")):
         crew = workers.Crew("s-1", Home(tmp_path), n_workers)
-        assert crew._environment["OMP_NUM_THREADS"] == crew._environment["OPENBLAS_NUM_THREADS"] == expected
-        assert crew._environment["OMP_WAIT_POLICY"] == "PASSIVE"
-        assert crew._command[-4:-2] == ["--threads", expected]
+        environment = crew._command.environment
+        assert environment["OMP_NUM_THREADS"] == environment["OPENBLAS_NUM_THREADS"] == expected
+        assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+        assert crew._command.words[-4:-2] == ["--threads", expected]
