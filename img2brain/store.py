@@ -151,6 +151,30 @@ class Store:
                             raise
         raise AssertionError("the last attempt returns or raises")
 
+    def adopt(self, kind: str, key: Mapping[str, Any], folder: Path) -> bool:
+        """Take a copy of an entry that another cache made, where it is whole and of this key.
+
+        Returns
+        -------
+        bool
+            Whether the entry is there now.
+        """
+        if self.find(kind, key):
+            return True
+        with self._in_use(), self.scratch() as scratch:
+            entry = scratch / "entry"
+            entry.mkdir()
+            links = [path.name for path in folder.iterdir() if not stat.S_ISREG(path.lstat().st_mode)]
+            for path in () if links else folder.iterdir():
+                shutil.copyfile(path, entry / path.name)
+            if damage := ", ".join(links) or _damage(entry, digest.of_file) or _difference(entry, key):
+                log.warning(
+                    "a copy of the cache entry %s is left: %s", self._place(kind, key).name[: digest.SHORT], damage
+                )
+                return False
+            self._settled(entry, kind, key)
+        return True
+
     def lock(self, kind: str, key: Mapping[str, Any]) -> FileLock:
         """Return the lock under which the entry of this key is computed."""
         folder = self.folder / "locks"
@@ -193,12 +217,16 @@ class Store:
         return self.folder / kind / name[:2] / name
 
     def _put(self, entry: Path, kind: str, key: Mapping[str, Any], write: Write) -> Path:
-        place = self._place(kind, key)
         entry.mkdir()
         write(entry)
         (entry / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True), encoding="utf-8")
         (entry / _DIGESTS).write_text(json.dumps(_digests(entry, digest.of_file), indent=1), encoding="utf-8")
+        return self._settled(entry, kind, key)
+
+    def _settled(self, entry: Path, kind: str, key: Mapping[str, Any]) -> Path:
+        """Move a finished entry into its place, unless another process has put one there."""
         _settle(entry)
+        place = self._place(kind, key)
         if self.find(kind, key):
             return place
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -330,6 +358,14 @@ def _damage(entry: Path, digest_of: Callable[[Path], str] | None) -> str:
         return f"{_DIGESTS} cannot be read: {type(error).__name__}"
     changed = [name for name in sorted({*kept, *found}) if kept.get(name) != found.get(name)]
     return f"not as written: {', '.join(changed)}" if changed else ""
+
+
+def _difference(entry: Path, key: Mapping[str, Any]) -> str:
+    """Say that an entry is of another key, or nothing."""
+    try:
+        return "" if digest.of_value(key_of(entry)) == digest.of_value(key) else "it is of another key"
+    except (OSError, ValueError, TypeError) as error:
+        return f"its key cannot be read: {type(error).__name__}"
 
 
 def _settle(entry: Path) -> None:

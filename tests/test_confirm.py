@@ -68,7 +68,7 @@ def test_nothing_before_publishing_reads_what_is_planted_in_the_confirmation_row
     monkeypatch.setattr(FolderDataset, "read_responses", watched)
     for kind, name in ((Dataset, "confirmation"), (Dataset, "confirmation_repeats"), (FolderDataset, "read_repeats")):
         monkeypatch.setattr(kind, name, refused)
-    setting.extract()
+    setting.extraction.now()
     run = Run(setting, setting.name)
     told = run.work_through()
     run.track_missing(told)

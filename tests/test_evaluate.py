@@ -113,7 +113,7 @@ def test_folds_are_fitted_apart_and_scored_together(
     reference: Any,
 ) -> None:
     setting = make_ready(make_spec(split={"seed": 3, "folds": 4}), Home(finished.home))
-    setting.extract()
+    setting.extraction.now()
     trial = spec.model_copy(update={"regressor": regressor, "parameters": parameters})
     evaluator, split = setting.first.evaluator(), setting.first.split
     assert len(split.folds) == 4

@@ -18,6 +18,7 @@ from img2brain.features.pca import Components
 from img2brain.home import Home
 from img2brain.spec import PCA, FeatureSpace, StudySpec, parse
 from img2brain.store import Store
+from img2brain.study.extraction import Extraction
 from img2brain.study.member import Member
 from img2brain.study.setting import Setting
 from img2brain.study.space import Candidate, Space, find_domains
@@ -69,7 +70,7 @@ def setting(folder: Path, home: Home, regressors: list[str], n_trials: int, size
     banks: dict[BankKey, Any] = {(item.name, _WEIGHTS, item.preprocessing): bank}
     metrics = {"pearson": METRICS["pearson"]}
     member = Member("", spec, None, dataset, split, banks, metrics, lambda _: bank, "cpu")
-    return Setting(spec, (member,), space, (), home)
+    return Setting(spec, (member,), space, (), home, Extraction([]))
 
 
 class SimulatedData(Dataset):

@@ -15,6 +15,7 @@ from img2brain.errors import FitError
 from img2brain.features import pca
 from img2brain.features.activations import Activations, Rows
 from img2brain.features.pca import Axes, Components, Compressed, Kind
+from img2brain.features.shelf import CacheEntry
 from img2brain.store import Store
 
 VERSION = 8  # It is raised where a change of code changes a number, or the files of an entry.
@@ -121,6 +122,14 @@ class Cache:
     def share_of_axes(self, layer: str, values: Activations, rows: Rows, components: Components) -> Axes:
         """Return what takes a layer to its share of components that were fitted to several."""
         return pca.axes(self._compressed_again(layer, values), values, components, rows)
+
+    def entry(self, layer: str, basis: Mapping[str, Any] | None) -> CacheEntry:
+        """Return what is kept of a layer: its projections, or arrays under the key of another basis."""
+        return (
+            CacheEntry("layers", self._keys[layer])
+            if basis is None
+            else CacheEntry("bases", self._basis_key([layer], basis))
+        )
 
     def has_kept(self, layers: Sequence[str], basis: Mapping[str, Any]) -> bool:
         """Tell whether arrays of layers are kept."""

@@ -25,6 +25,7 @@ ImageSource = Path | str | bytes | Image.Image | NDArray[Any]
 Batch = tuple[slice, Mapping[Any, torch.Tensor]]
 Precision = Literal["auto", "bfloat16", "float32"]
 
+_MANY_CORES = 4  # on fewer, a pass beside other work takes from that what it gains
 _GPU_BATCH = 128
 _CACHE_BYTES = 1 << 24
 _DECODED_TOGETHER = 256  # After a forward pass one of torch's threads keeps a core busy for some 10 ms.
@@ -83,6 +84,11 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= n_gpus:
         raise DeviceError(f"The device {name!r} is not there: {n_gpus} GPUs found. Use device = 'cpu' or 'auto'.")
     return device
+
+
+def cores_allow(device: torch.device) -> bool:
+    """Tell whether a pass and other work go on well at once: where there are cores for both, or a device for it."""
+    return device.type != "cpu" or n_threads() >= _MANY_CORES
 
 
 def find_precision(name: Precision, device: torch.device) -> torch.dtype:

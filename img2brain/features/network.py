@@ -31,6 +31,7 @@ from img2brain.features.placement import Placement
 from img2brain.features.pooling import Block, possible, resolved, to_dict, width
 from img2brain.features.shards import Hands, Showing, SpreadPass
 from img2brain.features.shared import ShownImages, Union, of_rows, sharing
+from img2brain.features.shelf import CacheEntry, Shelf
 from img2brain.spec import ALL, NO_POOLING, PCA, BackboneSpec, FeatureSpace, Layers, joined
 from img2brain.store import Store
 
@@ -68,6 +69,8 @@ class NetworkFeatures(Features):
         How large pictures were shown, where the network shall see them as large.
     hands : Hands, optional
         Where images pass the network in shards; by default they all do here.
+    shelf : Shelf, optional
+        Where other machines, with caches of their own, leave what they computed, and find it.
     """
 
     def __init__(
@@ -87,8 +90,9 @@ class NetworkFeatures(Features):
         bases: Sequence[str] = (PCA,),
         placement: Placement | None = None,
         hands: Hands | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
-        self._hands, self._device_name = hands, device
+        self._hands, self._device_name, self._shelf = hands, device, shelf
         self._placement = placement
         self._request = Request.parse(spec.name, spec.weights, spec.preprocessing)
         self._asked = spec.pooling or (NO_POOLING,)
@@ -230,6 +234,26 @@ class NetworkFeatures(Features):
         )  # fmt: skip
 
     def _record(self, spaces: Sequence[FeatureSpace]) -> None:
+        """Take what other machines have computed; compute the rest, and leave it for them."""
+        if self._shelf is None:
+            self._show(spaces)
+            return
+        with self._shelf.alone(digest.of_value(self._described)):
+            self._shelf.take(self._entries(spaces), self._store)
+            if lacking := self._entries(spaces):
+                self._show(spaces)
+                self._shelf.give(f"{self.spec.name} {self.facts['label']}", lacking, self._store)
+
+    def _entries(self, spaces: Sequence[FeatureSpace]) -> list[CacheEntry]:
+        """Return what the cache lacks of some spaces, for these images and those of others."""
+        return [
+            cache.entry(str(block), None if keeper is None else keeper.key)
+            for _, cache in self._caches
+            for block, keepers in self._missing(cache, spaces).items()
+            for keeper in keepers
+        ]
+
+    def _show(self, spaces: Sequence[FeatureSpace]) -> None:
         """Show all images once, those of others that share some included, where that is less work than to go by turns.
 
         It is more where so many activations do not fit the disk together.

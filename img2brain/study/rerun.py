@@ -71,7 +71,7 @@ class Rerun:
         try:
             setting = make_ready(self._spec(row), self.home, dataset)
             _require_network(setting.first, row)
-            setting.extract()
+            setting.extraction.now()
             return self._difference(bundle, row, setting.first)
         except Img2BrainError as error:
             raise NotChecked(f"it cannot be repeated here: {str(error).rstrip('.')}") from None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from img2brain import digest
 from img2brain._forks import works_after_fork
@@ -20,6 +21,7 @@ from img2brain.result import TrialResult
 from img2brain.spec import StudySpec, TrialSpec
 from img2brain.study._bar import Bar
 from img2brain.study.cluster import Cluster, cluster_of
+from img2brain.study.extraction import NotYet
 from img2brain.study.joining import Joining
 from img2brain.study.joint import joint_draws
 from img2brain.study.member_run import MemberRun
@@ -41,6 +43,7 @@ from img2brain.study.workers import Crew, most_workers
 from img2brain.tracking._local import open_to_read
 from img2brain.tracking.own_name import origin_of, require_own_name
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.2  # between two looks at what other workers do
@@ -129,13 +132,11 @@ def join_study(
         _require_same(setting, name)
         if not name:
             _require_own_name(setting)
-        start = time.perf_counter()
         with about(study=name or setting.name):
             if spec.cluster is not None and not quiet:
                 log.info("the '[cluster]' of the study is left to 'study run': this worker does its work by itself")
-            setting.extract(in_any_order=True)
-            run = Run(setting, name or setting.name, time.perf_counter() - start, spec)
-            return run.beside_others(finish, quiet)
+            with setting.extracting(in_any_order=True):
+                return Run(setting, name or setting.name, spec).beside_others(finish, quiet)
 
 
 def _require_workers(workers: int, is_handed: bool, has_cluster: bool) -> None:
@@ -168,10 +169,9 @@ def _run_study(
         name = str(setting.first_name) if is_first else setting.name
         _require_own_name(setting)
         _tell_what_changed(setting, name, stored)
-        start = time.perf_counter()
-        with about(study=name):
-            setting.extract(at_once=1 if hands is None else hands.n_networks)
-            run = Run(setting, name, time.perf_counter() - start, spec)
+        at_once = 1 if hands is None else hands.n_networks
+        with about(study=name), setting.extracting(beside=workers == 1 and hands is None, at_once=at_once):
+            run = Run(setting, name, spec)
             with _helped(run, hands, dataset is not None):
                 return run.to_the_end(workers)
 
@@ -192,21 +192,18 @@ class Run:
     Parameters
     ----------
     setting : Setting
-        The study made ready, its features extracted.
+        The study made ready, its features extracted, or being so.
     name : str
         Its full name.
-    features_s : float
-        Seconds that the features took.
     asked : StudySpec, optional
         The study as it was asked for, for workers that join.
     """
 
     surely_alive_s = 30.0  # by the clock on the wall; one that stood still for longer may have been thought dead
 
-    def __init__(self, setting: Setting, name: str, features_s: float = 0.0, asked: StudySpec | None = None) -> None:
+    def __init__(self, setting: Setting, name: str, asked: StudySpec | None = None) -> None:
         self.setting = setting
         self.name = name
-        self.features_s = features_s
         spec = setting.spec
         self.search = Search(setting.home, name, setting.space, spec.sampler, spec.seed, setting.description, asked)
         self.members = [MemberRun(setting, member, name, self.search) for member in setting.members]
@@ -283,15 +280,25 @@ class Run:
                 with about(trial=asked.number):
                     if (trial := self._trial(asked)) is not None:
                         bar.show(trial, self.search.n_told(total))
+        self.setting.extraction.stop()
         return self.search.told()
 
     def _each_asked(self) -> Iterator[Asked]:
         """Ask until all trials are over; while others are at work on the last ones, one of them may die."""
         while self.search.n_told(self.n_trials) < self.n_trials:
-            if (asked := self.search.ask(self.n_trials)) is not None:
+            if (asked := self._when_ready(partial(self.search.ask, self.n_trials))) is not None:
                 yield asked
             else:
                 time.sleep(_PAUSE_S)
+
+    def _when_ready(self, work: Callable[[], T]) -> T:
+        """Do some work again each time that it has met a network whose features were not there yet."""
+        while True:
+            try:
+                return work()
+            except NotYet as met:
+                network = met.network
+            self.setting.extraction.wait(network)
 
     def _trial(self, asked: Asked) -> ToldTrial | None:
         """Evaluate, tell and track a trial, unless it is another worker's by then.
@@ -336,7 +343,9 @@ class Run:
         """Write a search log again that was lost, from what is tracked on all members."""
         number = self.search.first_free()
         if all(number in run.tracked for run in self.members):
-            n_restored = self.search.restore([run.tracker.records() for run in self.members])
+            records = [run.tracker.records() for run in self.members]
+            self._when_ready(partial(self.search.restore, records))
+            n_restored = self.search.first_free() - number
             log.warning("%s: %d trials that the search log lacked are back from their records", self.name, n_restored)
 
     def track_missing(self, told: Sequence[ToldTrial]) -> list[dict[int, str]]:
@@ -375,7 +384,9 @@ class Run:
         objective = f"{scored.label}, {scored.summary} over voxels"
         first, *others = found.values()
         of_each, mean = (found, self._mean(best.number, run_ids)) if others else ({}, None)
-        return StudyOutcome(self.name, list(told), best, first, notes, self.features_s, objective, of_each, mean)
+        return StudyOutcome(
+            self.name, list(told), best, first, notes, self.setting.extraction.seconds, objective, of_each, mean
+        )
 
     def _mean(self, number: int, run_ids: Sequence[Mapping[int, str]]) -> MeanOutcome | None:
         """Return what the confirmation rows of all members say of a trial, where each has some."""

@@ -268,8 +268,8 @@ class Search:
             return self._log.tell(asked.id, said | {FAILURE: outcome}, TrialState.PRUNED)
         return self._log.tell(asked.id, said, TrialState.COMPLETE, outcome)
 
-    def restore(self, records: Sequence[Mapping[int, TrialRecord]]) -> int:
-        """Log trials again that a lost log lacks, from what is tracked of them, and return how many.
+    def restore(self, records: Sequence[Mapping[int, TrialRecord]]) -> None:
+        """Log trials again that a lost log lacks, from what is tracked of them.
 
         Parameters
         ----------
@@ -278,11 +278,10 @@ class Search:
             between them, of any member.
         """
         with self.alone():
-            first = number = self._first_free()
+            number = self._first_free()
             while all(number in item and item[number].asked for item in records):
                 self._log_again(number, [item[number] for item in records])
                 number = self._first_free()
-            return number - first
 
     def first_free(self) -> int:
         """Return the lowest number that is neither told nor a living worker's."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import cache, partial, reduce
 from typing import Any
@@ -17,9 +14,9 @@ from img2brain.backbones import check_request, pixels
 from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Plugin
 from img2brain.confirm import ceiling_of, with_ceiling
 from img2brain.datasets.base import Dataset, Development, Split, require_sound
-from img2brain.errors import DataError, FeatureError, FitError, SpecError, did_you_mean, lack_of
+from img2brain.errors import DataError, FeatureError, FitError, SpecError, did_you_mean
 from img2brain.evaluate import BankKey
-from img2brain.features.extract import find_device
+from img2brain.features.extract import cores_allow, find_device
 from img2brain.features.features import Features
 from img2brain.features.given import GivenFeatures
 from img2brain.features.network import UNTRAINED_BY_ITS_ACTIVATIONS, NetworkFeatures
@@ -27,6 +24,7 @@ from img2brain.features.pass_ import Budget
 from img2brain.features.placement import Placement
 from img2brain.features.shards import Hands
 from img2brain.features.shared import ShownImages
+from img2brain.features.shelf import Shelf
 from img2brain.home import Home
 from img2brain.metrics.base import Metric, NeedsCeiling
 from img2brain.records import (
@@ -36,10 +34,12 @@ from img2brain.records import (
 from img2brain.records.code import this_code
 from img2brain.refit import n_folds_of
 from img2brain.spec import GIVEN, PCA, BackboneSpec, DatasetSpec, FeatureSpace, RegressorSpec, StudySpec
+from img2brain.study.extraction import Extraction
 from img2brain.study.member import Member
-from img2brain.study.networks import is_of_the_network, that_can_be_had, with_networks
+from img2brain.study.networks import that_can_be_had, with_networks
 from img2brain.study.opening import handed_members, open_members
 from img2brain.study.plan import require_fits
+from img2brain.study.shelf import shelf_of
 from img2brain.study.space import Candidate, Domains, Space, find_domains, sizes_of
 
 Divided = tuple[Dataset, Split]
@@ -63,6 +63,8 @@ class Setting:
         The components that are not ours.
     home : Home
         Where it is kept.
+    extraction : Extraction
+        Computes their features.
     left_out : mapping of str to str
         Networks that could not be built or fetched, and why.
     """
@@ -72,6 +74,7 @@ class Setting:
     space: Space
     plugins: tuple[Plugin, ...]
     home: Home
+    extraction: Extraction
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -152,45 +155,27 @@ class Setting:
             left_out=dict(self.left_out),
         )
 
-    def extract(self, in_any_order: bool = False, at_once: int = 1) -> None:
-        """Compute the features that are missing: one pass over all images per network.
-
-        One of several that fails for a reason of its own is given up: its trials fail with that reason.
+    @contextmanager
+    def extracting(self, in_any_order: bool = False, beside: bool = True, at_once: int = 1) -> Iterator[None]:
+        """Have the features that are missing computed: one pass over all images per network.
 
         Parameters
         ----------
         in_any_order : bool
-            Whether to begin with any network: workers that come at once then share them out. One waits for another
-            that is at the same network.
+            Whether to begin with any network, where several workers come at once.
+        beside : bool
+            Whether the context may be entered before all are there, where cores allow: what needs the features of a
+            network then raises `NotYet`. A grid needs those of all.
         at_once : int
-            How many networks images pass at once, where they do so elsewhere.
+            How many networks images pass at once, where they do so elsewhere and all have to be there first.
         """
-        banks = [bank for member in self.members for bank in member.banks.values()]
-        if at_once == 1:
-            self._extract(random.sample(banks, len(banks)) if in_any_order else banks)
-            return
-        by_network = zip(*(member.banks.values() for member in self.members), strict=True)
-        with ThreadPoolExecutor(at_once) as pool:
-            asked = [pool.submit(copy_context().run, self._extract, banks) for banks in by_network]
-            try:
-                for each in asked:
-                    each.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _extract(self, banks: Sequence[Features]) -> None:
-        for bank in banks:
-            self._extract_or_give_up(bank)
-
-    def _extract_or_give_up(self, bank: Features) -> None:
-        try:
-            bank.extract()
-        except FeatureError as error:
-            if len(self.first.banks) == 1 or lack_of(error) or not is_of_the_network(error):
-                raise
-            log.warning("%s is given up, and its trials fail: %s", bank.spec.name, error)
-            bank.give_up(error)
+        allowed = cores_allow(find_device(self.spec.device)) and self.spec.sampler != "grid"
+        if beside and allowed and len(self.first.banks) > 1:
+            with self.extraction.beside(in_any_order):
+                yield
+        else:
+            self.extraction.now(in_any_order, at_once)
+            yield
 
     def keep_plugins(self) -> None:
         """Keep the files of the components that are not ours, so that a model of this home finds them again."""
@@ -259,7 +244,9 @@ def make_ready(
         _member(name, item.taken, spec, rows[name], device, makers[name], {} if place else first)
         for place, (name, item) in enumerate(opened.items())
     )
-    return Setting(spec, members, _space(spec, domains, members), find_plugins(spec), home, unfit | failed)
+    extraction = Extraction(list(zip(*(member.banks.values() for member in members), strict=True)))
+    space = _space(spec, domains, members, extraction)
+    return Setting(spec, members, space, find_plugins(spec), home, extraction, unfit | failed)
 
 
 def _check(item: BackboneSpec) -> None:
@@ -306,7 +293,10 @@ def _maker(
     """Return what makes features of a member; images that others share are not shown to a network twice."""
     dataset, split = rows[name]
     others = [found for other, found in rows.items() if other != name]
-    return partial(make_bank, dataset=dataset, split=split, home=home, spec=spec, others=others, hands=hands)
+    shelf = shelf_of(home)
+    return partial(
+        make_bank, dataset=dataset, split=split, home=home, spec=spec, others=others, hands=hands, shelf=shelf
+    )
 
 
 def _member(
@@ -340,12 +330,12 @@ def _require_other(first: BackboneSpec, item: BackboneSpec) -> None:
         )
 
 
-def _space(spec: StudySpec, domains: Domains, members: Sequence[Member]) -> Space:
+def _space(spec: StudySpec, domains: Domains, members: Sequence[Member], extraction: Extraction) -> Space:
     """Return the space that all members have: no more components of a layer than each spans."""
     candidates = {}
     for place, item in enumerate(spec.backbones):
         banks = [(list(member.banks.values())[place], member.split) for member in members]
-        candidates[item] = _candidate(banks, max(spec.sizes, default=1))
+        candidates[item] = _candidate(banks, max(spec.sizes, default=1), partial(extraction.require, place))
     return Space(spec, domains, candidates, max(len(member.split.development) for member in members))
 
 
@@ -372,6 +362,7 @@ def make_bank(
     spec: StudySpec,
     others: Sequence[Divided] = (),
     hands: Hands | None = None,
+    shelf: Shelf | None = None,
 ) -> Features:
     """Return the features of a network for the images of a dataset, or those that came with the data.
 
@@ -389,6 +380,8 @@ def make_bank(
         Datasets that are searched together with this one.
     hands : Hands, optional
         Where images pass the network.
+    shelf : Shelf, optional
+        Where machines with caches of their own leave features for one another.
     """
     rows, n_components = split.development, max(spec.sizes, default=1)
     n_rows = max(len(part.development) for _, part in [(dataset, split), *others])
@@ -401,7 +394,7 @@ def make_bank(
         pooled, dataset.images, dataset.image_digests, home.store, rows, n_components,
         device=spec.device, precision=spec.precision, budget=Budget(spec.scratch_gb),
         presentation=dataset.presentation, others=[_shown(*other) for other in others],
-        bases=bases, placement=_placement(item, spec), hands=hands,
+        bases=bases, placement=_placement(item, spec), hands=hands, shelf=shelf,
     )  # fmt: skip
 
 
@@ -471,9 +464,14 @@ def _require_input(item: BackboneSpec, dataset: Dataset) -> None:
         raise DataError(f"{dataset.name!r} brings no features of its own: trainingFeatures/ is empty or absent.")
 
 
-def _candidate(banks: Sequence[tuple[Features, Split]], n_components: int) -> Candidate:
+def _candidate(banks: Sequence[tuple[Features, Split]], n_components: int, require: Callable[[], None]) -> Candidate:
     first, _ = banks[0]
-    spans = cache(lambda space: min(_spanned(bank, split, n_components, space) for bank, split in banks))
+
+    @cache
+    def spans(space: FeatureSpace) -> int:
+        require()
+        return min(_spanned(bank, split, n_components, space) for bank, split in banks)
+
     return Candidate(
         first.facts["label"], first.facts["weights_digest"], first.layers, spans, first.poolings, first.placement
     )

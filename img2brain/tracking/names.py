@@ -21,6 +21,7 @@ IMPORTED, IMPORTED_BY = "img2brain.imported", "img2brain.imported-by"  # of a ru
 WORKER = "img2brain.worker"  # of a trial: who tracked it
 ORIGIN = "img2brain.origin"  # of a study: where its data were read from, as a digest
 RECORD, CONFIRMATION, VALIDATION = "record.json", "confirmation.json", "validation.json"
+FEATURES = "img2brain features"  # the experiment of what machines leave for one another
 MEMBERS = "members"  # the folder of what is joint over members
 
 _LONGEST = 6000  # characters of a parameter

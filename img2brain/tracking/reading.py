@@ -22,6 +22,7 @@ from img2brain.tracking import old
 from img2brain.tracking._store import TrackingStore, answering
 from img2brain.tracking.names import (
     CONFIRMATION,
+    FEATURES,
     HOME,
     IMPORTED,
     KIND,
@@ -72,7 +73,7 @@ def experiments(store: TrackingStore) -> list[str]:
     """Name the experiments of the store, one for each dataset."""
     with answering(store.uri):
         names = (item.name for item in store.client.search_experiments())
-        return sorted(name for name in names if name != "Default")
+        return sorted(name for name in names if name not in ("Default", FEATURES))
 
 
 def tracked_trials(store: TrackingStore, experiment: str | None = None) -> list[TrackedTrial]:

@@ -274,7 +274,7 @@ def test_images_that_members_share_pass_a_network_once(
     def extracted(home: str, numbers: Sequence[int]) -> Setting:
         paths = [tmp_path / f"m{number}" for number in numbers]
         setting = make_ready(study(*paths, backbones=pixels, n_components=[2]), Home(tmp_path / home))
-        setting.extract()
+        setting.extraction.now()
         return setting
 
     of_equal = extracted("equal", range(8))

@@ -94,7 +94,7 @@ def _scores(dataset: Dataset, case: Case, home: Home) -> list[float]:
     """Score a trial on the validation rows, and refitted on the confirmation rows, where there are any."""
     spec = _spec(Path("unused"), split=case.split)
     setting = make_ready(spec, home, dataset)
-    setting.extract()
+    setting.extraction.now()
     trial, evaluator = _trial(setting), setting.first.evaluator()
     validation = evaluator.evaluate(trial).score
     split = setting.first.split
@@ -146,7 +146,7 @@ def test_alpha_is_not_chosen_on_rows_that_were_trained_on(split: dict[str, Any],
     folder = CASES["repeated rows"].write(tmp_path / "data")
     for dataset, expected in ((FolderDataset.open(folder), 1e4), (_untied(FolderDataset.open(folder)), 1e-3)):
         setting = make_ready(_spec(folder, split=split), Home(tmp_path / "home"), dataset)
-        setting.extract()
+        setting.extraction.now()
         trial = _trial(setting, "ridge_cv", alphas=alphas)
         fitted: Any = setting.first.evaluator().evaluate(trial).estimator
         refit = Refit(dataset.development(setting.first.split), setting.first.split, setting.first.n_components)

@@ -158,7 +158,7 @@ def begin_run(run: Run, number: int) -> str:
 
 def test_what_a_living_worker_tracks_is_left_to_it(given_study: Path, place: Home) -> None:
     setting = make_ready(load_study(given_study), place)
-    setting.extract()
+    setting.extraction.now()
     living, dead, other = (Run(setting, setting.name) for _ in range(3))
     with living.search.attend():
         kept = begin_run(living, 0)
@@ -191,7 +191,7 @@ def test_a_trial_is_tracked_once_where_its_worker_stood_still_and_was_thought_de
     given_study: Path, place: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting = make_ready(load_study(given_study), place)
-    setting.extract()
+    setting.extraction.now()
     still, other = (Run(setting, setting.name) for _ in range(2))
     monkeypatch.setattr(still, "surely_alive_s", -1.0)
     tell = still.search.tell

@@ -1,0 +1,32 @@
+"""A shelf: where machines that have a cache each put what they computed, for the others to take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+from img2brain.store import Store
+
+
+class CacheEntry(NamedTuple):
+    """An entry of a cache, by its kind and key."""
+
+    kind: str
+    key: Mapping[str, Any]
+
+
+class Shelf(Protocol):
+    """Entries of caches, beyond the reach of one machine."""
+
+    def alone(self, name: str) -> AbstractContextManager[object]:
+        """Hold the right to compute what is named so, of all machines."""
+        ...
+
+    def take(self, entries: Sequence[CacheEntry], store: Store) -> None:
+        """Bring those of some entries into a cache that are there."""
+        ...
+
+    def give(self, title: str, entries: Sequence[CacheEntry], store: Store) -> None:
+        """Put entries of a cache there, under a title for people."""
+        ...

@@ -1,0 +1,125 @@
+"""The shelf of homes that share a search log and an MLflow server, and have a cache each: features are moved."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
+from typing import Any
+
+from img2brain import digest
+from img2brain.errors import StoreError
+from img2brain.features.shelf import CacheEntry
+from img2brain.home import Home
+from img2brain.store import Store
+from img2brain.study.log import SearchLog, open_log
+from img2brain.tracking._store import TrackingStore, answering
+from img2brain.tracking.names import FEATURES, KIND
+
+log = logging.getLogger(__name__)
+
+_TAG = "img2brain.entry"
+
+
+def shelf_of(home: Home) -> ServerShelf | None:
+    """Return where a home leaves features for other machines; None where it works alone, or shares its cache."""
+    works_with_others = (home.storage or "").startswith("postgresql:")
+    has_server = (home.tracking_uri or "").startswith(("http:", "https:"))
+    return ServerShelf(home) if works_with_others and has_server and not home.shares_cache else None
+
+
+class ServerShelf:
+    """Features as artifacts of an experiment of their own, a run for each pass of a network.
+
+    A run is found by the digests of the keys of its entries, which it is given once all files are there. What is taken
+    is compared with its digests like every entry of a cache.
+
+    Parameters
+    ----------
+    home : Home
+        Names the server and the search log.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    @cached_property
+    def _tracking(self) -> TrackingStore:
+        return TrackingStore(self._home)
+
+    @cached_property
+    def _log(self) -> SearchLog:
+        return open_log(self._home)
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Hold the right to compute what is named so, of all machines.
+
+        Where the database was away meanwhile another may have computed the same: its numbers are the same as well.
+        """
+        held = ExitStack()
+        held.enter_context(self._log.lock(f"features {name}"))
+        try:
+            yield
+        finally:
+            with suppress(StoreError):
+                held.close()
+
+    def take(self, entries: Sequence[CacheEntry], store: Store) -> None:
+        """Bring those of some entries into a cache that are there.
+
+        Raises
+        ------
+        TrackingError
+            If the server does not answer.
+        """
+        found = [entry for entry in entries if self._take(entry, store)]
+        if found:
+            log.info("%d of %d cache entries are taken from the server", len(found), len(entries))
+
+    def give(self, title: str, entries: Sequence[CacheEntry], store: Store) -> None:
+        """Put entries of a cache there, under a title for people.
+
+        Raises
+        ------
+        TrackingError
+            If the server does not answer.
+        """
+        client, tags = self._tracking.client, {KIND: "features", "mlflow.runName": title}
+        experiment = self._tracking.experiment(FEATURES)
+        with answering(self._tracking.uri):
+            run = client.create_run(experiment, tags=tags)
+            with self._tracking.artifacts(run) as folder:
+                for entry in entries:
+                    if (path := store.find(*entry)) is not None:
+                        shutil.copytree(path, folder / _place(entry))
+            for entry in entries:
+                client.set_tag(run.info.run_id, _tag(entry), entry.kind)
+            client.set_terminated(run.info.run_id)
+
+    def _take(self, entry: CacheEntry, store: Store) -> bool:
+        with answering(self._tracking.uri):
+            run = self._holding(entry)
+            if run is None:
+                return False
+            with self._tracking.folder(f"{run.info.artifact_uri}/{_place(entry)}") as folder:
+                return store.adopt(*entry, folder)
+
+    def _holding(self, entry: CacheEntry) -> Any:
+        """Return a run that holds an entry, or None."""
+        client = self._tracking.client
+        experiment = client.get_experiment_by_name(FEATURES)
+        if experiment is None:
+            return None
+        query = f"tags.`{_tag(entry)}` = '{entry.kind}' and attributes.status = 'FINISHED'"
+        return next(iter(client.search_runs([experiment.experiment_id], query, max_results=1)), None)
+
+
+def _place(entry: CacheEntry) -> str:
+    return f"{entry.kind}/{digest.of_value(entry.key)}"
+
+
+def _tag(entry: CacheEntry) -> str:
+    return f"{_TAG}.{digest.of_value(entry.key)}"
