@@ -151,7 +151,8 @@ def report(_folder: Path, figures: dict[str, Figures]) -> str:
         others = [f"{peer['seconds']:.0f}", f"{peer['seconds'] / mine['seconds']:.0f} x"] if peer else ["-", "-"]
         rates = ", ".join(f"{item['rate']:.1f}" for item in bare_ones)
         rows.append(
-            [name, _n_images(name), bare_ones[0]["pixels"], mine["n_spaces"], rates, f"{plain:.0f}", f"{mine['seconds']:.0f}",
+            [name, _n_images(name), bare_ones[0]["pixels"], mine["n_spaces"], rates,
+             f"{plain:.0f}", f"{mine['seconds']:.0f}",
              f"{mine['seconds'] / plain:.2f}", f"{target:.2f}", f"{mine['cpu'] / cpu:.2f}", f"{mine['peak_mib']:.0f}",
              *others]
         )  # fmt: skip

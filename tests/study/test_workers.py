@@ -173,7 +173,7 @@ def test_what_a_living_worker_tracks_is_left_to_it(given_study: Path, place: Hom
 
 def test_a_run_that_was_made_and_not_heard_of_is_dropped(given_study: Path, place: Home) -> None:
     setting = make_ready(load_study(given_study), place)
-    setting.extract()
+    setting.extraction.now()
     one, other = (Run(setting, setting.name) for _ in range(2))
     with one.search.attend(), other.search.attend():
         for number, run in enumerate((one, other)):
