@@ -1,14 +1,50 @@
-"""Who holds the locks of files, seen from outside: nothing is written, and no lock is taken for longer than a look."""
+"""Who holds the locks of files, seen from outside: none is taken for longer than a look; and a lock that says so."""
 
 from __future__ import annotations
 
 import fcntl
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+_QUIET_S = 5.0  # of waiting for a lock, until its holder is looked at
 _LOCKS, _PROCESSES = Path("/proc/locks"), Path("/proc")
 _STOPPED = ("T", "t")  # by a signal, or by a debugger
+
+
+class WaitingLock(FileLock):
+    """The lock of a file that is waited for as long as it takes; where its holder stands still, that is said once."""
+
+    def acquire(self, timeout: float | None = None, *args: Any, **options: Any) -> Any:
+        """Take the lock; with a `timeout` as any other lock."""
+        if timeout is not None:
+            return super().acquire(timeout, *args, **options)
+        is_told = False
+        while True:
+            try:
+                return super().acquire(_QUIET_S, *args, **options)
+            except Timeout:
+                is_told = is_told or _tell_of_holder(Path(self.lock_file))
+
+
+def _tell_of_holder(path: Path) -> bool:
+    """Say who holds a lock and stands still; return whether anybody does."""
+    process = holders([path]).get(path)
+    if process is None or not is_stopped(process):
+        return False
+    log.warning("waiting for process %d, which stands still: %s", process, how_to_wake(process))
+    return True
+
+
+def how_to_wake(process: int) -> str:
+    """Say what can be done about a process that stands still."""
+    return f"let it go on (kill -CONT {process}), or end it"
 
 
 def is_held(path: Path, shared: bool = False) -> bool:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from img2brain import digest, plain, secret
 from img2brain.errors import StoreError, quoted
-from img2brain.holders import is_held
+from img2brain.holders import WaitingLock, is_held
 from img2brain.store import Store
 
 FORMAT = 2
@@ -244,7 +244,7 @@ class Home:
 
     def lock(self, name: str) -> FileLock:
         """Return the lock of this name, free again when its process ends, however it ends."""
-        return FileLock(self._locks / f"{digest.of_value(name)[: digest.SHORT]}.lock")
+        return WaitingLock(self._locks / f"{digest.of_value(name)[: digest.SHORT]}.lock")
 
     @contextlib.contextmanager
     def only_here(self, name: str, what: str) -> Iterator[None]:

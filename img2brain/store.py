@@ -25,6 +25,7 @@ from numpy.typing import DTypeLike, NDArray
 from img2brain import digest, plain
 from img2brain._mapped import scratch_array
 from img2brain.errors import StoreError, lack_of
+from img2brain.holders import WaitingLock
 
 Write = Callable[[Path], None]
 Stamp = tuple[tuple[str, int, int, int], ...]
@@ -180,7 +181,7 @@ class Store:
         folder = self.folder / "locks"
         with self._in_use():
             folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{kind}-{digest.of_value(key)[: digest.SHORT]}.lock")
+        return WaitingLock(folder / f"{kind}-{digest.of_value(key)[: digest.SHORT]}.lock")
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -29,7 +29,7 @@ LIBRARIES = {  # each library from outside, and the places that may import it
     "click": ("cli",),
     "dask_jobqueue": ("study.cluster",),
     "distributed": ("study.cluster",),
-    "filelock": ("beside", "home", "store", "study"),
+    "filelock": ("beside", "holders", "home", "store", "study"),
     "h5py": ("datasets._hdf5", "study.export"),
     "huggingface_hub": ("hub",),
     "jinja2": ("leaderboard.site.templating",),

@@ -6,10 +6,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -25,12 +23,12 @@ from img2brain.home import Home
 from img2brain.study.log import open_log
 from img2brain.tracking._local import open_to_read
 from img2brain.tracking._store import TrackingStore
+from tests.test_holders import held
 
 if TYPE_CHECKING:
     from tests.conftest import NewHome
 
 NOBODY = 65534
-HOLD = "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); print(flush=True); time.sleep(600)"
 
 
 @pytest.fixture
@@ -217,16 +215,10 @@ def test_what_is_at_work_is_no_problem(home: Path) -> None:
 
 def test_a_process_that_stands_still_is_told(home: Path) -> None:
     lock = home / "locks" / "some.lock"
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            assert look(home) == []
-            process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
-            (told,) = look(home)
-        finally:
-            process.kill()
+    with held(lock):
+        assert look(home) == []
+    with held(lock, still=True) as process:
+        (told,) = look(home)
     assert told.startswith(f"Process {process.pid} works with the home {home}, and stands still: others wait for it. ")
     assert f"kill -CONT {process.pid}" in told
 

@@ -11,7 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from img2brain.finding import Finding
-from img2brain.holders import holders, is_held, is_stopped
+from img2brain.holders import holders, how_to_wake, is_held, is_stopped
 from img2brain.home import Home
 from img2brain.tracking.room import n_bytes_of
 
@@ -67,7 +67,8 @@ def standing(home: Home) -> Iterator[Finding]:
     for process in sorted(set(holders([*locks, home.search_log.with_suffix(".lock")]).values())):
         if is_stopped(process):
             said = f"Process {process} works with the home {home.folder}, and stands still: others wait for it."
-            yield Finding(said, f"Let it go on, kill -CONT {process}, or end it: no trial is lost.")
+            advice = how_to_wake(process)
+            yield Finding(said, f"{advice[0].upper()}{advice[1:]}: no trial is lost.")
 
 
 def leftovers(home: Home) -> Iterator[Finding]:

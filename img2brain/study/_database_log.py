@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from img2brain import digest, secret
 from img2brain.errors import StoreError
+from img2brain.holders import WaitingLock
 from img2brain.study import _postgres_trials
 from img2brain.study._local_log import LocalLog
 from img2brain.study._patience import DatabasePatience, WaitingStorage
@@ -99,7 +100,7 @@ class SqliteLog(_DatabaseLog, LocalLog):
             self._use(patience(lambda: _opened(address, {"connect_args": {"timeout": patience_s}})), patience)
 
     def file_lock(self, name: str) -> FileLock:
-        return FileLock(self._locks / f"{digest.of_value(name)[: digest.SHORT]}.lock")
+        return WaitingLock(self._locks / f"{digest.of_value(name)[: digest.SHORT]}.lock")
 
 
 class PostgresLog(_DatabaseLog):

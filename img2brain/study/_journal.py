@@ -19,6 +19,7 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState
 
 from img2brain.errors import StoreError
+from img2brain.holders import holders, how_to_wake, is_stopped
 from img2brain.home import Home
 from img2brain.study._local_log import LocalLog
 
@@ -161,9 +162,11 @@ def _held(lock: FileLock, path: Path) -> Iterator[None]:
         with lock:
             yield
     except Timeout:
+        holder = holders([file := Path(lock.lock_file)]).get(file)
+        still = f" Process {holder} stands still: {how_to_wake(holder)}." if holder and is_stopped(holder) else ""
         raise StoreError(
             f"The search log {path} is held by another process, which must let go of it: {lock.lock_file} was not free "
-            f"for {lock.timeout:g} s."
+            f"for {lock.timeout:g} s.{still}"
         ) from None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from img2brain.holders import holders, is_stopped
 from img2brain.study._search_log import SearchLog
 
 
@@ -31,6 +32,10 @@ class LocalLog(SearchLog):
 
     def living(self, workers: Iterable[str]) -> set[str]:
         return {worker for worker in workers if self._lives(worker)}
+
+    def standing(self, workers: Iterable[str]) -> dict[str, int]:
+        by_file = {Path(self._sign_of(worker).lock_file): worker for worker in workers}
+        return {by_file[path]: process for path, process in holders(by_file).items() if is_stopped(process)}
 
     def _sign_of(self, worker: str) -> FileLock:
         """Return the lock that a worker holds as long as it lives."""

@@ -52,6 +52,13 @@ class SearchLog(ABC):
             return False
         return True
 
+    def standing(self, workers: Iterable[str]) -> dict[str, int]:
+        """Return those of some workers that stand still, though they live, with the ids of their processes.
+
+        A log that takes them for dead after a while has none.
+        """
+        return {}
+
     def news(self, study: int, unfinished: Collection[int], n_known: int) -> list[FrozenTrial]:
         """Return the trials of a study that may have changed, in the order in which they were made.
 

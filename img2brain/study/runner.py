@@ -15,6 +15,7 @@ from img2brain import digest
 from img2brain._forks import works_after_fork
 from img2brain.datasets.base import Dataset
 from img2brain.errors import FitError, SpecError, TrackingError, stopping
+from img2brain.holders import how_to_wake
 from img2brain.home import Home
 from img2brain.logs import about
 from img2brain.result import TrialResult
@@ -47,6 +48,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.2  # between two looks at what other workers do
+_LOOK_S = 5.0  # between two looks whether any of them stands still
 
 
 @works_after_fork
@@ -209,6 +211,8 @@ class Run:
         self.members = [MemberRun(setting, member, name, self.search) for member in setting.members]
         self._restore_search()
         self.n_trials = self._count()
+        self._next_look = time.monotonic() + _LOOK_S
+        self._told_of: set[tuple[int, int]] = set()
 
     def to_the_end(self, workers: int = 1) -> StudyOutcome:
         """Work through the trials, by so many processes, track what is missing, publish the best and show it."""
@@ -250,6 +254,7 @@ class Run:
 
     def _show_new(self, bar: Bar, seen: set[int]) -> int:
         """Show the trials that are over since the last look, and return how many there are of those asked for."""
+        self._tell_of_standing(self.search.askers())
         for trial in self.search.told():
             if trial.number not in seen:
                 seen.add(trial.number)
@@ -289,6 +294,7 @@ class Run:
             if (asked := self._when_ready(partial(self.search.ask, self.n_trials))) is not None:
                 yield asked
             else:
+                self._tell_of_standing(self.search.askers())
                 time.sleep(_PAUSE_S)
 
     def _when_ready(self, work: Callable[[], T]) -> T:
@@ -359,14 +365,26 @@ class Run:
 
     def _await_others(self) -> None:
         """Wait while other workers that live track what they told."""
-        while self._others_at_work():
+        while self.search.living((missing := self._untracked()).values()) != {self.search.worker}:
+            self._tell_of_standing(missing)
             time.sleep(_PAUSE_S)
 
-    def _others_at_work(self) -> bool:
+    def _untracked(self) -> dict[int, str]:
+        """Return who told each trial that is not tracked on all members, by number."""
         tellers = self.search.tellers()
         tracked = [run.tracker.finished() for run in self.members]
-        missing = {worker for number, worker in tellers.items() if any(number not in found for found in tracked)}
-        return bool(missing) and self.search.living(missing) != {self.search.worker}
+        return {number: worker for number, worker in tellers.items() if any(number not in found for found in tracked)}
+
+    def _tell_of_standing(self, trials: Mapping[int, str]) -> None:
+        """Say once, of trials with their workers, which wait for one that stands still; look now and then."""
+        if (now := time.monotonic()) < self._next_look:
+            return
+        self._next_look = now + _LOOK_S
+        for number, process in self.search.standing(trials).items():
+            if (number, process) not in self._told_of:
+                self._told_of.add((number, process))
+                told = f"trial #{number} waits for process {process}, which stands still"
+                log.warning("%s: %s: %s", self.name, told, how_to_wake(process))
 
     def publish(self, told: Sequence[ToldTrial], run_ids: Sequence[Mapping[int, str]]) -> StudyOutcome:
         """Publish the best trial, on each member."""

@@ -203,6 +203,17 @@ class Search:
         others = {worker for worker in workers if worker and worker != self.worker}
         return {self.worker, *self._log.living(others)}
 
+    def askers(self) -> dict[int, str]:
+        """Return who works on each trial that is asked and not told, by number."""
+        self._trials.update()
+        return {trial.user_attrs.get(NUMBER, -1): trial.user_attrs.get(WORKER, "") for trial in self._trials.running}
+
+    def standing(self, trials: Mapping[int, str]) -> dict[int, int]:
+        """Return which of some trials, given with their workers, have one that stands still, with its process's id."""
+        others = {worker for worker in trials.values() if worker and worker != self.worker}
+        found = self._log.standing(others) if others else {}
+        return {number: found[worker] for number, worker in trials.items() if worker in found}
+
     @property
     def n_cells(self) -> int:
         """Cells of the grid; 0 for other samplers."""
