@@ -73,8 +73,11 @@ class Tracker:
             known = {_number(run): run.info.run_id for run in reversed(whole)}  # of two the first
             half = [run for run in found if run.info.status == "RUNNING"]
             self._drop([run for run in half if _number(run) in known])
-            self._drop(self._left([run for run in half if _number(run) not in known]))
-        return known
+            left = self._left([run for run in half if _number(run) not in known])
+            # A worker may have tracked a trial whole and ended since its run was read: now none of them changes.
+            now = [self.store.client.get_run(run.info.run_id) for run in left]
+            self._drop([run for run in now if run.info.status == "RUNNING"])
+            return {_number(run): run.info.run_id for run in now if run.info.status != "RUNNING"} | known
 
     def keep_first(self, number: int, run_id: str) -> None:
         """Drop a run of this worker where another, which thought it dead, tracked the same trial before."""

@@ -6,7 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -221,6 +221,26 @@ def test_tracking_again_what_was_half_tracked_leaves_one_run(
     assert tracker.finished() == {0: run_id}, "the first one counts, and the second is not deleted"
     assert [item.record for item in tracked_trials(tracker.store)] == [trial], "and is not on a board twice"
     assert tracker.records() == {0: trial}
+
+
+def test_a_run_is_kept_whose_worker_ends_while_it_is_looked_at(
+    result: TrialResult, setting: Setting, new_home: NewHome
+) -> None:
+    home = Home(new_home())
+    worker = opened(home, setting)
+    tags = {names.KIND: "trial", names.TRIAL: "0", names.PARENT: worker.run.info.run_id, names.WORKER: "other"}
+    run = worker._create_run("#0", tags)
+
+    def living(workers: Iterable[str]) -> set[str]:
+        """Tell that none of some workers lives: one of them has just tracked its trial, and ended."""
+        assert set(workers) == {"other"}
+        worker.store.client.set_terminated(run.info.run_id)
+        return set()
+
+    record_of_study = setting.record(setting.name).model_copy(update={"home": home.id})
+    tracker = Tracker(home, record_of_study, worker="this", living=living)
+    assert tracker.finished() == {0: run.info.run_id}
+    assert worker.store.client.get_run(run.info.run_id).info.lifecycle_stage == "active"
 
 
 def test_a_failed_trial_is_tracked_with_its_reason(result: TrialResult, setting: Setting, new_home: NewHome) -> None:
