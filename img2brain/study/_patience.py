@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 _SHORTEST_S, _LONGEST_S = 0.1, 5.0  # pauses between two attempts; each is twice the one before
 _LONG_S = 60.0  # no attempt to connect takes as long: one that did was answered meanwhile, as by waiting for a lock
 _QUIET_S = 0.5  # a connection that was cut is made anew: nobody needs to know
-# A lost connection; a server that ends or starts; a deadlock; too many clients; a lock that was not to be had.
-_PASSING_STATES = ("08", "57P", "40", "53300", "55P03")
+# A lost connection; a server that ends or starts; a deadlock; a number that another took meanwhile; too many clients; a
+# lock that was not to be had.
+_PASSING_STATES = ("08", "57P", "40", "23505", "53300", "55P03")
 _PASSING_REFUSALS = ("starting up", "shutting down", "recovery mode", "too many", "not yet accepting")
 _PASSING_OF_SQLITE = ("locked", "busy")
 

@@ -19,9 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 if TYPE_CHECKING:
     import psycopg
 
-INDEX = "CREATE INDEX IF NOT EXISTS img2brain_numbers ON trials (study_id, number)"
+# A number is taken once, also by workers of whom one has lost the lock of the study with its connection.
+INDEX = "CREATE UNIQUE INDEX IF NOT EXISTS img2brain_numbers ON trials (study_id, number)"
 
-_TURN = "SELECT 1 FROM studies WHERE study_id = %s FOR UPDATE"
 _MAKE = """
     WITH made AS (
         INSERT INTO trials (study_id, number, state, datetime_start)
@@ -83,13 +83,10 @@ def make(connection: psycopg.Connection[Any], study: int, trial: FrozenTrial) ->
     names = list(trial.params)
     domains = [trial.distributions[name] for name in names]
     values = [float(domain.to_internal_repr(trial.params[name])) for name, domain in zip(names, domains, strict=True)]
-    with connection.pipeline(), connection.transaction():  # in one exchange
-        connection.execute(_TURN, [study])
-        answer = connection.execute(_MAKE, {
-            "study": study, "state": trial.state.name, "names": names, "values": values,
-            "distributions": list(map(distribution_to_json, domains)), "keys": keys, "said": said,
-        })  # fmt: skip
-    made: int = _only(answer)
+    made: int = _only(connection.execute(_MAKE, {
+        "study": study, "state": trial.state.name, "names": names, "values": values,
+        "distributions": list(map(distribution_to_json, domains)), "keys": keys, "said": said,
+    }))  # fmt: skip
     return made
 
 

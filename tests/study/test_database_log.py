@@ -305,6 +305,14 @@ def test_a_trial_that_was_made_and_not_heard_of_is_made_once(database: str, monk
     assert [item._trial_id for item in log.news(study, (), 1)] == [trial]
 
 
+def test_a_number_is_taken_once_also_without_the_lock(database: str) -> None:
+    logs = [PostgresLog(database) for _ in range(4)]
+    study = make_study(logs[0])._study_id
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: logs[number % 4].make(study, tried(number)), range(24)))
+    assert [trial.number for trial in logs[0].news(study, (), 0)] == list(range(24))
+
+
 def test_what_only_reads_makes_no_tables(database: str, postgres: Postgres, tmp_path: Path) -> None:
     home = Home(tmp_path / "home", storage=database)
     assert (stored_studies(home), states(home)) == ({}, [])
