@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,16 @@ import pytest
 
 from img2brain.home import Home
 from img2brain.store import Store
-from img2brain.study.search import stored_trials
-from img2brain.tracking._store import TrackingStore
+from img2brain.study.search import ToldTrial, stored_trials
+from img2brain.study.states import states
+from img2brain.tracking._store import TrackingStore, answering
 from img2brain.tracking.reading import read_trial
 
 if TYPE_CHECKING:
     from tests.conftest import Launcher, NewHome, Process
 
-N_TRIALS, N_KILLS = 200, 20
+N_TRIALS, N_KILLS = 200, 50
+NEVER = 10_000  # trials, of which no test sees the end
 TIMEOUT_S = 1500
 
 
@@ -40,25 +43,28 @@ def study(given_study: Path) -> Callable[..., Path]:
     return write
 
 
-def results(home: Path, name: str = "given") -> dict[int, tuple[Any, ...]]:
+def results(place: Path | Home, name: str = "given") -> dict[int, tuple[Any, ...]]:
     """Read what was told of each trial of a study, and hold it against what was tracked: no more, no less."""
-    (told,) = (trials for full, trials in stored_trials(Home(home)).items() if full.rpartition("-")[0] == name)
-    store = TrackingStore(Home(home))
+    home = Home.of(place)
+    (told,) = (trials for full, trials in stored_trials(home).items() if full.rpartition("-")[0] == name)
+    store = TrackingStore(home)
     experiments = [item.experiment_id for item in store.client.search_experiments()]
     query = f"tags.`img2brain.study` LIKE '{name}-%' and tags.`img2brain.kind` = 'trial'"
-    runs = list(store.runs(experiments, query))
-    tracked = {int(run.data.tags["img2brain.trial"]): run for run in runs}
-    assert len(runs) == len(tracked) == len(told), "none lost, none twice"
-    found = {}
-    for trial in told:
-        run = tracked[trial.number]
-        assert run.info.status == ("FINISHED" if trial.succeeded else "FAILED")
-        record = read_trial(store, run).record
-        assert record.spec == trial.spec
-        accuracy = store.array(run, "accuracy.npy")
-        assert (accuracy is not None) == trial.succeeded
-        found[trial.number] = (record.spec.digest, record.failure, None if accuracy is None else accuracy.tobytes())
-    return found
+    with answering(store.uri):
+        runs = list(store.runs(experiments, query))
+        tracked = {int(run.data.tags["img2brain.trial"]): run for run in runs}
+        assert len(runs) == len(tracked) == len(told), "none lost, none twice"
+        return {trial.number: whole(store, tracked[trial.number], trial) for trial in told}
+
+
+def whole(store: TrackingStore, run: Any, trial: ToldTrial) -> tuple[Any, ...]:
+    """Return what is tracked of a trial, which is whole."""
+    assert run.info.status == ("FINISHED" if trial.succeeded else "FAILED")
+    record = read_trial(store, run).record
+    assert record.spec == trial.spec
+    accuracy = store.array(run, "accuracy.npy")
+    assert (accuracy is not None) == trial.succeeded
+    return record.spec.digest, record.failure, None if accuracy is None else accuracy.tobytes()
 
 
 def children(process: Process) -> list[int]:
@@ -79,11 +85,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_for(happens: Callable[[], object], process: Process) -> None:
+def wait_for(happens: Callable[[], object], process: Process, pause_s: float = 0.01) -> None:
     end = time.monotonic() + TIMEOUT_S
     while not happens() and process.poll() is None:
         assert time.monotonic() < end, process.stderr
-        time.sleep(0.01)
+        time.sleep(pause_s)
 
 
 @pytest.mark.slow
@@ -102,28 +108,45 @@ def test_four_workers_find_what_one_finds(
     assert sorted(four) == list(range(n_trials))
 
 
+@pytest.fixture(params=["journal", "postgresql"])
+def place(request: pytest.FixtureRequest, new_home: NewHome) -> Home:
+    """A home whose searches are logged in one store or the other."""
+    storage = request.getfixturevalue("database") if request.param == "postgresql" else None
+    return Home(new_home(), storage=storage)
+
+
+def n_asked(home: Home) -> int:
+    return sum(state.n_trials + state.n_running for state in states(home))
+
+
+def has_asked(home: Home, n_trials: int) -> bool:
+    return n_asked(home) >= n_trials
+
+
 @pytest.mark.slow
 def test_workers_that_are_killed_lose_and_repeat_nothing(
-    img2brain: Launcher, study: Callable[..., Path], new_home: NewHome
+    img2brain: Launcher, study: Callable[..., Path], place: Home
 ) -> None:
-    home, chance = new_home(), random.Random(0)
-    command = ("study", "worker", study(N_TRIALS), "--home", home, "--no-finish")
-    log, n_killed = home / "optuna.log", 0
-    workers = [img2brain.start(*command) for _ in range(3)]
+    chance, environment = random.Random(0), {"IMG2BRAIN_STORAGE": place.storage or ""}
+    home = ("--home", place.folder)
+    command = ("study", "worker", study(NEVER), *home, "--no-finish")
+    workers = [img2brain.start(*command, env=environment) for _ in range(3)]
     for _ in range(N_KILLS):
-        place = chance.randrange(len(workers))
-        wait_for(grows(log), workers[place])
+        killed = chance.randrange(len(workers))
+        wait_for(partial(has_asked, place, n_asked(place) + chance.randint(1, 6)), workers[killed], pause_s=0.2)
         time.sleep(chance.uniform(0, 0.3))
-        workers[place].send(signal.SIGKILL)
-        n_killed += workers[place].wait() == -signal.SIGKILL
-        workers[place] = img2brain.start(*command)
-    assert [worker.wait(TIMEOUT_S) for worker in workers] == [0] * 3, [worker.stderr for worker in workers]
-    assert n_killed >= N_KILLS // 2, f"{n_killed} before all were over"
-    finisher = img2brain.run("study", "worker", "given", "--home", home)
+        workers[killed].send(signal.SIGKILL)
+        assert workers[killed].wait() == -signal.SIGKILL, workers[killed].stderr
+        workers[killed] = img2brain.start(*command, env=environment)
+    for worker in workers:
+        worker.send(signal.SIGKILL)
+    (told,) = stored_trials(place).values()
+    n_trials = max(trial.number for trial in told) + 4
+    finisher = img2brain.run("study", "run", study(n_trials), *home, env=environment)
     assert finisher.code == 0, finisher.stderr
     assert "registered     rows version 1" in finisher.stdout
-    assert sorted(results(home)) == list(range(N_TRIALS))
-    assert_sound(home)
+    assert sorted(results(place)) == list(range(n_trials))
+    assert_sound(place.folder)
 
 
 @pytest.mark.slow

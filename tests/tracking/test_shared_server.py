@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +18,9 @@ from img2brain.moving import export_model, import_model
 from img2brain.registered import load_model
 from img2brain.spec import StudySpec, parse
 from img2brain.study.runner import run_study
-from img2brain.tracking._store import QUIET, TrackingStore
+from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.reading import search
+from tests.mlflow_server import running
 
 if TYPE_CHECKING:
     from tests.conftest import Launcher
@@ -35,35 +31,8 @@ N_TRIALS = 3
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server, which hands artifacts on by itself."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "kept")]
-    words += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *words],
-        env={**os.environ, **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd=folder,
-    )  # fmt: skip
-    try:
-        _wait_for(f"http://127.0.0.1:{port}")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-
-
-def _wait_for(url: str) -> None:
-    end = time.monotonic() + 300
-    while True:
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=1).close()
-        except OSError:
-            assert time.monotonic() < end, "the server does not answer"
-            time.sleep(0.1)
-        else:
-            return
+    with running(tmp_path_factory.mktemp("server")) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")
