@@ -25,7 +25,7 @@ from img2brain.errors import failing_in
 from img2brain.findings import Findings, Rival
 from img2brain.metrics.base import Metric, NeedsCeiling
 from img2brain.metrics.pearson import Pearson
-from img2brain.predictions import BLOCK, Predictions, of_voxels, scored
+from img2brain.predictions import Predictions, n_together_of, of_voxels, scored
 from img2brain.records import PartRecord
 from img2brain.statistics import noise_ceiling
 from img2brain.statistics.bootstrap import Bootstrap, Summaries, numbered
@@ -130,8 +130,8 @@ class ScoredRows:
         default each row stands for itself.
     draws : ndarray (n_resamples, n_images), optional
         How often each row is in each resample, where there are resamples that are joint over the members of a study.
-    n_together : int
-        Voxels whose predictions are made and scored together.
+    n_together : int, optional
+        Voxels whose predictions are made and scored together; by default as many as `n_together_of` says.
     make : callable
         Makes the array that predictions are kept in, of a shape and a type.
     """
@@ -144,10 +144,14 @@ class ScoredRows:
         ceiling: NoiseCeiling,
         units: NDArray[Any] | None = None,
         draws: NDArray[np.float32] | None = None,
-        n_together: int = BLOCK,
+        n_together: int | None = None,
         make: Make = np.zeros,
     ) -> None:
-        self._responses, self._n_together, self._make = frozen(responses), n_together, make
+        self._responses, self._n_together, self._make = (
+            frozen(responses),
+            n_together or n_together_of(len(responses)),
+            make,
+        )
         self._regions = dict(regions)
         self._metrics = with_ceiling(metrics, ceiling)
         self._constant = np.ptp(responses, axis=0) == 0

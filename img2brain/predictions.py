@@ -23,6 +23,7 @@ Floats = NDArray[np.floating]
 Voxels = slice | NDArray[np.bool_]
 
 BLOCK = 8192  # voxels that are looked at together
+_BLOCK_BYTES = 1 << 28  # of their responses, in float64
 
 
 @runtime_checkable
@@ -201,7 +202,18 @@ def predictions_of(regressor: Any, X: Floats, n_voxels: int, name: str) -> Predi
     return HeldPredictions(_checked(found, (len(X), n_voxels), name))
 
 
-def scored(metric: Metric, Y: Floats, P: Any, n_together: int = BLOCK) -> F64:
+def n_together_of(n_images: int) -> int:
+    """Return how many voxels of so many images are looked at together.
+
+    Examples
+    --------
+    >>> n_together_of(1000), n_together_of(73_000)
+    (8192, 459)
+    """
+    return max(1, min(BLOCK, _BLOCK_BYTES // (8 * max(1, n_images))))
+
+
+def scored(metric: Metric, Y: Floats, P: Any, n_together: int | None = None) -> F64:
     """Score predictions, a range of voxels after another, so that no more of them is ever made.
 
     Parameters
@@ -212,14 +224,14 @@ def scored(metric: Metric, Y: Floats, P: Any, n_together: int = BLOCK) -> F64:
         Responses.
     P : Predictions or ndarray (n_images, n_voxels)
         Predictions.
-    n_together : int
-        Voxels of a range.
+    n_together : int, optional
+        Voxels of a range; by default as many as `n_together_of` says.
 
     Returns
     -------
     ndarray (n_voxels,)
     """
-    parts = list(slices(Y.shape[1], n_together))
+    parts = list(slices(Y.shape[1], n_together or n_together_of(len(Y))))
     found = [metric.voxels(part).from_rows(*of_voxels(Y, P, part)) for part in parts]
     return np.concatenate(found) if len(parts) > 1 else found[0]
 

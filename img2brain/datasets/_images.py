@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -67,10 +68,26 @@ def find_images(folder: Path) -> tuple[Path, ...]:
     """
     if not (is_there(folder) and folder.is_dir()):
         raise DataError(f"The image folder {str(folder)!r} must exist. It does not.")
-    images = [path for path in _visible(folder) if _is_named_so(path) and is_there(path) and path.is_file()]
+    images = [folder / name for name in _named_images(folder)]
     if not images:
         raise DataError(f"The image folder {str(folder)!r} must hold .jpg, .jpeg or .png files. It holds none.")
     return tuple(images)
+
+
+def _named_images(folder: Path) -> list[str]:
+    """Name the images of a folder; of a file that is no link the folder itself says that it is one."""
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if not entry.name.startswith(".")
+            and os.path.splitext(entry.name)[1].lower() in SUFFIXES  # noqa: PTH122 - of a hundred thousand names
+            and (entry.is_file(follow_symlinks=False) or _is_file(folder / entry.name))
+        )
+
+
+def _is_file(path: Path) -> bool:
+    return is_there(path) and path.is_file()
 
 
 def find_other_files(folder: Path) -> tuple[Path, ...]:

@@ -128,8 +128,11 @@ def read_listing(path: Path, images: Sequence[Path]) -> Listing:
     DataError
         If it is no such table, or names what is no image, or one image twice.
     """
-    found, known, seen = Listing(), _by_name(images), set[Path]()
-    for line, file, told in _lines(path) if is_there(path) else ():
+    found, seen = Listing(), set[Path]()
+    if not is_there(path):
+        return found
+    known = _by_name(images)
+    for line, file, told in _lines(path):
         where = f"line {line} of {str(path)!r}"
         matches = known.get(file, [])
         if len(matches) != 1:

@@ -176,14 +176,14 @@ class Dataset(ABC):
         about = parse(About, told | {"provenance": provenance or Provenance()}, "A dataset")
         self.name, self.unit, self.subject = about.name, about.unit, about.subject
         self.background, self.orientation, self.provenance = about.background, about.orientation, about.provenance
-        self.images = tuple(map(Path, images))
+        self.images = _as_paths(images)
         label = f"The features {{!r}} of {self.name!r}".format
         given = {key: as_array(label(key), matrix) for key, matrix in (features or {}).items()}
         n_images = len(self.images) or max((len(np.atleast_1d(matrix)) for matrix in given.values()), default=0)
         self.n_test, self.n_voxels = index(n_test), index(n_voxels)
         self.n_training = n_images - self.n_test if n_training is None else index(n_training)
         self._require_numbers()
-        self.test_images = self.images[self.n_training :] if test_images is None else tuple(map(Path, test_images))
+        self.test_images = self.images[self.n_training :] if test_images is None else _as_paths(test_images)
         self.source = source or (self.images[0].absolute().parent.name if self.images else self.name)
         self.features = self._given_features(given)
         self.rois = self._regions(rois or {})
@@ -755,6 +755,11 @@ class Dataset(ABC):
         if len(outside):
             raise DataError(f"The rows of {self.name!r} must lie in 0..{self.n_images - 1}. Got {outside[0]}.")
         return rows
+
+
+def _as_paths(items: Iterable[Path]) -> tuple[Path, ...]:
+    """Return what was given as paths; those that are paths are not taken apart again."""
+    return tuple(item if isinstance(item, Path) else Path(item) for item in items)
 
 
 class View(Dataset):

@@ -38,13 +38,13 @@ class Looked:
     def __init__(self, spec: StudySpec, opened: Mapping[str, Opened], home: Home | None, scratch: Path) -> None:
         self.spec, self._opened, self._home = spec, opened, home
         self._store = Store(scratch / "cache")
-        self._splits = {name: item.dataset.nearly_split(spec.split) for name, item in opened.items()}
+        self._splits = splits_of(spec, opened)
         n_told = _n_told(spec, home)
-        members = members_of(spec, opened)
+        members = members_of(opened, self._splits)
         self.banks = [self._bank(item, self._store) for item in spec.backbones]
         networks = [self._features(item, bank) for item, bank in zip(spec.backbones, self.banks, strict=True)]
         budget = Budget(spec.scratch_gb).memory(find_device(spec.device))
-        trials = trials_of(spec, opened, n_told, self.banks)
+        trials = trials_of(spec, self._splits, n_told, self.banks)
         is_done = bool(n_told) and not trials.n_left
         self.needs = needs.Needs(members, networks, trials, spec.scratch_gb * 1e9, budget, is_done)
 
@@ -109,26 +109,35 @@ class Looked:
         return self._bank(item, self._home.store)
 
 
-def members_of(spec: StudySpec, opened: Mapping[str, Opened]) -> list[needs.MemberSizes]:
+def splits_of(spec: StudySpec, opened: Mapping[str, Opened]) -> dict[str, Split]:
+    """Divide the rows of each member, but for pictures, which are not compared."""
+    return {name: item.dataset.nearly_split(spec.split) for name, item in opened.items()}
+
+
+def members_of(opened: Mapping[str, Opened], splits: Mapping[str, Split]) -> list[needs.MemberSizes]:
     """Count the rows and voxels of each member."""
-    found = []
-    for item in (each.dataset for each in opened.values()):
-        split = item.nearly_split(spec.split)
-        is_known = item.noise_ceiling is not None or item.ncsnr is not None
-        found.append(
-            needs.MemberSizes(
-                len(split.train), len(split.scored), len(split.confirmation), item.n_voxels, len(split.folds),
-                0 if is_known else 3, len(item.rois),
-            )
-        )  # fmt: skip
-    return found
+    return [_member(item.dataset, splits[name]) for name, item in opened.items()]
+
+
+def _member(dataset: Dataset, split: Split) -> needs.MemberSizes:
+    is_known = dataset.noise_ceiling is not None or dataset.ncsnr is not None
+    return needs.MemberSizes(
+        len(split.train), len(split.scored), len(split.confirmation), dataset.n_voxels, len(split.folds),
+        0 if is_known else _n_repeats(dataset), len(dataset.rois),
+    )  # fmt: skip
+
+
+def _n_repeats(dataset: Dataset) -> int:
+    """Count the repeats of a row of the part that confirms."""
+    repeats = dataset.sections[1 if dataset.n_test else 0].repeats
+    return repeats.shape[1] if repeats else 0
 
 
 def trials_of(
-    spec: StudySpec, opened: Mapping[str, Opened], n_told: int, banks: Sequence[Features] = ()
+    spec: StudySpec, splits: Mapping[str, Split], n_told: int, banks: Sequence[Features] = ()
 ) -> needs.TrialSizes:
     """Count trials and spaces, and say how large they are."""
-    split = next(iter(opened.values())).dataset.nearly_split(spec.split)
+    split = next(iter(splits.values()))
     n_train = min(len(fold.train) for fold in split.folds)
     sizes = [size.n_components for name in spec.reduction for size in sizes_of(spec, name, len(split.development))]
     known = [min(size, n_train) for size in sizes]

@@ -9,9 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from img2brain._mapped import LARGE_BYTES
 from img2brain.evaluate import MOMENTS_BYTES
 from img2brain.features import pca
-from img2brain.predictions import BLOCK
+from img2brain.predictions import n_together_of
 from img2brain.spec import ALL, PCA
 from img2brain.statistics.bootstrap import N_RESAMPLES
 
@@ -59,6 +60,11 @@ class MemberSizes:
     def n_images(self) -> int:
         """All rows."""
         return self.n_development + self.n_confirmation
+
+    @property
+    def n_published(self) -> int:
+        """Rows that a published model is reported on: those that validate, where none confirm."""
+        return self.n_confirmation or self.n_scored
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,7 @@ class Needs:
             "extract": max((self._pass_memory(item) for item in self.networks if item.widths), default=0),
             "reduce": max((self._reduction_memory(item) for item in self.networks if item.widths), default=0),
             "moments": self._moments_memory() + max(map(_reading, self.members)),
-            "search": self._moments_memory() + max(map(self._trial_memory, self.members)),
+            "search": self._moments_memory() + self._search_memory(),
             "track": 0,
             "publish": self._moments_memory() + max(map(self._publish_memory, self.members)),
         }
@@ -192,7 +198,11 @@ class Needs:
 
     def scratch(self) -> dict[str, float]:
         """Return the disk that each stage takes for a while, in bytes."""
-        return {"extract": max((min(self._on_disk(item), self.scratch_bytes) for item in self.networks), default=0.0)}
+        return {
+            "extract": max((min(self._on_disk(item), self.scratch_bytes) for item in self.networks), default=0.0),
+            "search": sum(_in_files(self._searched_arrays(member)) for member in self.members),
+            "publish": max(_in_files(self._published_arrays(member)) for member in self.members),
+        }
 
     def disk(self) -> dict[str, float]:
         """Return the disk that each stage keeps, in bytes: in the cache, in artifacts, in pages."""
@@ -250,22 +260,40 @@ class Needs:
             found += n_held * each
         return found
 
+    def _search_memory(self) -> int:
+        """Return what trials take: what is found on all members is held until it is told, besides the work on one."""
+        return sum(map(self._found_memory, self.members)) + max(map(self._trial_memory, self.members))
+
+    def _found_memory(self, member: MemberSizes) -> int:
+        """Return what is held of a trial, its coefficients and scores, and of responses that are needed whole."""
+        return 8 * (self.trials.largest + 2) * member.n_voxels + _held(self._searched_arrays(member))
+
     def _trial_memory(self, member: MemberSizes) -> int:
-        """Return what a regressor and its scores take: cross-products, coefficients twice and what is between."""
-        solved = 8 * 4 * self.trials.largest * member.n_voxels
-        rows = member.n_scored * member.n_voxels * (member.item_bytes if self.trials.by_rows else 0)
+        """Return what a regressor and its scores take: cross-products, coefficients and what is between."""
+        solved = 8 * 3 * self.trials.largest * member.n_voxels
+        rows = 0
         if self.trials.keep_rows:
-            rows += member.n_voxels * (2 * member.item_bytes * member.n_train + 16 * member.n_scored)
+            rows = member.n_voxels * (2 * member.item_bytes * member.n_train + 16 * member.n_scored)
         return solved + rows + _block_bytes(member.n_scored)
+
+    def _searched_arrays(self, member: MemberSizes) -> list[int]:
+        """Return the bytes of responses that trials need whole, by rows that are scored."""
+        is_whole = self.trials.by_rows or self.trials.keep_rows
+        return [member.n_scored * member.n_voxels * member.item_bytes] if is_whole else []
 
     def _publish_memory(self, member: MemberSizes) -> int:
         """Return what the confirmation holds: responses, what is kept of predictions, a regressor, and scores."""
-        n_values = member.n_confirmation * member.n_voxels
+        n_values = member.n_published * member.n_voxels
         made = 8 * n_values if self.trials.keep_rows else 8 * 3 * self.trials.largest * member.n_voxels
         fitted = 2 * member.item_bytes * member.n_development * member.n_voxels if self.trials.keep_rows else 0
-        rows = n_values * (member.item_bytes + 4) + 2 * CHUNK_BYTES + _block_bytes(member.n_confirmation)
-        repeats = 2 * n_values * member.n_repeats * member.item_bytes
-        return max(repeats, rows + made, fitted + rows)
+        rows = _held(self._published_arrays(member)) + 2 * CHUNK_BYTES + _block_bytes(member.n_published)
+        return max(rows + made, fitted + rows)
+
+    def _published_arrays(self, member: MemberSizes) -> list[int]:
+        """Return the bytes of responses, predictions and single repeats, which are held one beside another."""
+        n_values = member.n_published * member.n_voxels
+        repeats = n_values * member.n_repeats * member.item_bytes
+        return [n_values * member.item_bytes, 4 * n_values, repeats]
 
     def _projections_bytes(self, item: FeatureSizes) -> float:
         """Return the bytes of what PCA, or another basis, needs of each block that is still to be computed."""
@@ -339,8 +367,17 @@ def _reading(member: MemberSizes) -> int:
     return 4 * block
 
 
+def _held(arrays: Sequence[int]) -> int:
+    """Return the memory of arrays of which large ones are mapped to files."""
+    return sum(n_bytes for n_bytes in arrays if n_bytes < LARGE_BYTES)
+
+
+def _in_files(arrays: Sequence[int]) -> float:
+    return float(sum(arrays) - _held(arrays))
+
+
 def _block_bytes(n_rows: int) -> int:
-    return 4 * 8 * n_rows * BLOCK
+    return 4 * 8 * n_rows * n_together_of(n_rows)
 
 
 def in_words(needs: Mapping[str, float]) -> str:

@@ -25,8 +25,15 @@ class Opened(NamedTuple):
     taken: DatasetSpec | None
 
 
-def open_members(spec: StudySpec, home: Home) -> dict[str, Opened]:
+def open_members(spec: StudySpec, home: Home, are_compared: bool = True) -> dict[str, Opened]:
     """Open the data that a study names, writing sample data where it asks for them.
+
+    Parameters
+    ----------
+    spec, home : StudySpec, Home
+        The study, and where sample data are kept.
+    are_compared : bool
+        Whether to refuse members that hold the same: all of them are read for that.
 
     Returns
     -------
@@ -45,10 +52,10 @@ def open_members(spec: StudySpec, home: Home) -> dict[str, Opened]:
         raise SpecError("A study must name its dataset, or be handed one. Got none.")
     found = [Opened(open_one(taken, home), taken) for item in spec.data for taken in _each(item)]
     subjects = [str(item.taken.subject) for item in found if item.taken] if len(spec.data) == 1 else []
-    return _named(found, subjects)
+    return _named(found, subjects, are_compared)
 
 
-def handed_members(given: Dataset | Sequence[Dataset]) -> dict[str, Opened]:
+def handed_members(given: Dataset | Sequence[Dataset], are_compared: bool = True) -> dict[str, Opened]:
     """Name the data that a study is handed, as `open_members` does.
 
     Raises
@@ -63,7 +70,7 @@ def handed_members(given: Dataset | Sequence[Dataset]) -> dict[str, Opened]:
         raise SpecError("A study must name its dataset, or be handed one. Got none.")
     for dataset in found:
         require_facts(dataset)
-    return _named([Opened(dataset, None) for dataset in found])
+    return _named([Opened(dataset, None) for dataset in found], (), are_compared)
 
 
 def _each(item: DatasetSpec) -> Iterator[DatasetSpec]:
@@ -95,11 +102,12 @@ def open_one(item: DatasetSpec, home: Home) -> Dataset:
     return dataset if item.shuffle is None else shuffled(dataset, item.shuffle)
 
 
-def _named(found: Sequence[Opened], subjects: Sequence[str] = ()) -> dict[str, Opened]:
+def _named(found: Sequence[Opened], subjects: Sequence[str], are_compared: bool) -> dict[str, Opened]:
     """Name members, each once: by their subjects where these are given, else as their datasets are called."""
     if len(found) == 1:
         return {"": found[0]}
-    _require_different([item.dataset for item in found])
+    if are_compared:
+        _require_different([item.dataset for item in found])
     named: dict[str, Opened] = {}
     for name, item in zip(subjects or [item.dataset.name for item in found], found, strict=True):
         free = (f"{name}-{number}" if number > 1 else name for number in count(1))

@@ -20,7 +20,7 @@ from img2brain.home import Home
 from img2brain.machine import memory_limit, n_cores
 from img2brain.spec import StudySpec
 from img2brain.study import needs
-from img2brain.study.looked import Looked, members_of, trials_of, unseen
+from img2brain.study.looked import Looked, members_of, splits_of, trials_of, unseen
 from img2brain.study.networks import with_networks
 from img2brain.study.opening import Opened, handed_members, open_members
 from img2brain.study.work import Work
@@ -143,12 +143,12 @@ def plan(spec: StudySpec, home: Home | None = None, dataset: Dataset | Sequence[
 
     Notes
     -----
-    Pictures are not compared, so that parts of the rows may come out a little smaller. What is cached is looked for
-    where the network was looked at before in this home; what is told is that of the last study of this name.
+    Neither pictures nor members are compared: parts of the rows may come out a little smaller. What is cached is looked
+    for where the network was looked at before in this home; what is told is that of the last study of this name.
     """
     spec = with_networks(spec)
     with TemporaryDirectory() as scratch:
-        opened = _opened(spec, home, Path(scratch)) if dataset is None else handed_members(dataset)
+        opened = _opened(spec, home, Path(scratch)) if dataset is None else handed_members(dataset, are_compared=False)
         return _planned(Looked(spec, opened, home, Path(scratch)), home)
 
 
@@ -186,7 +186,8 @@ def require_fits(spec: StudySpec, opened: Mapping[str, Opened], home: Home) -> N
     """
     networks = [unseen(item) for item in spec.backbones]
     with suppress(SpecError, DataError):  # what is wrong with the rows, those say who divide them
-        _require_fits(spec, home, needs.Needs(members_of(spec, opened), networks, trials_of(spec, opened, 0)))
+        splits = splits_of(spec, opened)
+        _require_fits(spec, home, needs.Needs(members_of(opened, splits), networks, trials_of(spec, splits, 0)))
 
 
 def _require_fits(spec: StudySpec, home: Home, found: needs.Needs) -> None:
@@ -197,7 +198,7 @@ def _require_fits(spec: StudySpec, home: Home, found: needs.Needs) -> None:
 def _opened(spec: StudySpec, home: Home | None, scratch: Path) -> Mapping[str, Opened]:
     """Open the data of a study; sample data that are not there yet are written to a folder that goes again."""
     missing = home is None or any(item.sample for item in spec.data)
-    return open_members(spec, Home(scratch / "home") if missing or home is None else home)
+    return open_members(spec, Home(scratch / "home") if missing or home is None else home, are_compared=False)
 
 
 def _problems(found: needs.Needs, limit: int, free: int) -> Iterator[str]:
@@ -212,8 +213,8 @@ def _problems(found: needs.Needs, limit: int, free: int) -> Iterator[str]:
     disk = sum(found.disk().values()) + max(found.scratch().values())
     if disk > free:
         yield (
-            f"Results and features take {disk / 1e9:.1f} GB of disk. {free / 1e9:.1f} GB are free: choose fewer voxels "
-            "('voxels' of the dataset), layers or trials, a smaller 'scratch_gb', or another home."
+            f"Results and features take {disk / 1e9:.1f} GB of disk. {free / 1e9:.1f} GB are free: "
+            f"{_advice_of_disk(found)}, or another home."
         )
 
 
@@ -223,6 +224,17 @@ def _advice(found: needs.Needs, stage: str) -> str:
     if stage in ("extract", "reduce"):
         return "choose fewer features: 'pooling', other layers, or no \"all\" in 'n_components'"
     return "choose fewer voxels ('voxels' of the dataset) or smaller 'n_components'"
+
+
+def _advice_of_disk(found: needs.Needs) -> str:
+    """Say what to change of that which takes most of the disk."""
+    kept, scratch = found.disk(), found.scratch()
+    stage = needs.in_words({name: kept.get(name, 0.0) + scratch.get(name, 0.0) for name in STAGES})
+    if stage == "publish":
+        return "choose fewer voxels ('voxels' of the dataset) or rows that confirm ('confirmation' of 'split')"
+    if stage == "track":
+        return "choose fewer voxels ('voxels' of the dataset) or 'trials'"
+    return "choose fewer layers or a smaller 'scratch_gb'"
 
 
 def _free(home: Home | None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import islice
 from typing import Any
 
@@ -27,6 +27,7 @@ from img2brain.study import needs
 _VALUE_S = 8e-9  # to read a response of a trial, z-score it and add it to a mean
 _LARGE_BYTES = 2e9  # of responses of which no few are read fast, since whole sessions are normalised
 _SMALL, _MIDDLE = 64, 512  # voxels of the fits that are timed
+_RESAMPLED = 1 << 18  # responses that are resampled
 SOME = 8  # pictures that are decoded
 
 
@@ -140,10 +141,16 @@ def _fit(spec: StudySpec, name: str, size: int, n_voxels: int, member: needs.Mem
 
 def resample_s(spec: StudySpec, member: needs.MemberSizes) -> float:
     """Time the resamples of few voxels, and return what those of all take."""
-    n_images, n_voxels = member.n_confirmation, min(_MIDDLE, member.n_voxels)
-    metric = METRICS[spec.metrics[0]]
-    if n_images < 2 or isinstance(metric, NeedsCeiling):
+    n_images = member.n_published
+    if n_images < 2 or isinstance(METRICS[spec.metrics[0]], NeedsCeiling):
         return 0.0
+    n_voxels = min(member.n_voxels, _MIDDLE, max(8, _RESAMPLED // n_images))
+    return _resampled_s(spec.metrics[0], n_images, n_voxels) * member.n_voxels / n_voxels
+
+
+@cache
+def _resampled_s(metric: str, n_images: int, n_voxels: int) -> float:
     random = np.random.default_rng(0)
     Y, P = random.standard_normal((2, n_images, n_voxels))
-    return core_seconds(lambda: Bootstrap(Y, metric).summaries(P, {})) * member.n_voxels / n_voxels
+    bootstrap = Bootstrap(Y, METRICS[metric])
+    return core_seconds(lambda: bootstrap.summaries(P, {}))

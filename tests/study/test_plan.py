@@ -119,7 +119,15 @@ def test_the_command_says_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_300000_voxels_fit_24_gib_with_8_members() -> None:
     found = Needs([NSD] * 8, [NETWORK], TRIALS)
     assert max(found.memory().values()) < 8 * GIB
-    assert max(Needs([NSD], [NETWORK], TRIALS).memory().values()) < max(found.memory().values())
+    assert Needs([NSD], [NETWORK], TRIALS).memory()["search"] < found.memory()["search"]
+
+
+def test_what_grows_with_images_and_voxels_is_planned_on_the_disk_and_not_in_memory() -> None:
+    wide = MemberSizes(52_560, 13_140, 7_300, 300_000)
+    found, near = Needs([wide] * 8, [NETWORK], TRIALS), Needs([NSD] * 8, [NETWORK], TRIALS)
+    assert max(found.memory().values()) < 8 * GIB
+    assert found.scratch()["publish"] == 2 * 4 * wide.n_confirmation * wide.n_voxels
+    assert found.memory()["publish"] < near.memory()["publish"] + 1.1 * GIB
 
 
 def test_regressors_of_rows_do_not_fit_there_and_are_told() -> None:
