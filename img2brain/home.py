@@ -70,7 +70,7 @@ class Home:
 
     Attributes
     ----------
-    folder, database, artifacts, search_log, datasets, leaderboards, plugins, cache, looks, imported : Path
+    folder, database, artifacts, search_log, datasets, leaderboards, plugins, cache, looks, imported, index : Path
         Its parts.
     tracking_uri, storage : str or None
         As above. They may hold a password: show them by `secret.masked`.
@@ -166,6 +166,7 @@ class Home:
         self.cache = _named(Path(cache), "cache") if cache else self.folder / "cache"
         self.looks = self.folder / "looks.jsonl"
         self.imported = self.folder / "imported"
+        self.index = self.folder / ".trials.json"
         self._locks = self.folder / "locks"
 
     def _make(self) -> None:

@@ -17,6 +17,7 @@ from img2brain.cli._shown import Shown, shows
 
 if TYPE_CHECKING:
     from img2brain.home import Home
+    from img2brain.leaderboard.collect import BestRows
     from img2brain.leaderboard.networks import By
     from img2brain.leaderboard.rows import Row
 
@@ -47,9 +48,8 @@ def show_command(
       img2brain leaderboard show --dataset v4-210224
       img2brain leaderboard show --by regressor
     """
-    from img2brain.leaderboard.collect import collect
+    from img2brain.leaderboard.collect import leading
     from img2brain.leaderboard.networks import best_of_each
-    from img2brain.leaderboard.rows import boards
     from img2brain.leaderboard.site.api import row_lines
 
     if members and (part or by):
@@ -58,17 +58,18 @@ def show_command(
         )
     if members:
         return _means(open_home(), dataset, most)
-    groups = boards(collect(open_home(), dataset))
-    groups = groups if part is None else [_by_part(group, part) for group in _with_part(groups, part)]
+    found = leading(open_home(), dataset, most, by)
+    found = found if part is None else _by_part(found, part)
+    groups = [rows for rows, _ in found]
     if by is not None:
         shown = [best_of_each(group, by) for group in groups]
-        lines = [line for group, best in zip(groups, shown, strict=True) for line in _networks(group, best, by, most)]
+        lines = [line for item, best in zip(found, shown, strict=True) for line in _networks(item, best, by, most)]
         return Shown([line for best in shown for line in row_lines([best])[:most]], lines or [_NOTHING])
 
     def facts() -> list[dict[str, Any]]:
         return row_lines(groups, most)
 
-    return Shown(facts, (line for group in groups for line in _lines(group, most)) if groups else [_NOTHING])
+    return Shown(facts, (line for item in found for line in _lines(item, most)) if found else [_NOTHING])
 
 
 @leaderboard.command("build")
@@ -149,22 +150,17 @@ def _means(home: Home, dataset: str | None, most: int) -> Shown:
     return Shown(facts, lines or ["No study here has several members."])
 
 
-def _with_part(groups: list[list[Row]], part: str) -> list[list[Row]]:
-    """Keep the boards whose confirmation rows have a part of this name."""
+def _by_part(found: list[BestRows], part: str) -> list[BestRows]:
+    """Keep the boards whose confirmation rows have a part of this name, as it ranks the published models."""
     from img2brain.errors import SpecError, did_you_mean
-    from img2brain.leaderboard.published import part_names
+    from img2brain.leaderboard.published import by_part, part_names
 
-    known = [part_names(group) for group in groups]
+    known = [part_names(item.rows) for item in found]
     if not any(part in names for names in known):
         told = did_you_mean(part, {name for names in known for name in names})
         raise SpecError(f"No board has a part {part!r} of the confirmation rows. {told}")
-    return [group for group, names in zip(groups, known, strict=True) if part in names]
-
-
-def _by_part(group: list[Row], part: str) -> list[Row]:
-    from img2brain.leaderboard.published import by_part
-
-    return by_part(group, part)
+    having = [item for item, names in zip(found, known, strict=True) if part in names]
+    return [item._replace(rows=by_part(item.rows, part)) for item in having]
 
 
 for command in bundles.COMMANDS:
@@ -176,10 +172,12 @@ def _tell(paths: list[Path]) -> None:
     click.echo(f"{paths[0]} and {len(paths) - 1} other files")
 
 
-def _lines(board: list[Row], most: int) -> Iterator[str]:
+def _lines(found: BestRows, most: int) -> Iterator[str]:
     """Tell of a board: its published models, and its best trials."""
     from img2brain.leaderboard.rows import printable
     from img2brain.leaderboard.table import as_text, ranked
+
+    board, n_trials = found
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     table = ranked(board, most)
@@ -187,25 +185,26 @@ def _lines(board: list[Row], most: int) -> Iterator[str]:
     yield from _confirmed(board)
     yield as_text(table, width)
     yield from (printable(f"note: {note}") for note in dict.fromkeys(row.note for row in board if row.note))
-    yield f"{len(board)} trial{'s' * (len(board) != 1)}\n"
+    yield f"{n_trials} trial{'s' * (n_trials != 1)}\n"
 
 
-def _networks(board: list[Row], best: list[Row], by: By, most: int) -> Iterator[str]:
+def _networks(found: BestRows, best: list[Row], by: By, most: int) -> Iterator[str]:
     """Tell of the best trial of each network, layer or regressor, and how the networks' scores run over layers."""
     from img2brain.leaderboard.networks import layer_scores, network_of
     from img2brain.leaderboard.rows import printable
     from img2brain.leaderboard.table import as_text, ranked
     from img2brain.result import score_text
 
+    board, n_trials = found
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     yield board[0].board
     yield as_text(ranked(best).head(most), width)
     for row in best[:most] if by == "backbone" else []:
         spec = row.trial.spec
-        found = layer_scores(row, (other for other in board if network_of(other) == network_of(row)))
-        told = ", ".join(f"{name} {score_text(score)}" for name, score, _ in found)
+        layers = layer_scores(row, (other for other in board if network_of(other) == network_of(row)))
+        told = ", ".join(f"{name} {score_text(score)}" for name, score, _ in layers)
         yield printable(f"layers of {spec.backbone} {spec.weights}: {told}")
-    yield f"{len(best)} {by}{'s' * (len(best) != 1)} of {len(board)} trials\n"
+    yield f"{len(best)} {by}{'s' * (len(best) != 1)} of {n_trials} trials\n"
 
 
 def _confirmed(board: list[Row]) -> Iterator[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +17,13 @@ from img2brain.errors import Img2BrainError, RecordError, SpecError, did_you_mea
 from img2brain.home import Home
 from img2brain.leaderboard.bundles import contents
 from img2brain.leaderboard.bundles.imported import each_once, imported_rows
+from img2brain.leaderboard.index import board_name, found_trials, leading_runs
+from img2brain.leaderboard.networks import By
 from img2brain.leaderboard.published import with_places
 from img2brain.leaderboard.rows import Row, boards
 from img2brain.records import StudyRecord
 from img2brain.statistics.ties import place_by_voxels
-from img2brain.tracking._local import open_to_read
+from img2brain.tracking._local import LocalStore, open_to_read
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.reading import (
     TrackedTrial,
@@ -28,6 +32,7 @@ from img2brain.tracking.reading import (
     stored_summaries,
     study_of,
     tracked_trials,
+    trials_of,
 )
 from img2brain.tracking.registry import CHAMPION, Registered, Registry
 
@@ -57,12 +62,63 @@ def collect(home: Home, dataset: str | None = None, *, whole: bool = False) -> l
         If nothing is tracked for a dataset of this name.
     """
     own, others = collect_own(home), imported_rows(home)
+    _require_tracked(home, dataset, others)
+    rows = [row for row in each_once([*own, *others]) if dataset in (None, row.trial.dataset.name)]
+    rows = [row for row in rows if _is_whole(row)] if whole else rows
+    return _on_boards(rows, rows)
+
+
+class BestRows(NamedTuple):
+    """The rows that lead a board, all published ones among them, and how many trials it has."""
+
+    rows: list[Row]
+    n_trials: int
+
+
+def leading(home: Home, dataset: str | None, most: int, by: By | None = None) -> list[BestRows]:
+    """Read what is shown of each board, so many of its best rows; see `collect`.
+
+    Parameters
+    ----------
+    home : Home
+        Holds the tracking store and the bundles.
+    dataset : str, optional
+        The dataset's name.
+    most : int
+        How many rows of each board are shown.
+    by : {"backbone", "layer", "regressor"}, optional
+        What the best trial alone is shown of.
+
+    Notes
+    -----
+    Of the trials of the home's own database the records of those alone are read that are shown, see `found_trials`.
+    """
+    store = open_to_read(home)
+    if not isinstance(store, LocalStore):
+        return [BestRows(board, len(board)) for board in boards(collect(home, dataset))]
+    found = [item for item in found_trials(home, store) if dataset in (None, item.entry.dataset)]
+    whose = cache(partial(owner, home))
+    of_whom = [(whose(item.entry.home) or item.run_id, item.entry) for item in found]
+    known = {(own, entry.study, entry.number, entry.member) for own, entry in of_whom}
+    others = [row for row in each_once(imported_rows(home)) if dataset in (None, row.trial.dataset.name)]
+    _require_tracked(home, dataset, others)
+    others = [row for row in others if (row.home or row.run_id, *row.trial.key) not in known]
+    read = trials_of(store, store.runs_of(sorted(leading_runs(found, most, by))))
+    all_ = [*others, *(SimpleNamespace(study=entry.study, home=own) for own, entry in of_whom)]
+    rows = _on_boards([*_rows_of(home, store, read), *others], all_)
+    counts = Counter([*(item.entry.board for item in found), *map(board_name, others)])
+    return [BestRows(board, counts[board_name(board[0])]) for board in boards(rows)]
+
+
+def _require_tracked(home: Home, dataset: str | None, others: Iterable[Row]) -> None:
     known = sorted({*experiments(open_to_read(home)), *(row.trial.dataset.name for row in others)})
     if dataset is not None and dataset not in known:
         raise SpecError(f"No trials of the dataset {dataset!r} are tracked. {did_you_mean(dataset, known)}")
-    rows = [row for row in each_once([*own, *others]) if dataset in (None, row.trial.dataset.name)]
-    rows = [row for row in rows if _is_whole(row)] if whole else rows
-    return [row for board in boards(_told_apart(rows)) for row in _tied(with_places(board))]
+
+
+def _on_boards(rows: Sequence[Row], all_: Iterable[Any]) -> list[Row]:
+    """Place rows on their boards; studies of one name are told apart by all rows that there are."""
+    return [row for board in boards(_told_apart(rows, all_)) for row in _tied(with_places(board))]
 
 
 def _is_whole(row: Row) -> bool:
@@ -83,8 +139,13 @@ def _is_whole(row: Row) -> bool:
 def collect_own(home: Home, dataset: str | None = None) -> list[Row]:
     """Read the finished trials that a home, or its server, tracked itself, not yet placed."""
     store = open_to_read(home)
+    return _rows_of(home, store, tracked_trials(store, dataset))
+
+
+def _rows_of(home: Home, store: TrackingStore, read: Iterable[TrackedTrial]) -> list[Row]:
+    """Make rows of trials that have scores, not yet placed."""
     models = registered_by_run(store)
-    trials = [item for item in tracked_trials(store, dataset) if item.record.metrics]
+    trials = [item for item in read if item.record.metrics]
     studies = _Studies(store)
     whose = cache(partial(owner, home))
     found = (_row_or_warn(item, models.get(item.run_id), whose, store, studies) for item in trials)
@@ -111,10 +172,10 @@ def owner(home: Home, made_by: str) -> str:
     return home.id if is_own else made_by
 
 
-def _told_apart(rows: Sequence[Row]) -> list[Row]:
-    """Mark the rows whose study several homes have."""
+def _told_apart(rows: Sequence[Row], all_: Iterable[Any]) -> list[Row]:
+    """Mark the rows whose study several homes have, of all that there are."""
     homes = defaultdict[str, set[str]](set)
-    for row in rows:
+    for row in all_:
         homes[row.study].add(row.home)
     return [replace(row, has_namesake=True) if len(homes[row.study]) > 1 else row for row in rows]
 

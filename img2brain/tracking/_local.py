@@ -6,6 +6,7 @@ tables. Nothing is written. The tests hold the answers against MLflow's own.
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +19,13 @@ from img2brain.home import Home
 from img2brain.tracking._database import require_no_artifacts
 from img2brain.tracking._relocation import follow
 from img2brain.tracking._store import TrackingStore
-from img2brain.tracking.names import HOME, KIND
+from img2brain.tracking._uri import local_folder
+from img2brain.tracking.names import FINISHED_TRIALS, HOME, KIND
 
 _CONDITION = re.compile(r"(tags|attributes)\.`?([\w.]+)`? = '([^']*)'")
 _RUNS = "SELECT run_uuid, artifact_uri, status, lifecycle_stage FROM runs"
+_FIRST = "ORDER BY start_time, run_uuid"
+_AMONG = "run_uuid IN (SELECT value FROM json_each(?))"
 _TAGGED = "EXISTS (SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid AND tags.key = ? AND tags.value = ?)"
 _IN_THE_FIRST_FORMAT = f"""
     SELECT 1 FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = '{KIND}'
@@ -69,6 +73,17 @@ class LocalStore(TrackingStore):
     def find_run(self, run_id: str) -> Any:
         return next(iter(self.client.runs_where("run_uuid = ?", run_id)), None)
 
+    def finished_trials(self) -> dict[str, Path]:
+        """Return the folders of artifacts of the finished trials by run, the first ones first; no tag is read."""
+        experiments = [item.experiment_id for item in self.client.search_experiments()]
+        found: dict[str, Path] = self.client.folders_where(*_where(experiments, FINISHED_TRIALS))
+        return found
+
+    def runs_of(self, run_ids: Sequence[str]) -> list[Any]:
+        """Return some runs by their ids, the first ones first."""
+        found: list[Any] = self.client.runs_where(_AMONG, json.dumps(list(run_ids)))
+        return found
+
 
 class _NotReadable(Exception):  # noqa: N818 - nothing is wrong: MLflow can read it
     """The database holds what only MLflow's own client reads here."""
@@ -101,13 +116,7 @@ class _Client:
 
     def search_runs(self, experiment_ids: Sequence[str], query: str, **_: Any) -> _Page:
         """Find the runs that were not deleted, the first ones first."""
-        conditions = [_condition(text) for text in query.split(" and ")]
-        where = [f"experiment_id IN ({', '.join('?' * len(experiment_ids))})", "lifecycle_stage = 'active'"]
-        values: list[Any] = list(map(int, experiment_ids))
-        for kind, name, value in conditions:
-            where.append(_TAGGED if kind == "tags" else f"{name} = ?")
-            values += [name, value] if kind == "tags" else [value]
-        return self.runs_where(" AND ".join(where), *values)
+        return self.runs_where(*_where(experiment_ids, query))
 
     def get_run(self, run_id: str) -> Any:
         (run,) = self.runs_where("run_uuid = ?", run_id)
@@ -115,10 +124,15 @@ class _Client:
 
     def runs_where(self, where: str, *values: Any) -> _Page:
         """Return runs with their tags."""
-        found = self._rows(f"{_RUNS} WHERE {where} ORDER BY start_time, run_uuid", *values)
+        found = self._rows(f"{_RUNS} WHERE {where} {_FIRST}", *values)
         asked = f"SELECT run_uuid, key, value FROM tags WHERE run_uuid IN (SELECT run_uuid FROM runs WHERE {where})"
         tags = _by_first(self._rows(asked, *values))
         return _Page(_run(run, tags.get(run[0], {})) for run in found)
+
+    def folders_where(self, where: str, *values: Any) -> dict[str, Path]:
+        """Return where the artifacts of runs are that are in local folders."""
+        found = {run[0]: local_folder(run[1]) for run in self._rows(f"{_RUNS} WHERE {where} {_FIRST}", *values)}
+        return {run_id: folder for run_id, folder in found.items() if folder is not None}
 
     def search_registered_models(self, **_: Any) -> list[Any]:
         aliases = _by_first(self._rows("SELECT name, alias, version FROM registered_model_aliases"))
@@ -154,6 +168,16 @@ class _Client:
         where = f"{self._database.as_uri()}?mode=ro"
         with closing(sqlite3.connect(where, uri=True, timeout=30)) as connection:
             return connection.execute(query, values).fetchall()
+
+
+def _where(experiment_ids: Sequence[str], query: str) -> list[Any]:
+    """Return a query of MLflow's as SQL has it, with its values."""
+    where = [f"experiment_id IN ({', '.join('?' * len(experiment_ids))})", "lifecycle_stage = 'active'"]
+    values: list[Any] = list(map(int, experiment_ids))
+    for kind, name, value in map(_condition, query.split(" and ")):
+        where.append(_TAGGED if kind == "tags" else f"{name} = ?")
+        values += [name, value] if kind == "tags" else [value]
+    return [" AND ".join(where), *values]
 
 
 def _condition(text: str) -> tuple[str, str, str]:

@@ -22,6 +22,7 @@ WORKER = "img2brain.worker"  # of a trial: who tracked it
 ORIGIN = "img2brain.origin"  # of a study: where its data were read from, as a digest
 RECORD, CONFIRMATION, VALIDATION = "record.json", "confirmation.json", "validation.json"
 FEATURES = "img2brain features"  # the experiment of what machines leave for one another
+FINISHED_TRIALS = f"tags.`{KIND}` = 'trial' and attributes.status = 'FINISHED'"
 MEMBERS = "members"  # the folder of what is joint over members
 
 _LONGEST = 6000  # characters of a parameter

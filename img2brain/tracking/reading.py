@@ -23,6 +23,7 @@ from img2brain.tracking._store import TrackingStore, answering
 from img2brain.tracking.names import (
     CONFIRMATION,
     FEATURES,
+    FINISHED_TRIALS,
     HOME,
     IMPORTED,
     KIND,
@@ -78,7 +79,12 @@ def experiments(store: TrackingStore) -> list[str]:
 
 def tracked_trials(store: TrackingStore, experiment: str | None = None) -> list[TrackedTrial]:
     """Read the finished trials of the store, of one experiment or of all."""
-    runs, read = finished_runs(store, experiment), partial(read_or_warn, store)
+    return trials_of(store, finished_runs(store, experiment))
+
+
+def trials_of(store: TrackingStore, runs: Iterable[Any]) -> list[TrackedTrial]:
+    """Read the trials of some runs, each once; one that is spoilt is said and left out."""
+    read = partial(read_or_warn, store)
     with answering(store.uri):
         if store.is_local:  # where threads wait for one another alone
             return _once(trial for trial in map(read, runs) if trial is not None)
@@ -91,8 +97,7 @@ def finished_runs(store: TrackingStore, experiment: str | None = None) -> list[A
     with answering(store.uri):
         found = [item for item in store.client.search_experiments() if experiment in (None, item.name)]
         ids = [item.experiment_id for item in found]
-        query = f"tags.`{KIND}` = 'trial' and attributes.status = 'FINISHED'"
-        return list(search(store, ids, query)) if ids else []
+        return list(search(store, ids, FINISHED_TRIALS)) if ids else []
 
 
 def _once(trials: Iterable[TrackedTrial]) -> list[TrackedTrial]:

@@ -31,6 +31,7 @@ _KEPT = """
     UNION SELECT source FROM model_versions WHERE source IS NOT NULL
 """
 _KINDS = {
+    ".trials.json": "databases",
     "artifacts/models/*": "artifacts: registered models",
     "artifacts/*/artifacts/features.npy": "artifacts: features",
     "artifacts/*/artifacts/model/*": "artifacts: fitted regressors",
