@@ -17,6 +17,7 @@ from img2brain.leaderboard.compare import Subject
 from img2brain.leaderboard.rows import Row, home_name
 from img2brain.records.confirmation import VALIDATION
 from img2brain.tracking import reading
+from img2brain.tracking._local import open_to_read
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking.names import HOME, MEMBER, STUDY, TRIAL, part_array
 from img2brain.tracking.reading import TrackedTrial, study_of, summaries_in
@@ -42,7 +43,7 @@ def find_trial(reference: str, home: Home) -> TrackedTrial:
     ModelError
         If there is no such model.
     """
-    store = TrackingStore(home)
+    store = open_to_read(home)
     study, hash_, number = reference.rpartition("#")
     if hash_ and number.isdecimal():
         return reading.read_trial(store, _run_of(study, int(number), home, store))
@@ -71,7 +72,7 @@ def find_subjects(first: str, second: str, home: Home) -> tuple[Subject, Subject
 
 def _find_row(reference: str, home: Home) -> Row:
     """Find a trial that is tracked, or else one of a bundle."""
-    store = TrackingStore(home)
+    store = open_to_read(home)
     try:
         trial = find_trial(reference, home)
     except (SpecError, ModelError):
