@@ -25,7 +25,7 @@ def algonauts() -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Where the arrays go.")
 @reads_home
 def submit_command(name: str, data: Path, subject: str | None, out: Path, open_home: OpenHome) -> None:
-    """Predict the test images of a subject, and write the arrays that the challenge takes.
+    """Predict a subject's test images, as the challenge takes them.
 
     NAME is a registered model, or the folder of a saved one; DIR the folder of the challenge, or of the subject.
 

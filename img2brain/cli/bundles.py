@@ -59,7 +59,9 @@ def export_command(
     key: Path | None,
     open_home: OpenHome,
 ) -> None:
-    """Write the rows of a home as a bundle that others can check: a folder, or one file that ends in .zip.
+    """Write the rows of a home as a bundle.
+
+    Others can check it. It is a folder, or one file that ends in .zip.
 
     \b
     Example:
@@ -78,7 +80,9 @@ def export_command(
 @_check_options
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def verify_command(path: Path, as_json: bool, data: Sequence[str], **options: Any) -> None:
-    """Check a bundle, and tell for each row the highest level that holds; one that does not agree is refused.
+    """Check a bundle, and say how far each row holds.
+
+    Tells for each row the highest level that holds. A bundle that does not agree with itself is refused.
 
     \b
       records     what is stored agrees, but not all of it can be computed again
@@ -109,7 +113,9 @@ def verify_command(path: Path, as_json: bool, data: Sequence[str], **options: An
 @_check_options
 @writes_home
 def import_command(path: Path, open_home: OpenHome, data: Sequence[str], **options: Any) -> None:
-    """Take a bundle of others into a home, after a check; its rows are on the boards then, with their levels.
+    """Take a bundle of others into a home, after a check.
+
+    Its rows are on the boards then, with their levels.
 
     \b
     Example:
@@ -153,7 +159,9 @@ def imported_command(as_json: bool, open_home: OpenHome) -> None:
 @click.argument("digest")
 @writes_home
 def forget_command(digest: str, open_home: OpenHome) -> None:
-    """Take a bundle out of a home again, by the beginning of its digest.
+    """Take a bundle out of a home again.
+
+    It is named by the beginning of its digest.
 
     \b
     Example:
@@ -174,7 +182,9 @@ def forget_command(digest: str, open_home: OpenHome) -> None:
 @click.option("--sign", "key", metavar="KEY", type=click.Path(path_type=Path), help="An SSH key to sign it with.")
 @reads_home
 def submit_command(clone: Path, name: str, open_home: OpenHome, **options: Any) -> None:
-    """Put a home's rows into a clone of a results repository, on a branch of its own.
+    """Put a home's rows into a repository of results.
+
+    They go into a clone of it, on a branch of their own.
 
     \b
     Example:

@@ -17,9 +17,10 @@ from img2brain.cli._shown import Shown, shows
 @reads_home
 @shows
 def compare(first: str, second: str, out: Path | None, open_home: OpenHome) -> Shown:
-    """Compare two trials (STUDY#NUMBER), two published models (NAME/VERSION) or two boards (their folders).
+    """Compare two trials, two published models or two boards.
 
-    A trial may be of a bundle that the home has taken in.
+    They are named STUDY#NUMBER, NAME/VERSION, or by the folders of the boards. A trial may be of a bundle that the home
+    has taken in.
 
     \b
     Example:

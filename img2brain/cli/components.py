@@ -11,10 +11,10 @@ from img2brain.cli._shown import Shown, names, shows
 @click.argument("pattern", default="*")
 @shows
 def backbones(pattern: str) -> Shown:
-    """List the networks, or those whose name fits PATTERN, such as 'resnet*'.
+    """List the networks, or those whose name fits a pattern.
 
-    Those of timm, transformers and open_clip are named with their library; a name with the tag of its weights fits a
-    pattern with a point.
+    PATTERN is such as 'resnet*'. Those of timm, transformers and open_clip are named with their library; a name with
+    the tag of its weights fits a pattern with a point.
 
     \b
     Example:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @reads_home
 @shows
 def history_command(name: str, open_home: OpenHome) -> Shown:
-    """Tell what became of all versions of a model: scores, who was champion when and why, origin, tags.
+    """Tell what became of all versions of a model.
+
+    That is their scores, who was champion when and why, origin and tags.
 
     \b
     Example:
@@ -40,7 +42,9 @@ def history_command(name: str, open_home: OpenHome) -> Shown:
 @click.argument("name")
 @reads_home
 def rollback_command(name: str, open_home: OpenHome) -> None:
-    """Make the champion before the present one champion again, as `model crown` does by hand.
+    """Make the champion before the present one champion again.
+
+    It does what `model crown` does for any version.
 
     \b
     Example:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Check a dataset, show it on a page, convert it, list the layouts, fetch public data, or write samples."""
+    """Check, show, convert, fetch or sample data, or list layouts."""
 
 
 _ASKED = (
@@ -116,10 +116,10 @@ def _name_of_others(report: Report, path: Path, folder: Path, tracking_uri: str 
 @_asks
 @click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="The page.")
 def report_command(path: Path, out: Path, layout: str | None, **asked: Any) -> None:
-    """Show a dataset on one page: rows, pictures, responses, and what is suspicious.
+    """Show a dataset on one page, with what is suspicious.
 
-    The page opens from disk and asks nothing of the network; it holds small copies of some images. Exit code 2 if
-    there are errors. The options from --subject on stand for keys of [dataset].
+    The page shows rows, pictures and responses. It opens from disk and asks nothing of the network; it holds small
+    copies of some images. Exit code 2 if there are errors. The options from --subject on stand for keys of [dataset].
 
     \b
     Example:
@@ -137,10 +137,11 @@ def report_command(path: Path, out: Path, layout: str | None, **asked: Any) -> N
 @_asks_after_out
 @click.option("--link", is_flag=True, help="Link image files in place of copying them, where they are on one disk.")
 def convert_command(path: Path, out: Path, layout: str | None, link: bool, **asked: Any) -> None:
-    """Write a dataset of any layout as a plain folder, OUT, that opens to the same numbers bit for bit.
+    """Write a dataset of any layout as a plain folder.
 
-    OUT is there whole or not at all. What the options from --subject on ask for is done once and for all, and said in
-    its dataset.toml. Nothing needs this: all layouts are read where they are.
+    The folder, OUT, opens to the same numbers bit for bit. OUT is there whole or not at all. What the options from
+    --subject on ask for is done once and for all, and said in its dataset.toml. Nothing needs this: all layouts are
+    read where they are.
 
     \b
     Example:
@@ -160,10 +161,10 @@ def convert_command(path: Path, out: Path, layout: str | None, link: bool, **ask
 @click.option("--accept-licence", is_flag=True, help="Agree to the licence of the data.")
 @shows
 def fetch_command(name: str | None, folder: Path | None, accept_licence: bool) -> Shown:
-    """Download a public archive, check it and unpack it; without a NAME, list what there is.
+    """Download public data, check and unpack them.
 
-    It goes on where it was stopped, even killed: run the same command again. NAME may be a .toml file that describes
-    another archive. For data that their owners hand out it says where to ask.
+    Without a NAME it lists what there is. It goes on where it was stopped, even killed: run the same command again.
+    NAME may be a .toml file that describes another archive. For data that their owners hand out it says where to ask.
 
     \b
     Example:
@@ -221,9 +222,10 @@ def layouts_command() -> Shown:
 @click.option("--voxels", "n_voxels", default=500, show_default=True, help="Simulated voxels.")
 @click.option("--seed", default=0, show_default=True, help="Another seed gives other images and voxels.")
 def sample_command(folder: Path, n_images: int, n_voxels: int, seed: int) -> None:
-    """Write sample data: generated pictures and simulated responses to them.
+    """Write sample data.
 
-    The same numbers always give the same files; the pictures do not depend on the number of voxels.
+    They are generated pictures, and simulated responses to them. The same numbers always give the same files; the
+    pictures do not depend on the number of voxels.
 
     \b
     Example:

@@ -15,13 +15,22 @@ def features() -> None:
 
 
 @features.command("export")
-@click.argument("experiment", type=click.Path(path_type=Path))
+@click.argument("experiment", metavar="STUDY.toml", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder, which must not be there.")
-@click.option("--format", "kind", type=click.Choice(["npy", "hdf5", "zarr"]), default="npy", help="Of the files.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["npy", "hdf5", "zarr"]),
+    default="npy",
+    show_default=True,
+    help="Of the files.",
+)
 @click.option("--full", is_flag=True, help="All features of each layer as it is pooled, not reduced.")
 @writes_home
 def export_command(experiment: Path, out: Path, kind: str, full: bool, open_home: OpenHome) -> None:
-    """Write the features of the networks, layers and poolings of a study, with a manifest of rows and files.
+    """Write the features that a study searches.
+
+    A file for each network, layer and pooling, with a manifest of rows and files.
 
     \b
     Example:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def home() -> None:
-    """Show, check, tidy, back up or relocate the folder that holds everything."""
+    """Show, check, tidy, back up, restore or relocate a home."""
 
 
 @home.command("show")
@@ -87,7 +87,7 @@ def _table(found: Sequence[Room], title: str = "in all") -> str:
 @looks_at_home
 @shows
 def check_command(open_home: OpenHome, deep: bool) -> Shown:
-    """Check whether all is in order with a home, and say what to do where it is not.
+    """Check a home, and say what to do where all is not well.
 
     Looks at versions, devices, permissions, room, locks, the stores, runs that nobody will finish, artifacts, models
     and the cache, and changes nothing. Prints every problem, one line each. Exit code 2 if there is any.

@@ -35,13 +35,15 @@ def leaderboard() -> None:
 @click.option("--part", help="Rank the published models by this part of the confirmation rows.")
 @click.option("--members", is_flag=True, help="The mean over members, of the studies that have several.")
 @click.option("--most", default=20, show_default=True, type=click.IntRange(min=1), help="Rows of each board.")
-@click.option("--by", type=click.Choice(["backbone", "layer", "regressor"]), help="The best trial of each alone.")
+@click.option("--by", type=click.Choice(["backbone", "layer", "regressor"]), help="Only the best trial of each.")
 @reads_home
 @shows
 def show_command(
     dataset: str | None, part: str | None, members: bool, most: int, by: By | None, open_home: OpenHome
 ) -> Shown:
-    """Print the ranked trials, one board for each dataset, split and metric.
+    """Print the ranked trials.
+
+    There is one board for each dataset, split and metric.
 
     \b
     Example:
@@ -78,7 +80,9 @@ def show_command(
 @click.option("--no-responses", is_flag=True, help="Leave measured responses out of the pages of published models.")
 @reads_home
 def build_command(folder: Path, dataset: str | None, no_responses: bool, open_home: OpenHome) -> None:
-    """Write the leaderboard as a site that opens from disk, with its data as JSON and CSV.
+    """Write the leaderboard as a site.
+
+    It opens from disk, with its data as JSON and CSV.
 
     \b
     Example:
@@ -95,7 +99,9 @@ def build_command(folder: Path, dataset: str | None, no_responses: bool, open_ho
 @leaderboard.command("reference")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="A folder to build the page in.")
 def reference_command(out: Path | None) -> None:
-    """Show the predecessor's published results, with what is known of them.
+    """Show the predecessor's published results.
+
+    With each stands what is known of it.
 
     \b
     Example:
@@ -121,7 +127,9 @@ def reference_command(out: Path | None) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @writes_home
 def import_command(folder: Path, open_home: OpenHome) -> None:
-    """Read the predecessor's published CSV files into rows with the scores of every voxel.
+    """Read the predecessor's CSV files.
+
+    They become rows with the scores of every voxel.
 
     \b
     Example:

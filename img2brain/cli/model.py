@@ -91,7 +91,9 @@ def show_command(name: str, open_home: OpenHome) -> Shown:
 @click.argument("name", metavar="NAME/VERSION")
 @reads_home
 def crown_command(name: str, open_home: OpenHome) -> None:
-    """Make a version the champion by hand, whatever it scored; who did it is kept with the version.
+    """Make a version the champion by hand, whatever it scored.
+
+    Who did it is kept with the version.
 
     \b
     Example:
@@ -126,9 +128,10 @@ def predict_command(
     weights: str | None,
     open_home: OpenHome,
 ) -> None:
-    """Predict the responses to images, one row each; a folder stands for its images in the plain order of their names.
+    """Predict the responses to images, one row each.
 
-    Says which image the first, the second and the last row belong to: in plain order 10.png comes before 2.png.
+    A folder stands for its images in the plain order of their names. Says which image the first, the second and the
+    last row belong to: in plain order 10.png comes before 2.png.
 
     NAME may be the folder of a saved model: no home is needed then.
 
@@ -156,9 +159,10 @@ def predict_command(
 @click.option("--weights", metavar="FILE", help="Weights of a model that only names them.")
 @reads_home
 def check_command(name: str, plugins: tuple[str, ...], weights: str | None, open_home: OpenHome) -> None:
-    """Check that a model is whole, and that it makes of its golden example what it did when it was saved.
+    """Check that a model is whole, and predicts as it did.
 
-    NAME may be the folder of a saved model: no home is needed then.
+    It has to make of its golden example what it made of it when it was saved. NAME may be the folder of a saved model:
+    no home is needed then.
 
     \b
     Example:
@@ -177,9 +181,10 @@ def check_command(name: str, plugins: tuple[str, ...], weights: str | None, open
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE.py:NAME", help="A component of others that it needs.")
 @reads_home
 def serve_command(name: str, host: str, port: int, plugins: tuple[str, ...], open_home: OpenHome) -> None:
-    """Answer requests over HTTP with predictions, until Ctrl-C: MLflow's own server, in this process.
+    """Answer requests over HTTP with predictions, until Ctrl-C.
 
-    Prints the address when it answers. A request is JSON, images as base64 text; "params" chooses regions:
+    This is MLflow's own server, in this process. Prints the address when it answers. A request is JSON, images as
+    base64 text; "params" chooses regions:
 
     \b
       {"dataframe_split": {"columns": ["image"], "data": [["BASE64"]]}, "params": {"rois": ["V1"]}}

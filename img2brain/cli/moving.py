@@ -26,7 +26,9 @@ _plugins = click.option(
 )
 @reads_home
 def export_command(name: str, file: Path, kind: str | None, without_weights: bool, open_home: OpenHome) -> None:
-    """Write a registered model into one file, NAME.img2brain.zip, which any home imports and Python loads.
+    """Write a registered model into one file.
+
+    Any home imports the file, NAME.img2brain.zip, and Python loads it.
 
     A file that ends in .onnx maps pixels to responses for people without this package: its input is uint8 (images,
     height, width, 3), resized and cropped as its metadata say. Only linear models can be written so.
@@ -58,7 +60,9 @@ def export_command(name: str, file: Path, kind: str | None, without_weights: boo
 @click.option("--public", is_flag=True, help="Whether a repository that is made can be read by all.")
 @reads_home
 def push_command(name: str, target: str, public: bool, open_home: OpenHome) -> None:
-    """Write a model into a folder as a hub shows it, with its card; or upload it to a repository of Hugging Face's hub.
+    """Write a model as a hub shows it, with its card, or upload it.
+
+    It goes into a folder, or into a repository of Hugging Face's hub.
 
     The card is checked by the hub's own library, huggingface_hub, whose login is used.
 
@@ -83,7 +87,9 @@ def push_command(name: str, target: str, public: bool, open_home: OpenHome) -> N
 def import_command(
     file: Path, name: str, plugins: tuple[str, ...], weights: str | None, home: Path, tracking_uri: str | None
 ) -> None:
-    """Register the model of a file of `model export`, without its data; all of the file is checked before.
+    """Register the model of a file that `model export` wrote.
+
+    No data are needed. All of the file is checked before.
 
     \b
     Example:

@@ -46,7 +46,7 @@ def init_command(file: Path, dataset: str | None) -> None:
 
 
 @study.command("run")
-@click.argument("experiment", type=click.Path(path_type=Path))
+@click.argument("experiment", metavar="STUDY.toml", type=click.Path(path_type=Path))
 @click.option("--trials", type=click.IntRange(min=1), help="Trials in all, in place of the file's.")
 @click.option("--dataset", type=click.Path(path_type=Path), help="A dataset folder, in place of the file's.")
 @click.option("--weights", help="Weights of every backbone, in place of the file's.")
@@ -135,7 +135,7 @@ def _tell(outcome: StudyOutcome, home: Home) -> None:
 
 
 @study.command("plan")
-@click.argument("experiment", type=click.Path(path_type=Path))
+@click.argument("experiment", metavar="STUDY.toml", type=click.Path(path_type=Path))
 @click.option("--trials", type=click.IntRange(min=1), help="Trials in all, in place of the file's.")
 @click.option("--dataset", type=click.Path(path_type=Path), help="A dataset folder, in place of the file's.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N, in place of the file's.")

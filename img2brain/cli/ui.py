@@ -21,9 +21,9 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
 @folder_option
 def ui(host: str, port: int, home: Path) -> None:
-    """Open the MLflow user interface, where runs are compared, until Ctrl-C.
+    """Open MLflow's pages, until Ctrl-C.
 
-    Prints the addresses of its pages when they answer, one for each dataset.
+    There runs are compared. Prints the addresses of its pages when they answer, one for each dataset.
 
     \b
     Example:

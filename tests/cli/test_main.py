@@ -146,8 +146,8 @@ def test_work_is_told_as_json_where_it_is_asked_for(
     assert told["message"].startswith(f"Error: There is no home at {tmp_path / 'absent'}: ")
 
 
-@pytest.mark.parametrize("group", ["study", "home"])
-def test_a_list_of_commands_says_of_each_a_whole_sentence(group: str) -> None:
-    listed = CliRunner().invoke(main, [group, "--help"], terminal_width=80).stdout.partition("Commands:\n")[2]
+@pytest.mark.parametrize("group", [(), *sorted({path[:1] for path in ALL if len(path) > 1})], ids=" ".join)
+def test_a_list_of_commands_says_of_each_a_whole_sentence(group: tuple[str, ...]) -> None:
+    listed = CliRunner().invoke(main, [*group, "--help"], terminal_width=80).stdout.partition("Commands:\n")[2]
     assert listed
     assert [line for line in listed.splitlines() if not line.endswith(".") or line.endswith("...")] == []
