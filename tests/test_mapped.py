@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from img2brain._mapped import Make, release, scratch_array
 from img2brain.confirm import confirmation_rows
 from img2brain.datasets._development import gathered
+from img2brain.errors import RecordError
 from img2brain.home import Home
 from img2brain.store import Store
 from img2brain.study.setting import make_ready
+from img2brain.tracking._store import _read_array
 
 if TYPE_CHECKING:
     from tests.conftest import Finished
@@ -86,6 +88,18 @@ def test_given_features_are_held_by_blocks_and_never_whole(tmp_path: Path) -> No
     command = [sys.executable, "-c", _GIVEN, str(tmp_path)]
     found = subprocess.run(command, check=True, capture_output=True, text=True)
     assert int(found.stdout) < 0.9 * features.nbytes / MIB
+
+
+@pytest.mark.parametrize("large_bytes", [0, 1 << 30])
+def test_an_artifact_is_the_same_where_it_is_mapped_and_a_cut_one_is_refused(large_bytes: int, tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npy"
+    np.save(path, np.arange(2000.0).reshape(20, 100))
+    found = _read_array(path, large_bytes)
+    assert isinstance(found, np.memmap) == (large_bytes == 0)
+    assert found[:, 7].tolist() == list(range(7, 2000, 100))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(RecordError, match="must be a complete"):
+        _read_array(path, large_bytes)
 
 
 def _in_files(folder: Path) -> Make:

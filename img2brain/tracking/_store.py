@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from img2brain import secret
+from img2brain._mapped import LARGE_BYTES
 from img2brain._quiet import Quiet
 from img2brain.errors import RecordError, TrackingError
 from img2brain.home import Home
@@ -219,9 +220,11 @@ def look_and_add(work: Callable[[], T]) -> T:
         return work()
 
 
-def _read_array(path: Path) -> np.ndarray[Any, Any]:
+def _read_array(path: Path, large_bytes: int = LARGE_BYTES) -> np.ndarray[Any, Any]:
+    """Read an array; a large one is mapped: pages show few of the predictions of all voxels."""
     try:
-        array: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
+        is_large = path.stat().st_size >= large_bytes
+        array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r" if is_large else None, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise RecordError(f"The artifact {path} must be a complete .npy of numbers or texts. It is not.") from error
     return array
