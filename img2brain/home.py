@@ -23,6 +23,7 @@ from img2brain.store import Store
 
 FORMAT = 2
 _IDENTITY = "home.json"
+_SOME_BYTES = 1 << 20  # that a trial takes
 _STORAGES = ("sqlite:///", "postgresql://")
 _SIGNS = (_IDENTITY, "mlflow.db", "optuna.log")  # what tells a home from any other folder
 
@@ -172,12 +173,24 @@ class Home:
     def _make(self) -> None:
         try:
             self._locks.mkdir(parents=True, exist_ok=True)
-            probe = self._locks / f"{uuid.uuid4().hex}.probe"
-            probe.write_bytes(b"writable")
-            probe.unlink()
+            self._try_to_write(8)
             self._know_itself()
         except OSError as error:
             raise StoreError(f"The home folder {self.folder} cannot be written: {error.strerror}.") from None
+
+    def require_room(self) -> None:
+        """Raise `StoreError` where nothing of some size can be written any more."""
+        try:
+            self._try_to_write(_SOME_BYTES)
+        except OSError as error:
+            raise StoreError(f"The home folder {self.folder} cannot be written: {error.strerror}.") from None
+
+    def _try_to_write(self, n_bytes: int) -> None:
+        probe = self._locks / f"{uuid.uuid4().hex}.probe"
+        try:
+            probe.write_bytes(bytes(n_bytes))
+        finally:
+            probe.unlink(missing_ok=True)
 
     @property
     def shares_cache(self) -> bool:

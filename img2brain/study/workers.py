@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO
 
 from img2brain.errors import ResourceError
+from img2brain.holders import is_stopped
 from img2brain.home import Home
 from img2brain.machine import n_cores
 
@@ -68,7 +69,7 @@ class Crew:
     """
 
     def __init__(self, study: str, home: Home, n_workers: int, program: Sequence[str] = ()) -> None:
-        self._study, self._n_workers = study, n_workers
+        self._study, self._home, self._n_workers = study, home, n_workers
         self._command = Command(study, home, max(1, n_cores() // n_workers), program)
         self._workers: dict[int, Worker] = {}
         self._told = Warned()
@@ -97,6 +98,8 @@ class Crew:
         ------
         ResourceError
             If they end again and again without finishing a trial.
+        StoreError
+            If one ends, and the home cannot be written any more.
         """
         n_over = show()
         while n_over < n_trials:
@@ -115,6 +118,7 @@ class Crew:
                 self._workers[number] = Worker(number, self._command, self._told)
 
     def _tell_of_end(self, worker: Worker) -> None:
+        self._home.require_room()
         self._n_in_a_row += 1
         reason = worker.reason
         if self._n_in_a_row > _IN_A_ROW * self._n_workers:
@@ -225,18 +229,25 @@ class Worker:
         return f"ended with code {code}{said}"
 
     def end(self, at_once: bool) -> None:
-        """Wait for its end, which is forced where it has to end at once."""
+        """Wait for its end, which is forced where it has to end at once, or stands still and would never."""
         if at_once:
             self._process.terminate()
-        try:
-            self._process.wait(_PATIENCE_S if at_once else None)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        while self._is_at_work():
+            if at_once or is_stopped(self._process.pid):
+                log.warning("worker %d does not end: it is killed", self.number)
+                self._process.kill()
         self._reader.join(_PATIENCE_S)
         for stream in (self._process.stdin, self._process.stderr):
             if stream is not None:
                 stream.close()
+
+    def _is_at_work(self) -> bool:
+        """Tell whether it is still at work after a while."""
+        try:
+            self._process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
 
     def _read(self, stream: IO[bytes], told: Warned) -> None:
         for line in stream:

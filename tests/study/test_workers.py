@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from img2brain import run_study
-from img2brain.errors import ResourceError, SpecError
+from img2brain.errors import ResourceError, SpecError, StoreError
 from img2brain.home import Home
 from img2brain.logs import JsonLines
 from img2brain.spec import load_study
@@ -273,6 +273,18 @@ def test_no_more_workers_are_started_than_trials_are_left(tmp_path: Path) -> Non
             worker.end(at_once=True)
 
 
+def test_a_worker_that_stands_still_when_all_is_over_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers, "_PATIENCE_S", 0.2)
+    still = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
+    n_over = iter([0, 1])
+    with workers.Crew("s-1", Home(tmp_path), 1, [sys.executable, "-c", still]) as crew:
+        crew.watch(lambda: next(n_over), 1)
+    assert crew._workers[1].has_ended
+    assert caplog.messages == ["worker 1 does not end: it is killed"]
+
+
 def test_data_that_are_handed_over_have_one_worker(given_study: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"must have 1 of 'workers'\. Got 2\."):
         run_study(load_study(given_study), tmp_path, dataset=[], workers=2)
@@ -292,6 +304,15 @@ def test_workers_that_end_at_once_are_given_up(failing: None, tmp_path: Path, ca
     with pytest.raises(ResourceError, match=reason), workers.Crew("s-1", Home(tmp_path), 2) as crew:
         crew.watch(lambda: 0, 1)
     assert "worker 1 ended with code 1 and said: no luck: it is started again" in caplog.text
+
+
+def test_no_worker_is_started_again_where_the_disk_is_full(failing: None, small_disk: Path) -> None:
+    home = Home(small_disk / "home")
+    (small_disk / "filler").write_bytes(bytes(700_000))
+    reason = "The home folder .*home cannot be written: No space left on device"
+    with pytest.raises(StoreError, match=reason), workers.Crew("s-1", home, 2) as crew:
+        crew.watch(lambda: 0, 1)
+    assert not list((home.folder / "locks").glob("*.probe"))
 
 
 def test_workers_share_the_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
