@@ -20,7 +20,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COUNTS = (1, 4, 16, 64)
 SAMPLERS = ("random", "tpe")
 EVALUATION_S, WINDOW_S = 0.05, 8.0
-A_PROCESS = 16  # workers, at most
-PATIENCE_S = 120.0
+N_PROCESSES = 4  # that the workers are threads of
 N_TRIALS = 1_000_000  # more than any window holds
 SPEC = {
     "name": "fake", "dataset": {"path": "d"}, "trials": N_TRIALS, "n_components": [5, 10, 20, 50, 100],
@@ -40,6 +38,8 @@ SPEC = {
 LOCKED = "SELECT count(*) FILTER (WHERE wait_event = 'advisory'), count(*) FILTER (WHERE state = 'active') - 1, \
 string_agg(coalesce(wait_event_type || ' ' || wait_event, 'computing'), ',') FILTER (WHERE state = 'active' \
 AND pid <> pg_backend_pid()) FROM pg_stat_activity WHERE datname = current_database()"
+COUNTED = "SELECT count(*), count(DISTINCT value_json) FROM trials JOIN trial_user_attributes USING (trial_id) \
+WHERE key = 'number' AND state = 'COMPLETE'"
 
 
 class Doing(threading.local):
@@ -133,32 +133,34 @@ def _work(search: Any, begins: threading.Event, ends: threading.Event, spent: Sp
 
 
 def crew() -> None:
-    """Be a process of workers: say when they are ready, work when a line comes, print what was found."""
-    folder, url, sampler, n_workers = Path(sys.argv[2]), os.environ["IMG2BRAIN_STORAGE"], sys.argv[3], int(sys.argv[4])
-    begins, ends, found = threading.Event(), threading.Event(), [Spent() for _ in range(n_workers)]
+    """Be a process of workers: for each line of JSON make some, say when they are ready, let them work for a while."""
     _count_queries()
-    searches = [_search(folder, url, sampler) for _ in found]
-    jobs = zip(searches, found, strict=True)
-    threads = [threading.Thread(target=_work, args=(search, begins, ends, spent)) for search, spent in jobs]
-    for thread in threads:
-        thread.start()
-    print("ready", flush=True)  # noqa: T201
-    sys.stdin.readline()
-    cpu = time.process_time()
-    begins.set()
-    time.sleep(WINDOW_S)
-    ends.set()
-    for thread in threads:
-        thread.join()
+    for line in sys.stdin:
+        job = json.loads(line)
+        begins, ends, found = threading.Event(), threading.Event(), [Spent() for _ in range(job["n_workers"])]
+        searches = [_search(Path(job["folder"]), job["url"], job["sampler"]) for _ in found]
+        jobs = zip(searches, found, strict=True)
+        threads = [threading.Thread(target=_work, args=(search, begins, ends, spent)) for search, spent in jobs]
+        for thread in threads:
+            thread.start()
+        print("ready", flush=True)  # noqa: T201
+        sys.stdin.readline()
+        cpu = time.process_time()
+        begins.set()
+        time.sleep(WINDOW_S)
+        ends.set()
+        for thread in threads:
+            thread.join()
+        print(json.dumps(_of_all(found) | {"cpu_s": time.process_time() - cpu}), flush=True)  # noqa: T201
+
+
+def _of_all(found: list[Spent]) -> dict[str, Any]:
     seconds: dict[str, list[float]] = defaultdict(list)
     for spent in found:
         for name, times in spent.seconds.items():
             seconds[name] += times
-    told = {
-        "n_trials": sum(spent.n_trials for spent in found), "cpu_s": time.process_time() - cpu, "seconds": seconds,
-        "queries": sum((spent.queries for spent in found), Counter()),
-    }  # fmt: skip
-    print(json.dumps(told), flush=True)  # noqa: T201
+    queries: Counter[str] = sum((spent.queries for spent in found), Counter())
+    return {"n_trials": sum(spent.n_trials for spent in found), "seconds": seconds, "queries": queries}
 
 
 def _sample(postgres: Any, name: str, found: list[tuple[int, int, str]], ends: threading.Event) -> None:
@@ -167,41 +169,54 @@ def _sample(postgres: Any, name: str, found: list[tuple[int, int, str]], ends: t
         found.append((int(n_waiting), int(n_active), doing))
 
 
-def _measure(folder: Path, sampler: str, n_workers: int) -> dict[str, Any]:
+def _all(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Measure each number of workers, by processes that are started once."""
     sys.path.insert(0, str(ROOT))
     from tests.postgres import running
 
-    with running(settings=("-c max_connections=300", "-c listen_addresses=127.0.0.1")) as postgres:
-        name = postgres.new_database()
-        n_processes = -(-n_workers // A_PROCESS)
-        shares = [n_workers // n_processes + (number < n_workers % n_processes) for number in range(n_processes)]
-        environment = os.environ | {"IMG2BRAIN_STORAGE": postgres.url(name), "OMP_NUM_THREADS": "1"}
-        crews: list[Any] = []
-        for share in shares:
-            words = [sys.executable, __file__, "--crew", str(folder), sampler, str(share)]
-            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            crews.append(subprocess.Popen(words, env=environment, **pipes))
-        assert all(process.stdout.readline() == "ready\n" for process in crews)
-        samples: list[tuple[int, int, str]] = []
-        ends = threading.Event()
-        sampler_ = threading.Thread(target=_sample, args=(postgres, name, samples, ends))
-        cpu, start, load = postgres.cpu_s(), time.perf_counter(), os.getloadavg()[0]
-        sampler_.start()
-        for process in crews:
-            process.stdin.write("\n")
-            process.stdin.flush()
-        told = [json.loads(process.stdout.readline()) for process in crews]
-        wall_s, server_s = time.perf_counter() - start, postgres.cpu_s() - cpu
-        ends.set()
-        sampler_.join()
-        for process in crews:
-            process.communicate()
-        counted = postgres.ask(
-            name,
-            "SELECT count(*), count(DISTINCT u.value_json) FROM trials t JOIN \
-trial_user_attributes u USING (trial_id) WHERE u.key = 'number' AND t.state = 'COMPLETE'",
-        ).split("|")
-    return _together(told, samples, wall_s, server_s) | {"counted": list(map(int, counted)), "load": load}
+    with running(settings=("-c max_connections=300", "-c listen_addresses=127.0.0.1")) as postgres, _crews() as crews:
+        for sampler in SAMPLERS:
+            for n_workers in COUNTS:
+                yield f"{n_workers} {sampler}", _measure(folder, postgres, crews, sampler, n_workers)
+
+
+@contextmanager
+def _crews() -> Iterator[list[Any]]:
+    words = [sys.executable, __file__, "--crew"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    crews = [subprocess.Popen(words, env=environment, **pipes) for _ in range(N_PROCESSES)]
+    yield crews
+    for process in crews:
+        process.communicate()
+
+
+def _measure(folder: Path, postgres: Any, crews: list[Any], sampler: str, n_workers: int) -> dict[str, Any]:
+    name = postgres.new_database()
+    at_work = crews[: min(n_workers, N_PROCESSES)]
+    for number, process in enumerate(at_work):
+        share = n_workers // len(at_work) + (number < n_workers % len(at_work))
+        job = {"folder": str(folder), "url": postgres.url(name), "sampler": sampler, "n_workers": share}
+        _tell(process, json.dumps(job))
+    assert all(process.stdout.readline() == "ready\n" for process in at_work)
+    samples: list[tuple[int, int, str]] = []
+    ends = threading.Event()
+    looks = threading.Thread(target=_sample, args=(postgres, name, samples, ends))
+    cpu, start, load = postgres.cpu_s(), time.perf_counter(), os.getloadavg()[0]
+    looks.start()
+    for process in at_work:
+        _tell(process, "")
+    told = [json.loads(process.stdout.readline()) for process in at_work]
+    wall_s, server_s = time.perf_counter() - start, postgres.cpu_s() - cpu
+    ends.set()
+    looks.join()
+    counted = list(map(int, postgres.ask(name, COUNTED).split("|")))
+    return _together(told, samples, wall_s, server_s) | {"counted": counted, "load": load}
+
+
+def _tell(process: Any, line: str) -> None:
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
 
 
 def _together(told: list[Any], samples: list[tuple[int, int, str]], wall_s: float, server_s: float) -> dict[str, Any]:
@@ -222,7 +237,8 @@ def _together(told: list[Any], samples: list[tuple[int, int, str]], wall_s: floa
     }  # fmt: skip
 
 
-def _report(_: Path, figures: dict[str, dict[str, Any]]) -> str:
+def _report(_: Path, measured: dict[str, dict[str, Any]]) -> str:
+    figures = {name: found for name, found in measured["workers"].items() if name != "peak_mib"}
     head = (
         "workers", "trials/s", "of 20/s each", "ask ms", "lock waited ms", "held ms", "held of the time", "tell ms",
         "queries: to lock", "under the lock", "look", "tell", "ms CPU a trial: workers", "PostgreSQL", "load before",
@@ -258,9 +274,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--crew"]:
         crew()
     else:
-        contenders = {
-            f"{count} {sampler}": partial(_measure, sampler=sampler, n_workers=count)
-            for sampler in SAMPLERS
-            for count in COUNTS
-        }
-        main(__file__, contenders, _report)
+        main(__file__, {"workers": _all}, _report)
