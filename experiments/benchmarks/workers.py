@@ -152,6 +152,7 @@ def crew() -> None:
         for thread in threads:
             thread.join()
         print(json.dumps(_of_all(found) | {"cpu_s": time.process_time() - cpu}), flush=True)  # noqa: T201
+        del searches, jobs, threads  # and with them their connections
 
 
 def _of_all(found: list[Spent]) -> dict[str, Any]:

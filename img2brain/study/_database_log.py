@@ -33,6 +33,7 @@ T = TypeVar("T")
 PATIENCE_S = 60.0  # for a database that is away
 DEATH_S = 60.0  # without a sign of life; then a worker counts as dead
 _OPENING_S = 10.0  # for a database that is away when it is first asked
+_IDLE = 2  # connections that are kept: one holds a lock, one asks meanwhile
 _SIGNS = 4  # of life, within the time that a worker may be silent
 
 _ADDRESS = "postgresql+psycopg://"  # where it is, its connections know
@@ -225,7 +226,14 @@ class PostgresLog(_DatabaseLog):
         except BaseException:
             connection.close()
             raise
-        self._idle.append(connection)
+        self._keep(connection)
+
+    def _keep(self, connection: psycopg.Connection[Any]) -> None:
+        """Keep a connection for the next question, unless there are as many as a worker needs: a server has few."""
+        if len(self._idle) < _IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
 
     def _take(self) -> psycopg.Connection[Any]:
         return self._idle.pop() if self._idle else _connected(self._url)
@@ -240,7 +248,9 @@ class PostgresLog(_DatabaseLog):
     @property
     def _options(self) -> dict[str, Any]:
         """How SQLAlchemy connects: the password is known to the connections alone."""
-        return {"creator": partial(_connect, self._url), "pool_size": 1, "max_overflow": -1}
+        from sqlalchemy.pool import NullPool
+
+        return {"creator": partial(_connect, self._url), "poolclass": NullPool}
 
     def _locked(self, name: str) -> psycopg.Connection[Any]:
         """Return a connection that holds a lock."""
@@ -265,7 +275,7 @@ class PostgresLog(_DatabaseLog):
                 f"The search log {secret.masked(self._url)} must stay while the lock of {name!r} is held. It was away, "
                 "and the lock with it. The same command goes on."
             )
-        self._idle.append(connection)
+        self._keep(connection)
 
 
 def _connect(url: str) -> psycopg.Connection[Any]:

@@ -305,6 +305,16 @@ def test_a_trial_that_was_made_and_not_heard_of_is_made_once(database: str, monk
     assert [item._trial_id for item in log.news(study, (), 1)] == [trial]
 
 
+def test_a_worker_keeps_few_connections(database: str, postgres: Postgres) -> None:
+    log = PostgresLog(database)
+    study = make_study(log)._study_id
+    with log.attend("me"), log.lock("it"):
+        for number in range(4):
+            log.tell(log.make(study, tried(number)), {}, TrialState.COMPLETE, 1.0)
+    made = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'img2brain' AND datname = current_database()"
+    assert int(postgres.ask(database.rpartition("/")[2], made)) <= 2
+
+
 def test_a_number_is_taken_once_also_without_the_lock(database: str) -> None:
     logs = [PostgresLog(database) for _ in range(4)]
     study = make_study(logs[0])._study_id
