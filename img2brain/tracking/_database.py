@@ -8,7 +8,7 @@ import shlex
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from img2brain.errors import TrackingError
 log = logging.getLogger(__name__)
 
 _BESIDE = ("", "-wal", "-shm", "-journal")  # what SQLite keeps beside a database that is in use
+_LOOKED_AT = 1000  # rows of an index, at most
 _KEPT = {  # what nobody may lose, by table
     "runs": "1",
     "registered_models": "1",
@@ -49,6 +50,16 @@ def reading(database: Path) -> Iterator[sqlite3.Connection]:
     how = "mode=ro" if os.access(database.parent, os.W_OK) else "mode=ro&immutable=1"
     with closing(sqlite3.connect(f"{database.as_uri()}?{how}", uri=True, timeout=30)) as connection:
         yield connection
+
+
+def tell_sizes(database: Path) -> None:
+    """Let SQLite know how large its tables are, in milliseconds.
+
+    Where it does not know, MLflow's page sorts runs by a score in a time that grows with their square: 4 s for 8,000.
+    """
+    with suppress(sqlite3.Error), connected(database) as connection:  # nothing depends on it but the time
+        connection.execute(f"PRAGMA analysis_limit = {_LOOKED_AT}")
+        connection.execute("ANALYZE")
 
 
 def make_ready(database: Path, artifacts: Path) -> None:

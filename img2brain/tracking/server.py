@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 
 from img2brain.errors import TrackingError
 from img2brain.home import Home
-from img2brain.tracking._database import database_uri
-from img2brain.tracking._store import QUIET, TrackingStore
+from img2brain.tracking._database import database_uri, tell_sizes
+from img2brain.tracking._store import QUIET
 from img2brain.tracking.view import show_scores
 
 _PAUSE_S = 0.1  # between two questions whether it answers
@@ -63,7 +63,8 @@ def serve(home: Home, host: str, port: int, tell: Callable[[str], None]) -> None
         If the port is taken, or the server ends by itself.
     """
     require_free(host, port)
-    pages = show_scores(TrackingStore(Home(home.folder)))  # also makes the database before the processes race for it
+    pages = show_scores(Home(home.folder))  # also makes the database before the processes race for it
+    tell_sizes(home.database)
     with _running(command(home, host, port)) as server:
         while server.poll() is None and not _answers(host, port):
             time.sleep(_PAUSE_S)

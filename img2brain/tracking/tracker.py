@@ -17,6 +17,8 @@ from img2brain.records import ConfirmationRecord, Record, StudyRecord, TrialReco
 from img2brain.records.code import this_code
 from img2brain.result import TrialResult
 from img2brain.tracking import names, reading
+from img2brain.tracking._database import tell_sizes
+from img2brain.tracking._local import open_to_read
 from img2brain.tracking._store import TrackingStore, answering, look_and_add
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -57,6 +59,7 @@ class Tracker:
         self.study = study
         self.home = home
         self._experiment = self.store.experiment(study.dataset.name)
+        self._runs = self.store if home.tracking_uri else open_to_read(home)  # by MLflow each metric of each is read
         with answering(self.store.uri):
             self.run = self._parent()
 
@@ -180,6 +183,8 @@ class Tracker:
         """Close the parent run."""
         with answering(self.store.uri):
             self.store.client.set_terminated(self.run.info.run_id, status)
+        if self.home.tracking_uri is None:
+            tell_sizes(self.home.database)
 
     def _parent(self) -> Any:
         """Return the parent run of this home's study, made where it is not there."""
@@ -197,7 +202,7 @@ class Tracker:
 
     def _own_trials(self) -> list[Any]:
         query = f"tags.`{names.STUDY}` = '{self.study.name}' and tags.`{names.KIND}` = 'trial'"
-        found = filter(self._is_own, reading.search(self.store, [self._experiment], query))
+        found = filter(self._is_own, reading.search(self._runs, [self._experiment], query))
         return [run for run in found if run.data.tags.get(names.TRIAL, "").isdecimal()]
 
     def _is_own(self, run: Any) -> bool:

@@ -10,7 +10,9 @@ import json
 from typing import Any
 
 from img2brain.errors import RecordError
+from img2brain.home import Home
 from img2brain.records import TrialRecord
+from img2brain.tracking._local import open_to_read
 from img2brain.tracking._store import TrackingStore, answering
 from img2brain.tracking.names import component_name
 from img2brain.tracking.reading import finished_runs, read_trial
@@ -20,17 +22,23 @@ _TAG = f"mlflow.sharedViewState.{_VIEW}"
 _PARAMETERS = ("backbone", "weights", "layer", "n_components", "regressor")
 
 
-def show_scores(store: TrackingStore) -> dict[str, str]:
+def show_scores(home: Home) -> dict[str, str]:
     """Store the view of each experiment that has finished trials, and return where each is shown, by name.
+
+    Parameters
+    ----------
+    home : Home
+        Its own database takes the views, made where it is not there.
 
     Returns
     -------
     dict of str to str
         What stands behind the server's address.
     """
+    store, runs = TrackingStore(home), open_to_read(home)
     with answering(store.uri):
         experiments = {item.name: item.experiment_id for item in store.client.search_experiments()}
-    found = {name: _trial(store, name) for name in sorted(experiments)}
+    found = {name: _trial(runs, name) for name in sorted(experiments)}
     pages = {}
     for name, trial in found.items():
         if trial is not None:

@@ -18,7 +18,7 @@ import pytest
 from img2brain.errors import TrackingError
 from img2brain.home import Home
 from img2brain.tracking import _database
-from img2brain.tracking._database import connected, database_uri
+from img2brain.tracking._database import connected, database_uri, tell_sizes
 from img2brain.tracking._store import TrackingStore
 
 if TYPE_CHECKING:
@@ -239,3 +239,31 @@ def test_any_path_is_the_path(tmp_path: Path, empty_database: Path, name: str) -
     with connected(home.database) as connection:
         assert connection.execute("SELECT count(*) FROM runs").fetchone() == (1,)
     assert database_uri(home.database).startswith("sqlite+pysqlite:////")
+
+
+_SORTED = """
+    EXPLAIN QUERY PLAN SELECT runs.run_uuid FROM runs
+    LEFT JOIN (SELECT run_uuid, value FROM latest_metrics WHERE key = 'pearson/median') AS scores
+    ON runs.run_uuid = scores.run_uuid WHERE runs.experiment_id = 1 ORDER BY scores.value DESC LIMIT 100
+"""  # as MLflow's page asks for the best runs first
+
+
+def test_the_best_runs_are_found_without_a_scan_of_scores_for_each_run(finished_copy: Path, tmp_path: Path) -> None:
+    database = finished_copy / "mlflow.db"
+    with connected(database) as connection:
+        told = dict(connection.execute("SELECT tbl, count(*) FROM sqlite_stat1 GROUP BY tbl"))
+        assert told.keys() >= {"runs", "latest_metrics"}, "a study that ends tells the sizes"
+        connection.executescript("""
+            CREATE TEMP TABLE n AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+            SELECT printf('%032d', i) AS run FROM n;
+            INSERT INTO runs (run_uuid, experiment_id, lifecycle_stage, status)
+            SELECT run, 1, 'active', 'FINISHED' FROM n;
+            INSERT INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid)
+            SELECT 'pearson/median', random(), 0, 0, 0, run FROM n;
+        """)
+    tell_sizes(database)
+    with connected(database) as connection:
+        steps = [line[3] for line in connection.execute(_SORTED)]
+    assert not [step for step in steps if step.startswith("SCAN") and "LEFT-JOIN" in step], steps
+    tell_sizes(tmp_path / "absent.db")
+    assert not (tmp_path / "absent.db").exists()

@@ -415,3 +415,19 @@ def test_no_telemetry(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, env=environment
     )
     assert found.stdout.split() == ["None"], "it is turned off before MLflow is imported"
+
+
+def test_the_tracked_trials_of_a_home_are_found_without_the_metrics_of_all_runs(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(finished.home)
+    tracker = Tracker(home, read_study(store := TrackingStore(home), _parent_of(store)))
+    monkeypatch.delattr(type(tracker.store.client), "search_runs")
+    assert sorted(tracker.finished()) == list(range(9))
+    tracker.close()
+
+
+def _parent_of(store: TrackingStore) -> Any:
+    experiment = store.client.get_experiment_by_name("sample")
+    (found,) = store.client.search_runs([experiment.experiment_id], f"tags.`{names.KIND}` = 'study'")
+    return found
