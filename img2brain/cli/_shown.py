@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ def shows(command: Callable[..., Shown]) -> Callable[..., None]:
             sys.exit(found.exit_code)
 
     return run
+
+
+def terminal_width() -> int | None:
+    """Return how many columns the terminal has; None where what is printed goes elsewhere, and may be of any width."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def names(found: Iterable[str]) -> Shown:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +11,7 @@ import click
 
 from img2brain.cli import bundles
 from img2brain.cli._options import OpenHome, reads_home, writes_home
-from img2brain.cli._shown import Shown, shows
+from img2brain.cli._shown import Shown, shows, terminal_width
 
 if TYPE_CHECKING:
     from img2brain.home import Home
@@ -187,11 +185,10 @@ def _lines(found: BestRows, most: int) -> Iterator[str]:
 
     board, n_trials = found
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     table = ranked(board, most)
     yield board[0].board
     yield from _confirmed(board)
-    yield as_text(table, width)
+    yield as_text(table, terminal_width())
     yield from (printable(f"note: {note}") for note in dict.fromkeys(row.note for row in board if row.note))
     yield f"{n_trials} trial{'s' * (n_trials != 1)}\n"
 
@@ -204,9 +201,8 @@ def _networks(found: BestRows, best: list[Row], by: By, most: int) -> Iterator[s
     from img2brain.result import score_text
 
     board, n_trials = found
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     yield board[0].board
-    yield as_text(ranked(best).head(most), width)
+    yield as_text(ranked(best).head(most), terminal_width())
     for row in best[:most] if by == "backbone" else []:
         spec = row.trial.spec
         layers = layer_scores(row, (other for other in board if network_of(other) == network_of(row)))

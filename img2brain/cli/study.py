@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from img2brain.cli._options import OpenHome, reads_home, writes_home
-from img2brain.cli._shown import Shown, shows
+from img2brain.cli._shown import Shown, shows, terminal_width
 
 if TYPE_CHECKING:
     from img2brain.home import Home
@@ -130,7 +130,7 @@ def _tell(outcome: StudyOutcome, home: Home) -> None:
     names = [item.registered.name for item in _published(outcome).values()]
     rows = [row for name in dict.fromkeys(names) for row in collect(home, name)]
     for board in boards(row for row in rows if (row.study, row.home) == (outcome.name, home.id)):
-        click.echo(as_text(ranked(board).head(10)))
+        click.echo(as_text(ranked(board).head(10), terminal_width()))
     click.echo(_closing(outcome, home))
 
 

@@ -198,7 +198,8 @@ class Pass:
                 for number, block in enumerate(blocks)
             }
             precision = "bfloat16" if self._dtype == torch.bfloat16 else "float32"
-            title = f"{self._backbone.name}: {len(self._images)} images, {len(blocks)} layers, {precision}"
+            layers = f"{len(blocks)} layer{'s' * (len(blocks) != 1)}"
+            title = f"{self._backbone.name}: {len(self._images)} images, {layers}, {precision}"
             size = find_batch_size(network.n_widest, self._dtype, self._device)
             batches = activations(
                 shown, self._preparation, self._images, self._device, self._dtype, size,

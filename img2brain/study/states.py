@@ -32,10 +32,10 @@ class StudyState:
     study : str
         Its full name.
     state : {"running", "waiting", "finished", "failed", "stopped"}
-        Whether workers are alive; nothing was tried yet; a worker has finished it; all trials failed; or trials are
-        left and nobody is at work.
+        Whether anybody is seen at work on it, as `study run` is on this machine before the first trial too; nothing was
+        tried yet; a worker has finished it; all trials failed; or trials are left and nobody is at work.
     n_workers : int
-        How many workers are alive.
+        How many workers with trials are alive.
     n_trials, n_running, n_failed : int
         Trials that are over, that are asked and not told, and those of the first that failed.
     n_wanted : int, optional
@@ -74,7 +74,7 @@ def states(home: Home) -> list[StudyState]:
     log = existing_log(home)
     if log is None:
         return []
-    return [_state(log, item, Trials.of(log, item._study_id)) for item in log.storage.get_all_studies()]
+    return [_state(home, log, item, Trials.of(log, item._study_id)) for item in log.storage.get_all_studies()]
 
 
 def states_of(home: Home, name: str) -> list[tuple[StudyState, list[ToldTrial]]]:
@@ -100,20 +100,22 @@ def states_of(home: Home, name: str) -> list[tuple[StudyState, list[ToldTrial]]]
     if log is None or not found:
         raise SpecError(f"No study is stored as {name!r}. {did_you_mean(name, known)}")
     of_each = [(item, Trials.of(log, item._study_id)) for item in found]
-    return [(_state(log, item, trials), told_of(item.study_name, trials)) for item, trials in of_each]
+    return [(_state(home, log, item, trials), told_of(item.study_name, trials)) for item, trials in of_each]
 
 
-def _state(log: SearchLog, study: FrozenStudy, trials: Trials) -> StudyState:
+def _state(home: Home, log: SearchLog, study: FrozenStudy, trials: Trials) -> StudyState:
     said: Mapping[str, Any] = study.user_attrs
     over, running = trials.over, list(trials.running)
     alive = log.living({trial.user_attrs.get(WORKER, "") for trial in (*running, *over[-_LAST:])} - {""})
+    # Whoever runs a study computes its features before it asks for a trial, and lets others ask.
+    is_run = home.is_only_here(study.study_name)
     scores = [trial.value for trial in over if trial.state == TrialState.COMPLETE and trial.value is not None]
     wanted = (said.get(SPEC) or {}).get("trials")
     rate = _rate(over)
     left = wanted - len(over) if wanted and alive else 0
     return StudyState(
         study=study.study_name,
-        state=_named(len(alive), len(over), len(scores), said.get(FINISHED) == len(over)),
+        state=_named(bool(alive) or is_run, len(over), len(scores), said.get(FINISHED) == len(over)),
         n_workers=len(alive),
         n_trials=len(over),
         n_running=len(running) if alive else 0,
@@ -128,8 +130,8 @@ def _state(log: SearchLog, study: FrozenStudy, trials: Trials) -> StudyState:
     )
 
 
-def _named(n_alive: int, n_over: int, n_scored: int, is_finished: bool) -> State:
-    if n_alive:
+def _named(is_at_work: bool, n_over: int, n_scored: int, is_finished: bool) -> State:
+    if is_at_work:
         return "running"
     if not n_over:
         return "waiting"

@@ -52,6 +52,15 @@ def test_a_study_runs_as_long_as_a_worker_lives_and_is_stopped_after_it(home: Ho
     assert (found.state, found.n_workers, found.n_running, found.ends) == ("stopped", 0, 0, None)
 
 
+def test_a_study_runs_also_while_its_features_are_computed(home: Home) -> None:
+    made(home, n_told=0)
+    with home.only_here("s-1", "It"):
+        (found,) = states(home)
+    assert (found.state, found.n_workers) == ("running", 0)
+    (found,) = states(home)
+    assert found.state == "waiting"
+
+
 def test_failures_are_counted_by_their_reason(home: Home) -> None:
     made(home, n_told=5, n_failed=3)
     (found,) = states(home)
