@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,3 +152,36 @@ def test_a_spoilt_log_is_set_aside_whole(tmp_path: Path, caplog: pytest.LogCaptu
     make(tmp_path)
     assert "line 1 of the search log" in caplog.text
     assert log.with_name("optuna.log.damaged-1").read_bytes() == before
+
+
+def n_calls(action: Callable[[], object]) -> int:
+    """Count the functions that are called: what an action costs, whatever else the machine is at."""
+    found = 0
+
+    def count(_: Any, event: str, __: Any) -> None:
+        nonlocal found
+        found += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def test_to_ask_and_tell_costs_the_same_however_many_trials_there_are(tmp_path: Path) -> None:
+    def one(search: Search) -> int:
+        def next_one() -> None:
+            asked = search.ask(1000)
+            assert asked is not None
+            tell(search, asked)
+
+        return min(n_calls(next_one) for _ in range(3))
+
+    log = make(tmp_path, "random", regressors=["ridge"])
+    work(log, 280)
+    random, tpe = one(log), one(make(tmp_path, "tpe", regressors=["ridge"]))
+    work(log, 600)
+    assert one(log) < 1.2 * random
+    assert one(make(tmp_path, "tpe", regressors=["ridge"])) < 1.2 * tpe

@@ -242,9 +242,14 @@ def test_any_path_is_the_path(tmp_path: Path, empty_database: Path, name: str) -
 
 
 _SORTED = """
-    EXPLAIN QUERY PLAN SELECT runs.run_uuid FROM runs
-    LEFT JOIN (SELECT run_uuid, value FROM latest_metrics WHERE key = 'pearson/median') AS scores
-    ON runs.run_uuid = scores.run_uuid WHERE runs.experiment_id = 1 ORDER BY scores.value DESC LIMIT 100
+    EXPLAIN QUERY PLAN SELECT DISTINCT runs.run_uuid,
+    CASE WHEN (scores.is_nan = 1) THEN 1 WHEN (scores.value IS NULL) THEN 2 ELSE 0 END AS clause_1, scores.value
+    FROM runs LEFT OUTER JOIN (
+        SELECT latest_metrics.key AS key, latest_metrics.value AS value, latest_metrics.is_nan AS is_nan,
+        latest_metrics.run_uuid AS run_uuid FROM latest_metrics WHERE latest_metrics.key = 'pearson/median'
+    ) AS scores ON runs.run_uuid = scores.run_uuid
+    WHERE runs.experiment_id IN (1) AND runs.lifecycle_stage IN ('active')
+    ORDER BY clause_1, scores.value DESC, runs.start_time DESC, runs.run_uuid LIMIT 100 OFFSET 0
 """  # as MLflow's page asks for the best runs first
 
 
