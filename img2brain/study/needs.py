@@ -19,7 +19,7 @@ from img2brain.statistics.bootstrap import N_RESAMPLES
 RESPONSES_BYTES = 1 << 28  # of responses that are read at once
 CHUNK_BYTES = 1 << 28  # of scores of resamples
 LIBRARIES_BYTES = 850 << 20  # the libraries themselves, with what they hold of small arrays
-PAGES_BYTES = 5 << 20  # of the pages of a study and of its leaderboard
+PAGES_BYTES = 5 << 19  # of the pages of a study, some 2 MB of which draw its figures, and of its leaderboard
 TRIAL_BYTES = 24 << 10  # of a trial's record, and of what MLflow and Optuna keep of it
 _SHARED_BYTES = 2 << 20  # of the databases of a home
 

@@ -27,7 +27,7 @@ from img2brain.study import needs
 _VALUE_S = 8e-9  # to read a response of a trial, z-score it and add it to a mean
 _LARGE_BYTES = 2e9  # of responses of which no few are read fast, since whole sessions are normalised
 _SMALL, _MIDDLE = 64, 512  # voxels of the fits that are timed
-_RESAMPLED = 1 << 18  # responses that are resampled
+_RESAMPLED = 1 << 20  # responses that are resampled
 SOME = 8  # pictures that are decoded
 
 
