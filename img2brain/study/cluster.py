@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from img2brain._arrays import use_threads
 from img2brain._quiet import Quiet, ignored
 from img2brain.errors import ResourceError, SpecError
 from img2brain.features.shards import N_SHARDS
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 _LOOK_S = 5.0  # between two looks whether anybody is at work
 _PATIENCE_S = 60.0  # for an answer of SLURM
 _QUIET = Quiet("distributed", ["distributed"])  # which tells of each worker that comes or goes
+_SET_BY_DASK = (*thread_settings(1), "MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED", "__DASK_PARENT_PID")
 _IN_A_ROW = 3  # kills of the process that helps beside a worker, until none is started there
 _NO_PAGE = "127.0.0.1:0"  # The page of a scheduler is for this machine alone, at any free port.
 _PAUSE_S = 0.1  # between two looks whether the first one came
@@ -57,7 +59,7 @@ def cluster_of(spec: ClusterSpec | None) -> Iterator[Cluster | None]:
     if spec.kind == "slurm":
         _require_slurm(spec)
     cluster = Cluster(spec)
-    with _QUIET:
+    with _QUIET, _same_environment():
         try:
             yield cluster
         finally:
@@ -328,11 +330,40 @@ def _client(spec: ClusterSpec) -> Any:
     made: Callable[[ClusterSpec], Any] = {"local": _local, "slurm": _slurm}.get(spec.kind, _address)
     try:
         place = made(spec)
-        return Client(place, security=_security(spec), set_as_default=False, timeout=min(spec.wait_s, 30))
+        client = Client(place, security=_security(spec), set_as_default=False, timeout=min(spec.wait_s, 30))
     except OSError as error:
         raise ResourceError(
             f"A Dask scheduler must be at {spec.address or 'this machine'}. Got: {' '.join(str(error).split())}."
         ) from error
+    if spec.kind != "scheduler":
+        client.register_plugin(_threading(spec.threads))
+    return client
+
+
+def _threading(n_threads: int) -> Any:
+    """Return what lets each worker that comes use so many threads: the environment alone comes too late for some."""
+    from distributed import WorkerPlugin
+
+    class Threading(WorkerPlugin):
+        """Sets the threads of a worker."""
+
+        def setup(self, worker: Any) -> None:
+            """Set them."""
+            use_threads(n_threads)
+
+    return Threading()
+
+
+@contextmanager
+def _same_environment() -> Iterator[None]:
+    """Leave the environment of this process as it was: what watches a worker sets that of the worker here as well."""
+    before = {name: os.environ.get(name) for name in _SET_BY_DASK}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
 
 
 def _address(spec: ClusterSpec) -> str:

@@ -171,7 +171,7 @@ def _run_study(
         name = str(setting.first_name) if is_first else setting.name
         _require_own_name(setting)
         _tell_what_changed(setting, name, stored)
-        at_once = 1 if hands is None else hands.n_networks
+        at_once = 1 if hands is None or setting.n_lacking < 2 else hands.n_networks
         with about(study=name), setting.extracting(beside=workers == 1 and hands is None, at_once=at_once):
             run = Run(setting, name, spec)
             with _helped(run, hands, dataset is not None):
@@ -180,7 +180,7 @@ def _run_study(
 
 def _helped(run: Run, hands: Cluster | None, is_handed: bool) -> AbstractContextManager[None]:
     """Have the workers of a cluster evaluate trials too, each that shares the store of the home."""
-    if hands is None:
+    if hands is None or run.is_over:
         return nullcontext()
     if is_handed:
         log.info("the trials are evaluated by this process alone: workers of a cluster cannot open data handed to it")
@@ -213,6 +213,11 @@ class Run:
         self.n_trials = self._count()
         self._next_look = time.monotonic() + _LOOK_S
         self._told_of: set[tuple[int, int]] = set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all trials are told."""
+        return self.search.n_told(self.n_trials) == self.n_trials
 
     def to_the_end(self, workers: int = 1) -> StudyOutcome:
         """Work through the trials, by so many processes, track what is missing, publish the best and show it."""
@@ -290,7 +295,7 @@ class Run:
 
     def _each_asked(self) -> Iterator[Asked]:
         """Ask until all trials are over; while others are at work on the last ones, one of them may die."""
-        while self.search.n_told(self.n_trials) < self.n_trials:
+        while not self.is_over:
             if (asked := self._when_ready(partial(self.search.ask, self.n_trials))) is not None:
                 yield asked
             else:

@@ -155,6 +155,11 @@ class Setting:
             left_out=dict(self.left_out),
         )
 
+    @property
+    def n_lacking(self) -> int:
+        """Count the networks that images have still to pass, once for each member."""
+        return sum(bool(bank.lacking()) for member in self.members for bank in member.banks.values())
+
     @contextmanager
     def extracting(self, in_any_order: bool = False, beside: bool = True, at_once: int = 1) -> Iterator[None]:
         """Have the features that are missing computed: one pass over all images per network.

@@ -81,6 +81,22 @@ def bank(images: tuple[Path, ...], folder: Path, hands: Cluster | None) -> Netwo
     return NetworkFeatures(SPEC, images, digests, Store(folder), rows, 6, device="cpu", hands=hands)
 
 
+@pytest.mark.slow
+def test_local_workers_have_their_threads_and_leave_this_process_as_it_was() -> None:
+    before = dict(os.environ)
+    with cluster_of(ClusterSpec(workers=1, threads=2)) as found:
+        assert found is not None
+        assert found.submit(threads_of).result() == {2}
+    assert dict(os.environ) == before
+
+
+def threads_of() -> set[int]:
+    import torch
+    from threadpoolctl import threadpool_info
+
+    return {torch.get_num_threads(), *(item["num_threads"] for item in threadpool_info())}
+
+
 def test_errors_of_work_are_what_they_were(cluster: Cluster) -> None:
     with pytest.raises(SpecError, match="as it was"):
         cluster.submit(fail, SpecError("as it was")).result()

@@ -29,7 +29,7 @@ trials = {trials}
 seed = 1
 sampler = "random"
 n_components = [3, 8]
-regressors = [{{ name = "patient.py:Patient", alpha = {{ low = 1.0, high = 1e6, log = true }} }}]
+regressors = [{{ name = "gathering.py:Gathering", alpha = {{ low = 1.0, high = 1e6, log = true }} }}]
 
 [dataset]
 path = "recordings"
@@ -43,23 +43,38 @@ layers = ["features.2", "features.5", "features.12"]
 name = "pixels"
 weights = "random:0"
 """
-PATIENT = '''
-"""Ridge regression that takes its time."""
+GATHERING = '''
+"""Ridge regression that waits for company."""
 
+import os
 import time
+from pathlib import Path
 
 from img2brain.regressors.ridge import Ridge
 
+N_ALONE, N_FIRST, N_ALL = 3, 3, 4
+solved = []
 
-class Patient(Ridge):
-    """As ridge, half a second later."""
+
+def wait_for_company():
+    """Wait, before the first fit, for three processes, and after some for a fourth."""
+    met = Path(os.environ["MET"])
+    (met / str(os.getpid())).touch()
+    solved.append(1)
+    while len(list(met.iterdir())) < (N_FIRST if len(solved) <= N_ALONE else N_ALL):
+        time.sleep(0.1)
+
+
+class Gathering(Ridge):
+    """As ridge."""
 
     def solve(self, state):
-        """Wait first."""
-        time.sleep(0.5)
+        """Wait first, where processes are to meet."""
+        if "MET" in os.environ:
+            wait_for_company()
         return super().solve(state)
 '''
-N_TRIALS = 100
+N_TRIALS = 24
 TIMEOUT_S = 900
 PROGRAM = "from img2brain.cli import main; main()"
 
@@ -73,7 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Study files with their data, in shards enough that a host can be lost between two of them."""
     top = tmp_path_factory.mktemp("spread")
     write_sample(top / "recordings", n_images=200, n_voxels=20, seed=0, size=64)
-    (top / "patient.py").write_text(PATIENT, encoding="utf-8")
+    (top / "gathering.py").write_text(GATHERING, encoding="utf-8")
     for name, cluster in (("alone", ""), ("local", "[cluster]\nworkers = 2\n"), ("slurm", SLURM)):
         (top / f"{name}.toml").write_text(f"{STUDY.format(trials=N_TRIALS)}\n{cluster}", encoding="utf-8")
     (top / "short.toml").write_text(STUDY.format(trials=6), encoding="utf-8")
@@ -88,11 +103,15 @@ class Study:
     file: str
     home: str
     options: tuple[str, ...] = ()
+    gathers: bool = False
 
     def __enter__(self) -> Study:
+        self.met = self.folder / f"{self.home}.met"
+        self.met.mkdir()
         command = [sys.executable, "-c", PROGRAM, "study", "run", self.file, "--home", self.home, *self.options]
+        environment = os.environ | ({"MET": str(self.met)} if self.gathers else {})
         self._log = (self.folder / f"{self.home}.log").open("wb")
-        self.process = subprocess.Popen(command, cwd=self.folder, stdout=self._log, stderr=self._log)
+        self.process = subprocess.Popen(command, cwd=self.folder, stdout=self._log, stderr=self._log, env=environment)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,11 +146,10 @@ class Study:
             trial.number: (trial.spec.label, found) for trial in told if (found := accuracy[trial.number]) is not None
         }
 
-    def workers(self) -> set[str]:
-        """Name those that have asked for trials."""
-        log = self.folder / self.home / "optuna.log"
-        text = log.read_text(encoding="utf-8") if log.exists() else ""
-        return {part[:32] for part in text.split('"worker":"')[1:]}
+    @property
+    def n_met(self) -> int:
+        """Count the processes that have evaluated trials."""
+        return len(list(self.met.iterdir()))
 
 
 def alone(folder: Path, file: str) -> Found:
@@ -173,13 +191,20 @@ def helpers(pid: int) -> dict[int, int]:
 
 
 def test_workers_that_are_killed_are_replaced_and_the_numbers_stay(folder: Path, long: Found) -> None:
-    with Study(folder, "local.toml", "local") as study:
-        study.until(lambda: len(study.workers()) >= 3)  # this process and two
+    with Study(folder, "local.toml", "local", gathers=True) as study:
+        study.until(lambda: study.n_met == 3)  # this process and two
         helper, worker = next(iter(helpers(study.process.pid).items()))
         os.kill(worker, signal.SIGKILL)
-        study.until(lambda: not Path(f"/proc/{helper}").exists())
-        study.until(lambda: len(study.workers()) >= 4)  # one beside the worker that took its place
+        study.until(lambda: not is_at_work(helper))
         require_equal(long, study.found())
+        assert study.n_met == 4, "one beside the worker that took its place"
+
+
+def is_at_work(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 SLURM = """
@@ -211,12 +236,12 @@ def test_jobs_of_slurm_do_the_work_and_are_submitted_again(
         (tmp_path / name).write_text(text, encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    with Study(folder, "slurm.toml", "slurm") as study:
-        study.until(lambda: len(study.workers()) >= 3)
+    with Study(folder, "slurm.toml", "slurm", gathers=True) as study:
+        study.until(lambda: study.n_met == 3)
         assert len(list(tmp_path.glob("job-*.sh"))) == 2
         os.killpg(int((tmp_path / "job-1.pid").read_text()), signal.SIGKILL)
-        study.until((tmp_path / "job-3.sh").exists)
         require_equal(long, study.found())
+        assert study.n_met == 4, "one beside the job that took its place"
     assert len(list(tmp_path.glob("job-*.sh"))) == 3
     groups = [int(path.read_text()) for path in tmp_path.glob("job-*.pid")]
     study_over = time.monotonic() + 120
@@ -327,5 +352,4 @@ def test_hosts_find_what_one_process_finds_also_where_one_is_lost(
             found = study.found()
             assert len(client.scheduler_info()["workers"]) == (2 if lost == "none" else 1)
             assert f"the home {folder / home} is not there" in study.said
-            assert len(study.workers()) == 1
     require_equal(short, found)
