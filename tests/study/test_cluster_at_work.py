@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from img2brain.datasets._sample import write_sample
 from img2brain.home import Home
+from img2brain.spec import load_study
+from img2brain.study.runner import run_study
 from img2brain.study.search import stored_trials
 from img2brain.tracking._store import TrackingStore
 
@@ -91,7 +93,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (top / "gathering.py").write_text(GATHERING, encoding="utf-8")
     for name, cluster in (("alone", ""), ("local", "[cluster]\nworkers = 2\n"), ("slurm", SLURM)):
         (top / f"{name}.toml").write_text(f"{STUDY.format(trials=N_TRIALS)}\n{cluster}", encoding="utf-8")
-    (top / "short.toml").write_text(STUDY.format(trials=6), encoding="utf-8")
     return top
 
 
@@ -132,19 +133,9 @@ class Study:
         return found
 
     def found(self) -> Found:
-        """Wait for its end, and return the spec and the accuracy of each trial; each is tracked once."""
+        """Wait for its end, and return what it found."""
         assert self.process.wait(TIMEOUT_S) == 0, self.said
-        home = Home(self.folder / self.home)
-        (told,) = stored_trials(home).values()
-        store = TrackingStore(home)
-        experiments = [item.experiment_id for item in store.client.search_experiments()]
-        runs = list(store.runs(experiments, "tags.`img2brain.kind` = 'trial'"))
-        tracked = {int(run.data.tags["img2brain.trial"]): run for run in runs}
-        assert len(runs) == len(tracked) == len(told), "none lost, none twice"
-        accuracy = {number: store.array(run, "accuracy.npy") for number, run in tracked.items()}
-        return {
-            trial.number: (trial.spec.label, found) for trial in told if (found := accuracy[trial.number]) is not None
-        }
+        return found_in(self.folder / self.home)
 
     @property
     def n_met(self) -> int:
@@ -152,20 +143,24 @@ class Study:
         return len(list(self.met.iterdir()))
 
 
-def alone(folder: Path, file: str) -> Found:
-    """Return what one process finds; it is run once."""
-    with Study(folder, file, f"{file}-alone") as one:
-        return one.found()
+def found_in(folder: Path) -> Found:
+    """Return the spec and the accuracy of each trial in a home; each is tracked once."""
+    home = Home(folder)
+    (told,) = stored_trials(home).values()
+    store = TrackingStore(home)
+    experiments = [item.experiment_id for item in store.client.search_experiments()]
+    runs = list(store.runs(experiments, "tags.`img2brain.kind` = 'trial'"))
+    tracked = {int(run.data.tags["img2brain.trial"]): run for run in runs}
+    assert len(runs) == len(tracked) == len(told), "none lost, none twice"
+    accuracy = {number: store.array(run, "accuracy.npy") for number, run in tracked.items()}
+    return {trial.number: (trial.spec.label, found) for trial in told if (found := accuracy[trial.number]) is not None}
 
 
 @pytest.fixture(scope="module")
-def long(folder: Path) -> Found:
-    return alone(folder, "alone.toml")
-
-
-@pytest.fixture(scope="module")
-def short(folder: Path) -> Found:
-    return alone(folder, "short.toml")
+def alone(folder: Path) -> Found:
+    """What one process finds: this one."""
+    run_study(load_study(folder / "alone.toml"), folder / "alone")
+    return found_in(folder / "alone")
 
 
 def require_equal(one: Found, other: Found) -> None:
@@ -190,13 +185,13 @@ def helpers(pid: int) -> dict[int, int]:
     return found
 
 
-def test_workers_that_are_killed_are_replaced_and_the_numbers_stay(folder: Path, long: Found) -> None:
+def test_workers_that_are_killed_are_replaced_and_the_numbers_stay(folder: Path, alone: Found) -> None:
     with Study(folder, "local.toml", "local", gathers=True) as study:
         study.until(lambda: study.n_met == 3)  # this process and two
         helper, worker = next(iter(helpers(study.process.pid).items()))
         os.kill(worker, signal.SIGKILL)
         study.until(lambda: not is_at_work(helper))
-        require_equal(long, study.found())
+        require_equal(alone, study.found())
         assert study.n_met == 4, "one beside the worker that took its place"
 
 
@@ -229,7 +224,7 @@ kill -TERM -- "-$(cat "$(dirname "$0")/job-$1.pid")"
 
 
 def test_jobs_of_slurm_do_the_work_and_are_submitted_again(
-    folder: Path, long: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, alone: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commands of SLURM run its jobs on this machine."""
     for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
@@ -240,7 +235,7 @@ def test_jobs_of_slurm_do_the_work_and_are_submitted_again(
         study.until(lambda: study.n_met == 3)
         assert len(list(tmp_path.glob("job-*.sh"))) == 2
         os.killpg(int((tmp_path / "job-1.pid").read_text()), signal.SIGKILL)
-        require_equal(long, study.found())
+        require_equal(alone, study.found())
         assert study.n_met == 4, "one beside the job that took its place"
     assert len(list(tmp_path.glob("job-*.sh"))) == 3
     groups = [int(path.read_text()) for path in tmp_path.glob("job-*.pid")]
@@ -334,7 +329,7 @@ def can_be_apart() -> bool:
 
 @pytest.mark.parametrize("lost", ["none", "killed", "cut off"])
 def test_hosts_find_what_one_process_finds_also_where_one_is_lost(
-    hosts: Hosts, folder: Path, short: Found, lost: str
+    hosts: Hosts, folder: Path, alone: Found, lost: str
 ) -> None:
     from distributed import Client
 
@@ -342,7 +337,7 @@ def test_hosts_find_what_one_process_finds_also_where_one_is_lost(
     first, _ = hosts.worker(0), hosts.worker(1)
     with Client(address, set_as_default=False, timeout=120) as client:
         client.wait_for_workers(2, timeout=120)
-        with Study(folder, "short.toml", home, ("--scheduler", address)) as study:
+        with Study(folder, "alone.toml", home, ("--scheduler", address)) as study:
             study.until(lambda: all(len(client.has_what()[place]) > 2 for place in client.has_what()))
             assert not list((folder / home).rglob("layers/*/*")), "features were there before a host was lost"
             if lost == "killed":
@@ -352,4 +347,4 @@ def test_hosts_find_what_one_process_finds_also_where_one_is_lost(
             found = study.found()
             assert len(client.scheduler_info()["workers"]) == (2 if lost == "none" else 1)
             assert f"the home {folder / home} is not there" in study.said
-    require_equal(short, found)
+    require_equal(alone, found)
