@@ -176,7 +176,7 @@ def _line(row: Row, part: PartRecord) -> dict[str, str]:
         "regressor": spec.regressor,
         score_heading(row): interval_text(part.whole.score, 4),
         "below the row above by": _difference(row.place),
-        "search score minus it": _signed(row.trial.score - part.whole.score.estimate),
+        "optimism": _signed(row.trial.score - part.whole.score.estimate),
     }
     if part.ceiling != "none":
         line["noise ceiling from"] = part.ceiling
