@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 5.0  # between two looks whether anybody is at work
 _PATIENCE_S = 60.0  # for an answer of SLURM
-_QUIET = Quiet("distributed", ["distributed"])  # which tells of each worker that comes or goes
+_QUIET = Quiet("distributed", ["distributed"], logging.CRITICAL)  # It tells of each worker; what matters is raised.
 _SET_BY_DASK = (*thread_settings(1), "MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED", "__DASK_PARENT_PID")
 _IN_A_ROW = 3  # kills of the process that helps beside a worker, until none is started there
 _NO_PAGE = "127.0.0.1:0"  # The page of a scheduler is for this machine alone, at any free port.
