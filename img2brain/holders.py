@@ -13,13 +13,14 @@ from filelock import FileLock, Timeout
 
 log = logging.getLogger(__name__)
 
-_QUIET_S = 5.0  # of waiting for a lock, until its holder is looked at
 _LOCKS, _PROCESSES = Path("/proc/locks"), Path("/proc")
 _STOPPED = ("T", "t")  # by a signal, or by a debugger
 
 
 class WaitingLock(FileLock):
     """The lock of a file that is waited for as long as it takes; where its holder stands still, that is said once."""
+
+    quiet_s = 5.0  # of waiting, until its holder is looked at
 
     def acquire(self, timeout: float | None = None, *args: Any, **options: Any) -> Any:
         """Take the lock; with a `timeout` as any other lock."""
@@ -28,7 +29,7 @@ class WaitingLock(FileLock):
         is_told = False
         while True:
             try:
-                return super().acquire(_QUIET_S, *args, **options)
+                return super().acquire(self.quiet_s, *args, **options)
             except Timeout:
                 is_told = is_told or _tell_of_holder(Path(self.lock_file))
 

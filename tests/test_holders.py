@@ -55,7 +55,7 @@ def test_the_holder_of_a_lock_is_known_until_it_ends(tmp_path: Path) -> None:
 def test_who_waits_for_a_lock_says_so_where_its_holder_stands_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(holders, "_QUIET_S", 0.05)
+    monkeypatch.setattr(WaitingLock, "quiet_s", 0.05)
     path = tmp_path / "one.lock"
     lock = WaitingLock(path)
     with held(path, still=True) as process:

@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 _PAUSE_S = 0.2  # between two looks at them
 _IN_A_ROW = 3  # ends of each worker without a trial in between, until no more are started
 _MOST_OF_A_CORE = 8  # workers; a machine that is asked for thousands stands still for everybody
-_PATIENCE_S = 10.0  # for a worker that is told to end
 _COMMAND = "import sys; sys.path[:] = {path!r}; from img2brain.cli import main; main(prog_name='img2brain')"
 
 
@@ -220,7 +219,7 @@ class Worker:
     def reason(self) -> str:
         """Why it ended, as the end of a sentence."""
         code = self.code
-        self._reader.join(_PATIENCE_S)
+        self._reader.join(self.patience_s)
         if code < 0:
             return (
                 f"was killed by signal {-code}, as for a lack of memory" if code == -9 else f"ended by signal {-code}"
@@ -236,7 +235,7 @@ class Worker:
             if at_once or is_stopped(self._process.pid):
                 log.warning("worker %d does not end: it is killed", self.number)
                 self._process.kill()
-        self._reader.join(_PATIENCE_S)
+        self._reader.join(self.patience_s)
         for stream in (self._process.stdin, self._process.stderr):
             if stream is not None:
                 stream.close()
@@ -244,7 +243,7 @@ class Worker:
     def _is_at_work(self) -> bool:
         """Tell whether it is still at work after a while."""
         try:
-            self._process.wait(_PATIENCE_S)
+            self._process.wait(self.patience_s)
         except subprocess.TimeoutExpired:
             return True
         return False
