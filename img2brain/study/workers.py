@@ -190,6 +190,8 @@ class Worker:
         Takes what it tells.
     """
 
+    patience_s = 10.0  # for its end
+
     def __init__(self, number: int, command: Command, told: Warned) -> None:
         self.number = number
         self._process = subprocess.Popen(

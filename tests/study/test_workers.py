@@ -276,7 +276,7 @@ def test_no_more_workers_are_started_than_trials_are_left(tmp_path: Path) -> Non
 def test_a_worker_that_stands_still_when_all_is_over_does_not_hold_up_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(workers._Worker, "patience_s", 0.2)
+    monkeypatch.setattr(workers.Worker, "patience_s", 0.2)
     still = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
     n_over = iter([0, 1])
     with workers.Crew("s-1", Home(tmp_path), 1, [sys.executable, "-c", still]) as crew:
