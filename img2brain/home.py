@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -349,7 +349,7 @@ def _named(folder: Path, what: str) -> Path:
 
 
 def _storage(url: str) -> str:
-    if not url.startswith(_STORAGES):
+    if not url.startswith(_STORAGES) or not url.isprintable():
         shown = quoted(secret.masked(url))
         raise StoreError(f"The storage must be a URL 'sqlite:///FILE' or 'postgresql://HOST/DATABASE'. Got {shown}.")
     return url
@@ -391,15 +391,41 @@ def _id_of_runs(database: Path) -> str | None:
 
 def _read(path: Path) -> Identity:
     try:
-        found = plain.of_json(path.read_text(encoding="utf-8"))
-        return Identity(
-            int(found["format"]), found["id"], found["path"], tuple(found.get("also", ())), tuple(found.get("was", ()))
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        found = _identity_of(plain.of_json(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise StoreError(
             f"The file {path} must say 'format', 'id' and 'path' of the home. Got: {error}. "
             "Delete it: it is written again, with the id that the home's runs carry."
         ) from None
+    if found.format > FORMAT:
+        raise StoreError(
+            f"The home {path.parent} must be of format {FORMAT} or lower. Got {found.format}, of a newer img2brain."
+        )
+    return found
+
+
+def _identity_of(said: Any) -> Identity:
+    (own_id,) = _texts([said["id"]])
+    path, *was = _texts([said["path"], *said.get("was", ())])
+    return Identity(int(said["format"]), own_id, path, _texts(said.get("also", ())), tuple(was))
+
+
+def _texts(found: Iterable[Any]) -> tuple[str, ...]:
+    """Return some texts that may name a home or a folder.
+
+    Raises
+    ------
+    TypeError
+        If one is none.
+    ValueError
+        If it could name no file.
+    """
+    items = tuple(found)
+    for item in items:
+        if not isinstance(item, str):
+            raise TypeError(f"{item!r}, which is no text")
+        plain.path_of(item)
+    return items
 
 
 def _write(path: Path, identity: Identity) -> None:

@@ -113,11 +113,28 @@ def test_a_home_under_two_names_is_one(tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", str(tmp_path / "mounted")], check=True)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": "x", "id": "a", "path": "/"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", '{"format": 2}', '{"format": "x", "id": "a", "path": "/"}',
+        '{"format": 2, "id": 5, "path": "/"}',
+        '{"format": 2, "id": "a", "path": 5}', '{"format": 1e999, "id": "a", "path": "/"}',
+        '{"format": 2, "id": "a", "path": "a\\u0000b"}', '{"format": 2, "id": "a", "path": "/", "was": [5]}',
+        '{"format": 2, "id": "a", "path": "/", "also": 3}', '{"format": 2, "id": "a", "path": "~nosuchuser/home"}',
+    ],
+)  # fmt: skip
 def test_what_is_not_the_identity_of_a_home_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "home.json").write_text(text)
     with pytest.raises(StoreError, match=r"The file .*home\.json must say 'format', 'id' and 'path' of the home\."):
         Home(tmp_path)
+
+
+def test_a_home_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    said = json.dumps({"format": 99, "id": "a", "path": str(tmp_path)})
+    (tmp_path / "home.json").write_text(said)
+    with pytest.raises(StoreError, match=r"The home .* must be of format 2 or lower\. Got 99, of a newer"):
+        Home(tmp_path)
+    assert (tmp_path / "home.json").read_text() == said
 
 
 def test_reading_makes_no_home(tmp_path: Path) -> None:

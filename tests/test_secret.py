@@ -28,9 +28,42 @@ def test_no_password_is_shown(word: str) -> None:
             assert quote(word, safe="") not in text.replace("***", "")
 
 
+@pytest.mark.parametrize("mark", ["", *"#?/[@:]%&="])
+@pytest.mark.parametrize("start", ["s3cr3t", "12"])
+def test_no_part_of_a_password_is_shown_that_was_not_escaped(start: str, mark: str) -> None:
+    word = f"{start}{mark}Ab"
+    urls = [f"{scheme}://me:{word}@host:5/db" for scheme in ("postgresql", "http", "mysql")]
+    if mark != "&":
+        urls += [
+            f"postgresql://me@host/db?{name}={word}" for name in ("password", "p%61ssword", "sslpassword", "passwd")
+        ]
+        urls += [f"host=there password={word} user=me", f"host=there password = '{word}'"]
+    for url in urls:
+        told = f"{masked(url)} and {without(f'{url}: no way with {chr(34)}{word}{chr(34)}', url)}"
+        assert passwords(url)
+        assert start not in told
+        assert "Ab" not in told
+
+
+@pytest.mark.parametrize("name", ["s3#cr", "s%zz", "s%00"])
+def test_no_short_password_is_shown_that_a_database_quotes(name: str) -> None:
+    assert without(f'invalid token: "{name}"', f"postgresql://me:{name}@host/db") == 'invalid token: "***"'
+
+
+@pytest.mark.parametrize("url", ["postgresql://h\0/db", "postgresql://h/\udcff", "sqlite:///a\nb", "sqlite:///\udcff"])
+def test_a_storage_that_no_library_could_name_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"^The storage must be a URL"):
+        Home(tmp_path, storage=url)
+
+
 @pytest.mark.parametrize(
-    "url", ["postgresql://host/db", "postgresql://me@host/db", "sqlite:///a:b@c.db", "http://[", ""]
-)
+    "url",
+    [
+        "postgresql://host/db", "postgresql://me@host/db", "sqlite:///a:b@c.db", "http://[", "", "mlruns", "a=b",
+        "postgresql://host:5432/db?user=me@server", "postgresql://one:5,two:6/db?user=a@b", "http://[::1]:5000/?x=a@b",
+        "postgresql://host/db?passfile=/home/me/.pgpass", "postgresql:///db?host=/run&user=a:b@c", "http://host:5000",
+    ],
+)  # fmt: skip
 def test_an_address_without_a_password_is_shown_as_it_is(url: str) -> None:
     assert masked(url) == url
 
