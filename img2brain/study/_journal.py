@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
+from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 
 from img2brain.errors import StoreError
@@ -26,6 +27,10 @@ from img2brain.study._local_log import LocalLog
 log = logging.getLogger(__name__)
 
 _PATIENCE_S = 60.0  # a process at work holds the lock for milliseconds
+
+
+class _DamageError(StoreError):
+    """A line of the log is not as it was written."""
 
 
 class _Journal(BaseJournalBackend):
@@ -67,8 +72,9 @@ class _Journal(BaseJournalBackend):
         try:
             with self._path.open("rb") as journal:
                 del self.ends[log_number_from:]
-                journal.seek(self.ends[-1] if self.ends else 0)
-                yield from map(json.loads, self._whole_lines(journal))
+                self._require_same(journal.fileno())
+                journal.seek(self._end_within(journal.fileno()))
+                yield from map(self._operation, self._whole_lines(journal))
         except OSError as error:
             raise StoreError(f"The search log {self._path} cannot be read: {error.strerror}.") from error
 
@@ -79,6 +85,28 @@ class _Journal(BaseJournalBackend):
             if line.endswith(b"\n"):
                 self.ends.append(end := end + len(line))
                 yield line
+
+    def _end_within(self, descriptor: int) -> int:
+        """Return where the lines end that were read; the file was cut where it is shorter."""
+        end = self.ends[-1] if self.ends else 0
+        if os.fstat(descriptor).st_size < end:
+            raise self._damage("was cut")
+        return end
+
+    def _operation(self, line: bytes) -> dict[str, Any]:
+        """Return what a line says; none may be left out, since trials are known by their order."""
+        try:
+            found = json.loads(line)
+            JournalOperation(found["op_code"]), str(found["worker_id"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self._damage("is damaged") from error
+        return dict(found)
+
+    def _damage(self, what: str) -> _DamageError:
+        return _DamageError(
+            f"The search log {self._path} must stay as it is while a study is at work. Line {len(self.ends)} {what}."
+            " The same command goes on: what the log lacks then is written again from the records of the runs."
+        )
 
     def _require_same(self, descriptor: int) -> None:
         if os.fstat(descriptor).st_ino != self._file:
@@ -143,9 +171,8 @@ def damaged_line(path: Path) -> int | None:
     journal = _Journal(path, FileLock(path.with_suffix(".lock")))
     try:
         JournalStorage(journal)
-    except StoreError:
-        raise
-    except Exception:  # as where it is replayed to be used
+    except Exception as error:  # as where it is replayed to be used
+        _require_damage(error)
         return len(journal.ends)
     n_whole = journal.ends[-1] if journal.ends else 0
     return len(journal.ends) + 1 if n_whole < path.stat().st_size else None
@@ -197,11 +224,16 @@ def _replayed(path: Path, lock: FileLock) -> JournalStorage:
     journal = _Journal(path, lock)
     try:
         return JournalStorage(journal)
-    except StoreError:
-        raise
-    except Exception:  # Optuna trusts its log: on a damaged line it raises anything.
+    except Exception as error:  # Optuna trusts its log: on a damaged line it raises anything.
+        _require_damage(error)
         _set_aside(path, journal.ends[:-1])
     return JournalStorage(_Journal(path, lock))
+
+
+def _require_damage(error: Exception) -> None:
+    """Raise an error again that says why a log cannot be read at all, not that a line of it is damaged."""
+    if isinstance(error, StoreError) and not isinstance(error, _DamageError):
+        raise error
 
 
 def _set_aside(path: Path, sound: Sequence[int]) -> None:

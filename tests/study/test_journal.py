@@ -96,6 +96,33 @@ def test_a_damaged_line_is_set_aside_and_what_stands_before_is_kept(
     assert len(said()) == 1, "said once"
 
 
+@pytest.mark.parametrize("spoil", [not_json, zeros, no_text, a_number, another_operation, two_in_one, deep])
+def test_a_line_that_is_damaged_under_a_study_stops_it_on_one_line(
+    tmp_path: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    home = Home(tmp_path)
+    study, other = open_study(home), open_study(home)
+    n_read = home.search_log.stat().st_size
+    other.ask()
+    other.ask()
+    content = home.search_log.read_bytes()
+    line, rest = content[n_read:].split(b"\n", 1)
+    home.search_log.write_bytes(content[:n_read] + spoil(line + b"\n") + rest)
+    for _ in range(2):  # a line that were passed over would give other trials their ids
+        with pytest.raises(StoreError, match=r"The search log .* must stay as it is .* Line 3 is damaged\."):
+            len(study.trials)
+    assert not open_study(home).trials
+
+
+def test_a_log_that_is_cut_under_a_study_stops_it_on_one_line(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    study = open_study(home)
+    study.ask()
+    os.truncate(home.search_log, 20)
+    with pytest.raises(StoreError, match=r"The search log .* must stay as it is .* Line 2 was cut\."):
+        len(study.trials)
+
+
 def test_a_log_that_is_replaced_under_a_study_is_told(tmp_path: Path) -> None:
     home = Home(tmp_path)
     study = open_study(home)
