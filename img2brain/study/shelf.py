@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from img2brain import digest
-from img2brain.errors import StoreError
+from img2brain.errors import StoreError, TrackingError
 from img2brain.features.shelf import CacheEntry
 from img2brain.home import Home
 from img2brain.store import Store
@@ -68,13 +68,7 @@ class ServerShelf:
                 held.close()
 
     def take(self, entries: Sequence[CacheEntry], store: Store) -> None:
-        """Bring those of some entries into a cache that are there.
-
-        Raises
-        ------
-        TrackingError
-            If the server does not answer.
-        """
+        """Bring those of some entries into a cache that are there; what cannot be had is to be computed."""
         found = [entry for entry in entries if self._take(entry, store)]
         if found:
             log.info("%d of %d cache entries are taken from the server", len(found), len(entries))
@@ -92,20 +86,24 @@ class ServerShelf:
         with answering(self._tracking.uri):
             run = client.create_run(experiment, tags=tags)
             with self._tracking.artifacts(run) as folder:
-                for entry in entries:
-                    if (path := store.find(*entry)) is not None:
-                        shutil.copytree(path, folder / _place(entry))
-            for entry in entries:
+                there = [(entry, path) for entry in entries if (path := store.find(*entry)) is not None]
+                for entry, path in there:
+                    shutil.copytree(path, folder / _place(entry))
+            for entry, _ in there:
                 client.set_tag(run.info.run_id, _tag(entry), entry.kind)
             client.set_terminated(run.info.run_id)
 
     def _take(self, entry: CacheEntry, store: Store) -> bool:
-        with answering(self._tracking.uri):
-            run = self._holding(entry)
-            if run is None:
-                return False
-            with self._tracking.folder(f"{run.info.artifact_uri}/{_place(entry)}") as folder:
-                return store.adopt(*entry, folder)
+        try:
+            with answering(self._tracking.uri):
+                run = self._holding(entry)
+                if run is None:
+                    return False
+                with self._tracking.folder(f"{run.info.artifact_uri}/{_place(entry)}") as folder:
+                    return store.adopt(*entry, folder)
+        except TrackingError as error:  # as where somebody freed the disk of the server
+            log.warning("the cache entry %s is computed here: %s", _place(entry), error)
+            return False
 
     def _holding(self, entry: CacheEntry) -> Any:
         """Return a run that holds an entry, or None."""
