@@ -260,7 +260,7 @@ def test_runs_of_other_homes_are_neither_ours_nor_touched(
     first = opened(ours, setting)
     trial = record(first, setting, result, result.spec)
     second = opened(theirs, setting)
-    second.store = first.store  # one server for both
+    second.store, second._runs = first.store, first._runs  # one server for both
     second._experiment = first._experiment
     second.run = second._parent()
     run_id = first.log_trial(trial, result)
