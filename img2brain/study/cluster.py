@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -18,9 +19,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from img2brain._arrays import use_threads
+from img2brain._forks import alone
 from img2brain._quiet import Quiet, ignored
 from img2brain.errors import ResourceError, SpecError
 from img2brain.features.shards import N_SHARDS
@@ -316,11 +319,8 @@ def _telling(what: str) -> Iterator[None]:
 
 
 def _require_dask() -> None:
-    try:
-        import dask_jobqueue  # noqa: F401
-        import distributed  # noqa: F401
-    except ModuleNotFoundError:
-        raise SpecError("A cluster needs Dask. Install it: pip install 'img2brain[dask]'.") from None
+    if not all(find_spec(name) for name in ("distributed", "dask_jobqueue")):
+        raise SpecError("A cluster needs Dask. Install it: pip install 'img2brain[dask]'.")
 
 
 def _client(spec: ClusterSpec) -> Any:
@@ -390,18 +390,24 @@ def _slurm(spec: ClusterSpec) -> Any:
     return found
 
 
+def _slurm_class() -> Any:
+    """Return the class of clusters of SLURM, Ctrl-C left as it is: its library takes that over where it is imported."""
+    from unittest.mock import patch
+
+    with alone, patch.object(signal, "signal"):
+        from dask_jobqueue import SLURMCluster
+
+    return SLURMCluster
+
+
 def slurm_cluster(spec: ClusterSpec) -> Any:
     """Return a cluster of SLURM without a job yet."""
-    from dask_jobqueue import SLURMCluster
-
-    return SLURMCluster(**_job(spec), scheduler_options={"dashboard_address": _NO_PAGE})
+    return _slurm_class()(**_job(spec), scheduler_options={"dashboard_address": _NO_PAGE})
 
 
 def job_script(spec: ClusterSpec) -> str:
     """Return what ``sbatch`` is handed for each worker, but for the address of the scheduler and a number."""
-    from dask_jobqueue import SLURMCluster
-
-    return str(SLURMCluster.job_cls("tcp://127.0.0.1:8786", name="0", **_job(spec)).job_script())
+    return str(_slurm_class().job_cls("tcp://127.0.0.1:8786", name="0", **_job(spec)).job_script())
 
 
 def _job(spec: ClusterSpec) -> dict[str, Any]:

@@ -127,6 +127,17 @@ def test_scheduler_that_is_not_there_is_told_on_one_line() -> None:
             found.submit(fail, SpecError(""))
 
 
+def test_ctrl_c_stays_as_it_is() -> None:
+    code = (
+        "import signal, threading; from img2brain.spec import ClusterSpec; from img2brain.study import cluster\n"
+        "spec = ClusterSpec(kind='slurm')\n"
+        "thread = threading.Thread(target=lambda: print(len(cluster.job_script(spec)) > 0)); thread.start()\n"
+        "thread.join(); print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    )
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert asked.stdout.split() == ["True", "True"], asked.stderr
+
+
 def test_without_dask_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(SpecError, match=r"A cluster needs Dask\. Install it"), cluster_of(ClusterSpec()):
