@@ -212,9 +212,11 @@ gpu = true
 SBATCH = """#!/bin/sh
 here=$(dirname "$0")
 if [ "$1" = --test-only ]; then cat > "$here/tested.sh"; exit 0; fi
+exec 9> "$here/lock"
+flock 9
 number=$(($(ls "$here" | grep -c '^job-.*sh$') + 1))
 cp "$1" "$here/job-$number.sh"
-setsid bash "$1" > "$here/job-$number.log" 2>&1 &
+setsid bash "$here/job-$number.sh" > "$here/job-$number.log" 2>&1 9>&- &
 echo $! > "$here/job-$number.pid"
 echo "Submitted batch job $number"
 """
