@@ -26,6 +26,7 @@ from img2brain.home import Home
 from img2brain.records import TrialRecord
 from img2brain.spec import StudySpec, parse
 from tests import postgres as servers
+from tests.disks import mounted
 from tests.postgres import Postgres
 
 MakeSpec = Callable[..., StudySpec]
@@ -438,13 +439,7 @@ def img2brain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MB; tests that need it skip where none can be mounted."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no small disk can be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    yield from mounted(tmp_path / "disk", 1)
 
 
 @pytest.fixture(scope="session")

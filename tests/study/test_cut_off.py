@@ -17,13 +17,15 @@ from img2brain.study.states import states
 from img2brain.tracking._store import TrackingStore
 from tests.mlflow_server import MlflowServer, running
 from tests.postgres import PASSWORD, Proxy
+from tests.study.test_cut_connection import N_TRIALS, study
 from tests.study.test_workers_at_work import results
 
 if TYPE_CHECKING:
     from tests.conftest import Launcher, NewHome, Process
     from tests.postgres import Postgres
 
-N_TRIALS, N_ATTEMPTS, AWAY_S = 40, 4, 10.0
+__all__ = ["study"]
+N_ATTEMPTS, AWAY_S = 4, 10.0
 FILES = {"record.json", "accuracy.npy", "features.npy", "model/regressor.json", "model/regressor.safetensors"}
 
 pytestmark = pytest.mark.slow
@@ -48,14 +50,6 @@ def way(request: pytest.FixtureRequest) -> Iterator[Callable[[int], Proxy]]:
     yield make
     for proxy in made:
         proxy.close()
-
-
-@pytest.fixture
-def study(given_study: Path) -> Path:
-    path = given_study.with_name("cut-off.toml")
-    text = given_study.read_text().replace("trials = 3", f'trials = {N_TRIALS}\nsampler = "random"')
-    path.write_text(text.replace('regressors = ["ridge"]', 'regressors = ["ridge", "lasso"]'))
-    return path
 
 
 class AtWork:

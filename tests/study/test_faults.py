@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import shutil
@@ -18,6 +17,7 @@ import pytest
 from img2brain.health import check
 from img2brain.home import Home
 from img2brain.study.search import stored_trials
+from tests.disks import mounted
 from tests.study.test_workers_at_work import TIMEOUT_S, assert_sound, results, study, wait_for
 
 if TYPE_CHECKING:
@@ -43,13 +43,7 @@ def n_told(home: Path) -> int:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 48 MB; tests that need it skip where none can be mounted."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no small disk can be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    yield from mounted(tmp_path / "disk", 48)
 
 
 def fill(disk: Path, but_for: int = 0) -> None:
