@@ -23,6 +23,7 @@ from img2brain.machine import n_cores
 AnyNumber = TypeVar("AnyNumber", bound=np.generic)
 
 _ONE_AT_A_TIME = Lock()
+_GPU_NUMBERS = 1 << 26  # that a GPU works on at a time: half a gigabyte in float64
 
 
 def is_tensor(array: Any) -> bool:
@@ -44,7 +45,10 @@ def namespace(array: Any) -> Any:
 
 def to_numpy(array: Any) -> NDArray[Any]:
     """Return an array of either kind as a NumPy array, a view where it can be one."""
-    return np.asarray(array.detach().cpu().numpy() if is_tensor(array) else array)
+    if not is_tensor(array):
+        return np.asarray(array)
+    # A GPU puts what is transposed in order much faster than a processor would.
+    return np.asarray((array.contiguous() if array.is_cuda else array).detach().cpu().numpy())
 
 
 def to_device(array: Any, device: str) -> Any:
@@ -97,6 +101,20 @@ def slices(size: int, step: int) -> Iterator[slice]:
     [slice(0, 3, None), slice(3, 5, None)]
     """
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
+
+
+def gpu_step(step: int, *arrays: Any) -> int:
+    """Return how many voxels are worked on at a time: on a GPU many more, as a small product leaves most of it idle.
+
+    Parameters
+    ----------
+    step : int
+        What suits a processor.
+    *arrays : ndarray or tensor
+        What is worked on; of each voxel there are as many numbers as the longest of them has rows.
+    """
+    on_gpu = is_tensor(arrays[0]) and arrays[0].is_cuda
+    return max(step, _GPU_NUMBERS // max(1, *map(len, arrays))) if on_gpu else step
 
 
 def in_blocks(work: Callable[[slice], object], size: int, step: int, array: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from img2brain._arrays import beside, empty, in_blocks, is_tensor, namespace, slices, to_device, to_numpy
+from img2brain._arrays import beside, empty, gpu_step, in_blocks, is_tensor, namespace, slices, to_device, to_numpy
 from img2brain.errors import DataError, ShapeError
 
 Array = NDArray[np.float64]
@@ -203,7 +203,7 @@ class Moments:
                     _, mean = _centred(Y[:, part], self.n, self.mean_y[part], Yc)
                     self._add_part(part, left @ Yc, mean, _squares(Yc))
 
-        in_blocks(add, self.n_voxels, width, self.xx)
+        in_blocks(add, self.n_voxels, gpu_step(width, left, Xc), self.xx)
         return replace(self, n=self.n + len(X), mean_x=mean_x)
 
     def _add_narrow(self, narrow: _Narrow, rows: NDArray[Any], part: slice, memory: _Memory) -> bool:

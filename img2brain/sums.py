@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from img2brain._arrays import beside, in_blocks, namespace, to_numpy
+from img2brain._arrays import beside, gpu_step, in_blocks, namespace, to_numpy
 from img2brain.errors import ShapeError
 from img2brain.moments import Moments
 
@@ -97,7 +97,7 @@ class Sums:
             products = _products(B[:, part], moments.voxels(part))
             pp[part], yp[part], mean_p[part] = map(to_numpy, products)
 
-        in_blocks(add, moments.n_voxels, _BLOCK, moments.xy)
+        in_blocks(add, moments.n_voxels, gpu_step(_BLOCK, moments.xy), moments.xy)
         mean_p += np.asarray(intercept, np.float64)
         return cls(moments.n, to_numpy(moments.mean_y), mean_p, to_numpy(moments.yy), pp, yp)._settled()
 

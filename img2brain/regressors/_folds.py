@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from img2brain._arrays import empty, in_blocks, namespace, to_numpy
+from img2brain._arrays import empty, gpu_step, in_blocks, namespace, to_numpy
 from img2brain.errors import FitError
 from img2brain.moments import Moments
 from img2brain.regressors._limits import ALPHAS, FLAG, FOLDS, Limits
@@ -115,7 +115,8 @@ class FoldedRegressor(LinearRegressor):
             for row, coef in zip(errors, self._path(seen_train.voxels(block)), strict=True):
                 row[block] = _squared_errors(coef, part)
 
-        in_blocks(measure, seen_train.n_voxels, max(self.block, train.n_features), train.xy)
+        step = gpu_step(max(self.block, train.n_features), train.xy)
+        in_blocks(measure, seen_train.n_voxels, step, train.xy)
         return self._criterion(to_numpy(errors), held.n, to_numpy(held.yy))
 
     def _reduced(self, train: Moments, held: Moments) -> tuple[Moments, Moments]:
