@@ -103,6 +103,19 @@ def slices(size: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
+def column_products(one: Any, other: Any) -> Any:
+    """Return the sum of the products of each column of two arrays of one kind and shape.
+
+    Examples
+    --------
+    >>> column_products(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 1.0], [2.0, 2.0]]))
+    array([ 7., 10.])
+    """
+    if is_tensor(one):  # whose einsum would copy both into another order
+        return sys.modules["torch"].linalg.vecdot(one, other, dim=0)
+    return np.einsum("ij,ij->j", one, other)
+
+
 def gpu_step(step: int, *arrays: Any) -> int:
     """Return how many voxels are worked on at a time: on a GPU many more, as a small product leaves most of it idle.
 

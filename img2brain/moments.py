@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from img2brain._arrays import beside, empty, gpu_step, in_blocks, is_tensor, namespace, slices, to_device, to_numpy
+from img2brain._arrays import (
+    beside,
+    column_products,
+    empty,
+    gpu_step,
+    in_blocks,
+    is_tensor,
+    slices,
+    to_device,
+    to_numpy,
+)
 from img2brain.errors import DataError, ShapeError
 
 Array = NDArray[np.float64]
@@ -292,11 +302,10 @@ def _centred(rows: NDArray[Any], n: int, mean: Array, centred: NDArray[Any]) -> 
 
 def _squares(centred: NDArray[Any]) -> Array:
     """Add up the squares of each column: within a run of rows in their own type, the runs in float64."""
-    xp = namespace(centred)
     total: Array = empty((centred.shape[1],), centred)
     total[...] = 0.0
     for run in slices(len(centred), _RUN):
-        total += xp.einsum("ij,ij->j", centred[run], centred[run])
+        total += column_products(centred[run], centred[run])
     return total
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from img2brain._arrays import beside, gpu_step, in_blocks, namespace, to_numpy
+from img2brain._arrays import beside, column_products, gpu_step, in_blocks, namespace, to_numpy
 from img2brain.errors import ShapeError
 from img2brain.moments import Moments
 
@@ -51,7 +51,7 @@ class Sums:
             (true, mean_y), (pred, mean_p) = centred(Y[:, part]), centred(P[:, part])
             squares = {"yy": (true, true), "pp": (pred, pred), "yp": (true, pred)}
             for name, (one, other) in squares.items():
-                found[name][part] = np.einsum("ij,ij->j", one, other)
+                found[name][part] = column_products(one, other)
             found["mean_y"][part], found["mean_p"][part] = mean_y, mean_p
 
         if len(Y):
@@ -146,18 +146,18 @@ def is_constant(columns: NDArray[Any]) -> NDArray[np.bool_]:
     """Tell which columns (n_images, n_voxels) vary by no more than rounding, or are not finite."""
     values, mean = centred(columns)
     with np.errstate(over="ignore", invalid="ignore"):
-        varies: NDArray[np.bool_] = np.einsum("ij,ij->j", values, values) > rounding(len(values), mean)
+        varies: NDArray[np.bool_] = column_products(values, values) > rounding(len(values), mean)
     return ~varies
 
 
 def _products(B: Array, moments: Moments) -> tuple[Array, Array, Array]:
     """Return the sums of squares of predictions, exactly 0 of a constant one, of products with responses, and means."""
     xp = namespace(B)
-    fit = xp.einsum("ij,ij->j", B, moments.xx @ B)
+    fit = column_products(B, moments.xx @ B)
     # What rounding alone can leave of b'Gb, by Cauchy-Schwarz.
     bound = xp.sqrt(moments.xx.diagonal()) @ xp.abs(B)
     constant = 4 * len(B) * _EPS * bound**2
-    return xp.where(fit > constant, fit, 0.0), xp.einsum("ij,ij->j", B, moments.xy), moments.mean_x @ B
+    return xp.where(fit > constant, fit, 0.0), column_products(B, moments.xy), moments.mean_x @ B
 
 
 @runtime_checkable

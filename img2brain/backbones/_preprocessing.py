@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.nn.functional import interpolate
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F  # noqa: N812 (torch's own name for it)
 
 from img2brain import digest
+from img2brain._arrays import slices
 from img2brain.errors import FeatureError, ModelError
 
 _FILTERS = tuple(mode.value for mode in InterpolationMode)
-_SCALED_TOGETHER = 8  # images: float32 of more than these leaves the cache
+_SCALED_TOGETHER = 8  # images: float32 of more than these leaves a processor's cache
 _FULL_VIEW = 4  # A view of less than this part of a picture is copied.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -121,12 +123,33 @@ class Preprocessing:
         """
         filter_ = InterpolationMode(self.interpolation)
         if filter_ is InterpolationMode.BILINEAR and _resizes_as_pillow():
-            whole = F.resize(_as_tensor(picture), list(self.resize), filter_, antialias=True)
+            whole = self._resized(_as_tensor(picture))
         else:
             whole = _as_tensor(np.array(F.resize(Image.fromarray(picture), list(self.resize), filter_)))
-        cropped: torch.Tensor = F.center_crop(whole, [self.crop]) if self.crop else whole
+        cropped = self._cropped(whole)
         # A view of a long picture would keep all of it while others are decoded.
         return cropped.clone() if cropped.numel() * _FULL_VIEW < whole.numel() else cropped
+
+    def _resized(self, picture: torch.Tensor) -> torch.Tensor:
+        """Resize bytes (3, height, width) as torchvision does, whose way to the same kernel keeps Python busy longer.
+
+        Threads that prepare pictures side by side share Python's lock: with 16 of them it would be all that counts.
+        """
+        size = self.resized(*picture.shape[1:])
+        if size == tuple(picture.shape[1:]):
+            return picture
+        return interpolate(picture[None], size, mode="bilinear", antialias=True)[0]
+
+    def _cropped(self, whole: torch.Tensor) -> torch.Tensor:
+        """Take the square in the centre; around a picture that is too small for it torchvision puts black."""
+        if self.crop is None:
+            return whole
+        room = [side - self.crop for side in whole.shape[1:]]
+        if min(room) < 0:
+            framed: torch.Tensor = F.center_crop(whole, [self.crop])
+            return framed
+        top, left = (round(free / 2.0) for free in room)
+        return whole[:, top : top + self.crop, left : left + self.crop]
 
     def normalise(self, pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Scale bytes to what the network was made for.
@@ -146,8 +169,8 @@ class Preprocessing:
         rows = pixels.permute(0, 2, 3, 1).flatten(2)  # whole rows of pixels, so that the loops inside are long
         mean, std = (torch.tensor(values).repeat(pixels.shape[3]).to(pixels.device) for values in (self.mean, self.std))
         scaled = torch.empty(rows.shape, dtype=dtype, device=pixels.device)
-        for first in range(0, len(rows), _SCALED_TOGETHER):
-            part = slice(first, first + _SCALED_TOGETHER)
+        together = len(rows) if pixels.is_cuda else _SCALED_TOGETHER
+        for part in slices(len(rows), together):
             scaled[part] = torch.addcmul(-mean / std, rows[part], 1 / (255 * std))
         return scaled.reshape(*rows.shape[:2], -1, 3).permute(0, 3, 1, 2)
 

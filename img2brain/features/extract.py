@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from img2brain._arrays import n_threads
+from img2brain._arrays import n_threads, slices
 from img2brain.backbones import exact_products
 from img2brain.datasets._images import AS_STORED, open_pixels
 from img2brain.datasets._presentation import Presentation
@@ -29,6 +29,7 @@ _MANY_CORES = 4  # on fewer, a pass beside other work takes from that what it ga
 _GPU_BATCH = 128
 _CACHE_BYTES = 1 << 24
 _DECODED_TOGETHER = 256  # After a forward pass one of torch's threads keeps a core busy for some 10 ms.
+_RUN = 8  # pictures that a thread prepares one after another, at most
 # A GPU must not wait for decoding. A processor that decodes meanwhile computes the slower: measured, 5 % in all.
 _AHEAD = {"cpu": 0, "cuda": 4}
 
@@ -48,6 +49,11 @@ class Network(Protocol):
 
 class Preparation(Protocol):
     """Makes a network's input of pictures."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what the network sees, in pixels."""
+        ...
 
     def resized(self, height: int, width: int, /) -> tuple[int, int]:
         """Return the height and width that a picture is brought to before it is cropped."""
@@ -178,56 +184,87 @@ def activations(
         If an image does not decode or has too many pixels; the message names it.
     """
 
-    def work(image: ImageSource) -> torch.Tensor:
-        source = Path(image) if isinstance(image, str) else image
-        picture = open_pixels(source, presentation, preparation.resized)
-        return preparation.pixels(picture).permute(1, 2, 0)
+    def prepare(run: Sequence[ImageSource], places: NDArray[np.uint8]) -> None:
+        for image, place in zip(run, places, strict=True):
+            source = Path(image) if isinstance(image, str) else image
+            picture = open_pixels(source, presentation, preparation.resized)
+            place[...] = preparation.pixels(picture).permute(1, 2, 0).numpy()
 
     size = batch_size or find_batch_size(network.n_widest, dtype, device)
     n_decoded = size * max(1, n_together // size)
     n_ahead = _AHEAD[device.type] if n_ahead is None else n_ahead
+    groups = _Groups(prepare, images, n_decoded, (*preparation.size, 3), is_pinned=device.type == "cuda")
     with ThreadPoolExecutor(n_threads()) as pool, torch.inference_mode():
-        for first, pixels in _ahead(pool, work, images, n_decoded, n_ahead):
+        for first, pixels in groups.ahead(pool, n_ahead):
             for start in range(0, len(pixels), size):
-                part = pixels[start : start + size]
-                stacked = torch.stack(part)
-                if device.type == "cuda":
-                    stacked = stacked.pin_memory().to(device, non_blocking=True)
-                batch = preparation.normalise(stacked.permute(0, 3, 1, 2), dtype)
+                part = pixels[start : start + size].to(device, non_blocking=True)
+                batch = preparation.normalise(part.permute(0, 3, 1, 2), dtype)
                 with exact_products():
                     found = network(batch)
                 yield slice(first + start, first + start + len(part)), found
 
 
-def _ahead(
-    pool: ThreadPoolExecutor,
-    work: Callable[[ImageSource], torch.Tensor],
-    images: Sequence[ImageSource],
-    n_together: int,
-    n_ahead: int,
-) -> Iterator[tuple[int, list[torch.Tensor]]]:
-    """Prepare some images together, and a few such groups ahead of the one in use: memory stays bounded.
+class _Groups:
+    """Pictures that are prepared together, each group in one block of memory: no thread has to put them together.
 
-    Yields
-    ------
-    first : int
-        Row of the first image of the group.
-    prepared : list of torch.Tensor
+    Parameters
+    ----------
+    prepare : callable
+        Prepares a run of images, and writes them to their places.
+    images : sequence of path, bytes of a file, PIL image or array
+        All of them.
+    n_together : int
+        Images of a group.
+    shape : tuple of int
+        Of one that is prepared.
+    is_pinned : bool
+        Whether the memory is of a kind that a GPU reads by itself.
     """
-    waiting: deque[tuple[int, list[Future[torch.Tensor]]]] = deque()
-    try:
-        for first in range(0, len(images), n_together):
-            waiting.append((first, [pool.submit(work, image) for image in images[first : first + n_together]]))
-            if len(waiting) > n_ahead:
-                yield _finished(waiting.popleft())
-        while waiting:
-            yield _finished(waiting.popleft())
-    finally:
-        for _, futures in waiting:
-            for future in futures:
-                future.cancel()
+
+    def __init__(
+        self,
+        prepare: Callable[[Sequence[ImageSource], NDArray[np.uint8]], None],
+        images: Sequence[ImageSource],
+        n_together: int,
+        shape: tuple[int, ...],
+        *,
+        is_pinned: bool,
+    ) -> None:
+        self._prepare, self._images, self._n_together = prepare, images, n_together
+        self._shape, self._is_pinned = shape, is_pinned
+
+    def ahead(self, pool: ThreadPoolExecutor, n_ahead: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """Prepare a few groups ahead of the one in use: memory stays bounded.
+
+        Yields
+        ------
+        first : int
+            Row of the first image of the group.
+        prepared : torch.Tensor of uint8, shape (n_images, height, width, 3)
+        """
+        waiting: deque[tuple[int, torch.Tensor, list[Future[None]]]] = deque()
+        try:
+            for first in range(0, len(self._images), self._n_together):
+                waiting.append((first, *self._begun(pool, self._images[first : first + self._n_together])))
+                if len(waiting) > n_ahead:
+                    yield _finished(*waiting.popleft())
+            while waiting:
+                yield _finished(*waiting.popleft())
+        finally:
+            for _, _, futures in waiting:
+                for future in futures:
+                    future.cancel()
+
+    def _begun(
+        self, pool: ThreadPoolExecutor, images: Sequence[ImageSource]
+    ) -> tuple[torch.Tensor, list[Future[None]]]:
+        prepared = torch.empty((len(images), *self._shape), dtype=torch.uint8, pin_memory=self._is_pinned)
+        places = prepared.numpy()
+        n_each = min(_RUN, -(-len(images) // n_threads()))
+        return prepared, [pool.submit(self._prepare, images[run], places[run]) for run in slices(len(images), n_each)]
 
 
-def _finished(group: tuple[int, list[Future[torch.Tensor]]]) -> tuple[int, list[torch.Tensor]]:
-    first, futures = group
-    return first, [future.result() for future in futures]
+def _finished(first: int, prepared: torch.Tensor, futures: Sequence[Future[None]]) -> tuple[int, torch.Tensor]:
+    for future in futures:
+        future.result()
+    return first, prepared

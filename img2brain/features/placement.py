@@ -96,6 +96,11 @@ class Placed:
     preparation: Preparation
     placement: Placement
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what the network sees, in pixels."""
+        return self.preparation.size
+
     def resized(self, height: int, width: int, /) -> tuple[int, int]:
         """Return the size that the canvas of a picture is brought to."""
         return self.preparation.resized(*self.placement.canvas(height, width))

@@ -19,7 +19,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from img2brain._arrays import beside, namespace, slices, to_numpy
+from img2brain._arrays import beside, column_products, namespace, slices, to_numpy
 from img2brain.errors import FitError
 
 Array = NDArray[np.float64]
@@ -150,9 +150,9 @@ class PenalisedLeastSquares:
         xp, total, sizes = namespace(W), self.penalty.totals, self.penalty.sizes
         slope = self.cross - self.gram @ W
         beyond = slope - self.l2 * W if self.l2 else slope
-        fit = total(xp.einsum("ij,ij->j", W, self.cross))
-        ridge = self.l2 * total(xp.einsum("ij,ij->j", W, W))
-        residual = self.squares - fit - total(xp.einsum("ij,ij->j", W, slope)) + ridge
+        fit = total(column_products(W, self.cross))
+        ridge = self.l2 * total(column_products(W, W))
+        residual = self.squares - fit - total(column_products(W, slope)) + ridge
         penalty = self.l1 * sizes(W).sum(0)
         scale = self.l1 / xp.amax(sizes(beyond), 0).clip(min=self.l1)
         return 0.5 * residual + penalty, 0.5 * (1 + scale**2) * residual + penalty - scale * (self.squares - fit)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from img2brain._arrays import empty, gpu_step, in_blocks, namespace, to_numpy
+from img2brain._arrays import column_products, empty, gpu_step, in_blocks, to_numpy
 from img2brain.errors import FitError
 from img2brain.moments import Moments
 from img2brain.regressors._limits import ALPHAS, FLAG, FOLDS, Limits
@@ -185,7 +185,5 @@ def _about(held: Moments, train: Moments) -> Moments:
 
 def _squared_errors(coef: Array, held: Moments) -> Array:
     """Return ||y - Xb||^2 = y'y - 2 b'X'y + b'X'Xb of each voxel."""
-    xp = namespace(coef)
-    products, slopes = xp.einsum("ij,ij->j", coef, held.xy), held.xx @ coef
-    errors: Array = held.yy + xp.einsum("ij,ij->j", coef, slopes) - 2.0 * products
+    errors: Array = held.yy + column_products(coef, held.xx @ coef) - 2.0 * column_products(coef, held.xy)
     return errors

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision import models, transforms
+from torchvision.transforms.v2 import functional
 
 from img2brain.backbones import Preprocessing
 from img2brain.backbones.torchvision import Torchvision
@@ -67,6 +68,23 @@ def test_resize224_is_a_resize_without_a_crop(height: int, width: int, seed: int
     normalise = transforms.Normalize(ours.mean, ours.std)
     expected = transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor(), normalise])(image)
     assert_within_grey_levels((height != 224) + (width != 224), ours(image), expected, ours.std)
+
+
+@settings(max_examples=20)
+@given(
+    height=st.integers(1, 500),
+    width=st.integers(1, 500),
+    ours=st.sampled_from([Preprocessing((40, 30)), Preprocessing((64,), 40), Preprocessing((37,), 70)]),
+)
+@example(height=40, width=30, ours=Preprocessing((40, 30)))
+@example(height=37, width=110, ours=Preprocessing((37,), 70))
+def test_bytes_are_those_of_torchvision(height: int, width: int, ours: Preprocessing) -> None:
+    pixels = np.array(picture(height, width))
+    filter_ = transforms.InterpolationMode.BILINEAR
+    expected = functional.resize(torch.from_numpy(pixels).permute(2, 0, 1), list(ours.resize), filter_, antialias=True)
+    expected = functional.center_crop(expected, [ours.crop]) if ours.crop else expected
+    assert torch.equal(ours.pixels(pixels), expected)
+    assert expected.shape == (3, *ours.size)
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "lanczos", "box", "nearest"])

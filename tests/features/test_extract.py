@@ -30,6 +30,8 @@ class Sums(torch.nn.Module):
 class AsItIs:
     """Leaves pictures as they are."""
 
+    size = (4, 5)
+
     def resized(self, height: int, width: int, /) -> tuple[int, int]:
         return height, width
 
