@@ -170,7 +170,8 @@ class Stages:
 
     def contracts(self, _folder: Path) -> Figures:
         """Run the tests that have a GPU in them."""
-        words = [sys.executable, "-m", "pytest", "-q", "-k", "cuda", "-p", "no:cacheprovider", *self.sizes.tests]
+        options = ("-q", "-n", "0", "-k", "cuda", "-p", "no:cacheprovider")
+        words = [sys.executable, "-m", "pytest", *options, *self.sizes.tests]
         ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
         last = (ended.stdout.strip() or ended.stderr.strip()).splitlines()[-1]
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", ended.stdout, re.M)
