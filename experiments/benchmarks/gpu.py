@@ -170,7 +170,7 @@ class Stages:
 
     def contracts(self, _folder: Path) -> Figures:
         """Run the tests that have a GPU in them."""
-        options = ("-q", "-n", "0", "-k", "cuda", "-p", "no:cacheprovider")
+        options = ("-q", "-n", "0", "-k", "cuda", "-p", "no:cacheprovider", "--continue-on-collection-errors")
         words = [sys.executable, "-m", "pytest", *options, *self.sizes.tests]
         ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
         last = (ended.stdout.strip() or ended.stderr.strip()).splitlines()[-1]

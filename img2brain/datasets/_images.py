@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from img2brain import digest
+from img2brain._arrays import n_threads, slices
 from img2brain.datasets._inside import content_of
 from img2brain.datasets._links import is_there
 from img2brain.datasets._presentation import Presentation
@@ -34,6 +36,7 @@ _FORMATS = ("JPEG", "PNG")
 _PLAIN = ("Gray", "YCbCr")  # colours of a JPEG file that any decoder turns into the same RGB
 _PNG = b"\x89PNG\r\n\x1a\n"
 _USUAL_SIDE = 518
+_RUN = 16  # files that a thread is handed at a time
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -400,6 +403,11 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 
 def map_files(function: Callable[[Path], T], paths: Sequence[Path], title: str) -> list[T]:
-    """Apply `function` to each path with a pool of threads, in order: reading, hashing and decoding free the lock."""
-    with ThreadPoolExecutor() as pool:
-        return list(track(pool.map(function, paths), len(paths), title))
+    """Apply `function` to each path with a pool of threads, in order: reading, hashing and decoding free the lock.
+
+    A thread is handed a run of paths: with many threads, handing out each by itself would take longer than the work.
+    """
+    runs = (paths[run] for run in slices(len(paths), _RUN))
+    with ThreadPoolExecutor(n_threads()) as pool:
+        found = pool.map(lambda run: list(map(function, run)), runs)
+        return list(track(chain.from_iterable(found), len(paths), title))

@@ -108,15 +108,15 @@ class FoldedRegressor(LinearRegressor):
     def _scores(self, train: Moments, held: Moments) -> Array:
         """Score every alpha on one fold, voxels in blocks."""
         seen_train, seen_held = self._reduced(train, _about(held, train))
-        errors = empty((len(self.alphas_), seen_train.n_voxels), train.xy)
+        errors = empty((len(self.alphas_), seen_train.n_voxels), seen_train.xy)
 
         def measure(block: slice) -> None:
             part = seen_held.voxels(block)
             for row, coef in zip(errors, self._path(seen_train.voxels(block)), strict=True):
                 row[block] = _squared_errors(coef, part)
 
-        step = gpu_step(max(self.block, train.n_features), train.xy)
-        in_blocks(measure, seen_train.n_voxels, step, train.xy)
+        step = gpu_step(max(self.block, train.n_features), seen_train.xy)
+        in_blocks(measure, seen_train.n_voxels, step, seen_train.xy)
         return self._criterion(to_numpy(errors), held.n, to_numpy(held.yy))
 
     def _reduced(self, train: Moments, held: Moments) -> tuple[Moments, Moments]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from img2brain._arrays import namespace
+from img2brain._arrays import is_tensor, namespace
+from img2brain.moments import Moments
 
 Array = NDArray[np.float64]
+
+_FEW = 512  # features, of whose targets a processor makes a sweep before a GPU has begun all of its operations
 
 
 def rotated(xy: Array, yy: Array) -> tuple[Array, Array]:
@@ -30,3 +33,8 @@ def rotated(xy: Array, yy: Array) -> tuple[Array, Array]:
     basis, triangle = namespace(xy).linalg.qr(xy.T)
     basis[yy == 0] = 0.0
     return basis, triangle.T
+
+
+def near(moments: Moments) -> Moments:
+    """Bring the moments of targets from a GPU to the processor, where they are few: the descent is by small steps."""
+    return moments.to("cpu") if is_tensor(moments.xx) and moments.n_features <= _FEW else moments

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from img2brain._arrays import in_blocks, namespace, slices, to_numpy
+from img2brain._arrays import beside, in_blocks, is_tensor, namespace, slices, to_numpy
 from img2brain.moments import Moments
 from img2brain.regressors._descent import EachVoxel, PenalisedLeastSquares, Penalty, Solution, Together, descend
 from img2brain.regressors._limits import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Limits
-from img2brain.regressors._rotation import rotated
+from img2brain.regressors._rotation import near, rotated
 from img2brain.regressors.base import Array, Hyperparameter, PenalisedRegressor, Space, State
 
 LASSO_SEARCH = {"alpha": Hyperparameter(1e-4, 1.0, log=True, relative=True)}
@@ -120,7 +120,7 @@ class Rotated:
     Attributes
     ----------
     moments : Moments
-        Those of the targets; `mean_y` and `yy` are left those of the voxels.
+        Those of the targets, on the processor where they are few; `mean_y` and `yy` are left those of the voxels.
     basis : ndarray, shape (n_voxels, n_targets)
         Orthonormal columns, from targets to voxels.
     """
@@ -143,12 +143,14 @@ class MultiTaskRegressor(SparseRegressor[Rotated]):
     def factorise(cls, moments: Moments) -> Rotated:
         """Rotate the voxels."""
         basis, cross = rotated(moments.xy, moments.yy)
-        return Rotated(replace(moments, xy=cross), basis)
+        return Rotated(near(replace(moments, xy=cross)), basis)
 
     def solve_from(self, state: Rotated, start: Array | None) -> Array:
         """Return the coefficients, found among the targets."""
         turned = None if start is None else start @ state.basis
+        if not is_tensor(state.moments.xy) and turned is not None:
+            turned = to_numpy(turned)
         solution = self._minimise(state.moments, state.moments.yy.sum(0, keepdims=True), turned)
         self._report([solution], state.moments.n)
-        coef: Array = solution.coef @ state.basis.T
+        coef: Array = beside(solution.coef, state.basis) @ state.basis.T
         return coef

@@ -10,6 +10,7 @@ from img2brain._arrays import empty, namespace
 from img2brain.moments import Moments
 from img2brain.regressors._folds import ALPHAS_LIMITS, PER_VOXEL_LIMITS, PER_VOXEL_OPTIONS, FoldedRegressor
 from img2brain.regressors._limits import Limits
+from img2brain.regressors._rotation import near
 from img2brain.regressors._sparse import LASSO_LIMITS
 from img2brain.regressors.base import Array
 
@@ -60,7 +61,7 @@ class MultiTaskFoldedRegressor(SparseFoldedRegressor):
     def _reduced(self, train: Moments, held: Moments) -> tuple[Moments, Moments]:
         """Rotate voxels into as many targets as there are features, all that the penalty and the sum of errors see."""
         basis, triangle = namespace(train.xy).linalg.qr(train.xy.T)
-        return _targets(train, basis, triangle.T), _targets(held, basis, held.xy @ basis)
+        return near(_targets(train, basis, triangle.T)), near(_targets(held, basis, held.xy @ basis))
 
 
 def _targets(moments: Moments, basis: Array, xy: Array) -> Moments:

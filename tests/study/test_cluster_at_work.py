@@ -335,7 +335,7 @@ def test_hosts_find_what_one_process_finds_also_where_one_is_lost(
 ) -> None:
     from distributed import Client
 
-    address, home = hosts.scheduler(), f"hosts-{lost.split()[0]}"
+    address, home = hosts.scheduler(), f"hosts-{lost.split(maxsplit=1)[0]}"
     first, _ = hosts.worker(0), hosts.worker(1)
     with Client(address, set_as_default=False, timeout=120) as client:
         client.wait_for_workers(2, timeout=120)
