@@ -115,13 +115,15 @@ class Development:
         found: Array = gathered(self._read, rows, self.n_voxels, make)
         return found
 
-    def repeats(self, rows: Rows) -> Array | None:
-        """Read single repeats of some development rows.
+    def repeats(self, rows: Rows, make: Make = np.zeros) -> Array | None:
+        """Read single repeats of some development rows, block by block.
 
         Parameters
         ----------
         rows : ndarray of intp, shape (n,)
             As for `responses`.
+        make : callable
+            Makes the array that they are read into, of a shape and a type.
 
         Returns
         -------
@@ -133,7 +135,8 @@ class Development:
         DataError
             If a row is not a development row.
         """
-        return self._read_repeats(rows)
+        found: Array | None = gathered(self._read_repeats, rows, self.n_voxels, make)
+        return found
 
     def counts(self, rows: Rows) -> NDArray[np.int64] | None:
         """Read how many repeats the responses of some development rows are means of.

@@ -10,6 +10,7 @@ from functools import cache, partial, reduce
 from typing import Any
 
 from img2brain import digest
+from img2brain._mapped import Make
 from img2brain.backbones import check_request, pixels
 from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Plugin
 from img2brain.confirm import ceiling_of, with_ceiling
@@ -246,7 +247,7 @@ def make_ready(
     # A look at a network takes seconds: the first member keeps what was seen.
     spec, failed = that_can_be_had(spec, lambda item: first.setdefault(item, make(item)).facts)
     members = tuple(
-        _member(name, item.taken, spec, rows[name], device, makers[name], {} if place else first)
+        _member(name, item.taken, spec, rows[name], device, makers[name], {} if place else first, home.store.array)
         for place, (name, item) in enumerate(opened.items())
     )
     extraction = Extraction(list(zip(*(member.banks.values() for member in members), strict=True)))
@@ -312,8 +313,12 @@ def _member(
     device: str,
     make: Callable[[BackboneSpec], Features],
     made: Mapping[BackboneSpec, Features],
+    hold: Make,
 ) -> Member:
-    """Make features and metrics of a dataset ready; features that are made already are taken."""
+    """Make features and metrics of a dataset ready; features that are made already are taken.
+
+    Single repeats, where a metric needs them, are held in an array that `hold` makes.
+    """
     dataset, split = rows
     banks = {item: made.get(item) or make(item) for item in spec.backbones}
     for bank in banks.values():
@@ -322,7 +327,7 @@ def _member(
     for item, bank in banks.items():
         key = item.name, bank.facts["weights_digest"], item.preprocessing
         _require_other(by_key.setdefault(key, bank).spec, item)
-    metrics = find_metrics(spec, dataset.development(split), split)
+    metrics = find_metrics(spec, dataset.development(split), split, hold)
     return Member(name, spec, taken, dataset, split, by_key, metrics, make, device)
 
 
@@ -414,7 +419,7 @@ def _shown(dataset: Dataset, split: Split) -> ShownImages:
     return ShownImages(dataset.images, dataset.image_digests, split.development, dataset.presentation)
 
 
-def find_metrics(spec: StudySpec, development: Development, split: Split) -> dict[str, Metric]:
+def find_metrics(spec: StudySpec, development: Development, split: Split, hold: Make) -> dict[str, Metric]:
     """Return the metrics of a study, those that depend on it knowing the noise ceiling of the rows that are scored.
 
     Raises
@@ -427,7 +432,7 @@ def find_metrics(spec: StudySpec, development: Development, split: Split) -> dic
     if not asking:
         return metrics
     rows = split.scored
-    ceiling = ceiling_of(development, lambda: development.counts(rows), lambda: development.repeats(rows))
+    ceiling = ceiling_of(development, lambda: development.counts(rows), lambda: development.repeats(rows, hold))
     if ceiling.origin == "none":
         raise SpecError(
             f"The metric {asking[0]!r} needs a noise ceiling of the validation rows: noise_ceiling, ncsnr with counts "

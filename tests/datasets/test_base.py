@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import DTypeLike, NDArray
 
 from img2brain.datasets.base import Dataset, Split, require_sound, shuffled, split_rows
 from img2brain.datasets.folder import FolderDataset
@@ -81,6 +82,19 @@ def test_development_hands_out_repeats_counts_and_ceilings(repeated: FolderDatas
         np.testing.assert_array_equal(values, known)
         with pytest.raises(ValueError, match="WRITEABLE"):
             values.setflags(write=True)
+
+
+def test_repeats_are_read_into_the_array_that_is_made_for_them(repeated: FolderDataset) -> None:
+    made: list[NDArray[Any]] = []
+
+    def make(shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
+        made.append(np.zeros(shape, kind))
+        return made[-1]
+
+    development, rows = repeated.development(repeated.split(SplitSpec())), np.array([7, 0])
+    repeats = development.repeats(rows, make)
+    assert repeats is made[0]
+    np.testing.assert_array_equal(repeats, development.repeats(rows))
 
 
 def test_development_guards_repeats_and_counts_as_it_does_responses(repeated: FolderDataset) -> None:
