@@ -57,7 +57,7 @@ class Evaluator:
     widest : int, optional
         The most coordinates of any trial, where that is not `n_components`.
     moments_bytes : int
-        Memory for moments of layers; those of one are held in any case.
+        Memory for moments of layers; those of one are held in any case, beyond it in arrays that `make` makes.
     make : callable
         Makes the arrays that responses are held in where they are needed whole, of a shape and a type.
     """
@@ -80,7 +80,9 @@ class Evaluator:
         self._n_components = n_components
         self._metrics = metrics
         self._device, self._make = device, make
-        n_layers = max(1, moments_bytes // (16 * (widest or n_components) * development.n_voxels))
+        n_fitting = moments_bytes // (16 * (widest or n_components) * development.n_voxels)
+        self._make_moments = np.zeros if n_fitting else make
+        n_layers = max(1, n_fitting)
         self._training_moments = lru_cache(maxsize=n_layers)(self._compute_training_moments)
         self._validation_moments = lru_cache(maxsize=n_layers)(self._compute_validation_moments)
         self._read = lru_cache(maxsize=2)(self._read_responses)
@@ -240,13 +242,16 @@ class Evaluator:
             return self._training_moments(key, space, n_folds, 0)
         coordinates = self._banks[key].components(space, rows, self._n_components).coordinates
         parts = (rows[places] for places in self._split.runs(rows, n_folds))
-        return [moments_of(self._development, coordinates, part, part, self._device) for part in parts]
+        return [self._moments_of(coordinates, part) for part in parts]
 
     def _compute_validation_moments(self, key: BankKey, space: FeatureSpace, turn: int) -> Moments:
         """Return the moments of the rows that validate in a turn."""
         fold = self._split.folds[turn]
         coordinates = self._banks[key].components(space, fold.train, self._n_components).coordinates
-        return moments_of(self._development, coordinates, fold.validation, fold.validation, self._device)
+        return self._moments_of(coordinates, fold.validation)
+
+    def _moments_of(self, coordinates: NDArray[np.floating], rows: Rows) -> Moments:
+        return moments_of(self._development, coordinates, rows, rows, self._device, self._make_moments)
 
     def _read_responses(self, rows: bytes) -> NDArray[np.floating]:
         """Read responses that trials share: a component that wrote to them would falsify all later trials."""

@@ -27,6 +27,7 @@ from img2brain._arrays import (
     to_device,
     to_numpy,
 )
+from img2brain._mapped import Make
 from img2brain.errors import DataError, ShapeError
 
 Array = NDArray[np.float64]
@@ -124,7 +125,11 @@ class Moments:
 
     @classmethod
     def from_blocks(
-        cls, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], width: int = BLOCK[1], device: str = "cpu"
+        cls,
+        blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]],
+        width: int = BLOCK[1],
+        device: str = "cpu",
+        make: Make = np.zeros,
     ) -> Moments:
         """Accumulate the moments of rows that come in blocks, so that the whole need not be in memory.
 
@@ -136,18 +141,21 @@ class Moments:
             Voxels that are worked on at a time.
         device : str
             As for `from_rows`.
+        make : callable
+            Makes the array of the cross-products where they are taken on the processor: zeros of a shape and a type.
         """
         sums: Moments | None = None
         scratch = _Scratch()
         for X, Y in blocks:
-            sums = (sums or cls._none(X.shape[1], Y.shape[1]).to(device))._add(X, Y, width, scratch)
+            sums = (sums or cls._none(X.shape[1], Y.shape[1], device, make))._add(X, Y, width, scratch)
         if sums is None:
             raise ShapeError("Moments need at least one block of rows. Got none.")
         return _finite(sums)
 
     @classmethod
-    def _none(cls, k: int, v: int) -> Moments:
-        return cls(0, np.zeros(k), np.zeros(v), np.zeros((k, k)), np.zeros((k, v)), np.zeros(v))
+    def _none(cls, k: int, v: int, device: str, make: Make) -> Moments:
+        cross = make((k, v), np.float64) if device == "cpu" else np.zeros((k, v))
+        return cls(0, np.zeros(k), np.zeros(v), np.zeros((k, k)), cross, np.zeros(v)).to(device)
 
     def to(self, device: str) -> Moments:
         """Return the moments on a device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``."""

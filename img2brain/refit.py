@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain._mapped import Make
 from img2brain.catalog import REGRESSORS
 from img2brain.datasets.base import Development, Rows, Split
 from img2brain.errors import failing_in
@@ -84,7 +85,12 @@ def n_folds_of(regressor: Any) -> int:
 
 
 def moments_of(
-    development: Development, coordinates: Floats, rows: Rows, answered: Rows, device: str = "cpu"
+    development: Development,
+    coordinates: Floats,
+    rows: Rows,
+    answered: Rows,
+    device: str = "cpu",
+    make: Make = np.zeros,
 ) -> Moments:
     """Take the moments of rows without their responses ever being in memory as a whole.
 
@@ -98,8 +104,10 @@ def moments_of(
         The i-th of `rows` goes with the response to the i-th of `answered`.
     device : str
         Where the moments are kept.
+    make : callable
+        Makes the array of their cross-products, of a shape and a type.
     """
-    return Moments.from_blocks(_blocks(development, coordinates, rows, answered), device=device)
+    return Moments.from_blocks(_blocks(development, coordinates, rows, answered), device=device, make=make)
 
 
 def _blocks(

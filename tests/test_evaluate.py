@@ -13,6 +13,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.model_selection import KFold
 from sklearn.neighbors import KNeighborsRegressor
 
+from img2brain._mapped import scratch_array
 from img2brain.catalog import REGRESSORS, Plugin
 from img2brain.errors import FitError, ShapeError
 from img2brain.evaluate import Evaluator
@@ -223,6 +224,27 @@ def test_a_metric_that_misbehaves_is_told(
     )
     with pytest.raises((FitError, ShapeError), match=told):
         evaluator.evaluate(spec.model_copy(update={"regressor": "k_neighbors", "parameters": {"n_neighbors": 3}}))
+
+
+def test_moments_beyond_the_memory_for_them_are_in_arrays_that_are_made_for_them(
+    setting: Setting, spec: TrialSpec, tmp_path: Path
+) -> None:
+    made: list[Any] = []
+
+    def make(shape: tuple[int, ...], kind: Any) -> Any:
+        made.append(scratch_array(tmp_path, shape, kind, large_bytes=1))
+        return made[-1]
+
+    sound, part = setting.first.evaluator(), setting.first
+    parts = sound._development, part.split, sound._banks, part.n_components, part.metrics
+    calm, narrow = (Evaluator(*parts, moments_bytes=n_bytes, make=make) for n_bytes in (1 << 30, 1))
+    expected = calm.evaluate(spec)
+    assert made == []
+    found = narrow.evaluate(spec)
+    assert [(type(array), len(array)) for array in made] == [(np.memmap, part.n_components)] * 2
+    np.testing.assert_array_equal(found.estimator.coef_, expected.estimator.coef_)
+    np.testing.assert_array_equal(found.accuracy, expected.accuracy)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_single_number_of_a_fit_is_stored_as_one() -> None:

@@ -198,10 +198,12 @@ class Needs:
 
     def scratch(self) -> dict[str, float]:
         """Return the disk that each stage takes for a while, in bytes."""
+        moments = sum(_in_files(self._moments_arrays(member)) for member in self.members)
         return {
             "extract": max((min(self._on_disk(item), self.scratch_bytes) for item in self.networks), default=0.0),
-            "search": sum(_in_files(self._searched_arrays(member)) for member in self.members),
-            "publish": max(_in_files(self._published_arrays(member)) for member in self.members),
+            "moments": moments,
+            "search": moments + sum(_in_files(self._searched_arrays(member)) for member in self.members),
+            "publish": moments + max(_in_files(self._published_arrays(member)) for member in self.members),
         }
 
     def disk(self) -> dict[str, float]:
@@ -253,12 +255,22 @@ class Needs:
 
     def _moments_memory(self) -> int:
         """Return the bytes of moments that are held, of training and of validation rows, of all members."""
-        found = 0
-        for member in self.members:
-            each = 16 * self.trials.largest * (member.n_voxels + self.trials.largest)
-            n_held = min(self.trials.n_spaces, max(1, MOMENTS_BYTES // len(self.members) // each))
-            found += n_held * each
-        return found
+        return sum(
+            min(self.trials.n_spaces, self._n_fitting(member)) * self._layer_bytes(member)
+            or _held(self._moments_arrays(member))
+            for member in self.members
+        )
+
+    def _moments_arrays(self, member: MemberSizes) -> list[int]:
+        """Return the bytes of cross-products, of training and of validation rows, that exceed a member's memory."""
+        return [] if self._n_fitting(member) else 2 * [8 * self.trials.largest * member.n_voxels]
+
+    def _n_fitting(self, member: MemberSizes) -> int:
+        """Return of how many layers the moments fit the memory that a member has for them."""
+        return MOMENTS_BYTES // len(self.members) // self._layer_bytes(member)
+
+    def _layer_bytes(self, member: MemberSizes) -> int:
+        return 16 * self.trials.largest * (member.n_voxels + self.trials.largest)
 
     def _search_memory(self) -> int:
         """Return what trials take: what is found on all members is held until it is told, besides the work on one."""

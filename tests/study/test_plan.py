@@ -130,6 +130,15 @@ def test_what_grows_with_images_and_voxels_is_planned_on_the_disk_and_not_in_mem
     assert found.memory()["publish"] < near.memory()["publish"] + 1.1 * GIB
 
 
+def test_moments_that_exceed_a_members_memory_are_planned_on_the_disk() -> None:
+    many = TrialSizes(60, 60, (1000,), 1000, 2)
+    found = Needs([NSD] * 8, [NETWORK], many)
+    assert found.scratch()["moments"] == 8 * 2 * 8 * 1000 * NSD.n_voxels
+    assert found.memory()["moments"] < 3 * GIB
+    few = Needs([NSD], [NETWORK], TRIALS)
+    assert few.scratch()["moments"] == 0
+
+
 def test_regressors_of_rows_do_not_fit_there_and_are_told() -> None:
     by_rows = TrialSizes(60, 60, (10, 20, 40), 40, 2, keep_rows=True)
     (told,) = planning._problems(Needs([NSD], [NETWORK], by_rows), 16 * GIB, 10**12)
@@ -146,7 +155,13 @@ def test_more_voxels_and_trials_never_take_less(voxels: int, n_rows: int, size: 
 
     one, wider, longer = of(voxels, 10), of(voxels * more, 10), of(voxels, 10 * more)
     assert min(sum(wider.disk().values()), sum(longer.disk().values())) >= sum(one.disk().values())
-    assert max(wider.memory().values()) >= max(one.memory().values()) == max(longer.memory().values())
+    assert taken(wider) >= taken(one) == taken(longer)
+
+
+def taken(needs: Needs) -> float:
+    """Return the most that a stage takes of memory and, in place of it, of the disk for a while."""
+    scratch = needs.scratch()
+    return max(n_bytes + scratch.get(stage, 0.0) for stage, n_bytes in needs.memory().items())
 
 
 def test_layers_that_the_scratch_disk_does_not_hold_take_another_pass() -> None:
