@@ -16,6 +16,7 @@
       FitError(RuntimeError)         a regressor that cannot be fitted to these rows
       ModelError(RuntimeError)       a model that is not registered, or whose files do not fit together
       StoreError(RuntimeError)       a home that cannot be written or is full
+        NoHomeError                  no home where one is to be read
         TrackingError                a tracking store that does not answer
       ResourceError(RuntimeError)    memory, a disk or a file of others that gave out: what was at work goes on later
 
@@ -111,6 +112,10 @@ class ModelError(Img2BrainError, RuntimeError):
 
 class StoreError(Img2BrainError, RuntimeError):
     """The home folder cannot be written."""
+
+
+class NoHomeError(StoreError):
+    """There is no home where one is to be read."""
 
 
 class TrackingError(StoreError):

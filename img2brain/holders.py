@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import logging
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,28 @@ def _tell_of_holder(path: Path) -> bool:
 def how_to_wake(process: int) -> str:
     """Say what can be done about a process that stands still."""
     return f"let it go on (kill -CONT {process}), or end it"
+
+
+@contextmanager
+def flocked(path: Path, how: int) -> Iterator[None]:
+    """Hold the lock of a file, which is made where it is not there; it is free when its holders end.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    how : int
+        ``fcntl.LOCK_SH`` to share it with others or ``fcntl.LOCK_EX``, with ``fcntl.LOCK_NB`` to wait for nobody.
+
+    Raises
+    ------
+    BlockingIOError
+        If it is not free, and nobody is waited for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        fcntl.flock(stream, how)
+        yield
 
 
 def is_held(path: Path, shared: bool = False) -> bool:

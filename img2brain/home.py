@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import sqlite3
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -17,14 +19,21 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from img2brain import digest, plain, secret
-from img2brain.errors import StoreError, quoted
-from img2brain.holders import WaitingLock, is_held
+from img2brain.errors import NoHomeError, StoreError, quoted
+from img2brain.holders import WaitingLock, flocked, is_held
 from img2brain.store import Store
 
 FORMAT = 2
 _IDENTITY = "home.json"
 _SOME_BYTES = 1 << 20  # that a trial takes
 _STORAGES = ("sqlite:///", "postgresql://")
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # of what is no file
 _SIGNS = (_IDENTITY, "mlflow.db", "optuna.log")  # what tells a home from any other folder
 
 
@@ -142,13 +151,14 @@ class Home:
         found = cls.__new__(cls)
         found._name_parts(Path(folder), tracking_uri, storage, cache)
         if not (found._is_there or tracking_uri or storage):
-            raise StoreError(_absent(found.folder))
+            raise NoHomeError(_absent(found.folder))
         return found
 
     @property
     def _is_there(self) -> bool:
         try:
-            return any((self.folder / name).exists() for name in _SIGNS)
+            signs = [self.folder / name for name in _SIGNS]
+            return any(path.exists() or path.is_symlink() for path in signs)
         except PermissionError:
             return True
 
@@ -170,7 +180,17 @@ class Home:
         self.index = self.folder / ".trials.json"
         self._locks = self.folder / "locks"
 
+    def no_files(self) -> list[tuple[Path, str]]:
+        """Return what is no file in place of one of its files, and what it is instead; nothing is opened to see that.
+
+        To open a pipe may take for ever, and a device may have no end.
+        """
+        files = (self.identity_file, self.database, self.search_file, self.looks, self.index)
+        return [(path, kind) for path in files if path is not None and (kind := _kind_of(path))]
+
     def _make(self) -> None:
+        for path, kind in self.no_files():
+            raise StoreError(f"{path} must be a plain file. It is {kind}: move it away.")
         try:
             self._locks.mkdir(parents=True, exist_ok=True)
             self._try_to_write(8)
@@ -294,8 +314,7 @@ class Home:
         """Hold the lock of the use of the home and its cache, which many may share; free when its holders end."""
         with contextlib.ExitStack() as held:
             for path in self._use_locks:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                fcntl.flock(held.enter_context(path.open("a")), how)
+                held.enter_context(flocked(path, how))
             yield
 
     @property
@@ -313,7 +332,7 @@ class Home:
         try:
             return _read(self.folder / _IDENTITY)
         except FileNotFoundError:
-            raise StoreError(_absent(self.folder)) from None
+            raise NoHomeError(_absent(self.folder)) from None
 
     def _know_itself(self) -> None:
         """Write what the home says of itself where it says nothing yet, or where it was moved or copied."""
@@ -366,6 +385,17 @@ def _with_new_id(identity: Identity) -> Identity:
 def _is_same(first: Path, second: Path) -> bool:
     """Tell whether two paths are one folder, also under two names, such as that of a mounted disk."""
     return first == second or (first.exists() and first.samefile(second))
+
+
+def _kind_of(path: Path) -> str:
+    """Name what is in place of a file; nothing where that is a file, or nothing is there, or others say why."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "a link to nowhere" if path.is_symlink() else ""
+    except OSError as error:
+        return "a link in a circle" if error.errno == errno.ELOOP else ""
+    return "" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def id_at(folder: Path) -> str:

@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import socket
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from img2brain.cli import main
 from img2brain.errors import StoreError
+from img2brain.health import check
 from img2brain.home import Home
 
 
@@ -147,3 +153,68 @@ def test_reading_makes_no_home(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     made = Home(tmp_path)
     assert Home.existing(tmp_path).id == made.id
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def nowhere(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere"))
+
+
+def circle(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def bound(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(path))
+
+
+NO_FILES: dict[str, Callable[[Path], object]] = {
+    "a pipe": pipe,
+    "a folder": Path.mkdir,
+    "a device": device,
+    "a link to nowhere": nowhere,
+    "a link in a circle": circle,
+    "a socket": bound,
+}
+READING = (
+    "study list", "study show s", "study plan {study}", "home show", "home check", "home backup {place}", "home gc",
+    "compare s#0 s#1", "leaderboard show", "leaderboard build {place}", "model list", "study run {study}",
+    "study worker {study}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+@pytest.mark.parametrize("name", ["home.json", "mlflow.db", "optuna.log", "looks.jsonl", ".trials.json", "searches.db"])
+def test_what_is_no_file_in_place_of_one_is_refused_on_one_line(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage = f"sqlite:///{tmp_path / 'home' / 'searches.db'}" if name == "searches.db" else None
+    place = Home(tmp_path / "home").folder / name
+    place.unlink(missing_ok=True)
+    NO_FILES[kind](Path("home") / name if kind == "a socket" else place)
+    for make in (Home, Home.existing):
+        with pytest.raises(StoreError, match=rf"^{place} must be a plain file\. It is {kind}: move it away\.$"):
+            make(tmp_path / "home", storage=storage)
+    (told,) = check(Home.as_it_is(tmp_path / "home", storage=storage)).findings
+    assert told.problem == f"{place} must be a plain file. It is {kind}."
+    assert os.path.lexists(place)
+
+
+@pytest.mark.parametrize("words", READING)
+def test_each_command_refuses_a_pipe_in_place_of_the_search_log(words: str, given_study: Path, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").folder
+    pipe(home / "optuna.log")
+    given = words.format(study=given_study, place=tmp_path / "out").split()
+    result = CliRunner().invoke(main, [*given, "--home", str(home)])
+    assert result.exit_code == 2, result.output
+    assert f"{home / 'optuna.log'} must be a plain file. It is a pipe" in result.output
+    assert "Traceback" not in result.output

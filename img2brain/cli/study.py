@@ -154,14 +154,14 @@ def plan_command(experiment: Path, open_home: OpenHome, **changes: Any) -> Shown
       img2brain study plan experiments/quickstart.toml
       img2brain study plan experiments/v4.toml --trials 500
     """
-    from img2brain.errors import StoreError
+    from img2brain.errors import NoHomeError
     from img2brain.spec import load_study
     from img2brain.study.plan import plan
 
     spec = _changed(load_study(experiment), changes)
     try:
         there = open_home()
-    except StoreError:  # There is none yet.
+    except NoHomeError:
         there = None
     found = plan(spec, there)
     return Shown(found.to_dict(), _plan_lines(spec.name, found), 2 if found.problems else 0)

@@ -41,7 +41,7 @@ def check(home: Home, deep: bool = False) -> Health:
     Returns
     -------
     Health
-        Each part is looked at whatever is found of the others.
+        Each part is looked at whatever is found of the others, unless one of its files is none, such as a pipe.
     """
     parts: tuple[Callable[[], Iterable[Finding]], ...] = (
         partial(disk.permissions, home),
@@ -56,6 +56,8 @@ def check(home: Home, deep: bool = False) -> Health:
         partial(kept.cache, home, deep),
     )
     facts = machine.facts() | stores.facts(home) | disk.facts(home)
+    if no_files := tuple(disk.no_files(home)):  # which nobody may open
+        return Health(facts, no_files)
     return Health(facts, tuple(dict.fromkeys(found for part in parts for found in _looked(part))))
 
 

@@ -26,6 +26,12 @@ def facts(home: Home) -> dict[str, str]:
     return {f"free at {place}": f"{shutil.disk_usage(place).free / 1e9:.2f} GB" for place in _places(home)}
 
 
+def no_files(home: Home) -> Iterator[Finding]:
+    """Tell what is in place of a file of the home, such as a pipe, which to open may take for ever."""
+    for path, kind in home.no_files():
+        yield Finding(f"{path} must be a plain file. It is {kind}.", "Move it away, and put the file back.")
+
+
 def permissions(home: Home) -> Iterator[Finding]:
     """Tell which folders and databases this user cannot use; of folders within one another the outermost."""
     for top in _places(home):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from img2brain.finding import Finding
 from img2brain.home import Home
 from img2brain.secret import masked
-from img2brain.study.log import damaged_line, existing_log, holds_searches
+from img2brain.study.log import existing_log, holds_searches, read_journal
 from img2brain.tracking import upkeep
 from img2brain.tracking._database import require_no_artifacts, require_same_version
 from img2brain.tracking._store import TrackingStore, answering
@@ -29,10 +29,13 @@ def search_log(home: Home) -> Iterator[Finding]:
     if home.storage is not None:
         if holds_searches(home.storage):
             existing_log(home)
-    elif home.search_log.exists() and (line := damaged_line(home.search_log)) is not None and not home.is_in_use:
-        said = f"Line {line} of the search log {home.search_log} is damaged or cut."
-        advice = "Run the study again: the log is kept beside, and written again from the records of the runs."
-        yield Finding(said, advice)
+    elif home.search_log.exists():
+        found = read_journal(home.search_log)
+        # A line that is not whole may be being written.
+        if line := found.damaged or (None if home.is_in_use else found.cut):
+            said = f"Line {line} of the search log {home.search_log} is damaged or cut."
+            advice = "Run the study again: the log is kept beside, and written again from the records of the runs."
+            yield Finding(said, advice)
 
 
 def tracking(home: Home) -> Iterator[Finding]:

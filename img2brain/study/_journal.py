@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
@@ -19,8 +21,8 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 
-from img2brain.errors import StoreError
-from img2brain.holders import holders, how_to_wake, is_stopped
+from img2brain.errors import StoreError, lack_of
+from img2brain.holders import flocked, holders, how_to_wake, is_stopped
 from img2brain.home import Home
 from img2brain.study._local_log import LocalLog
 
@@ -60,7 +62,7 @@ class _Journal(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         try:
-            with _held(self._guard, self._path), self._path.open("rb+", buffering=0) as journal:
+            with _held(self._guard, self._path), _opened(self._path, "rb+", 0) as journal:
                 self._require_same(journal.fileno())
                 _append(journal.fileno(), lines)
                 if any(map(_ends_a_trial, logs)):
@@ -70,7 +72,7 @@ class _Journal(BaseJournalBackend):
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         try:
-            with self._path.open("rb") as journal:
+            with _opened(self._path) as journal:
                 del self.ends[log_number_from:]
                 self._require_same(journal.fileno())
                 journal.seek(self._end_within(journal.fileno()))
@@ -96,11 +98,9 @@ class _Journal(BaseJournalBackend):
     def _operation(self, line: bytes) -> dict[str, Any]:
         """Return what a line says; none may be left out, since trials are known by their order."""
         try:
-            found = json.loads(line)
-            JournalOperation(found["op_code"]), str(found["worker_id"])
+            return _operation(line)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._damage("is damaged") from error
-        return dict(found)
 
     def _damage(self, what: str) -> _DamageError:
         return _DamageError(
@@ -109,11 +109,56 @@ class _Journal(BaseJournalBackend):
         )
 
     def _require_same(self, descriptor: int) -> None:
-        if os.fstat(descriptor).st_ino != self._file:
+        found = os.fstat(descriptor)
+        if found.st_ino != self._file or not stat.S_ISREG(found.st_mode):  # numbers of files are given again
             raise StoreError(
                 f"The search log {self._path} must stay while a study is at work. It was replaced; the same command "
                 "goes on."
             )
+
+
+class _Snapshot(BaseJournalBackend):
+    """The lines of a journal as they were when they were read.
+
+    Parameters
+    ----------
+    lines : sequence of bytes
+        Whole ones, from the first on.
+
+    Attributes
+    ----------
+    n_read : int
+        How many were read, with the last one if it could not be replayed.
+    """
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self._lines, self.n_read = lines, 0
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        for number, line in enumerate(self._lines[log_number_from:], log_number_from + 1):
+            self.n_read = number
+            yield _operation(line)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        raise AssertionError("a journal that is read is not written")
+
+
+class Reading(NamedTuple):
+    """What a journal says that is read alone.
+
+    Attributes
+    ----------
+    storage : JournalStorage
+        Optuna's view of the lines that are sound, up to the first that is not.
+    damaged : int, optional
+        The number of that one, from 1; None where all whole lines are sound.
+    cut : int, optional
+        The number of the last line, where it is not whole, as while another process writes it.
+    """
+
+    storage: JournalStorage
+    damaged: int | None
+    cut: int | None
 
 
 class Journal(LocalLog):
@@ -135,9 +180,50 @@ class Journal(LocalLog):
     def file_lock(self, name: str) -> FileLock:
         return self._home.lock(name)
 
+    @contextmanager
+    def attend(self, worker: str) -> Iterator[None]:
+        with flocked(_attended(self._home), fcntl.LOCK_SH), super().attend(worker):
+            yield
+
+
+class JournalToRead(Journal):
+    """The journal of a home as it is now, for those who only look at it: whatever is damaged is left as it is."""
+
+    @cached_property
+    def storage(self) -> JournalStorage:
+        found = read_journal(self._home.search_log)
+        if found.damaged is not None:
+            log.warning(
+                "line %d of the search log %s is damaged: the lines before it are read, and it is left as it is",
+                found.damaged, self._home.search_log,
+            )  # fmt: skip
+        return found.storage
+
+
+def read_journal(path: Path) -> Reading:
+    """Read a search log without a lock, and leave it as it is.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be read.
+    """
+    try:
+        with _opened(path) as journal:
+            lines = list(journal)
+    except OSError as error:
+        raise StoreError(f"The search log {path} cannot be read: {error.strerror}.") from error
+    cut = len(lines) if lines and not lines[-1].endswith(b"\n") else None
+    backend = _Snapshot(lines if cut is None else lines[:-1])
+    try:
+        return Reading(JournalStorage(backend), None, cut)
+    except Exception as error:  # as where it is replayed to be used
+        _require_damage(error)
+    return Reading(JournalStorage(_Snapshot(lines[: backend.n_read - 1])), backend.n_read, cut)
+
 
 def open_journal(home: Home, patience_s: float = _PATIENCE_S) -> JournalStorage:
-    """Open the search log of a home, made where it is not there.
+    """Open the search log of a home for a worker, made where it is not there.
 
     A damaged log is set aside and said: what stands before the damage is kept, what stood after it is written again
     from the records of the runs when their study is run.
@@ -152,30 +238,39 @@ def open_journal(home: Home, patience_s: float = _PATIENCE_S) -> JournalStorage:
     Raises
     ------
     StoreError
-        If it cannot be read or written, or another process does not let go of it.
+        If it cannot be read or written, another process does not let go of it, or it is damaged and other workers are
+        at work on it.
     """
     path, lock = home.search_log, FileLock(home.search_log.with_suffix(".lock"), timeout=patience_s)
     try:
         with _held(lock, path):
             _cut_unfinished(path)
-            return _replayed(path, lock)
+            return _replayed(home, lock)
     except OSError as error:
         raise StoreError(f"The search log {path} cannot be read: {error.strerror}.") from error
 
 
-def damaged_line(path: Path) -> int | None:
-    """Return the number, from 1, of the first line of a log that cannot be read, as one that was cut; None if all can.
+def _opened(path: Path, mode: str = "rb", buffering: int = -1) -> Any:
+    """Open a log, and wait for nobody: a pipe in its place would have that."""
+    return open(path, mode, buffering, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
 
-    The log is left as it is.
+
+def _operation(line: bytes) -> dict[str, Any]:
+    """Return what a line says.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, RecursionError
+        If it is damaged.
     """
-    journal = _Journal(path, FileLock(path.with_suffix(".lock")))
-    try:
-        JournalStorage(journal)
-    except Exception as error:  # as where it is replayed to be used
-        _require_damage(error)
-        return len(journal.ends)
-    n_whole = journal.ends[-1] if journal.ends else 0
-    return len(journal.ends) + 1 if n_whole < path.stat().st_size else None
+    found = json.loads(line)
+    JournalOperation(found["op_code"]), str(found["worker_id"])
+    return dict(found)
+
+
+def _attended(home: Home) -> Path:
+    """Return the file whose lock all workers share that are at work on the log."""
+    return Path(home.lock("workers of the search log").lock_file)
 
 
 def _ends_a_trial(line: dict[str, Any]) -> bool:
@@ -219,27 +314,48 @@ def _cut_unfinished(path: Path) -> None:
         os.truncate(path, end)
 
 
-def _replayed(path: Path, lock: FileLock) -> JournalStorage:
+def _replayed(home: Home, lock: FileLock) -> JournalStorage:
     """Replay a log, once where it is sound; one that is not is set aside from its first damaged line on."""
+    path = home.search_log
     journal = _Journal(path, lock)
     try:
         return JournalStorage(journal)
     except Exception as error:  # Optuna trusts its log: on a damaged line it raises anything.
         _require_damage(error)
-        _set_aside(path, journal.ends[:-1])
+        with _by_nobody_else(home, len(journal.ends)):
+            _set_aside(path, journal.ends[:-1])
     return JournalStorage(_Journal(path, lock))
+
+
+@contextmanager
+def _by_nobody_else(home: Home, line: int) -> Iterator[None]:
+    """Keep workers from coming, or raise `StoreError` where some are at work: what they told must stay in their log."""
+    attended = _attended(home)
+    try:
+        with flocked(attended, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+    except BlockingIOError:
+        found = holders([attended]).get(attended)
+        who = f", such as process {found}" if found else ""
+        raise StoreError(
+            f"Line {line} of the search log {home.search_log} is damaged, and others are at work on it{who}. It is set "
+            "aside where none is: the same command goes on when they have ended."
+        ) from None
 
 
 def _require_damage(error: Exception) -> None:
     """Raise an error again that says why a log cannot be read at all, not that a line of it is damaged."""
-    if isinstance(error, StoreError) and not isinstance(error, _DamageError):
+    if (isinstance(error, StoreError) and not isinstance(error, _DamageError)) or lack_of(error):
         raise error
 
 
 def _set_aside(path: Path, sound: Sequence[int]) -> None:
     """Keep of a log the lines that are sound, by where they end, and all of it beside."""
     aside = next(name for n in count(1) if not (name := path.with_name(f"{path.name}.damaged-{n}")).exists())
-    shutil.copyfile(path, aside)
+    try:
+        os.link(path, aside)  # which takes no room
+    except OSError:
+        shutil.copyfile(path, aside)
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_bytes(path.read_bytes()[: sound[-1] if sound else 0])
     unfinished.replace(path)

@@ -10,15 +10,16 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from img2brain.health import check
 from img2brain.home import Home
 from img2brain.study.search import stored_trials
-from tests.disks import mounted
-from tests.study.test_workers_at_work import TIMEOUT_S, assert_sound, results, study, wait_for
+from img2brain.tracking._store import TrackingStore
+from tests.disks import fill, make_room, mounted
+from tests.study.test_workers_at_work import NEVER, TIMEOUT_S, assert_sound, results, study, wait_for
 
 if TYPE_CHECKING:
     from tests.conftest import Launcher, NewHome, Process
@@ -36,6 +37,13 @@ def problems(home: Path) -> list[str]:
     return [str(item) for item in found if "must have room for a study" not in item.problem]
 
 
+def tracked(home: Path) -> list[Any]:
+    """Return the runs of the trials of a home."""
+    store = TrackingStore(Home(home))
+    experiments = [item.experiment_id for item in store.client.search_experiments()]
+    return list(store.runs(experiments, "tags.`img2brain.kind` = 'trial'"))
+
+
 def n_told(home: Path) -> int:
     return sum(map(len, stored_trials(Home(home)).values())) if (home / "optuna.log").exists() else 0
 
@@ -44,17 +52,6 @@ def n_told(home: Path) -> int:
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 48 MB; tests that need it skip where none can be mounted."""
     yield from mounted(tmp_path / "disk", 48)
-
-
-def fill(disk: Path, but_for: int = 0) -> None:
-    """Fill a disk, but for so many bytes."""
-    free = shutil.disk_usage(disk).free
-    with (disk / "filler").open("ab", buffering=0) as stream:
-        stream.write(bytes(max(0, free - but_for)))
-
-
-def make_room(disk: Path) -> None:
-    (disk / "filler").unlink()
 
 
 def on_disk(disk: Path, new_home: NewHome) -> Path:
@@ -140,6 +137,51 @@ def test_a_worker_that_stands_still_is_told_of_and_nothing_is_twice_or_lost(
     first.send(signal.SIGCONT)
     assert [worker.wait(TIMEOUT_S) for worker in (first, second)] == [0, 0], [first.stderr, second.stderr]
     assert_whole(home, N_TRIALS)
+
+
+def damage_a_line(log: Path) -> bytes:
+    """Spoil a byte of a line in the middle of a log, in its place, and return what stands before the line."""
+    content = log.read_bytes()
+    start = content.rfind(b"\n", 0, len(content) // 2) + 1
+    with log.open("rb+") as stream:
+        stream.seek(start)
+        stream.write(b"#")
+    return content[: start + 1]
+
+
+@pytest.mark.slow
+def test_who_only_looks_leaves_a_damaged_log_to_the_workers_at_work_on_it(
+    img2brain: Launcher, study: Study, new_home: NewHome, tmp_path: Path
+) -> None:
+    home, path = new_home(), study(NEVER)
+    worker = img2brain.start("study", "worker", path, "--home", home, "--no-finish")
+    wait_for(lambda: n_told(home) >= 12, worker)
+    log, inode = home / "optuna.log", (home / "optuna.log").stat().st_ino
+    before = damage_a_line(log)
+    looks = "study list", "study show given", f"study plan {study(NEVER)}", "home show", "home check"
+    others = "leaderboard show", "compare given#0 given#1", f"home backup {tmp_path / 'kept'}"
+    n_damaged = before.count(b"\n") + 1
+    for words in (*looks, *others):
+        looked = img2brain.run(*words.split(), "--home", home)
+        assert "Traceback" not in looked.stderr, looked.stderr
+        is_told = re.search(rf"[Ll]ine {n_damaged} of the search log {log} is damaged", looked.stdout + looked.stderr)
+        assert is_told or words in others, (words, looked.stdout, looked.stderr)
+    second = img2brain.run("study", "worker", path, "--home", home)
+    assert second.code == 2
+    assert f"is damaged, and others are at work on it, such as process {worker.pid}." in second.error
+    assert log.stat().st_ino == inode
+    assert log.read_bytes().startswith(before[:-1] + b"#")
+    assert list(home.glob("optuna.log.damaged-*")) == []
+    assert worker.poll() is None, worker.stderr
+    worker.send(signal.SIGKILL)
+    worker.wait()
+    told = [run.data.tags["img2brain.trial"] for run in tracked(home) if run.info.status == "FINISHED"]
+    n_trials = max(map(int, told)) + 4
+    again = img2brain.run("study", "run", study(n_trials), "--home", home)
+    assert again.code == 0, again.stderr
+    assert "is damaged: the log is kept as optuna.log.damaged-1" in again.stderr
+    assert "that the search log lacked are back from their records" in again.stderr
+    assert_whole(home, n_trials)
 
 
 @pytest.mark.slow

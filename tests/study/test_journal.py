@@ -6,14 +6,19 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import optuna
 import pytest
 from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.storages import BaseStorage
 
 from img2brain.errors import StoreError
 from img2brain.home import Home
-from img2brain.study._journal import open_journal
+from img2brain.study._journal import open_journal, read_journal
+from img2brain.study.log import existing_log, open_log
 
 
 def open_study(home: Home, patience_s: float = 60) -> optuna.Study:
@@ -162,3 +167,119 @@ def test_a_full_disk_leaves_no_half_line(small_disk: Path) -> None:
     assert home.search_log.read_bytes().endswith(b"\n")
     study.tell(study.ask(), 1.0)
     assert [trial.value for trial in open_study(home).trials] == [1.0]
+
+
+def three_trials(home: Home) -> None:
+    study = open_study(home)
+    for x in (1.0, 2.0, 3.0):
+        trial = study.ask()
+        study.tell(trial, trial.suggest_float("x", 0, 9) * 0 + x)
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """The lines of a log of three trials that are over."""
+    home = Home(tmp_path_factory.mktemp("sound"))
+    three_trials(home)
+    return home.search_log.read_bytes().splitlines(keepends=True)
+
+
+def values(storage: BaseStorage) -> list[float | None]:
+    """Return what a log says that may hold no study."""
+    return [trial.value for study in storage.get_all_studies() for trial in storage.get_all_trials(study._study_id)]
+
+
+@given(data=st.data())
+def test_whatever_is_damaged_what_stands_before_is_read_and_all_is_left(
+    lines: list[bytes], data: st.DataObject
+) -> None:
+    place = data.draw(st.integers(0, len(lines) - 1))
+    junk = st.binary(max_size=40).map(lambda found: found.replace(b"\n", b"") + b"\n")
+    found = st.one_of(junk, st.sampled_from([b"5\n", b"{}\n", b"[]\n", b'{"op_code":99,"worker_id":"a"}\n', b"\n"]))
+    content = b"".join([*lines[:place], data.draw(found), *lines[place + 1 :]])
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "optuna.log"
+        path.write_bytes(content)
+        read = read_journal(path)
+        assert (read.damaged, read.cut) == (place + 1, None)
+        path.write_bytes(b"".join(lines[:place]))
+        assert values(read.storage) == values(read_journal(path).storage)
+        path.write_bytes(content)
+        assert [item.name for item in path.parent.iterdir()] == ["optuna.log"]
+        assert path.read_bytes() == content
+
+
+@given(data=st.data())
+def test_a_log_that_is_cut_anywhere_is_read_to_its_last_whole_line(lines: list[bytes], data: st.DataObject) -> None:
+    content = b"".join(lines)
+    end = data.draw(st.integers(0, len(content)))
+    n_whole = content[:end].count(b"\n")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "optuna.log"
+        path.write_bytes(content[:end])
+        found = read_journal(path)
+        assert found.damaged is None
+        assert found.cut == (None if content[:end].endswith(b"\n") or not end else n_whole + 1)
+        path.write_bytes(b"".join(lines[:n_whole]))
+        assert values(found.storage) == values(read_journal(path).storage)
+
+
+def test_who_reads_a_damaged_log_leaves_it_and_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    home = Home(tmp_path)
+    three_trials(home)
+    damaged = home.search_log.read_bytes() + b"nothing\n"
+    home.search_log.write_bytes(damaged)
+    n_lines = damaged.count(b"\n")
+    log = existing_log(home)
+    assert log is not None
+    assert values(log.storage) == [1.0, 2.0, 3.0]
+    told = [found.getMessage() for found in caplog.records if found.name.startswith("img2brain")]
+    assert told == [
+        f"line {n_lines} of the search log {home.search_log} is damaged: the lines before it are read, and it is left "
+        "as it is"
+    ]
+    assert home.search_log.read_bytes() == damaged
+    assert list(tmp_path.glob("optuna.log.*")) == []
+
+
+def test_a_damaged_log_is_set_aside_when_no_worker_is_at_work_on_it(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    three_trials(home)
+    damaged = home.search_log.read_bytes() + b"nothing\n"
+    home.search_log.write_bytes(damaged)
+    with (
+        open_log(home).attend("mine"),
+        pytest.raises(StoreError, match=rf"damaged, and others are at work on it, such as process {os.getpid()}\. "),
+    ):
+        open_study(home)
+    assert home.search_log.read_bytes() == damaged
+    assert [trial.value for trial in open_study(home).trials] == [1.0, 2.0, 3.0]
+    assert (tmp_path / "optuna.log.damaged-1").read_bytes() == damaged
+
+
+def test_a_lack_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path)
+    three_trials(home)
+    before = home.search_log.read_bytes()
+
+    def lacking(text: bytes) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(json, "loads", lacking)
+    for look in (lambda: open_study(home), lambda: read_journal(home.search_log)):
+        with pytest.raises(MemoryError):
+            look()
+    assert home.search_log.read_bytes() == before
+
+
+@pytest.mark.parametrize("replace", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_in_place_of_a_log_under_a_study_is_told_at_once(
+    tmp_path: Path, replace: Callable[[Path], object]
+) -> None:
+    home = Home(tmp_path)
+    study = open_study(home)
+    home.search_log.unlink()
+    replace(home.search_log)
+    for use in (study.ask, study.get_trials, lambda: study.set_user_attr("a", 1)):
+        with pytest.raises(StoreError, match=r"It was replaced; the same command|cannot be .*: Is a directory"):
+            use()
