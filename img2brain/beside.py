@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from img2brain.amounts import size_text
 from img2brain.errors import DataError, ResourceError
 
 
@@ -106,9 +107,7 @@ def require_room(folder: Path, n_bytes: int, what: str) -> None:
     there = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.is_dir())
     free = shutil.disk_usage(there).free
     if n_bytes > free:
-        raise ResourceError(
-            f"{what} needs {n_bytes / 1e9:.2f} GB of disk. {str(there)!r} has {free / 1e9:.2f} GB free."
-        )
+        raise ResourceError(f"{what} needs {size_text(n_bytes)} of disk. {str(there)!r} has {size_text(free)} free.")
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -24,6 +24,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from img2brain import digest, plain
 from img2brain._mapped import scratch_array
+from img2brain.amounts import size_text
 from img2brain.errors import StoreError, lack_of
 from img2brain.holders import WaitingLock
 
@@ -209,9 +210,7 @@ class Store:
         """Raise `StoreError` where the disk has no room for so many bytes."""
         free = shutil.disk_usage(self.folder).free
         if n_bytes > free:
-            raise StoreError(
-                f"{what} needs {n_bytes / 1e9:.2f} GB of disk. {self.folder} has {free / 1e9:.2f} GB free."
-            )
+            raise StoreError(f"{what} needs {size_text(n_bytes)} of disk. {self.folder} has {size_text(free)} free.")
 
     def _place(self, kind: str, key: Mapping[str, Any]) -> Path:
         name = digest.of_value(key)

@@ -131,17 +131,17 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "a torn entry": (
         lambda home: of(home, "cache/layers/*/*/*.npy").unlink(),
-        r"1 entries of the cache are damaged, such as .*layers.* \(not as written",
+        r"1 entry of the cache is damaged, such as .*layers.* \(not as written",
         "home gc --home",
     ),
     "an entry that was cut": (
         lambda home: cut(of(home, "cache/layers/*/*/*.npy")),
-        r"1 entries of the cache are damaged, such as .*\.npy is cut",
+        r"1 entry of the cache is damaged, such as .*\.npy is cut",
         "home gc --home",
     ),
     "an entry without its key": (
         lambda home: of(home, "cache/layers/*/*/key.json").unlink(),
-        "1 entries of the cache are damaged",
+        "1 entry of the cache is damaged",
         "home gc --home",
     ),
     "an entry in the place of another": (
@@ -149,9 +149,13 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "key.json is that of another entry",
         "home gc --home",
     ),
-    "a run of a dead worker": (begin_a_run, "runs of 1 trials are half tracked", "Run their study again"),
-    "scratch of a killed process": (scratch, "left 2.0 MB half written, such as .*abc", "home gc --home"),
-    "half a site": (half_a_site, r"left 0.0 MB half written, such as .*\.sample\.unfinished", "Run the same command"),
+    "a run of a dead worker": (begin_a_run, "1 run is half tracked by workers that are dead", "Run their study again"),
+    "scratch of a killed process": (scratch, "left 2.00 MB half written, such as .*abc", "home gc --home"),
+    "half a site": (
+        half_a_site,
+        r"left \d+ bytes half written, such as .*\.sample\.unfinished",
+        "Run the same command",
+    ),
     "no word of itself": (
         lambda home: (home / "home.json").unlink(),
         "must have the file home.json. It is not there",
@@ -193,7 +197,7 @@ def test_a_byte_of_the_cache_is_told_where_all_are_read(home: Path) -> None:
     flip(of(home, "cache/layers/*/*/*.npy"))
     assert look(home) == []
     (told,) = look(home, deep=True)
-    assert "1 entries of the cache are damaged" in told
+    assert "1 entry of the cache is damaged" in told
 
 
 def test_a_home_that_was_moved_is_told_so(home: Path, tmp_path: Path) -> None:
@@ -271,7 +275,8 @@ def test_a_disk_that_is_full_or_cannot_be_written_is_told(new_home: NewHome, sma
     (home / "home.json").unlink()
     Home(home)
     (told,) = look(home)
-    assert told.startswith(f"The disk of {home} must have room for a study. 0.00 GB are free, and ")
+    free = re.escape(f"The disk of {home} must have room for a study. ") + r"\S+ [kM]B are free, and \d+ files\."
+    assert re.match(free, told)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     told = look(home)[0]
     assert told.startswith(f"{home} must be readable and writable for user 0. Its disk is mounted to be read alone.")

@@ -349,7 +349,7 @@ def test_what_is_at_work_is_not_swept(store: Store) -> None:
 
 def test_room_is_asked_for_before_work(store: Store) -> None:
     store.require_free(1, "A trifle")
-    with pytest.raises(StoreError, match=r"A mountain needs 1000000000.00 GB of disk\. .* GB free."):
+    with pytest.raises(StoreError, match=r"A mountain needs 1000000.0 TB of disk\. .* [kMGT]B free."):
         store.require_free(10**18, "A mountain")
 
 

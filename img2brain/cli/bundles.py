@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from img2brain.amounts import counted
 from img2brain.cli._options import OpenHome, reads_home, writes_home
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def export_command(
     bundle = export_bundle(
         path, open_home(), dataset=dataset, predictions=predictions, title=title, contact=contact, key=key
     )
-    click.echo(f"{path}: {_counted(len(bundle.record.rows), 'row')}, bundle {bundle.digest[:12]}")
+    click.echo(f"{path}: {counted(len(bundle.record.rows), 'row')}, bundle {bundle.digest[:12]}")
 
 
 @click.command("verify")
@@ -126,7 +127,7 @@ def import_command(path: Path, open_home: OpenHome, data: Sequence[str], **optio
     checked = _checked(path, data, **options)
     checked.require()
     found = import_bundle(path, open_home(), checked=checked.rows, expected=checked.digest)
-    click.echo(f"{_counted(found.n_rows, 'row')} of {found.origin}, bundle {found.digest[:12]}")
+    click.echo(f"{counted(found.n_rows, 'row')} of {found.origin}, bundle {found.digest[:12]}")
 
 
 @click.command("imported")
@@ -152,7 +153,7 @@ def imported_command(as_json: bool, open_home: OpenHome) -> None:
             f"{level} {list(item.levels.values()).count(level)}" for level in dict.fromkeys(item.levels.values())
         )
         told = " ".join(filter(None, [item.origin, item.contact and f"<{item.contact}>"]))
-        click.echo(f"{item.digest[:12]}  {_counted(item.n_rows, 'row')}  {told}  ({levels})")
+        click.echo(f"{item.digest[:12]}  {counted(item.n_rows, 'row')}  {told}  ({levels})")
 
 
 @click.command("forget")
@@ -237,7 +238,3 @@ def _by_name(data: Sequence[str]) -> dict[str, Path]:
         is_named = bool(equals) and not Path(item).exists()
         named[name if is_named else " " * number] = Path(folder if is_named else item)
     return named
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from img2brain.amounts import counted, size_text
 from img2brain.cli._options import names_home
 from img2brain.cli._shown import Shown, shows
 
@@ -151,8 +152,8 @@ def convert_command(path: Path, out: Path, layout: str | None, link: bool, **ask
     from img2brain.datasets.folder import FolderDataset
 
     made = FolderDataset.open(convert_dataset(path, out, layout, link=link, **asked))
-    images = f"{made.n_training} training and {len(made.test_images)} test images"
-    click.echo(f"wrote {images} of {made.n_voxels} voxels to {out}")
+    images = f"{made.n_training} training and {counted(len(made.test_images), 'test image')}"
+    click.echo(f"wrote {images} of {counted(made.n_voxels, 'voxel')} to {out}")
 
 
 @data.command("fetch")
@@ -196,7 +197,7 @@ def _archive_lines(found: Mapping[str, dict[str, Any]]) -> Iterator[str]:
         if "where" in told:
             yield f"{name}: {told['where']}"
             continue
-        size = f"{told['bytes'] / 1e9:.1f} GB" if told["bytes"] else "size told by its record"
+        size = size_text(told["bytes"]) if told["bytes"] else "size told by its record"
         licence = told["licence"] or "licence told by its record"
         yield f"{name}: {told['title']}; layout {told['layout']}, {size}, {licence} ({told['page']})"
 
@@ -234,4 +235,4 @@ def sample_command(folder: Path, n_images: int, n_voxels: int, seed: int) -> Non
     from img2brain.datasets._sample import write_sample
 
     write_sample(folder, n_images=n_images, n_voxels=n_voxels, seed=seed)
-    click.echo(f"wrote {n_images} images and {n_voxels} voxels to {folder}")
+    click.echo(f"wrote {counted(n_images, 'image')} and {counted(n_voxels, 'voxel')} to {folder}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from img2brain.amounts import counted, size_text
 from img2brain.cli._log import log_option
 from img2brain.cli._options import OpenHome, folder_option, looks_at_home, reads_home
 from img2brain.cli._shown import Shown, shows
@@ -79,7 +80,7 @@ def _table(found: Sequence[Room], title: str = "in all") -> str:
     """Show what takes room, a line for each kind."""
     n_files, n_bytes = sum(item.n_files for item in found), sum(item.n_bytes for item in found)
     lines = [(item.kind, item.n_files, item.n_bytes) for item in found] + [(title, n_files, n_bytes)]
-    return "\n".join(f"{kind:<32} {files:>8} files {size / 1e6:>12.1f} MB" for kind, files, size in lines)
+    return "\n".join(f"{kind:<32} {counted(files, 'file'):>14} {size_text(size):>14}" for kind, files, size in lines)
 
 
 @home.command("check")
@@ -121,7 +122,7 @@ def backup_command(place: Path, with_cache: bool, open_home: OpenHome) -> None:
     from img2brain.tracking.backup import backup
 
     made = backup(open_home(), place, with_cache=with_cache)
-    click.echo(f"backed up {len(made.record.files)} files ({made.n_bytes / 1e6:.1f} MB) to {place}")
+    click.echo(f"backed up {counted(len(made.record.files), 'file')} ({size_text(made.n_bytes)}) to {place}")
     for line in made.record.left_out:
         click.echo(f"left out: {line}")
 
@@ -142,7 +143,7 @@ def restore_command(backup: Path, home: Path) -> None:
     from img2brain.tracking.backup import restore
 
     found = restore(backup, home)
-    click.echo(f"restored {len(found.record.files)} files of {found.record.made} to {home}")
+    click.echo(f"restored {counted(len(found.record.files), 'file')} of {found.record.made} to {home}")
 
 
 @home.command("relocate")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from img2brain.amounts import counted
 from img2brain.cli import bundles
 from img2brain.cli._options import OpenHome, reads_home, writes_home
 from img2brain.cli._shown import Shown, shows, terminal_width
@@ -175,7 +176,7 @@ for command in bundles.COMMANDS:
 
 def _tell(paths: list[Path]) -> None:
     """Name the first page of a site that was written."""
-    click.echo(f"{paths[0]} and {len(paths) - 1} other files")
+    click.echo(f"{paths[0]} and {counted(len(paths) - 1, 'other file')}")
 
 
 def _lines(found: BestRows, most: int) -> Iterator[str]:
@@ -190,7 +191,7 @@ def _lines(found: BestRows, most: int) -> Iterator[str]:
     yield from _confirmed(board)
     yield as_text(table, terminal_width())
     yield from (printable(f"note: {note}") for note in dict.fromkeys(row.note for row in board if row.note))
-    yield f"{n_trials} trial{'s' * (n_trials != 1)}\n"
+    yield f"{counted(n_trials, 'trial')}\n"
 
 
 def _networks(found: BestRows, best: list[Row], by: By, most: int) -> Iterator[str]:
@@ -208,23 +209,22 @@ def _networks(found: BestRows, best: list[Row], by: By, most: int) -> Iterator[s
         layers = layer_scores(row, (other for other in board if network_of(other) == network_of(row)))
         told = ", ".join(f"{name} {score_text(score)}" for name, score, _ in layers)
         yield printable(f"layers of {spec.backbone} {spec.weights}: {told}")
-    yield f"{len(best)} {by}{'s' * (len(best) != 1)} of {n_trials} trials\n"
+    yield f"{counted(len(best), by)} of {counted(n_trials, 'trial')}\n"
 
 
 def _confirmed(board: list[Row]) -> Iterator[str]:
     """Tell what the confirmation rows say of the published models, a block of lines each."""
-    from img2brain.leaderboard.published import confirmed_rows, heading, region_summary, score_heading, summary_table
+    from img2brain.leaderboard.published import confirmed_rows, heading, region_lines, score_heading, summary_table
     from img2brain.leaderboard.rows import printable
 
     rows = confirmed_rows(board)
     if not rows:
         return
     yield f"Published models, on {heading(rows)}"
-    for line in summary_table(rows).to_dict("records"):
+    room = (terminal_width() or 80) - 5
+    for row, line in zip(rows, summary_table(rows).to_dict("records"), strict=True):
         place = f"{line.pop('rank')}. ".lstrip(". ")
         yield printable(f"  {place}{line.pop('model')}: " + line.pop(score_heading(rows[0])))
         yield from (printable(f"     {name}: {text}") for name, text in line.items() if text)
-    regions = region_summary(rows)
-    if len(regions):
-        yield from (printable(f"  {line}") for line in regions.round(4).to_string(index=False, na_rep="-").splitlines())
+        yield from (printable(f"     {text}") for text in region_lines(row, room))
     yield ""

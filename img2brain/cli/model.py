@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from img2brain.amounts import counted
 from img2brain.cli._options import OpenHome, reads_home
 from img2brain.cli._shown import Shown, shows
 from img2brain.cli.curation import (
@@ -148,7 +149,7 @@ def predict_command(
     keep_freed_memory()
     model = load_model(name, "mlruns" if is_saved(name) else open_home(), plugins, weights=weights)
     n_images, n_voxels = predict_to_file(model, images, out, rois or None, device=device)
-    click.echo(f"{out}: {n_images} images, {n_voxels} voxels")
+    click.echo(f"{out}: {counted(n_images, 'image')}, {counted(n_voxels, 'voxel')}")
     for row in [] if model.takes_features else some_rows(n_images):
         click.echo(f"row {row}: {place_of(as_list(images)[row])}")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from img2brain.amounts import size_text
 from img2brain.cli._options import OpenHome, names_home, reads_home
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def export_command(name: str, file: Path, kind: str | None, without_weights: boo
         raise ModelError(f"The file of --format {kind} must end in .{kind}. Got {str(file)!r}.")
     weights: Kind = "reference" if without_weights else "embedded"
     export_model(name, file, Path() if is_saved(name) else open_home(), weights=weights)
-    click.echo(f"{file}: {file.stat().st_size} bytes")
+    click.echo(f"{file}: {size_text(file.stat().st_size)}")
 
 
 @click.command("push")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from img2brain.amounts import counted, size_text
 from img2brain.cli._options import OpenHome, reads_home, writes_home
 from img2brain.cli._shown import Shown, shows, terminal_width
 
@@ -211,24 +212,26 @@ def show_command(name: str, most: int | None, open_home: OpenHome) -> Shown:
 def _plan_lines(name: str, found: Plan) -> Iterator[str]:
     """Tell of a plan, a line for each stage."""
     told = f", {found.n_told} of them over" if found.n_told else ""
-    yield f"{name}: {found.n_trials} trials{told}"
+    yield f"{name}: {counted(found.n_trials, 'trial')}{told}"
     for network, (n_images, seconds) in found.networks.items():
-        yield f"{network}: {n_images} pictures pass, {1000 * seconds:.1f} ms of one core each"
-    heads = ("passes", 7), ("GB read", 8), ("MB kept", 9), ("MB scratch", 11), ("MiB memory", 11), ("core s", 8)
-    yield " ".join([f"{'stage':<8}", *(f"{head:>{width}}" for head, width in heads)])
+        passes = counted(n_images, "picture passes", "pictures pass")
+        yield f"{network}: {passes}, {1000 * seconds:.1f} ms of one core each"
+    yield _columns("stage", "passes", "read", "kept", "scratch", "memory", "core s")
     for stage in found.stages:
-        kept, scratch, memory = stage.disk_bytes / 1e6, stage.scratch_bytes / 1e6, stage.memory_bytes / 2**20
-        yield (
-            f"{stage.name:<8} {stage.passes:>7.1f} {stage.read_bytes / 1e9:>8.2f} {kept:>9.1f} {scratch:>11.1f} "
-            f"{memory:>11,.0f} {stage.work_s:>8.1f}"
-        )
+        sizes = [size_text(size) for size in (stage.read_bytes, stage.disk_bytes, stage.scratch_bytes)]
+        memory = size_text(stage.memory_bytes, 1024)
+        yield _columns(stage.name, f"{stage.passes:.1f}", *sizes, memory, f"{stage.work_s:.1f}")
     yield (
-        f"in all: {found.disk_bytes / 1e6:,.0f} MB of {found.disk_free / 1e6:,.0f} MB free, "
-        f"{found.memory_bytes / 2**20:,.0f} MiB of {found.memory_limit / 2**20:,.0f} MiB; {found.work_s:,.0f} s of one "
-        f"core, some {found.wall_s:,.0f} s where {found.n_cores} are free"
+        f"in all: {size_text(found.disk_bytes)} of disk, {size_text(found.disk_free)} free; "
+        f"{size_text(found.memory_bytes, 1024)} of memory, {size_text(found.memory_limit, 1024)} there; "
+        f"{found.work_s:,.0f} s of one core, some {found.wall_s:,.0f} s where {found.n_cores} are free"
     )
     for problem in found.problems:
         yield f"It does not fit. {problem}"
+
+
+def _columns(stage: str, passes: str, *others: str) -> str:
+    return " ".join([f"{stage:<8} {passes:>7}", *(f"{cell:>10}" for cell in others)])
 
 
 def _rank(trial: ToldTrial) -> tuple[bool, float, int]:
@@ -266,8 +269,8 @@ def _state_line(item: StudyState) -> str:
 
     best = "no score" if item.best is None else f"best {score_text(item.best)}"
     of = f" of {item.n_wanted}" if item.n_wanted and item.n_wanted != item.n_trials else ""
-    at_work = f"running, {item.n_workers} worker{'s' * (item.n_workers != 1)}" if item.n_workers else item.state
-    rate = f", {item.per_hour:,.0f} trials an hour" if item.n_workers and item.per_hour else ""
+    at_work = f"running, {counted(item.n_workers, 'worker')}" if item.n_workers else item.state
+    rate = f", {counted(round(item.per_hour), 'trial', form=',')} an hour" if item.n_workers and item.per_hour else ""
     ends = f", until {item.ends:%Y-%m-%d %H:%M}" if item.ends else ""
     return f"{item.study}: {item.n_trials}{of} trials, {item.n_failed} failed, {best}; {at_work}{rate}{ends}"
 

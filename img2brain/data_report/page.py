@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain.amounts import counted
 from img2brain.data_report.drawings import Cloud, Hills, Spans, cloud, hills, path_of, short, spans
 from img2brain.data_report.pictures import raster, thumbnail
 from img2brain.data_report.quality import PartCeiling, Quality, quality_of
@@ -186,15 +187,16 @@ class DataPage:
         report = self.report
         if self.dataset is None:
             return f"Recognised as {report.layout!r}, but it cannot be opened."
-        n_test = f" and {report.test_images:,} test images" if report.test_images else " images"
-        return f"{report.images:,} training{n_test}, {report.voxels:,} voxels, in the layout {report.layout!r}."
+        n_test = counted(report.test_images, "test image", form=",")
+        images = counted(report.images, "training image", form=",") + (f" and {n_test}" if report.test_images else "")
+        return f"{images}, {counted(report.voxels, 'voxel', form=',')}, in the layout {report.layout!r}."
 
     @property
     def counted(self) -> str:
         """How much is suspicious."""
         kinds = [each.severity for each in self.suspicions]
         counts = [(kinds.count(kind), kind) for kind in ("error", "warning", "note") if kind in kinds]
-        return ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for n, kind in counts)
+        return ", ".join(counted(n, kind) for n, kind in counts)
 
     @property
     def contents(self) -> Pairs:
@@ -208,8 +210,8 @@ class DataPage:
         n_regions = len(dataset.rois) if dataset else 0
         return [
             ("Layout", report.layout or "–", report.source),
-            ("Training images", f"{report.images:,}", f"{report.test_images:,} test images"),
-            ("Voxels", f"{report.voxels:,}", f"{n_regions} regions" if n_regions != 1 else "1 region"),
+            ("Training images", f"{report.images:,}", counted(report.test_images, "test image", form=",")),
+            ("Voxels", f"{report.voxels:,}", counted(n_regions, "region")),
             ("Subject", report.subject or "–", f"unit: {report.unit or 'not said'}"),
         ]
 
@@ -339,7 +341,7 @@ class DataPage:
             kinds["reliability of the training responses, r"] = quality.reliability
         shown = list(quality.regions.items())[: _MOST_LINES + 1]
         found = [
-            (label, spans(label, [(name or "All voxels", f"{len(voxels):,} voxels", five(values[voxels]))
+            (label, spans(label, [(name or "All voxels", counted(len(voxels), "voxel", form=","), five(values[voxels]))
                                   for name, voxels in shown], anchored=True))
             for label, values in kinds.items()
         ]  # fmt: skip

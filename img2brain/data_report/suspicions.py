@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain.amounts import counted
 from img2brain.data_report.quality import Quality
 from img2brain.data_report.seen import Drift, Seen
 from img2brain.datasets._looks import Report
@@ -89,7 +90,7 @@ def _of_voxels(part: str, seen: Seen) -> Iterator[Suspicion]:
     if same:
         pairs = ", ".join(f"{one} and {other}" for one, other in same[:_SHOWN])
         yield _note(
-            f"{len(same)} of {len(seen.voxels)} voxels that were looked at repeat another one in the {part} rows, the "
+            f"{len(same)} of {counted(len(seen.voxels), 'voxel')} looked at repeat another one in the {part} rows, the "
             f"first: {pairs}.",
             "responses",
         )
@@ -175,7 +176,7 @@ def _of_drift(drift: Drift | None) -> Iterator[Suspicion]:
         blank, far = np.flatnonzero(drift.trial_sd == 0), np.flatnonzero(np.abs(_robust(drift.trial_mean)) > _FAR)
         for places, told in ((blank, "hold one value at all voxels"), (far, "have a mean far from that of the others")):
             if len(places) and len(drift.share) > 1:
-                n_read = f"{len(places)} of {len(drift.trials):,} trials that were looked at"
+                n_read = f"{len(places)} of {counted(len(drift.trials), 'trial', form=',')} looked at"
                 yield _note(f"{n_read} {told}, by their place in the files: {_rows(drift.trials[places])}.", "drift")
 
 
@@ -214,7 +215,7 @@ def _rows(rows: NDArray[np.intp]) -> str:
 
 
 def _n(rows: NDArray[np.intp], part: str) -> str:
-    return f"{len(rows)} {part} rows have" if len(rows) > 1 else f"1 {part} row has"
+    return counted(len(rows), f"{part} row has", f"{part} rows have")
 
 
 def _note(text: str, anchor: str) -> Suspicion:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain._quiet import ignored
+from img2brain.amounts import counted
 from img2brain.datasets._images import (
     AS_STORED,
     Silent,
@@ -201,7 +202,7 @@ class Problems:
             self.error(_placeholder(part, responses))
         elif len(scan.constant) and responses.shape[0] > 1:
             shown = _shown([str(voxel) for voxel in scan.constant])
-            self.warn(f"{responses.label} has {len(scan.constant)} constant voxels: {shown}.")
+            self.warn(f"{responses.label} has {counted(len(scan.constant), 'constant voxel')}: {shown}.")
         if part == "training" and len(scan.constant) < responses.shape[1] and _vary_in_one_row(responses):
             self.error(_placeholder(part, responses, ", but for one row"))
 
@@ -225,7 +226,7 @@ class Problems:
         if n_repeated < _LEAST_REPEATED:
             self.warn(
                 f"{label} must hold two repeats or more of at least {_LEAST_REPEATED} images, or no noise ceiling can "
-                f"be estimated from it. Got {n_repeated} such images (most of any voxel looked at)."
+                f"be estimated from it. Got {counted(n_repeated, 'such image')} (most of any voxel looked at)."
             )
 
     def _look_for_baselines(self, label: str, repeats: Array) -> None:
@@ -237,8 +238,8 @@ class Problems:
             in_means = " Images lack repeats, so that baselines are noise of their responses: subtract them first."
             self.warn(
                 f"{label} holds repeats whose baselines, their means over the images, differ by more than the signal, "
-                f"at {n_shifted} of {repeats.shape[2]} voxels looked at. The noise ceiling leaves them out where every "
-                f"image has every repeat.{in_means if np.isnan(repeats).any() else ''}"
+                f"at {n_shifted} of {counted(repeats.shape[2], 'voxel')} looked at. The noise ceiling leaves them out "
+                f"where every image has every repeat.{in_means if np.isnan(repeats).any() else ''}"
             )
 
     def _compare_with_means(self, label: str, responses: Array, repeats: Array) -> None:
@@ -264,7 +265,8 @@ class Problems:
         others = find_other_files(folder)
         if others:
             shown = _shown([path.name for path in others])
-            self.warn(f"{str(folder)!r} has {len(others)} files that are no images: {shown}.")
+            files = counted(len(others), "file that is no image", "files that are no images")
+            self.warn(f"{str(folder)!r} has {files}: {shown}.")
 
     def _look_at_images(self, sections: Sequence[Section], presentation: Presentation) -> dict[Path, str]:
         """Decode every image, and look for pixels that come twice and for what most programs pass over."""
@@ -287,7 +289,8 @@ class Problems:
         for message in again[:_SHOWN]:
             self.warn(message)
         if len(again) > _SHOWN:
-            self.warn(f"{len(again) - _SHOWN} more images hold the same picture as another one.")
+            more = counted(len(again) - _SHOWN, "more image holds", "more images hold")
+            self.warn(f"{more} the same picture as another one.")
         return {found.path: found.digest for found in decoded}
 
     def _look_for_silent(self, pictures: Sequence[_Picture], presentation: Presentation) -> None:
@@ -295,14 +298,16 @@ class Problems:
         turned = [repr(str(found.path)) for found in pictures if found.silent.is_turned]
         if turned:
             how = "They are turned so" if presentation.orientation == "exif" else "Their pixels are taken as stored"
+            images = counted(len(turned), "image is", "images are")
             self.warn(
-                f"{len(turned)} images have EXIF data that turn them: {_shown(turned)}. {how}: 'orientation' in "
+                f"{images} to be turned by EXIF data: {_shown(turned)}. {how}: 'orientation' in "
                 'dataset.toml says "stored" or "exif", as they were shown.'
             )
         through = [repr(str(found.path)) for found in pictures if found.silent.is_transparent]
         if through:
+            images = counted(len(through), "image has", "images have")
             self.warn(
-                f"{len(through)} images have transparent pixels: {_shown(through)}. They are laid over "
+                f"{images} transparent pixels: {_shown(through)}. They are laid over "
                 f"{presentation.background}: 'background' in dataset.toml says what was behind them."
             )
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from img2brain import digest
 from img2brain._mapped import release
+from img2brain.amounts import counted
 from img2brain.datasets._images import AS_STORED, map_files, open_pixels, size_of
 from img2brain.datasets._presentation import Presentation
 from img2brain.errors import DataError
@@ -78,9 +79,8 @@ class Ties:
         return self.n_sets > 0
 
     def __str__(self) -> str:
-        return (
-            f"{self.n_rows} of {len(self.sets)} rows in {self.n_sets} sets (equal pictures or features, or one group)"
-        )
+        sets = counted(self.n_sets, "set")
+        return f"{self.n_rows} of {len(self.sets)} rows in {sets} (equal pictures or features, or one group)"
 
 
 def first_of_each(labels: Iterable[Hashable]) -> Labels:

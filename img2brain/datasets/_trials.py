@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from img2brain import digest
+from img2brain.amounts import counted
 from img2brain.datasets._normalise import Normalise, as_they_are, within
 from img2brain.datasets._recorded import Recorded
 from img2brain.datasets._responses import float_type
@@ -249,7 +250,9 @@ class TrialDataset(Dataset):
     def where(self, row: int) -> str:
         """Say where the first trial of a row is kept."""
         first, *others = self._trials_of[row]
-        return self._recording.where(first) + (f" and {len(others)} more trials of its image" if others else "")
+        return self._recording.where(first) + (
+            f" and {counted(len(others), 'more trial')} of its image" if others else ""
+        )
 
     def _each(self, rows: Rows) -> Iterator[tuple[int, int, int, Array]]:
         """Yield each trial of some rows, the place of its row, its number there, and its values.
@@ -340,7 +343,8 @@ def _present(recording: Recording, shown: Rows) -> Rows:
         some = np.unique(trials[[0, len(trials) // 2, -1]])
         missing |= np.isnan(recording.read(some)).all(axis=0)
     if missing.all():
-        raise DataError(f"The responses of {recording.name!r} must be numbers. All {len(missing)} voxels are NaN.")
+        n_voxels = counted(len(missing), "voxel is", "voxels are")
+        raise DataError(f"The responses of {recording.name!r} must be numbers. All {n_voxels} NaN.")
     return np.flatnonzero(~missing)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain.amounts import counted
 from img2brain.datasets import _volumes
 from img2brain.datasets._links import is_there
 from img2brain.datasets._split import Rows
@@ -106,7 +107,7 @@ class Bold5000(TrialDataset):
             rois=_regions(masks, subject, volume, mask),
             facts={"subject": subject, "source": subject, "unit": "beta",
                    "provenance": {"species": "human", "citation": _CITATION, "url": "https://bold5000.org"}},
-            notes={"responses": f"{len(sessions)} sessions: {', '.join(map(str, sessions))}"},
+            notes={"responses": f"{counted(len(sessions), 'session')}: {', '.join(map(str, sessions))}"},
         )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from img2brain.amounts import counted
 from img2brain.datasets import _hdf5, _volumes
 from img2brain.datasets._inside import place
 from img2brain.datasets._links import is_there
@@ -109,7 +110,7 @@ class Nsd(TrialDataset):
                 "provenance": {"species": "human", "citation": _CITATION, "url": "https://naturalscenesdataset.org",
                                "licence": "NSD terms: responses may not be passed on"},
             },
-            notes={"responses": f"{space}, {betas}, {len(sessions.numbers)} sessions{sessions.note}"},
+            notes={"responses": f"{space}, {betas}, {counted(len(sessions.numbers), 'session')}{sessions.note}"},
         )  # fmt: skip
 
 

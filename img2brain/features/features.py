@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from img2brain import digest
+from img2brain.amounts import counted
 from img2brain.errors import FeatureError, FitError, Img2BrainError, ResourceError, StoreError
 from img2brain.features import pca
 from img2brain.features.activations import Activations, Rows
@@ -157,7 +158,7 @@ class Features(ABC):
             If the activations of a layer exceed the scratch budget, or the disk.
         """
         if not self._missing(self._cache, self.spaces):
-            log.info("%s: features of %d layers from the cache", self.spec.name, len(self.layers))
+            log.info("%s: features of %s from the cache", self.spec.name, counted(len(self.layers), "layer"))
             return
         self._extract(self.spaces)
 

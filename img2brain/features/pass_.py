@@ -15,6 +15,7 @@ import torch
 
 from img2brain._arrays import n_threads
 from img2brain._heap import keep_freed_memory
+from img2brain.amounts import counted, size_text
 from img2brain.backbones import Backbone, LayerKind, accelerated
 from img2brain.backbones._trace import in_short
 from img2brain.datasets._images import AS_STORED
@@ -166,7 +167,7 @@ class Pass:
         for block, size in n_bytes.items():
             if size > limit * 1e9:
                 raise StoreError(
-                    f"The activations of {self._backbone.name} {block} take {size / 1e9:.1f} GB for a while. The "
+                    f"The activations of {self._backbone.name} {block} take {size_text(size)} for a while. The "
                     f"budget, 'scratch_gb', is {limit:g}."
                 )
             if used + size > limit * 1e9:
@@ -198,8 +199,8 @@ class Pass:
                 for number, block in enumerate(blocks)
             }
             precision = "bfloat16" if self._dtype == torch.bfloat16 else "float32"
-            layers = f"{len(blocks)} layer{'s' * (len(blocks) != 1)}"
-            title = f"{self._backbone.name}: {len(self._images)} images, {layers}, {precision}"
+            layers = counted(len(blocks), "layer")
+            title = f"{self._backbone.name}: {counted(len(self._images), 'image')}, {layers}, {precision}"
             size = find_batch_size(network.n_widest, self._dtype, self._device)
             batches = activations(
                 shown, self._preparation, self._images, self._device, self._dtype, size,

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from img2brain import digest
 from img2brain._arrays import slices
 from img2brain._forks import alone
+from img2brain.amounts import counted
 from img2brain.backbones import Backbone, LayerKind, load_backbone
 from img2brain.datasets._inside import content_of
 from img2brain.datasets._presentation import Presentation
@@ -263,7 +264,8 @@ class SpreadPass(Pass):
         batch = find_batch_size(network.n_widest, self._dtype, torch.device("cpu"))
         shards = list(slices(len(self._images), n_rows_of(len(self._images), row_bytes, batch)))
         parts = self._shown(replace(self._showing, blocks=tuple(blocks)), shards)
-        title = f"{self._backbone.name}: {len(self._images)} images in {len(shards)} shards, {len(blocks)} layers"
+        in_shards = f"{counted(len(self._images), 'image')} in {counted(len(shards), 'shard')}"
+        title = f"{self._backbone.name}: {in_shards}, {counted(len(blocks), 'layer')}"
         for later in track(
             [self._hands.submit(_is_there, *of_shard.values()) for of_shard in parts], len(shards), title
         ):

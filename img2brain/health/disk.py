@@ -10,6 +10,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
+from img2brain.amounts import counted, size_text
 from img2brain.finding import Finding
 from img2brain.holders import holders, how_to_wake, is_held, is_stopped
 from img2brain.home import Home
@@ -23,7 +24,7 @@ _PARENT = attrgetter("parent")
 
 def facts(home: Home) -> dict[str, str]:
     """Return how much room there is."""
-    return {f"free at {place}": f"{shutil.disk_usage(place).free / 1e9:.2f} GB" for place in _places(home)}
+    return {f"free at {place}": size_text(shutil.disk_usage(place).free) for place in _places(home)}
 
 
 def no_files(home: Home) -> Iterator[Finding]:
@@ -48,9 +49,9 @@ def room(home: Home) -> Iterator[Finding]:
         found = os.statvfs(place)
         n_bytes, n_files = found.f_bavail * found.f_frsize, found.f_favail
         if n_bytes < _LEAST_BYTES or (found.f_files and n_files < _LEAST_FILES):
-            said = f"The disk of {place} must have room for a study. {n_bytes / 1e9:.2f} GB are free"
+            said = f"The disk of {place} must have room for a study. {size_text(n_bytes)} are free"
             advice = f"Free what can be computed again, img2brain home gc --home {_quoted(home)}, or use a larger disk."
-            yield Finding(f"{said}, and {n_files} files.", advice)
+            yield Finding(f"{said}, and {counted(n_files, 'file')}.", advice)
 
 
 def place(home: Home) -> Iterator[Finding]:
@@ -81,7 +82,7 @@ def leftovers(home: Home) -> Iterator[Finding]:
     """Tell what killed processes left half written; what a process is at work on is none of it."""
     if left := [path for path in _unfinished(home) if not is_held(_lock_of(path))]:
         n_bytes = sum(map(n_bytes_of, left))
-        said = f"Killed processes left {n_bytes / 1e6:.1f} MB half written, such as {left[0]}."
+        said = f"Killed processes left {size_text(n_bytes)} half written, such as {left[0]}."
         advice = "Run the same command again, or remove it: of the cache by img2brain home gc --home"
         yield Finding(said, f"{advice} {_quoted(home)}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from img2brain import sealed, store
+from img2brain.amounts import counted
 from img2brain.errors import ModelError
 from img2brain.finding import Finding
 from img2brain.home import Home
@@ -32,7 +33,8 @@ def cache(home: Home, deep: bool) -> Iterator[Finding]:
     found = {entry: told for entry in store.entries(home.cache) if (told := store.damage(entry, deep) or _cut(entry))}
     if found:
         entry, told = next(iter(found.items()))
-        said = f"{len(found)} entries of the cache are damaged, such as {entry} ({told})."
+        entries = counted(len(found), "entry of the cache is", "entries of the cache are")
+        said = f"{entries} damaged, such as {entry} ({told})."
         advice = "Run a study: it computes what it needs anew. To free all: img2brain home gc --home"
         yield Finding(said, f"{advice} {shlex.quote(str(home.folder))}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from img2brain.amounts import counted
 from img2brain.finding import Finding
 from img2brain.home import Home
 from img2brain.secret import masked
@@ -56,7 +57,7 @@ def half_tracked(home: Home) -> Iterator[Finding]:
     log = existing_log(home) if runs else None
     living = log.living({worker for worker in runs.values() if worker}) if log else set()
     if dead := sorted(run for run, worker in runs.items() if worker not in living):
-        said = f"The runs of {len(dead)} trials are half tracked, and their workers dead, such as {dead[0]}."
+        said = f"{counted(len(dead), 'run is', 'runs are')} half tracked by workers that are dead, such as {dead[0]}."
         yield Finding(said, "Run their study again: what was told is tracked whole, and what was not is tried again.")
 
 

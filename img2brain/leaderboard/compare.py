@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from img2brain.amounts import counted
 from img2brain.errors import DataError
 from img2brain.leaderboard.measure import Measure
 from img2brain.metrics.pearson import pearson
@@ -165,11 +166,8 @@ def as_text(found: Comparison) -> str:
     shown = found.table.dropna(axis=1, how="all")
     lines += ["", shown.to_string(index=False, float_format=lambda value: f"{value:.4f}")]
     if found.n_first is not None:
-        n = len(first.accuracy)
-        lines += [
-            "",
-            f"of {n} voxels, A is better in {found.n_first} and B in {found.n_second} (Williams' test, FDR 5 %)",
-        ]
+        better = f"A is better in {found.n_first} and B in {found.n_second}"
+        lines += ["", f"of {counted(len(first.accuracy), 'voxel')}, {better} (Williams' test, FDR 5 %)"]
     return "\n".join(lines)
 
 

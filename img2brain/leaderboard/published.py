@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from img2brain.leaderboard.lines import table_of
+from img2brain.amounts import counted
+from img2brain.leaderboard.lines import side_by_side, table_of
 from img2brain.leaderboard.record_numbers import (
     Statistic,
     images_text,
@@ -20,7 +21,7 @@ from img2brain.leaderboard.record_numbers import (
 )
 from img2brain.leaderboard.rows import Row
 from img2brain.records import PartRecord, RegionRecord
-from img2brain.result import WHOLE
+from img2brain.result import WHOLE, score_text
 from img2brain.statistics.ties import Place, place
 
 BOOTSTRAP_RULE = "paired bootstrap over images, Holm correction over all pairs"
@@ -96,14 +97,17 @@ def region_table(rows: Sequence[Row]) -> pd.DataFrame:
     return table_of([_region_line(*found) for found in _regions(_of_each_part(rows))])
 
 
-def region_summary(rows: Sequence[Row]) -> pd.DataFrame:
-    """Tell the same for people: without details, under the headings that pages have."""
-    lines = [
-        {"model": row.model, "region": name}
-        | {_heading(row, item): item.value for item in statistics_of(region) if item.heading}
-        for row, name, region in _regions(rows)
-    ]
-    return table_of(lines)
+def region_lines(row: Row, width: int) -> Iterator[str]:
+    """Tell the same of a model for people, a column for each region: without details, under the headings of pages."""
+    found = {
+        name: {_heading(row, item): _cell(item.value) for item in statistics_of(region) if item.heading}
+        for _, name, region in _regions([row])
+    }
+    return side_by_side(found, width)
+
+
+def _cell(value: float) -> str:
+    return str(value) if isinstance(value, int) else "-" if math.isnan(value) else score_text(value)
 
 
 def heading(rows: Sequence[Row]) -> str:
@@ -114,7 +118,7 @@ def heading(rows: Sequence[Row]) -> str:
     named = ", ".join(
         dict.fromkeys(r.confirmation.given_name for r in rows if r.confirmation and r.confirmation.is_named)
     )
-    said = f"{named and f'{named}: '}{images}; confirmed {looks} time{'s' * (looks != 1)} on these rows"
+    said = f"{named and f'{named}: '}{images}; confirmed {counted(looks, 'time')} on these rows"
     tested = any(row.place is not None and row.place.difference is not None for row in rows)
     return said + (f". Ties: {BOOTSTRAP_RULE}" if tested else "")
 

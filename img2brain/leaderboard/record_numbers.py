@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from img2brain.amounts import counted
 from img2brain.records import Against, ConfirmationRecord, Estimate, PartRecord, RegionRecord
 from img2brain.records.base import Part
 from img2brain.result import score_text
@@ -82,8 +83,8 @@ def interval_text(interval: Estimate, digits: int = 3, *, sign: bool = False) ->
 
 def images_text(part: PartRecord, name: str = "") -> str:
     """Say what confirmation rows are, how many, and of which named part."""
-    images = f"{part.n_images:,} images" if part.n_images else "images"
-    tied = f", in {part.n_units:,} tied sets," if part.n_units else ""
+    images = counted(part.n_images, "image", form=",") if part.n_images else "images"
+    tied = f", in {counted(part.n_units, 'tied set', form=',')}," if part.n_units else ""
     of = f" of {name!r}" if name else ""
     return f"{images}{of}{tied} that the search never saw"
 
@@ -163,7 +164,7 @@ def _texts(heading: str, value: Any, n_voxels: int) -> Iterator[tuple[str, str]]
         for field, item in value:
             yield from _texts(heading if field == _SCORE else _title(value, field), item, n_voxels)
     elif isinstance(value, int):
-        yield heading, f"{value} of {n_voxels} voxels"
+        yield heading, f"{value} of {counted(n_voxels, 'voxel')}"
     elif value is not None:
         yield heading, _text(value)
 

@@ -27,6 +27,7 @@ from safetensors import torch as safe_torch
 
 from img2brain import sealed
 from img2brain._forks import alone, works_after_fork
+from img2brain.amounts import counted
 from img2brain.backbones import Extractor, RestoredBackbone, accelerated, restore
 from img2brain.backbones._source import Source
 from img2brain.catalog import LIBRARIES, REGRESSORS
@@ -128,9 +129,9 @@ class EncodingModel:
         scores = {name: value for name, value in about.get("scores", {}).items() if value is not None}
         shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         return {
-            "model": f"of {about.get('dataset', '?')}: {takes} -> {about.get('n_voxels', '?')} voxels",
+            "model": f"of {about.get('dataset', '?')}: {takes} -> {counted(about.get('n_voxels', 0), 'voxel')}",
             "network": f"{spec.backbone} {spec.weights} ({self.network.get('trained', '?')}), {self.precision}",
-            "layer": f"{spec.space}, {self._n_axes} components",
+            "layer": f"{spec.space}, {counted(self._n_axes, 'component')}",
             "regressor": " ".join([spec.regressor, *(f"{name}={value}" for name, value in spec.parameters.items())]),
             "scores": f"{about.get('objective', '')} {shown or 'none'}".strip(),
         }

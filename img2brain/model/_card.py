@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from img2brain.amounts import counted
+
 README, FIGURE = "README.md", "accuracy.svg"
 _REDUCED = {"pca": "principal components", "all": "principal components, all", "srp": "random projections"}
 # Names of licences that hubs know; any other is told in words.
@@ -129,7 +131,7 @@ def _title(about: Mapping[str, Any]) -> str:
     whose = " ".join(filter(None, (data["species"], data["subject"])))
     return (
         f"# {_text(data['name'])}: {takes} to responses\n\nAn encoding model: it predicts the responses of "
-        f"{about['n_voxels']} voxels{f' ({_text(whose)})' if whose else ''} to {takes}."
+        f"{counted(about['n_voxels'], 'voxel')}{f' ({_text(whose)})' if whose else ''} to {takes}."
     )
 
 

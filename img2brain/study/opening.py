@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from img2brain import datasets
+from img2brain.amounts import counted
 from img2brain.datasets._sample import write_sample
 from img2brain.datasets.base import Dataset, require_facts, shuffled
 from img2brain.errors import DataError, SpecError
@@ -139,6 +140,7 @@ def _sample(item: DatasetSpec, home: Home) -> Path:
     folder = home.datasets / f"sample-{sample.images}x{sample.voxels}-seed{sample.seed}"
     with home.lock(f"dataset {folder.name}"):
         if not folder.exists():
-            log.info("writing sample data: %d images, %d voxels", sample.images, sample.voxels)
+            size = f"{counted(sample.images, 'image')}, {counted(sample.voxels, 'voxel')}"
+            log.info("writing sample data: %s", size)
             write_sample(folder, sample.images, sample.voxels, sample.seed, name="sample")
     return folder

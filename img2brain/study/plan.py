@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from img2brain.amounts import size_text
 from img2brain.datasets.base import Dataset
 from img2brain.errors import DataError, ResourceError, SpecError
 from img2brain.home import Home
@@ -207,13 +208,13 @@ def _problems(found: needs.Needs, limit: int, free: int) -> Iterator[str]:
     stage = needs.in_words(memory)
     if memory[stage] > limit:
         yield (
-            f"The stage {stage!r} takes {memory[stage] / 2**30:.1f} GiB of memory. There are {limit / 2**30:.1f} GiB: "
-            f"{_advice(found, stage)}."
+            f"The stage {stage!r} takes {size_text(memory[stage], 1024)} of memory. There are "
+            f"{size_text(limit, 1024)}: {_advice(found, stage)}."
         )
     disk = sum(found.disk().values()) + max(found.scratch().values())
     if disk > free:
         yield (
-            f"Results and features take {disk / 1e9:.1f} GB of disk. {free / 1e9:.1f} GB are free: "
+            f"Results and features take {size_text(disk)} of disk. {size_text(free)} are free: "
             f"{_advice_of_disk(found)}, or another home."
         )
 

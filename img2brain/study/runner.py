@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from img2brain import digest
 from img2brain._forks import works_after_fork
+from img2brain.amounts import counted
 from img2brain.datasets.base import Dataset
 from img2brain.errors import FitError, SpecError, TrackingError, stopping
 from img2brain.holders import how_to_wake
@@ -284,7 +285,8 @@ class Run:
         told = self.search.told()
         total = max(self.n_trials, len(told))
         if told and not quiet:
-            log.info("%s: %d of %d trials are done already", self.name, len(told), total)
+            done = counted(total, "trial is", "trials are")
+            log.info("%s: %d of %s done already", self.name, len(told), done)
         with self._bar(told, quiet) as bar:
             for asked in self._each_asked():
                 with about(trial=asked.number):
@@ -357,7 +359,8 @@ class Run:
             records = [run.tracker.records() for run in self.members]
             self._when_ready(partial(self.search.restore, records))
             n_restored = self.search.first_free() - number
-            log.warning("%s: %d trials that the search log lacked are back from their records", self.name, n_restored)
+            lacked = counted(n_restored, "trial that the search log lacked is", "trials that the search log lacked are")
+            log.warning("%s: %s back from their records", self.name, lacked)
 
     def track_missing(self, told: Sequence[ToldTrial]) -> list[dict[int, str]]:
         """Track what a kill or a failing store left out, and return all run ids by number, of each member."""
@@ -365,7 +368,7 @@ class Run:
         of_each = [(run, [trial.of(run.member.name) for trial in told]) for run in self.members]
         n_missing = sum(len(run.missing(trials)) for run, trials in of_each)
         if n_missing:
-            log.info("tracking %d trials that the tracking store lacks", n_missing)
+            log.info("tracking %s that the tracking store lacks", counted(n_missing, "trial"))
         return [run.track_missing(trials) for run, trials in of_each]
 
     def _await_others(self) -> None:
@@ -396,7 +399,7 @@ class Run:
         best = best_trial(told)
         if best is None:
             reason = told[-1].failure if told else "there are no trials"
-            raise FitError(f"All {len(told)} trials of {self.name} failed, the last one: {reason}")
+            raise FitError(f"All {counted(len(told), 'trial')} of {self.name} failed, the last one: {reason}")
         found = {}
         draws = joint_draws([run.member for run in self.members])
         for run, ids, drawn in zip(self.members, run_ids, draws, strict=True):

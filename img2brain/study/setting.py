@@ -11,6 +11,7 @@ from typing import Any
 
 from img2brain import digest
 from img2brain._mapped import Make
+from img2brain.amounts import counted
 from img2brain.backbones import check_request, pixels
 from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Plugin
 from img2brain.confirm import ceiling_of, with_ceiling
@@ -276,7 +277,8 @@ def _divided(spec: StudySpec, dataset: Dataset) -> Split:
     require_sound(dataset)
     split = dataset.split(spec.split)
     _tell_ties(split, dataset.n_images)
-    log.info("%s: %d images, %d voxels; %s", dataset.name, dataset.n_images, dataset.n_voxels, _rows_text(split))
+    size = f"{counted(dataset.n_images, 'image')}, {counted(dataset.n_voxels, 'voxel')}"
+    log.info("%s: %s; %s", dataset.name, size, _rows_text(split))
     for item in spec.backbones:
         _require_input(item, dataset)
     return split
@@ -495,8 +497,8 @@ def _spanned(bank: Features, split: Split, n_components: int, space: FeatureSpac
         return n_components
     if space.basis == PCA and n_found < n_components:
         log.warning(
-            "%s %s spans %d components over the training rows: n_components of more are taken as %d there",
-            bank.spec.name, space, n_found, n_found,
+            "%s %s spans %s over the training rows: n_components of more are taken as %d there",
+            bank.spec.name, space, counted(n_found, "component"), n_found,
         )  # fmt: skip
     return n_found
 
@@ -544,10 +546,11 @@ def _tell_ties(split: Split, n_images: int) -> None:
     if split.ties is not None:
         log.info("tied %s: each set stays on one side", split.ties)
     if n_unused := n_images - len(split.development) - len(split.confirmation) - sum(map(len, split.left_out.values())):
-        log.info("left %d rows out that the split gives no part", n_unused)
+        log.info("left %s out that the split gives no part", counted(n_unused, "row"))
     for part, rows in split.left_out.items():
         seen = "trained on" if part == "validation" else "trained on or validate"
-        log.warning("left %d %s rows out: they are tied to rows that are %s", len(rows), part, seen)
+        left = counted(len(rows), f"{part} row out: it is", f"{part} rows out: they are")
+        log.warning("left %s tied to rows that are %s", left, seen)
 
 
 def _rows_text(split: Split) -> str:

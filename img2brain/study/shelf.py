@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from img2brain import digest
+from img2brain.amounts import counted
 from img2brain.errors import StoreError, TrackingError
 from img2brain.features.shelf import CacheEntry
 from img2brain.home import Home
@@ -71,7 +72,11 @@ class ServerShelf:
         """Bring those of some entries into a cache that are there; what cannot be had is to be computed."""
         found = [entry for entry in entries if self._take(entry, store)]
         if found:
-            log.info("%d of %d cache entries are taken from the server", len(found), len(entries))
+            log.info(
+                "%d of %s taken from the server",
+                len(found),
+                counted(len(entries), "cache entry is", "cache entries are"),
+            )
 
     def give(self, title: str, entries: Sequence[CacheEntry], store: Store) -> None:
         """Put entries of a cache there, under a title for people.

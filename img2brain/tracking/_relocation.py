@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from img2brain.amounts import counted
 from img2brain.errors import StoreError
 from img2brain.home import Home
 from img2brain.tracking._database import connected, require_sound
@@ -82,7 +83,11 @@ def relocate(home: Home) -> Relocated:
         missing = _missing(connection, places, home)
         n_paths = sum(_change(connection, table, column, place, home) for place in places for table, column in _COLUMNS)
     if n_paths:
-        log.warning("the home was moved or copied from %s: %d paths now lead here", _shown(places), n_paths)
+        log.warning(
+            "the home was moved or copied from %s: %s here",
+            _shown(places),
+            counted(n_paths, "path now leads", "paths now lead"),
+        )
     if home.former_folders:
         home.become(was=())
     return Relocated(tuple(places), n_paths, tuple(missing))

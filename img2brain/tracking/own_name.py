@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from img2brain import digest
+from img2brain.amounts import counted
 from img2brain.errors import DataError, RecordError
 from img2brain.records import DatasetRecord
 from img2brain.tracking._store import TrackingStore, answering
@@ -44,7 +45,7 @@ def require_own_name(store: TrackingStore, name: str, data: str, source: str, or
     if not known or any(record.digest == data for record, _ in known):
         return
     last = known[-1][0]
-    theirs = f"{last.source!r}, {last.n_images} images and {last.n_voxels} voxels"
+    theirs = f"{last.source!r}, {counted(last.n_images, 'image')} and {counted(last.n_voxels, 'voxel')}"
     if any(_may_be_one(record, where, source, origin) for record, where in known):
         log.warning(
             "%s holds other data than before (%s): they have a board of their own. If it is another data set, give it "

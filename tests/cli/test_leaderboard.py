@@ -227,3 +227,11 @@ def test_the_best_trial_of_each_network_is_shown_with_its_layers(finished: Finis
     lines = json.loads(run("show", "--by", "regressor", "--json", "--home", finished.home))
     assert {line["regressor"] for line in lines} == {trial.spec.regressor for trial in finished.outcome.trials}
     assert len(lines) == len({line["regressor"] for line in lines})
+
+
+def test_regions_fit_a_line_of_eighty_columns(finished: Finished) -> None:
+    shown = run("show", "--home", finished.home)
+    published = shown.partition("Published models")[2].partition("\n\n")[0].splitlines()[1:]
+    (heads,) = (line.split() for line in published if line.split()[:1] == ["V1"])
+    assert heads == ["V1", "V4", "IT"]
+    assert max(map(len, published)) <= 80

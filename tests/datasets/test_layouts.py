@@ -154,7 +154,7 @@ def test_check_finds_every_problem_of_somebody_elses_layout(table: Path, table_l
             ("error: Responses must be finite. Got 1 NaN", "at row 2 of 'table', voxel 1."),
             ("error: The image", f"{pictures[4].name}' must decode"),
             ("error: The image", f"{pictures[9].name}' must decode", "No such file"),
-            ("warning: The training responses of 'table' has 1 constant voxels: 3.",),
+            ("warning: The training responses of 'table' has 1 constant voxel: 3.",),
             (f"{pictures[6].name}' (training row 6) and ", "(training row 7) hold the same picture."),
         ),
         strict=True,

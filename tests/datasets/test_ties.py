@@ -169,7 +169,7 @@ def test_declared_groups_are_tied_and_digested(groups: Any) -> None:
     plain, grouped = Given(**facts), Given(**facts, groups=groups)
     assert plain.groups is None
     assert grouped.ties.sets.tolist() == [0, 0, 0, 3]
-    assert str(grouped.ties) == "3 of 4 rows in 1 sets (equal pictures or features, or one group)"
+    assert str(grouped.ties) == "3 of 4 rows in 1 set (equal pictures or features, or one group)"
     assert "groups" not in plain.content_digests()
     assert grouped.digest != plain.digest
     assert grouped.digest == Given(**facts, groups=[7, 7, 9, 8]).digest

@@ -187,7 +187,7 @@ def test_room_is_looked_for_first(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=50)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(ResourceError, match="GB of disk"):
+    with pytest.raises(ResourceError, match="B of disk"):
         get(describe(data_zip=zipped(recordings())), tmp_path / "out")
     assert web.asked == []
 

@@ -77,9 +77,13 @@ def _table(**changes: Any) -> StudySpec:
         (
             2**29,
             10**12,
-            r"The study 's' does not fit\. The stage '\w+' takes .* of memory\. There are 0\.5 GiB: choose",
+            r"The study 's' does not fit\. The stage '\w+' takes .* of memory\. There are 512\.0 MiB: choose",
         ),
-        (2**40, 10**5, r"The study 's' does not fit\. Results and features take .* of disk\. 0\.0 GB are free: choose"),
+        (
+            2**40,
+            10**5,
+            r"The study 's' does not fit\. Results and features take .* of disk\. 100\.0 kB are free: choose",
+        ),
     ],
 )
 def test_a_study_that_cannot_fit_is_refused_before_work_starts(

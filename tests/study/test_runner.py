@@ -127,7 +127,7 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(flat: Path, new_home
     records = [read_trial(store, run).record for run in runs]
     assert [(record.number, record.failure, record.succeeded) for record in records] == [(1, bad.failure, False)]
     assert math.isnan(records[0].score)
-    with pytest.raises(FitError, match=r"All 1 trials of small-\w+ failed, the last one: FitError: "):
+    with pytest.raises(FitError, match=r"All 1 trial of small-\w+ failed, the last one: FitError: "):
         run_study(make_spec(flat, backbones=layers, **grid | {"regressors": [TOO_MANY]}), home)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from img2brain import digest, looks
+from img2brain.amounts import counted
 from img2brain.errors import DataError, SpecError, StoreError, lack_of
 from img2brain.home import Home
 from img2brain.leaderboard.bundles import contents
@@ -77,7 +78,8 @@ def export_bundle(
     rows = sorted(own, key=lambda row: row.trial.key)
     whole = [row for row in rows if row.study_record is not None]
     if len(whole) < len(rows):
-        log.warning("%d rows are left out: the record of their study is not there", len(rows) - len(whole))
+        n_left = counted(len(rows) - len(whole), "row is", "rows are")
+        log.warning("%s left out: the record of the study is not there", n_left)
     if not whole:
         raise SpecError("A bundle must hold at least one row of the home's own. There is none.")
     with tempfile.TemporaryDirectory(dir=_parent(target), prefix=".bundle-") as scratch:

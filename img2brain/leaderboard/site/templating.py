@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from img2brain import digest
+from img2brain.amounts import counted
 from img2brain.leaderboard.rows import printable
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -42,7 +43,7 @@ def environment(*folders: Path) -> Environment:
         lstrip_blocks=True,
     )
     found.tests["finite"] = _is_finite
-    found.filters |= {"number": _number, "at": _at, "address": _address, "short": _short}
+    found.filters |= {"number": _number, "at": _at, "address": _address, "short": _short, "counted": counted}
     return found
 
 
