@@ -43,11 +43,13 @@ def look(folder: Path, *, deep: bool = False, **where: Any) -> list[str]:
 
 
 def state(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Return all that is in a folder; what SQLite keeps beside a database while it is read is left out."""
+    """Return all that is in a folder; SQLite keeps who reads a database in a file beside it."""
     return {
-        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        str(path.relative_to(folder)): (
+            path.stat().st_mtime_ns,
+            path.read_bytes() if path.is_file() and not path.name.endswith("-shm") else b"",
+        )
         for path in folder.rglob("*")
-        if not path.name.endswith(("-shm", "-wal")) and path != folder
     }
 
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 import sqlite3
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from img2brain.errors import TrackingError
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +49,59 @@ def connected(database: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-@contextmanager
-def reading(database: Path) -> Iterator[sqlite3.Connection]:
-    """Hand out a connection that only reads, also where nothing can be written beside the database."""
-    how = "mode=ro" if os.access(database.parent, os.W_OK) else "mode=ro&immutable=1"
+def read(database: Path, look: Callable[[sqlite3.Connection], T]) -> T:
+    """Return what a look at a database gives, by a connection that only reads and leaves no file beside it.
+
+    Parameters
+    ----------
+    database : Path
+        The file.
+    look : callable
+        Takes the connection; it may be called twice.
+
+    Notes
+    -----
+    A database that nobody uses has all that was written in its own file, and is read as one that does not change:
+    the files that SQLite would make beside it, it takes away again only for who may write. Where others come to use it
+    meanwhile it is looked at once more, as they do.
+    """
+    if (before := _settled(database)) is not None:
+        try:
+            found = _look(database, "mode=ro&immutable=1", look)
+        except sqlite3.Error:
+            if _settled(database) == before:
+                raise
+        else:
+            if _settled(database) == before:
+                return found
+    if _has(database, "-wal") and not _has(database, "-shm"):
+        with tempfile.TemporaryDirectory() as folder:
+            for ending in ("", "-wal"):
+                shutil.copyfile(_beside(database, ending), Path(folder) / f"copy.db{ending}")
+            return _look(Path(folder) / "copy.db", "mode=ro", look)
+    return _look(database, "mode=ro", look)
+
+
+def _settled(database: Path) -> tuple[int, int, int] | None:
+    """Return what tells the state of a database with all that was written in its own file; None for any other."""
+    if _has(database, "-wal") or _has(database, "-journal"):
+        return None
+    found = database.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _has(database: Path, ending: str) -> bool:
+    path = _beside(database, ending)
+    return path.exists() and path.stat().st_size > 0
+
+
+def _beside(database: Path, ending: str) -> Path:
+    return database.with_name(database.name + ending)
+
+
+def _look(database: Path, how: str, look: Callable[[sqlite3.Connection], T]) -> T:
     with closing(sqlite3.connect(f"{database.as_uri()}?{how}", uri=True, timeout=30)) as connection:
-        yield connection
+        return look(connection)
 
 
 def tell_sizes(database: Path) -> None:
@@ -122,8 +174,7 @@ def require_same_version(database: Path) -> None:
     TrackingError
         If it is of an older or a newer one, with what to do.
     """
-    with reading(database) as connection:
-        _require_same_version(connection, database)
+    read(database, lambda connection: _require_same_version(connection, database))
 
 
 def _require_same_version(connection: sqlite3.Connection, database: Path, is_used: bool = True) -> None:
@@ -238,4 +289,4 @@ def _settle(database: Path) -> None:
 
 def _remove(database: Path) -> None:
     for ending in _BESIDE:
-        database.with_name(database.name + ending).unlink(missing_ok=True)
+        _beside(database, ending).unlink(missing_ok=True)

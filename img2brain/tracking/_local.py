@@ -10,13 +10,13 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from img2brain.home import Home
-from img2brain.tracking._database import require_no_artifacts
+from img2brain.tracking._database import read, require_no_artifacts
 from img2brain.tracking._relocation import follow
 from img2brain.tracking._store import TrackingStore
 from img2brain.tracking._uri import local_folder
@@ -165,9 +165,7 @@ class _Client:
     def _rows(self, query: str, *values: Any) -> list[Any]:
         if not self._database.exists():
             return []
-        where = f"{self._database.as_uri()}?mode=ro"
-        with closing(sqlite3.connect(where, uri=True, timeout=30)) as connection:
-            return connection.execute(query, values).fetchall()
+        return read(self._database, lambda connection: connection.execute(query, values).fetchall())
 
 
 def _where(experiment_ids: Sequence[str], query: str) -> list[Any]:

@@ -13,7 +13,7 @@ from img2brain import plain
 from img2brain.finding import Finding
 from img2brain.home import Home
 from img2brain.tracking import _relocation
-from img2brain.tracking._database import how_to_save, reading
+from img2brain.tracking._database import how_to_save, read
 from img2brain.tracking._local import open_to_read
 from img2brain.tracking._relocation import Relocated
 from img2brain.tracking._store import answering
@@ -97,14 +97,14 @@ def problems(home: Home) -> list[Finding]:
     TrackingError
         If there is no database that can be read.
     """
-    with answering(str(home.database)), reading(home.database) as connection:
-        return [*_unsound(connection, home.database), *_astray(connection, home)]
+    with answering(str(home.database)):
+        return read(home.database, lambda found: [*_unsound(found, home.database), *_astray(found, home)])
 
 
 def half_tracked(home: Home) -> dict[str, str]:
     """Return who tracks the trials of a home's own database that are not tracked whole, by the id of their run."""
-    with answering(str(home.database)), reading(home.database) as connection:
-        return dict(connection.execute(_HALF_TRACKED))
+    with answering(str(home.database)):
+        return read(home.database, lambda connection: dict(connection.execute(_HALF_TRACKED)))
 
 
 def registered_folders(home: Home) -> dict[str, tuple[Path, str]]:
@@ -112,8 +112,8 @@ def registered_folders(home: Home) -> dict[str, tuple[Path, str]]:
 
     Those that are not on this machine, and those that are not sealed, are left out.
     """
-    with answering(str(home.database)), reading(home.database) as connection:
-        found = connection.execute(_VERSIONS, (DIGEST,)).fetchall()
+    with answering(str(home.database)):
+        found = read(home.database, lambda connection: connection.execute(_VERSIONS, (DIGEST,)).fetchall())
     return {name: (folder, sealed) for name, uri, sealed in found if (folder := local_folder(uri)) and sealed}
 
 

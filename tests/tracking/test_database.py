@@ -8,8 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ import pytest
 from img2brain.errors import TrackingError
 from img2brain.home import Home
 from img2brain.tracking import _database
-from img2brain.tracking._database import connected, database_uri, tell_sizes
+from img2brain.tracking._database import connected, database_uri, read, tell_sizes
 from img2brain.tracking._store import TrackingStore
 
 if TYPE_CHECKING:
@@ -272,3 +272,74 @@ def test_the_best_runs_are_found_without_a_scan_of_scores_for_each_run(finished_
     assert not [step for step in steps if step.startswith("SCAN") and "LEFT-JOIN" in step], steps
     tell_sizes(tmp_path / "absent.db")
     assert not (tmp_path / "absent.db").exists()
+
+
+@contextmanager
+def in_use(database: Path) -> Iterator[sqlite3.Connection]:
+    """Make a database with a write-ahead log, and hand out a connection of somebody at work on it."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE one (a INTEGER)")
+        yield connection
+
+
+def count(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM one").fetchone()[0])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_database_that_nobody_uses_is_read_and_left_alone(tmp_path: Path) -> None:
+    with in_use(path := tmp_path / "a%20b?.db") as worker:
+        worker.execute("INSERT INTO one VALUES (1)")
+    before = path.stat().st_mtime_ns
+    assert read(path, count) == 1
+    assert (names(tmp_path), path.stat().st_mtime_ns) == ([path.name], before)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        read(path, lambda connection: connection.execute("DELETE FROM one"))
+
+
+def test_a_database_in_use_is_read_with_all_that_was_written(tmp_path: Path) -> None:
+    with in_use(path := tmp_path / "a.db") as worker:
+        worker.execute("INSERT INTO one VALUES (1)")
+        before = names(tmp_path)
+        assert read(path, count) == 1
+        worker.execute("INSERT INTO one VALUES (2)")
+        assert read(path, count) == 2
+        assert names(tmp_path) == before == ["a.db", "a.db-shm", "a.db-wal"]
+    assert names(tmp_path) == ["a.db"]
+
+
+@pytest.mark.parametrize("left", [("-wal",), ("-wal", "-shm")], ids=["the log", "the log and its index"])
+def test_what_a_killed_worker_left_beside_a_database_is_read_and_left(tmp_path: Path, left: tuple[str, ...]) -> None:
+    (tmp_path / "there").mkdir()
+    with in_use(path := tmp_path / "a.db") as worker:
+        worker.execute("INSERT INTO one VALUES (1)")
+        for ending in ("", *left):
+            shutil.copyfile(f"{path}{ending}", tmp_path / "there" / f"a.db{ending}")
+    before = {item.name: item.read_bytes() for item in (tmp_path / "there").iterdir() if item.suffix != ".db-shm"}
+    assert read(tmp_path / "there" / "a.db", count) == 1
+    after = {item.name: item.read_bytes() for item in (tmp_path / "there").iterdir() if item.suffix != ".db-shm"}
+    assert after == before
+    assert names(tmp_path / "there") == sorted(f"a.db{ending}" for ending in ("", *left))
+
+
+@pytest.mark.parametrize("goes", [True, False], ids=["goes again", "stays"])
+def test_a_database_that_somebody_begins_to_use_meanwhile_is_looked_at_again(tmp_path: Path, goes: bool) -> None:
+    with in_use(path := tmp_path / "a.db"):
+        pass
+    workers: list[sqlite3.Connection] = []
+
+    def look(connection: sqlite3.Connection) -> int:
+        found = count(connection)
+        if not workers:
+            workers.append(sqlite3.connect(path, isolation_level=None))
+            workers[0].execute("INSERT INTO one VALUES (1)")
+            if goes:
+                workers[0].close()
+        return found
+
+    assert read(path, look) == 1
+    workers[0].close()
