@@ -18,10 +18,9 @@ import importlib.util
 import inspect
 import pkgutil
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -50,12 +49,21 @@ class Plugin:
         Of the bytes of its file.
     path : Path
         Its file on this machine.
+    content : bytes
+        What that held when the component was loaded.
     """
 
     kind: str
     name: str
     digest: str
     path: Path
+    content: bytes = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, kind: str, name: str, path: Path) -> Plugin:
+        """Read the file of a component, once: what is run, digested and kept is the same, whoever edits it."""
+        content = path.read_bytes()
+        return cls(kind, name, digest.of_bytes(content), path, content)
 
     def keep(self, folder: Path) -> None:
         """Keep the file in a folder, under its digest, as `Catalog.exactly` looks for it."""
@@ -63,7 +71,7 @@ class Plugin:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             unfinished = target.with_name(f".{target.name}.unfinished")
-            shutil.copyfile(self.path, unfinished)
+            unfinished.write_bytes(self.content)
             unfinished.replace(target)
 
 
@@ -221,32 +229,30 @@ class Catalog:
         path = Path(str(getattr(module, "__file__", None)))
         if not path.is_file():
             raise SpecError(f"The module {name!r} must be one in Python. It is not.")
-        known = self._loaded.get(name)
-        found = digest.of_file(path)
-        if known is not None and known[0].digest == found:
+        known, plugin = self._loaded.get(name), Plugin.of(self.kind, name, path)
+        if known is not None and known[0].digest == plugin.digest:
             return known
-        return Plugin(self.kind, name, found, path), self._checked(name, module)
+        return plugin, self._checked(name, module)
 
     def _load_installed(self, name: str) -> tuple[Plugin, Any]:
         entry = self._installed[name]
         found = _imported(f"The {self.kind} {name!r} of an installed package", entry.load)
         path = Path(inspect.getfile(sys.modules[entry.module]))
-        return Plugin(self.kind, name, digest.of_file(path), path), self._checked(name, found)
+        return Plugin.of(self.kind, name, path), self._checked(name, found)
 
     def _load_file(self, label: str, file: Path, attribute: str) -> tuple[Plugin, Any]:
         if not file.is_file():
             raise SpecError(f"The file of the {self.kind} {label!r} must exist. {str(file)!r} does not.")
-        found = digest.of_file(file)
-        known = self._loaded.get(label)
-        if known is not None and known[0].digest == found:
-            return Plugin(self.kind, label, found, file), known[1]
-        module = _imported(f"The file {str(file)!r}", lambda: _module(file, found))
+        plugin, known = Plugin.of(self.kind, label, file), self._loaded.get(label)
+        if known is not None and known[0].digest == plugin.digest:
+            return plugin, known[1]
+        module = _imported(f"The file {str(file)!r}", lambda: _module(plugin))
         if not attribute:
-            return Plugin(self.kind, label, found, file), self._checked(label, module)
+            return plugin, self._checked(label, module)
         if not hasattr(module, attribute):
             public = [name for name in vars(module) if not name.startswith("_")]
             raise SpecError(f"The file {str(file)!r} holds no {attribute!r}. {did_you_mean(attribute, public)}")
-        return Plugin(self.kind, label, found, file), self._checked(label, getattr(module, attribute))
+        return plugin, self._checked(label, getattr(module, attribute))
 
     def _checked(self, name: str, found: Any) -> Any:
         """Return the component, of the class that it must be of, with all that this leaves to be defined."""
@@ -296,9 +302,10 @@ def _imported(what: str, load: Callable[[], Any]) -> Any:
         raise SpecError(f"{what} cannot be loaded: {type(error).__name__}: {reason}.") from error
 
 
-def _module(file: Path, digest_: str) -> ModuleType:
+def _module(plugin: Plugin) -> ModuleType:
     """Run a file as a module of its own; another content is another module."""
-    name = f"img2brain_plugin_{file.stem}_{digest_[: digest.SHORT]}"
+    file = plugin.path
+    name = f"img2brain_plugin_{file.stem}_{plugin.digest[: digest.SHORT]}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None, "a file that ends in .py has a loader"
     assert spec.loader is not None, "a file that ends in .py has a loader"
@@ -306,7 +313,7 @@ def _module(file: Path, digest_: str) -> ModuleType:
     sys.modules[name] = module
     try:
         # Compiled from what is there now: a stale byte-code file must not stand for an edited source.
-        exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
+        exec(compile(plugin.content, str(file), "exec"), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise

@@ -179,7 +179,7 @@ class Broken(KNeighbors):
 def test_a_regressor_that_misbehaves_fails_alone(
     setting: Setting, spec: TrialSpec, monkeypatch: pytest.MonkeyPatch, how: str, told: str
 ) -> None:
-    monkeypatch.setitem(REGRESSORS._loaded, "broken", (Plugin("regressor", "broken", "0", Path(__file__)), Broken))
+    monkeypatch.setitem(REGRESSORS._loaded, "broken", (Plugin.of("regressor", "broken", Path(__file__)), Broken))
     sound = spec.model_copy(update={"regressor": "k_neighbors", "parameters": {"n_neighbors": 3}})
     broken = spec.model_copy(update={"regressor": "broken", "parameters": {"how": how}})
     expected, evaluator = setting.first.evaluator().evaluate(sound), setting.first.evaluator()

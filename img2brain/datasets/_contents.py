@@ -65,6 +65,14 @@ def responses_file(root: Path, part: str, kind: str = "") -> Path:
     return root / f"{part}fMRI" / f"{part}{kind}.npy"
 
 
+def read_from(root: Path) -> list[Path]:
+    """Find the files that numbers of rows are read from, as long as a folder is worked with."""
+    kinds = ("", "_repeats", "_counts")
+    files = [responses_file(root, part, kind) for part in _PARTS for kind in kinds]
+    features = [file for part in _PARTS for file in _features_in(root / f"{part}Features")]
+    return [*filter(is_there, files), *features]
+
+
 def misplaced(root: Path) -> list[Path]:
     """Find files that have the name of one that belongs elsewhere: nothing reads them."""
     kinds = ("_repeats", "_counts", "_groups")

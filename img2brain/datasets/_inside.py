@@ -51,6 +51,18 @@ def name_of(path: Path) -> str:
     return re.split(r"[/\\]", name)[-1]
 
 
+def file_of(path: Path) -> Path:
+    """Return the file that a picture is, or is inside of.
+
+    Examples
+    --------
+    >>> str(file_of(Path("cat.png"))), str(file_of(member(Path("a.zip"), "cat.png")))
+    ('cat.png', 'a.zip')
+    """
+    inside = _INSIDE.fullmatch(str(path)) if "#" in str(path) else None
+    return path if inside is None or path.exists() else Path(inside["file"])
+
+
 def content_of(path: Path) -> Path | bytes | NDArray[Any]:
     """Return what a path of a picture stands for: itself, the bytes of a member, or pixels.
 

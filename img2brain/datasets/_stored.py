@@ -72,6 +72,8 @@ class Stored:
         Of the values.
     read : callable
         From numbers of trials, rising and each once, to their responses.
+    file : Path
+        What it reads.
     transposed : bool
         Whether the file has voxels first.
     """
@@ -80,6 +82,7 @@ class Stored:
     n_voxels: int
     dtype: np.dtype[Any]
     read: Callable[[Rows], Array]
+    file: Path
     transposed: bool = False
 
 
@@ -125,7 +128,7 @@ def find_responses(path: Path, name: str | None, n_trials: int, trials: str) -> 
         found = chosen.take(rows, axis)
         return found.T if axis else found
 
-    return Stored(label, chosen.shape[1 - axis], chosen.dtype, read, bool(axis))
+    return Stored(label, chosen.shape[1 - axis], chosen.dtype, read, path, bool(axis))
 
 
 def read_features(path: Path) -> Array:

@@ -67,6 +67,8 @@ class Recording:
         What else is known of each trial, such as its category; session, run and part are columns by themselves.
     splits : mapping of str to callable
         As for `Dataset`, of each trial.
+    files : sequence of Path
+        What `read` reads.
     facts : mapping
         What else `Dataset` takes: unit, subject, source, provenance and so on.
     notes : mapping of str to str
@@ -92,6 +94,7 @@ class Recording:
     stimuli: Sequence[str] | None = None
     columns: Mapping[str, Labels] = field(default_factory=dict)
     splits: Mapping[str, Callable[[], Sequence[str]]] = field(default_factory=dict)
+    files: Sequence[Path] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -147,6 +150,7 @@ class TrialDataset(Dataset):
             stimuli=None if recording.stimuli is None else [recording.stimuli[trial] for trial in firsts],
             columns=_columns(recording, self._trials_of),
             splits={name: partial(self._parts_of, parts) for name, parts in recording.splits.items()},
+            files=recording.files,
             **recording.facts,
         )
 

@@ -80,6 +80,7 @@ class Algonauts2023(TrialDataset):
             rois=_regions(root, n_left, n_right),
             noise_ceiling=read_per_voxel(root / "noise_ceiling.npy", n_left + n_right, 1.0),
             test_images=in_order(test) if is_there(test) else (),
+            files=files,
             facts={
                 "subject": subject, "source": subject, "unit": "z",
                 "provenance": {"species": "human", "citation": _CITATION, "url": "http://algonauts.csail.mit.edu"},

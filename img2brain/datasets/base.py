@@ -42,6 +42,7 @@ from img2brain.datasets._recorded import Recorded
 from img2brain.datasets._responses import as_array, own_numbers
 from img2brain.datasets._split import Rows, Split, split_rows
 from img2brain.datasets._ties import Ties, first_of_each, picture_digests, row_contents
+from img2brain.datasets._unchanged import Unchanged
 from img2brain.errors import DataError, Img2BrainError, ShapeError, SpecError
 from img2brain.spec import PreparationSpec, SplitSpec, parse
 
@@ -108,6 +109,9 @@ class Dataset(ABC):
         The splits that these data bring, such as those of their paper, by name: a function without arguments that
         returns the part of each row, ``train``, ``validation``, the name of a confirmation part, or the empty text
         where a row is of none.
+    files : iterable of Path
+        What responses, repeats and features are read from, again and again while a study is at work: one that is
+        changed meanwhile ends it, so that scores of two different data are never mixed.
 
     Attributes
     ----------
@@ -171,6 +175,7 @@ class Dataset(ABC):
         stimuli: Sequence[str] | None = None,
         columns: Mapping[str, Sequence[Any] | NDArray[Any]] | None = None,
         splits: Mapping[str, Callable[[], Sequence[str]]] | None = None,
+        files: Iterable[Path] = (),
     ) -> None:
         told = {"name": name, "unit": unit, "subject": subject, "background": background, "orientation": orientation}
         about = parse(About, told | {"provenance": provenance or Provenance()}, "A dataset")
@@ -195,6 +200,8 @@ class Dataset(ABC):
         self.stimuli = None if stimuli is None else self._told_of_rows("stimuli", stimuli)
         self.columns = self._given_columns(columns or {})
         self.splits = dict(splits or {})
+        self.files = _as_paths(files)
+        self._unchanged = Unchanged(self.name, self.files)
 
     def _told_of_rows(self, what: str, values: Sequence[str]) -> tuple[str, ...]:
         if len(values) != self.n_images:
@@ -383,7 +390,23 @@ class Dataset(ABC):
         """Digests of `images`, in their order: of their bytes, and of `presentation` where it has a say."""
         return self._digest_images(self.images)
 
+    @cached_property
+    def _unchanged_images(self) -> Unchanged:
+        return Unchanged(self.name, self.images)
+
+    def require_unchanged(self) -> None:
+        """Refuse to go on where an image, or a file of `files`, is not what was digested.
+
+        Raises
+        ------
+        ResourceError
+            Naming it.
+        """
+        self._unchanged.require()
+        self._unchanged_images.require()
+
     def _digest_images(self, images: Sequence[Path]) -> tuple[str, ...]:
+        _ = self._unchanged_images  # as they are before they are read
         return tuple(map_files(partial(digest_of_picture, presentation=self.presentation), images, "digesting images"))
 
     @cached_property
@@ -393,6 +416,7 @@ class Dataset(ABC):
         Names of files and folders, unit, subject and test images without responses do not enter.
         """
         found = digest.of_value(dict(self.content_digests()))
+        self._unchanged.require()
         return digest.of_digests([digest.of_digests(self.image_digests), found])
 
     def content_digests(self) -> Mapping[str, str]:
@@ -743,12 +767,14 @@ class Dataset(ABC):
     def _read(self, what: str, read: Callable[[Rows], Any], rows: Rows) -> Any:
         """Run the code of a layout, and say on one line where it fails."""
         try:
-            return read(rows)
+            found = read(rows)
+            self._unchanged.require()
         except (Img2BrainError, OSError, MemoryError):
             raise
         except Exception as error:  # code of others raises anything
             reason = (str(error).splitlines() or [""])[0].rstrip(".")
             raise DataError(f"The {what} of {self.name!r} cannot be read: {type(error).__name__}: {reason}.") from error
+        return found
 
     def _checked(self, rows: Rows) -> Rows:
         outside = rows[(rows < 0) | (rows >= self.n_images)]
@@ -775,6 +801,11 @@ class View(Dataset):
     @cached_property
     def ties(self) -> Ties:
         return self._dataset.ties
+
+    def require_unchanged(self) -> None:
+        """Refuse what the dataset itself does: it may have digested the images."""
+        super().require_unchanged()
+        self._dataset.require_unchanged()
 
 
 class _Shuffled(View):
@@ -804,7 +835,7 @@ class _Shuffled(View):
 FACTS = (
     "n_voxels", "images", "features", "n_training", "n_test", "test_images", "unit", "subject", "background",
     "orientation", "provenance", "source", "rois", "ncsnr", "noise_ceiling", "groups", "preparation",
-    "stimuli", "columns", "splits",
+    "stimuli", "columns", "splits", "files",
 )  # fmt: skip
 
 

@@ -105,6 +105,7 @@ class Bold5000(TrialDataset):
                                   for name in names]},
             splits={"bold5000:113": lambda: np.where(is_test, "test", "train").tolist()} if is_test.any() else {},
             rois=_regions(masks, subject, volume, mask),
+            files=tuple(sessions.values()),
             facts={"subject": subject, "source": subject, "unit": "beta",
                    "provenance": {"species": "human", "citation": _CITATION, "url": "https://bold5000.org"}},
             notes={"responses": f"{counted(len(sessions), 'session')}: {', '.join(map(str, sessions))}"},

@@ -95,6 +95,7 @@ class BrainIo(TrialDataset):
                   for region in dict.fromkeys(names) if region},
             stimuli=stimuli,
             columns={} if kinds is None else {"category": kinds},
+            files=(file,),
             facts={"subject": asked.subject or "", "source": file.parent.resolve().name},
             notes=notes,
         )  # fmt: skip

@@ -21,6 +21,7 @@ from img2brain.datasets._contents import (
     joined_groups,
     misplaced,
     read_contents,
+    read_from,
     responses_file,
 )
 from img2brain.datasets._looks import Numbers, PartName, Problems, Report, Section
@@ -94,6 +95,7 @@ class FolderDataset(Dataset):
             stimuli=told.pop(STIMULUS, None),
             columns=told,
             preparation=contents.about.preparation,
+            files=read_from(contents.root),
         )
 
     @classmethod

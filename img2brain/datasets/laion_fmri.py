@@ -109,6 +109,7 @@ class LaionFmri(TrialDataset):
             rois=_regions(top, root, subject, kept),
             ncsnr=_ncsnr(root / subject, kept),
             splits=_splits([top, root.parent, root], subject, labels),
+            files=[betas for betas, _ in sessions],
             facts={"subject": subject, "source": subject, "unit": "beta",
                    "provenance": {"species": "human", "citation": _CITATION,
                                   "licence": "LAION-fMRI terms: responses may not be passed on"}},

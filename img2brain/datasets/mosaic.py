@@ -81,6 +81,7 @@ class Mosaic(TrialDataset):
             test=is_test,
             splits={"mosaic:phase": lambda: np.where(is_test, "test", "train").tolist()} if is_test.any() else {},
             noise_ceiling=None if ceiling is None else ceiling[kept],
+            files=(file,),
             facts={"subject": subject, "source": file.stem, "unit": "beta",
                    "provenance": {"species": "human", "citation": _CITATION}},
             notes=notes,

@@ -101,6 +101,7 @@ class Nsd(TrialDataset):
             rois=sessions.rois,
             ncsnr=sessions.ncsnr,
             stimuli=[str(number) for number in shown],
+            files=[file for number in np.unique(numbers) for file in sessions.files(int(number))],
             splits={
                 "nsd:shared1000": lambda: _parts(shown, shared, shared),
                 "nsd:shared515": lambda: _parts(shown, shared, _seen_thrice(ids[: _SESSIONS * sessions.n_per_session])),
@@ -170,6 +171,10 @@ class _Sessions(ABC):
     @abstractmethod
     def file(self, number: int) -> Path:
         """Return the file of a session."""
+
+    def files(self, number: int) -> list[Path]:
+        """Return all files of a session."""
+        return [self.file(number)]
 
     @abstractmethod
     def count(self, number: int) -> int:
@@ -262,6 +267,9 @@ class _Surface(_Sessions):
 
     def file(self, number: int, side: str = "lh") -> Path:
         return self.folder / f"{side}.betas_session{number:02}.mgh"
+
+    def files(self, number: int) -> list[Path]:
+        return [self.file(number, side) for side in ("lh", "rh")]
 
     def count(self, number: int) -> int:
         shapes = [_volumes.opened(self.file(number, side)).shape for side in ("lh", "rh")]

@@ -85,6 +85,7 @@ class Sensorium2022(TrialDataset):
             splits={"sensorium:tiers": lambda: [tier if tier in _TIERS else "" for tier in tiers.tolist()]},
             rois=_areas(path, len(first)),
             test_images=tuple(image for image in withheld if image not in shown),
+            files=[folder / f"{number}.npy" for number in numbers],
             facts={"source": path.resolve().name, "unit": "deconvolved fluorescence",
                    "provenance": {"species": "mouse", "area": "V1", "citation": _CITATION}},
             notes=notes,

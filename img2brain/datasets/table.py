@@ -119,6 +119,7 @@ class TableDataset(TrialDataset):
             rois=voxels.rois,
             ncsnr=voxels.ncsnr,
             noise_ceiling=voxels.noise_ceiling,
+            files=(responses.file,),
             facts={**told, "subject": own.subject, "source": root.resolve().name},
             notes=notes,
         )

@@ -79,6 +79,7 @@ class ThingsFmri(TrialDataset):
             ncsnr=_ncsnr(voxels),
             columns={"category": trials.column("concept")},
             splits={"things:test100": lambda: kinds},
+            files=(file,),
             facts={
                 "subject": subject, "source": subject, "unit": "beta",
                 "provenance": {"species": "human", "citation": _CITATION, "url": "https://things-initiative.org"},

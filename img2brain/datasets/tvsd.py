@@ -88,6 +88,7 @@ class Tvsd(TrialDataset):
             splits={"tvsd:test100": lambda: np.where(is_test, "test", "train").tolist()},
             rois={name: np.arange(*ends) for name, ends in _REGIONS.get(subject, {}).items()
                   if ends[1] <= train.n_channels},
+            files=(file,),
             facts={
                 "subject": subject, "source": subject, "unit": "normalised MUA",
                 "provenance": {"species": "macaque", "area": "V1, V4, IT", "citation": _CITATION},

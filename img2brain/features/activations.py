@@ -157,11 +157,20 @@ class OfMatrix(Activations):
     ----------
     values : ndarray of float32 (n_images, n_features)
         The matrix.
+    sizes : BlockSizes, optional
+        As for `Activations`.
+    require_unchanged : callable
+        Raises where the file is not as it was; asked after each reading.
     """
 
-    def __init__(self, values: NDArray[np.float32], sizes: BlockSizes | None = None) -> None:
+    def __init__(
+        self,
+        values: NDArray[np.float32],
+        sizes: BlockSizes | None = None,
+        require_unchanged: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(len(values), values.shape[1], torch.float32, sizes)
-        self._values = values
+        self._values, self._require_unchanged = values, require_unchanged
 
     @property
     def device(self) -> torch.device:
@@ -187,6 +196,7 @@ class OfMatrix(Activations):
     def _copied(self, place: Any) -> torch.Tensor:
         found = np.array(self._values[place], np.float32, order="C", subok=False)
         release(self._values)
+        self._require_unchanged()
         return torch.from_numpy(found)
 
 

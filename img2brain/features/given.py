@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,8 @@ class GivenFeatures(Features):
         Features, images in the order of the responses; see `img2brain.datasets._given.count`.
     store, rows, n_components, bases
         As for `Features`.
+    require_unchanged : callable
+        Raises where the files of the matrices are not as they were.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class GivenFeatures(Features):
         rows: Rows,
         n_components: int,
         bases: Sequence[str] = (PCA,),
+        require_unchanged: Callable[[], None] = lambda: None,
     ) -> None:
+        self._require_unchanged = require_unchanged
         names = spec.single_layers or tuple(sorted(matrices))
         layers = spec.layers or names
         self._counted = {name: count(f"The features {name!r}", np.asanyarray(matrices[name]), rows) for name in names}
@@ -96,4 +100,7 @@ class GivenFeatures(Features):
         return {name: {"given": digest.of_array(matrix), **counted[name]} for name, matrix in self._known.items()}
 
     def _activations(self, blocks: Sequence[Block], n_components: int) -> Iterator[tuple[Block, Activations]]:
-        return ((block, OfMatrix(self._counted[block.layer].values)) for block in blocks)
+        return (
+            (block, OfMatrix(self._counted[block.layer].values, require_unchanged=self._require_unchanged))
+            for block in blocks
+        )

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from img2brain.backbones import Backbone, Request, Weights, curated_layers, load
 from img2brain.backbones._weights import UNTRAINED
 from img2brain.datasets._images import AS_STORED
 from img2brain.datasets._presentation import Presentation
+from img2brain.datasets._unchanged import Unchanged
 from img2brain.errors import FeatureError
 from img2brain.features.activations import Activations, Rows
 from img2brain.features.bases import Keeper, work_bytes
@@ -71,6 +72,8 @@ class NetworkFeatures(Features):
         Where images pass the network in shards; by default they all do here.
     shelf : Shelf, optional
         Where other machines, with caches of their own, leave what they computed, and find it.
+    require_unchanged : callable
+        Raises where an image is not what was digested; asked after each pass, before anything of it is kept.
     """
 
     def __init__(
@@ -91,10 +94,13 @@ class NetworkFeatures(Features):
         placement: Placement | None = None,
         hands: Hands | None = None,
         shelf: Shelf | None = None,
+        require_unchanged: Callable[[], None] = lambda: None,
     ) -> None:
+        self._require_unchanged = require_unchanged
         self._hands, self._device_name, self._shelf = hands, device, shelf
         self._placement = placement
         self._request = Request.parse(spec.name, spec.weights, spec.preprocessing)
+        self._unchanged = Unchanged(spec.name, [path] if (path := self._request.weights.path) else [])
         self._asked = spec.pooling or (NO_POOLING,)
         curated = curated_layers(spec.name) if spec.layers is None else ()
         layers = spec.layers or curated
@@ -112,7 +118,9 @@ class NetworkFeatures(Features):
     @cached_property
     def backbone(self) -> Backbone:
         """The network with its weights, loaded when an image has to pass through it."""
-        return load_backbone(self.spec.name, self.spec.weights, self.spec.preprocessing)
+        found = load_backbone(self.spec.name, self.spec.weights, self.spec.preprocessing)
+        self._unchanged.require()  # or what is known of its weights may not be true of these
+        return found
 
     @property
     def precision(self) -> Precision:
@@ -215,7 +223,15 @@ class NetworkFeatures(Features):
         return {str(block): shared | {"layer": digests[block.layer]} | self._told(block) for block in self._blocks}
 
     def _activations(self, blocks: Sequence[Block], n_components: int) -> Iterator[tuple[Block, Activations]]:
-        return self._pass(self._shown.images).activations(blocks, n_components)
+        return self._shown_once(self._pass(self._shown.images), blocks, n_components)
+
+    def _shown_once(
+        self, passing: Pass, blocks: Sequence[Block], n_components: int
+    ) -> Iterator[tuple[Block, Activations]]:
+        """Show images to the network, as they were when they were digested."""
+        for block, values in passing.activations(blocks, n_components):
+            self._require_unchanged()
+            yield block, values
 
     def _pass(self, images: Sequence[Path]) -> Pass:
         reserved = work_bytes(len(images)) if ALL in self.bases else 0
@@ -266,7 +282,7 @@ class NetworkFeatures(Features):
         if len(lacking) == 1 or not self._is_less(together, blocks, images):
             super()._record(spaces)
             return
-        for block, values in together.activations(blocks, self._n_components):
+        for block, values in self._shown_once(together, blocks, self._n_components):
             for (_, cache, missing), rows in zip(lacking, union.rows, strict=True):
                 if block in missing:
                     self._keep(cache, block, of_rows(values, rows), missing[block])

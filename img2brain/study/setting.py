@@ -400,13 +400,14 @@ def make_bank(
     sizes = [size for reduction in spec.reduction for size in sizes_of(spec, reduction, n_rows)]
     bases = tuple(dict.fromkeys(size.basis for size in sizes))
     if item.name == GIVEN:
-        return GivenFeatures(item, dataset.features, home.store, rows, n_components, bases)
+        return GivenFeatures(item, dataset.features, home.store, rows, n_components, bases, dataset.require_unchanged)
     pooled = item.model_copy(update={"pooling": item.pooling or spec.pooling})
     return NetworkFeatures(
         pooled, dataset.images, dataset.image_digests, home.store, rows, n_components,
         device=spec.device, precision=spec.precision, budget=Budget(spec.scratch_gb),
         presentation=dataset.presentation, others=[_shown(*other) for other in others],
         bases=bases, placement=_placement(item, spec), hands=hands, shelf=shelf,
+        require_unchanged=partial(_require_unchanged, [dataset, *(other for other, _ in others)]),
     )  # fmt: skip
 
 
@@ -415,6 +416,11 @@ def _placement(item: BackboneSpec, spec: StudySpec) -> Placement | None:
     if spec.stimulus is None or item.name == pixels.NAME:
         return None
     return Placement(spec.stimulus.degrees, item.degrees, spec.stimulus.colour)
+
+
+def _require_unchanged(shown: Sequence[Dataset]) -> None:
+    for dataset in shown:
+        dataset.require_unchanged()
 
 
 def _shown(dataset: Dataset, split: Split) -> ShownImages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from img2brain.catalog import LAYOUTS
 from img2brain.datasets._selected import select
 from img2brain.datasets.base import Dataset, Split, shuffled, split_rows
 from img2brain.datasets.folder import FolderDataset
+from img2brain.errors import ResourceError
 from img2brain.spec import PreparationSpec, parse
 from img2brain.testing import Specimen, check_dataset, dataset_checks
 from tests.datasets.miniatures import MINIATURES
@@ -77,6 +79,20 @@ def test_a_layout_of_ours_owes(layout: str, tmp_path: Path) -> None:
     mini = MINIATURES[layout](tmp_path / "mini")
     asked, kind = parse(PreparationSpec, dict(mini.asked), "the test"), LAYOUTS[layout]
     check_dataset(lambda path: kind.open_prepared(path, asked), mini.path, mini.change)
+
+
+@pytest.mark.parametrize("layout", MINIATURES)
+def test_a_layout_of_ours_reads_no_file_that_changed(layout: str, tmp_path: Path) -> None:
+    mini = MINIATURES[layout](tmp_path / "mini")
+    dataset = LAYOUTS[layout].open_prepared(mini.path, parse(PreparationSpec, dict(mini.asked), "the test"))
+    dataset._responses(np.arange(2))
+    assert dataset.files
+    for file in dataset.files:
+        was = file.stat().st_mtime_ns
+        os.utime(file, ns=(was, was + 1_000_000))
+        with pytest.raises(ResourceError, match="must stay as they are while they are read"):
+            dataset._responses(np.arange(2))
+        os.utime(file, ns=(was, was))
 
 
 def test_every_layout_of_ours_is_checked() -> None:
