@@ -28,6 +28,7 @@ from img2brain._quiet import Quiet, ignored
 from img2brain.errors import ResourceError, SpecError
 from img2brain.features.shards import N_SHARDS
 from img2brain.spec import ClusterSpec
+from img2brain.study._handed import handed_on
 from img2brain.study.workers import thread_settings
 
 log = logging.getLogger(__name__)
@@ -122,10 +123,15 @@ class Cluster:
 
     def submit(self, work: Any, /, *arguments: Any) -> _Asked:
         """Have a function called by a worker, on values, and on what other work gives, wherever that lies."""
-        taken = [item.future if isinstance(item, _Asked) else item for item in arguments]
-        frees = any(isinstance(item, _Asked) for item in arguments)  # What is made of shards makes room for others.
+        given = {place: item for place, item in enumerate(arguments) if isinstance(item, _Asked)}
+        values = [None if place in given else item for place, item in enumerate(arguments)]
+        futures, frees = (
+            [item.future for item in given.values()],
+            bool(given),
+        )  # Who takes shards makes room for others.
+        call = handed_on(work, values, list(given))
         with _telling("The cluster"), ignored(UserWarning):  # Dask advises against large values.
-            return _Asked(self._client.submit(work, *taken, pure=False, priority=int(frees)), self)
+            return _Asked(self._client.submit(call, *futures, pure=False, priority=int(frees)), self)
 
     def everywhere(self, work: Any, /, *arguments: Any) -> list[Any]:
         """Call a function in every worker, and return what each gives; of one that cannot, its error."""
@@ -256,7 +262,8 @@ class _Helpers:
         if gone:
             self._client.cancel(gone, force=True)
         for address in there - self._asked.keys():
-            self._asked[address] = self._client.submit(_help, self._start, workers=[address], pure=False)
+            call = handed_on(_help, [self._start])
+            self._asked[address] = self._client.submit(call, workers=[address], pure=False)
             self._asked[address].add_done_callback(partial(self._tell, address))
 
     def _tell(self, address: str, asked: Any) -> None:

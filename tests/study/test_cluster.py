@@ -28,6 +28,7 @@ from img2brain.features.network import NetworkFeatures
 from img2brain.home import Home
 from img2brain.spec import BackboneSpec, ClusterSpec, StudySpec, parse
 from img2brain.store import Store
+from img2brain.study._handed import handed_on
 from img2brain.study.cluster import Cluster, cluster_of, job_script
 from img2brain.study.joining import Joining
 from img2brain.study.workers import Command, Warned, Worker
@@ -95,6 +96,20 @@ def threads_of() -> set[int]:
     from threadpoolctl import threadpool_info
 
     return {torch.get_num_threads(), *(item["num_threads"] for item in threadpool_info())}
+
+
+def test_work_is_handed_on_by_who_cannot_import_it() -> None:
+    cloudpickle = pytest.importorskip("cloudpickle")
+    call = handed_on(digest.of_value, [None], [0])
+    sent = cloudpickle.dumps(call)
+    code = (
+        "import sys, cloudpickle; sys.modules['img2brain'] = None; "
+        "held = cloudpickle.loads(sys.stdin.buffer.read()); sys.stdout.buffer.write(cloudpickle.dumps(held))"
+    )
+    passed_on = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=False)
+    assert passed_on.returncode == 0, passed_on.stderr
+    assert cloudpickle.loads(passed_on.stdout)({"a": 1}) == digest.of_value({"a": 1})
+    assert handed_on(divmod, [7, None], [1])(2) == (3, 1)
 
 
 def test_errors_of_work_are_what_they_were(cluster: Cluster) -> None:

@@ -291,7 +291,7 @@ class Hosts:
 
     def scheduler(self) -> str:
         words = ["--host", self.address, "--port", "8786", "--no-dashboard"]
-        self._start([sys.executable, "-m", "distributed.cli.dask_scheduler", *words], "scheduler")
+        self._start([sys.executable, "-c", SCHEDULER, *words], "scheduler")
         return f"tcp://{self.address}:8786"
 
     def worker(self, number: int) -> subprocess.Popen[bytes]:
@@ -309,6 +309,15 @@ class Hosts:
             process = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=log)
         self.started.append(process)
         return process
+
+
+# A scheduler on a machine where this package, and what it computes with, are not installed.
+SCHEDULER = """
+import sys
+sys.modules["img2brain"] = sys.modules["torch"] = None
+from distributed.cli.dask_scheduler import main
+main()
+"""
 
 
 def run(*words: str) -> None:
