@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from img2brain.cli._log import log_option, told_on_one_line
+from img2brain.cli._log import log_option, told_on_one_line, usage_told
 from img2brain.errors import Img2BrainError, lack_of
 
 COMMANDS = {
@@ -47,10 +47,18 @@ class _Commands(click.Group):
         found: click.Command = getattr(importlib.import_module(f"img2brain.cli.{module}"), name)
         return found
 
+    def make_context(self, info_name: str | None, args: list[str], *others: Any, **extra: Any) -> click.Context:
+        """Take the options that stand before a command."""
+        words = tuple(args)  # click takes them out one by one
+        with usage_told(words):
+            context = super().make_context(info_name, args, *others, **extra)
+        context.obj = words
+        return context
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; say what went wrong on one line."""
         try:
-            with _interrupts_kept():
+            with _interrupts_kept(), usage_told(ctx.obj):
                 return super().invoke(ctx)
         except Img2BrainError as error:
             _leave(f"Error: {error}", 2)

@@ -146,6 +146,36 @@ def test_work_is_told_as_json_where_it_is_asked_for(
     assert told["message"].startswith(f"Error: There is no home at {tmp_path / 'absent'}: ")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--log json study run",
+        "--log=json study run a.toml --trials none",
+        "study worker --log json --threads 0 name",
+        "study list --nothing --log json",
+        "study nothing --log=json",
+        "nothing --log json",
+        "--nothing --log json",
+        "study --log json",
+        "study run a.toml --log text --log json --trials 0",
+    ],
+)
+def test_a_command_line_that_cannot_be_taken_is_told_as_json_where_it_asks_for_it(
+    words: str, img2brain: Launcher
+) -> None:
+    process = img2brain.run(*words.split())
+    assert (process.code, process.stdout) == (2, "")
+    (line,) = process.stderr.splitlines()
+    assert json.loads(line)["message"].startswith("Error: ")
+
+
+def test_a_command_line_that_cannot_be_taken_is_told_as_the_environment_asks_for_it(img2brain: Launcher) -> None:
+    words, environment = ["study", "worker", "x", "--threads", "0"], {"IMG2BRAIN_LOG": "json"}
+    assert json.loads(img2brain.run(*words, env=environment).stderr)["level"] == "error"
+    shown = img2brain.run(*words, "--log", "text", env=environment)
+    assert shown.error == "Error: Invalid value for '--threads': 0 is not in the range x>=1."
+
+
 @pytest.mark.parametrize("group", [(), *sorted({path[:1] for path in ALL if len(path) > 1})], ids=" ".join)
 def test_a_list_of_commands_says_of_each_a_whole_sentence(group: tuple[str, ...]) -> None:
     listed = CliRunner().invoke(main, [*group, "--help"], terminal_width=80).stdout.partition("Commands:\n")[2]
