@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial, reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,14 @@ from img2brain.datasets._presentation import Presentation
 from img2brain.errors import DataError
 
 Labels = NDArray[np.intp]
+
+
+class Keeper(Protocol):
+    """Keeps texts by name, such as a study does in the cache of its home: data know of no place for that."""
+
+    def __call__(self, key: Mapping[str, Any], find: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
+        """Return what is kept under a key, plain data that name all that it depends on; else what is found."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +122,27 @@ def picture_digests(images: Sequence[Path], presentation: Presentation = AS_STOR
     alike = [path for path, size in zip(paths, sizes, strict=True) if size is not None and n_of_size[size] > 1]
     digests = map_files(partial(_pixels_digest, presentation), alike, "comparing images") if alike else []
     return {path: found for path, found in zip(alike, digests, strict=True) if found is not None}
+
+
+def kept_digests(files: Mapping[Path, str], presentation: Presentation, keeper: Keeper) -> dict[Path, str]:
+    """Digest pixels as `picture_digests` does, unless that was done for the same files.
+
+    Parameters
+    ----------
+    files : mapping of Path to str
+        Pictures, each with the digest of its bytes, by which what is found of it is kept.
+    presentation : Presentation
+        How they were shown.
+    keeper : Keeper
+        Where it is kept.
+    """
+
+    def find() -> dict[str, str]:
+        return {files[path]: pixels for path, pixels in picture_digests(list(files), presentation).items()}
+
+    key = {"files": digest.of_digests(sorted(files.values())), "presentation": presentation.to_dict()}
+    kept = keeper(key, find)
+    return {path: kept[content] for path, content in files.items() if content in kept}
 
 
 def _pixels_digest(presentation: Presentation, path: Path) -> str | None:

@@ -41,7 +41,7 @@ from img2brain.datasets._presentation import BACKGROUND, Orientation, Presentati
 from img2brain.datasets._recorded import Recorded
 from img2brain.datasets._responses import as_array, own_numbers
 from img2brain.datasets._split import Rows, Split, split_rows
-from img2brain.datasets._ties import Ties, first_of_each, picture_digests, row_contents
+from img2brain.datasets._ties import Keeper, Ties, first_of_each, kept_digests, picture_digests, row_contents
 from img2brain.datasets._unchanged import Unchanged
 from img2brain.errors import DataError, Img2BrainError, ShapeError, SpecError
 from img2brain.spec import PreparationSpec, SplitSpec, parse
@@ -471,8 +471,29 @@ class Dataset(ABC):
         -----
         Decodes every image that has the size of another one: some 10 s for 9000 images of 425 x 425 on two cores.
         """
-        shown = [path for path in self._shown if path is not None]
-        return self._tied(picture_digests(shown, self.presentation))
+        return self._tied(picture_digests(self._pictures, self.presentation))
+
+    def learn_ties(self, keeper: Keeper) -> None:
+        """Find `ties`, of pictures that were compared before without decoding them again.
+
+        Parameters
+        ----------
+        keeper : Keeper
+            Where it is kept which pictures are equal.
+        """
+        if "ties" not in vars(self):
+            vars(self)["ties"] = self._tied(kept_digests(self._picture_files, self.presentation, keeper))
+
+    @property
+    def _picture_files(self) -> Mapping[Path, str]:
+        """The picture of each row that has one, with the digest of its file, as `image_digests` are."""
+        shown = self._pictures
+        digests = self.image_digests if self.images else self._digest_images(shown)
+        return dict(zip(shown, digests, strict=True))
+
+    @property
+    def _pictures(self) -> Sequence[Path]:
+        return [path for path in self._shown if path is not None]
 
     @property
     def _shown(self) -> Sequence[Path | None]:
@@ -801,6 +822,9 @@ class View(Dataset):
     @cached_property
     def ties(self) -> Ties:
         return self._dataset.ties
+
+    def learn_ties(self, keeper: Keeper) -> None:
+        self._dataset.learn_ties(keeper)
 
     def require_unchanged(self) -> None:
         """Refuse what the dataset itself does: it may have digested the images."""

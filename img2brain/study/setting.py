@@ -15,6 +15,7 @@ from img2brain.amounts import counted
 from img2brain.backbones import check_request, pixels
 from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Plugin
 from img2brain.confirm import ceiling_of, with_ceiling
+from img2brain.datasets._ties import Keeper
 from img2brain.datasets.base import Dataset, Development, Split, require_sound
 from img2brain.errors import DataError, FeatureError, FitError, SpecError, did_you_mean
 from img2brain.evaluate import BankKey
@@ -40,6 +41,7 @@ from img2brain.study.extraction import Extraction
 from img2brain.study.member import Member
 from img2brain.study.networks import that_can_be_had, with_networks
 from img2brain.study.opening import handed_members, open_members
+from img2brain.study.pictures import keeper_of
 from img2brain.study.plan import require_fits
 from img2brain.study.shelf import shelf_of
 from img2brain.study.space import Candidate, Domains, Space, find_domains, sizes_of
@@ -236,7 +238,7 @@ def make_ready(
     split = {}
     for name, item in opened.items():
         with _naming(name):
-            split[name] = _divided(spec, item.dataset)
+            split[name] = _divided(spec, item.dataset, keeper_of(home.store))
     _require_one_ranking(split)
     spec = reduce(_sized, split.values(), spec)
     for part in split.values():
@@ -272,9 +274,10 @@ def _naming(member: str) -> Iterator[None]:
         raise type(error)(f"{str(error).rstrip('.')} (member {member!r}).") from error
 
 
-def _divided(spec: StudySpec, dataset: Dataset) -> Split:
+def _divided(spec: StudySpec, dataset: Dataset, keeper: Keeper) -> Split:
     """Check a dataset, split its rows and say so."""
     require_sound(dataset)
+    dataset.learn_ties(keeper)
     split = dataset.split(spec.split)
     _tell_ties(split, dataset.n_images)
     size = f"{counted(dataset.n_images, 'image')}, {counted(dataset.n_voxels, 'voxel')}"

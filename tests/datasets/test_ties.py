@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from img2brain import digest
 from img2brain.datasets import _ties
 from img2brain.datasets._images import open_pixels
 from img2brain.datasets._layouts import check
@@ -286,3 +287,66 @@ def test_what_a_check_refuses_is_divided_by_no_split(rows: list[tuple[int, int]]
     except SpecError:
         return
     dataset._require_sides(dataset.ties)
+
+
+class _Kept(dict[str, dict[str, str]]):
+    """What a keeper keeps, by the digest of its key."""
+
+    def __call__(self, key: Mapping[str, Any], find: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
+        name = digest.of_value(key)
+        if name not in self:
+            self[name] = dict(find())
+        return self[name]
+
+
+def _all_kinds(folder: Path) -> list[Path]:
+    """Pictures that are equal in every way that they can be, and some that do not decode."""
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
+    for number, values in enumerate(pixels):
+        Image.fromarray(values).save(folder / f"{number}.png")
+    (folder / "again").mkdir()
+    _resaved(folder / "0.png", folder / "again")
+    Image.new("RGB", (9, 5)).save(folder / "alone.png")
+    for name in ("broken.png", "broken too.png"):
+        (folder / name).write_bytes((folder / "1.png").read_bytes()[:60])
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_ties_are_the_same_where_pictures_were_compared_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, kept = _all_kinds(tmp_path), _Kept()
+    expected = Given(images=paths).ties
+    assert expected
+    (first := Given(images=paths)).learn_ties(kept)
+    monkeypatch.setattr(_ties, "open_pixels", forbid)
+    moved = [shutil.copyfile(path, tmp_path / f"moved {number}") for number, path in enumerate(reversed(paths))]
+    (again := Given(images=paths)).learn_ties(kept)
+    (backwards := Given(images=moved)).learn_ties(kept)
+    shuffled(again, 0).learn_ties(kept)
+    for found in (first, again, shuffled(again, 0)):
+        np.testing.assert_array_equal(found.ties.sets, expected.sets)
+    assert _sizes_of(backwards.ties) == _sizes_of(expected)
+    assert len(kept) == 1
+
+
+def _sizes_of(ties: Ties) -> list[int]:
+    return sorted(np.unique(ties.sets, return_counts=True)[1].tolist())
+
+
+@pytest.mark.parametrize("change", ["content", "one more", "presentation"])
+def test_pictures_that_changed_are_compared_again(change: str, tmp_path: Path) -> None:
+    paths, kept = _all_kinds(tmp_path), _Kept()
+    Given(images=paths).learn_ties(kept)
+    if change == "content":
+        Image.new("RGB", (16, 16)).save(tmp_path / "1.png")
+        shutil.copyfile(tmp_path / "1.png", tmp_path / "2.png")
+    if change == "one more":
+        paths.append(tmp_path / "one more.png")
+        Image.open(tmp_path / "alone.png").save(paths[-1], optimize=True, compress_level=0)
+    how = {"background": "#ffffff"} if change == "presentation" else {}
+    (found := Given(images=paths, **how)).learn_ties(kept)
+    np.testing.assert_array_equal(found.ties.sets, Given(images=paths, **how).ties.sets)
+    assert len(kept) == 2
+
+
+def forbid(*_: Any) -> None:
+    raise AssertionError("pictures must not be decoded")
