@@ -22,7 +22,7 @@ from img2brain.errors import DataError
 Labels = NDArray[np.intp]
 
 
-class Keeper(Protocol):
+class DigestKeeper(Protocol):
     """Keeps texts by name, such as a study does in the cache of its home: data know of no place for that."""
 
     def __call__(self, key: Mapping[str, Any], find: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
@@ -124,7 +124,7 @@ def picture_digests(images: Sequence[Path], presentation: Presentation = AS_STOR
     return {path: found for path, found in zip(alike, digests, strict=True) if found is not None}
 
 
-def kept_digests(files: Mapping[Path, str], presentation: Presentation, keeper: Keeper) -> dict[Path, str]:
+def kept_digests(files: Mapping[Path, str], presentation: Presentation, keeper: DigestKeeper) -> dict[Path, str]:
     """Digest pixels as `picture_digests` does, unless that was done for the same files.
 
     Parameters
@@ -133,7 +133,7 @@ def kept_digests(files: Mapping[Path, str], presentation: Presentation, keeper: 
         Pictures, each with the digest of its bytes, by which what is found of it is kept.
     presentation : Presentation
         How they were shown.
-    keeper : Keeper
+    keeper : DigestKeeper
         Where it is kept.
     """
 

@@ -41,7 +41,7 @@ from img2brain.datasets._presentation import BACKGROUND, Orientation, Presentati
 from img2brain.datasets._recorded import Recorded
 from img2brain.datasets._responses import as_array, own_numbers
 from img2brain.datasets._split import Rows, Split, split_rows
-from img2brain.datasets._ties import Keeper, Ties, first_of_each, kept_digests, picture_digests, row_contents
+from img2brain.datasets._ties import DigestKeeper, Ties, first_of_each, kept_digests, picture_digests, row_contents
 from img2brain.datasets._unchanged import Unchanged
 from img2brain.errors import DataError, Img2BrainError, ShapeError, SpecError
 from img2brain.spec import PreparationSpec, SplitSpec, parse
@@ -473,12 +473,12 @@ class Dataset(ABC):
         """
         return self._tied(picture_digests(self._pictures, self.presentation))
 
-    def learn_ties(self, keeper: Keeper) -> None:
+    def learn_ties(self, keeper: DigestKeeper) -> None:
         """Find `ties`, of pictures that were compared before without decoding them again.
 
         Parameters
         ----------
-        keeper : Keeper
+        keeper : DigestKeeper
             Where it is kept which pictures are equal.
         """
         if "ties" not in vars(self):
@@ -823,7 +823,7 @@ class View(Dataset):
     def ties(self) -> Ties:
         return self._dataset.ties
 
-    def learn_ties(self, keeper: Keeper) -> None:
+    def learn_ties(self, keeper: DigestKeeper) -> None:
         self._dataset.learn_ties(keeper)
 
     def require_unchanged(self) -> None:

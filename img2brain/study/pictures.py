@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from img2brain import plain
-from img2brain.datasets._ties import Keeper
+from img2brain.datasets._ties import DigestKeeper
 from img2brain.store import Store
 
 KIND = "pictures"
@@ -20,7 +20,7 @@ _FILE = "pixels.json"
 log = logging.getLogger(__name__)
 
 
-def keeper_of(store: Store) -> Keeper:
+def keeper_of(store: Store) -> DigestKeeper:
     """Return what keeps texts by name in a cache.
 
     Parameters

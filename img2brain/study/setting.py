@@ -15,7 +15,7 @@ from img2brain.amounts import counted
 from img2brain.backbones import check_request, pixels
 from img2brain.catalog import LAYOUTS, LIBRARIES, METRICS, REGRESSORS, Plugin
 from img2brain.confirm import ceiling_of, with_ceiling
-from img2brain.datasets._ties import Keeper
+from img2brain.datasets._ties import DigestKeeper
 from img2brain.datasets.base import Dataset, Development, Split, require_sound
 from img2brain.errors import DataError, FeatureError, FitError, SpecError, did_you_mean
 from img2brain.evaluate import BankKey
@@ -274,7 +274,7 @@ def _naming(member: str) -> Iterator[None]:
         raise type(error)(f"{str(error).rstrip('.')} (member {member!r}).") from error
 
 
-def _divided(spec: StudySpec, dataset: Dataset, keeper: Keeper) -> Split:
+def _divided(spec: StudySpec, dataset: Dataset, keeper: DigestKeeper) -> Split:
     """Check a dataset, split its rows and say so."""
     require_sound(dataset)
     dataset.learn_ties(keeper)
