@@ -289,10 +289,6 @@ class Home:
         except Timeout:
             raise StoreError(f"{what} is at work in another process with the home folder {self.folder}.") from None
 
-    def is_only_here(self, name: str) -> bool:
-        """Whether a process of this machine holds the lock of this name."""
-        return is_held(Path(self.lock(name).lock_file))
-
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Keep what the home holds from being freed; any number of threads and processes may. Waits for `unused`."""

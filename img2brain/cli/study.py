@@ -268,11 +268,13 @@ def _state_line(item: StudyState) -> str:
     from img2brain.result import score_text
 
     best = "no score" if item.best is None else f"best {score_text(item.best)}"
-    of = f" of {item.n_wanted}" if item.n_wanted and item.n_wanted != item.n_trials else ""
+    n_all = item.n_wanted or item.n_trials
+    of_all = f"{item.n_trials} of " if n_all != item.n_trials else ""
+    trials = f"{of_all}{counted(n_all, 'trial')}, {item.n_failed} failed, {best}" if item.n_trials else "no trials yet"
     at_work = f"running, {counted(item.n_workers, 'worker')}" if item.n_workers else item.state
     rate = f", {counted(round(item.per_hour), 'trial', form=',')} an hour" if item.n_workers and item.per_hour else ""
     ends = f", until {item.ends:%Y-%m-%d %H:%M}" if item.ends else ""
-    return f"{item.study}: {item.n_trials}{of} trials, {item.n_failed} failed, {best}; {at_work}{rate}{ends}"
+    return f"{item.study}: {trials}; {at_work}{rate}{ends}"
 
 
 def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:

@@ -40,6 +40,7 @@ from img2brain.study.search import (
     together,
 )
 from img2brain.study.setting import Setting, make_ready
+from img2brain.study.signs import Sign, at_work
 from img2brain.study.space import Suggestion
 from img2brain.study.workers import Crew, most_workers
 from img2brain.tracking._local import open_to_read
@@ -94,9 +95,10 @@ def run_study(
     with (
         stopping(f"The study {spec.name!r} in the home {place.folder}"),
         place.in_use(),
+        at_work(place, spec.name) as sign,
         cluster_of(spec.cluster) as hands,
     ):
-        return _run_study(spec, place, dataset, workers, hands)
+        return _run_study(spec, place, dataset, workers, hands, sign)
 
 
 @works_after_fork
@@ -130,9 +132,14 @@ def join_study(
     """
     place = Home.of(home)
     spec, name = (study, "") if isinstance(study, StudySpec) else stored_spec(place, study)
-    with stopping(f"The study {spec.name!r} in the home {place.folder}"), place.in_use():
+    with (
+        stopping(f"The study {spec.name!r} in the home {place.folder}"),
+        place.in_use(),
+        at_work(place, name or spec.name) as sign,
+    ):
         setting = make_ready(spec, place)
         _require_same(setting, name)
+        sign.say(name or setting.name)
         if not name:
             _require_own_name(setting)
         with about(study=name or setting.name):
@@ -163,13 +170,19 @@ def _require_same(setting: Setting, name: str) -> None:
 
 
 def _run_study(
-    spec: StudySpec, place: Home, dataset: Dataset | Sequence[Dataset] | None, workers: int, hands: Cluster | None
+    spec: StudySpec,
+    place: Home,
+    dataset: Dataset | Sequence[Dataset] | None,
+    workers: int,
+    hands: Cluster | None,
+    sign: Sign,
 ) -> StudyOutcome:
     setting = make_ready(spec, place, dataset, hands)
     with place.only_here(setting.name, f"The study {setting.name!r}"):
         stored = stored_studies(place)
         is_first = setting.first_name in stored and not setting.is_renamed
         name = str(setting.first_name) if is_first else setting.name
+        sign.say(name)
         _require_own_name(setting)
         _tell_what_changed(setting, name, stored)
         at_once = 1 if hands is None or setting.n_lacking < 2 else hands.n_networks

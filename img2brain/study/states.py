@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from img2brain.study._search_log import SearchLog
 from img2brain.study._trials import WORKER, Trials
 from img2brain.study.log import existing_log
 from img2brain.study.search import FAILURE, FINISHED, SPEC, ToldTrial, told_of
+from img2brain.study.signs import studies_at_work
 
 State = Literal["running", "waiting", "finished", "failed", "stopped"]
 
@@ -32,8 +33,8 @@ class StudyState:
     study : str
         Its full name.
     state : {"running", "waiting", "finished", "failed", "stopped"}
-        Whether anybody is seen at work on it, as `study run` is on this machine before the first trial too; nothing was
-        tried yet; a worker has finished it; all trials failed; or trials are left and nobody is at work.
+        Whether anybody is seen at work on it, on this machine before the first trial too; nothing was tried yet, and
+        nobody is at work; a worker has finished it; all trials failed; or trials are left and nobody is at work.
     n_workers : int
         How many workers with trials are alive.
     n_trials, n_running, n_failed : int
@@ -64,17 +65,17 @@ class StudyState:
 
 
 def states(home: Home) -> list[StudyState]:
-    """Tell how far each stored study is.
+    """Tell how far each study is that is stored, or that a process of this machine makes ready.
 
     Raises
     ------
     StoreError
         If the search log cannot be read.
     """
-    log = existing_log(home)
-    if log is None:
-        return []
-    return [_state(home, log, item, Trials.of(log, item._study_id)) for item in log.storage.get_all_studies()]
+    log, at_work = existing_log(home), studies_at_work(home)
+    stored = log.storage.get_all_studies() if log else []
+    found = [_state(at_work, log, item, Trials.of(log, item._study_id)) for item in stored] if log else []
+    return found + [_begun(name) for name in sorted(at_work - {item.study_name for item in stored})]
 
 
 def states_of(home: Home, name: str) -> list[tuple[StudyState, list[ToldTrial]]]:
@@ -94,21 +95,32 @@ def states_of(home: Home, name: str) -> list[tuple[StudyState, list[ToldTrial]]]
     StoreError
         If the search log cannot be read.
     """
-    log = existing_log(home)
+    log, at_work = existing_log(home), studies_at_work(home)
     known = {item.study_name: item for item in log.storage.get_all_studies()} if log else {}
-    found = [item for full, item in known.items() if name in (full, full.rpartition("-")[0])]
-    if log is None or not found:
+    stored = [item for full, item in known.items() if _is_called(full, name)]
+    begun = [(_begun(full), list[ToldTrial]()) for full in sorted(at_work - set(known)) if _is_called(full, name)]
+    if not stored and not begun:
         raise SpecError(f"No study is stored as {name!r}. {did_you_mean(name, known)}")
-    of_each = [(item, Trials.of(log, item._study_id)) for item in found]
-    return [(_state(home, log, item, trials), told_of(item.study_name, trials)) for item, trials in of_each]
+    of_each = [(item, Trials.of(log, item._study_id)) for item in stored] if log else []
+    found = [(_state(at_work, log, item, trials), told_of(item.study_name, trials)) for item, trials in of_each if log]
+    return found + begun
 
 
-def _state(home: Home, log: SearchLog, study: FrozenStudy, trials: Trials) -> StudyState:
+def _is_called(full: str, name: str) -> bool:
+    return name in (full, full.rpartition("-")[0])
+
+
+def _begun(study: str) -> StudyState:
+    """Return how far a study is that is not stored yet: its data are looked at, or its features computed."""
+    return StudyState(study, "running", 0, 0, 0, 0, None, None, None, None, {})
+
+
+def _state(at_work: Collection[str], log: SearchLog, study: FrozenStudy, trials: Trials) -> StudyState:
     said: Mapping[str, Any] = study.user_attrs
     over, running = trials.over, list(trials.running)
     alive = log.living({trial.user_attrs.get(WORKER, "") for trial in (*running, *over[-_LAST:])} - {""})
     # Whoever runs a study computes its features before it asks for a trial, and lets others ask.
-    is_run = home.is_only_here(study.study_name)
+    is_run = study.study_name in at_work
     scores = [trial.value for trial in over if trial.state == TrialState.COMPLETE and trial.value is not None]
     wanted = (said.get(SPEC) or {}).get("trials")
     rate = _rate(over)

@@ -15,6 +15,7 @@ from img2brain.home import Home
 from img2brain.study._trials import NUMBER, WORKER
 from img2brain.study.log import open_log
 from img2brain.study.search import FAILURE, FINISHED, SPEC
+from img2brain.study.signs import at_work
 from img2brain.study.states import states, states_of
 
 
@@ -54,11 +55,41 @@ def test_a_study_runs_as_long_as_a_worker_lives_and_is_stopped_after_it(home: Ho
 
 def test_a_study_runs_also_while_its_features_are_computed(home: Home) -> None:
     made(home, n_told=0)
-    with home.only_here("s-1", "It"):
+    with at_work(home, "s-1"):
         (found,) = states(home)
     assert (found.state, found.n_workers) == ("running", 0)
     (found,) = states(home)
     assert found.state == "waiting"
+
+
+def test_a_study_is_listed_before_it_is_stored(home: Home) -> None:
+    with at_work(home, "s") as sign, at_work(home, "t-2"):
+        assert [(found.study, found.state, found.n_trials) for found in states(home)] == [
+            ("s", "running", 0), ("t-2", "running", 0),
+        ]  # fmt: skip
+        sign.say("s-1")
+        assert [state.study for state, _ in states_of(home, "s")] == ["s-1"]
+        made(home, n_told=1)
+        assert [(found.study, found.n_trials) for found in states(home)] == [("s-1", 1), ("t-2", 0)]
+    assert [(found.study, found.state) for found in states(home)] == [("s-1", "stopped")]
+
+
+def test_what_a_killed_process_said_is_not_believed_and_goes(home: Home) -> None:
+    (left,) = (home.lock_folders[0] / "study-abc.lock",)
+    left.write_text("s-1")
+    assert states(home) == []
+    with at_work(home, "t"):
+        assert not left.exists()
+        assert [found.study for found in states(home)] == ["t"]
+    assert not list(home.lock_folders[0].glob("study-*"))
+
+
+@pytest.mark.parametrize("said", [b"", b"\xff", b"a\nb", "s".encode("utf-16")])
+def test_a_sign_that_names_no_study_is_passed_over(said: bytes, home: Home) -> None:
+    with at_work(home, "s"):
+        (path,) = home.lock_folders[0].glob("study-*.lock")
+        path.write_bytes(said)
+        assert states(home) == []
 
 
 def test_failures_are_counted_by_their_reason(home: Home) -> None:
