@@ -153,8 +153,15 @@ class Store:
                             raise
         raise AssertionError("the last attempt returns or raises")
 
-    def adopt(self, kind: str, key: Mapping[str, Any], folder: Path) -> bool:
+    def adopt(self, kind: str, key: Mapping[str, Any], bring: Write) -> bool:
         """Take a copy of an entry that another cache made, where it is whole and of this key.
+
+        Parameters
+        ----------
+        kind, key
+            As for `get_or_compute`.
+        bring : callable
+            Brings the files of the copy into the folder it is handed.
 
         Returns
         -------
@@ -166,10 +173,8 @@ class Store:
         with self._in_use(), self.scratch() as scratch:
             entry = scratch / "entry"
             entry.mkdir()
-            links = [path.name for path in folder.iterdir() if not stat.S_ISREG(path.lstat().st_mode)]
-            for path in () if links else folder.iterdir():
-                shutil.copyfile(path, entry / path.name)
-            if damage := ", ".join(links) or _damage(entry, digest.of_file) or _difference(entry, key):
+            bring(entry)
+            if damage := _damage(entry, digest.of_file) or _difference(entry, key):
                 log.warning(
                     "a copy of the cache entry %s is left: %s", self._place(kind, key).name[: digest.SHORT], damage
                 )

@@ -63,6 +63,10 @@ class Keeper(ABC):
     def keep(self, values: Activations) -> dict[str, NDArray[Any]]:
         """Reduce the activations of a block to what coordinates are made of."""
 
+    @abstractmethod
+    def most_bytes(self, n_images: int) -> int:
+        """Return the most that what it keeps of so many images takes."""
+
 
 class Basis(Keeper):
     """What features are reduced to."""
@@ -105,6 +109,10 @@ class Every(Basis):
             centred -= centred.mean(axis=0)
             gram += centred @ centred.T
         return {"gram": gram}
+
+    def most_bytes(self, n_images: int) -> int:
+        """Return what a Gram matrix takes."""
+        return 8 * n_images**2
 
     def components(self, parts: Sequence[Kept], rows: Rows) -> Components:
         """Return as many coordinates as the fitted rows span dimensions, in float64."""
@@ -161,6 +169,10 @@ class SparseProjection(Basis):
             found[rows] = projected.numpy()
         return {"projected": found}
 
+    def most_bytes(self, n_images: int) -> int:
+        """Return what the projections take."""
+        return 4 * n_images * self.size
+
     def components(self, parts: Sequence[Kept], rows: Rows) -> Components:
         """Return the projections, as they are: no rows have a say but in the scales of several blocks."""
         found = sum(part.arrays["projected"] / np.float32(part.scale) for part in parts)
@@ -207,6 +219,10 @@ class Norms(Keeper):
             block = values.columns(part).double().cpu().numpy()
             found += np.square(block - block[self._rows].mean(axis=0)).sum(axis=1)
         return {"norms": found}
+
+    def most_bytes(self, n_images: int) -> int:
+        """Return what the distances take."""
+        return 8 * n_images
 
     def scale(self, norms: F64, projected: NDArray[Any], rows: Rows) -> float:
         """Return what a block is divided by: the root of its total variance, the sum over its features, over some rows.

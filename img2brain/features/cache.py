@@ -50,7 +50,8 @@ class Cache:
         exact_images: int = pca.EXACT_IMAGES,
     ) -> None:
         self._store = store
-        self.rows, self._n_components = rows, n_components
+        self.n_images, self.rows, self._n_components = n_images, rows, n_components
+        self._most_projected = pca.most_projected(n_images, n_components, exact_images)
         self._compress = partial(pca.compress, rows=rows, n_components=n_components, exact_images=exact_images)
         serves = {"fitted": _of_rows(rows), "size": pca.sketch_size(n_components)}
         serves = serves if n_images > exact_images else {}
@@ -123,13 +124,13 @@ class Cache:
         """Return what takes a layer to its share of components that were fitted to several."""
         return pca.axes(self._compressed_again(layer, values), values, components, rows)
 
-    def entry(self, layer: str, basis: Mapping[str, Any] | None) -> CacheEntry:
-        """Return what is kept of a layer: its projections, or arrays under the key of another basis."""
-        return (
-            CacheEntry("layers", self._keys[layer])
-            if basis is None
-            else CacheEntry("bases", self._basis_key([layer], basis))
-        )
+    def entry(self, layer: str) -> CacheEntry:
+        """Return the entry of the projections of a layer."""
+        return CacheEntry("layers", self._keys[layer], 4 * self._most_projected)
+
+    def entry_of(self, layer: str, basis: Mapping[str, Any], n_bytes: int) -> CacheEntry:
+        """Return the entry of arrays of a layer, of so many bytes at most, under the key of another basis."""
+        return CacheEntry("bases", self._basis_key([layer], basis), n_bytes)
 
     def has_kept(self, layers: Sequence[str], basis: Mapping[str, Any]) -> bool:
         """Tell whether arrays of layers are kept."""

@@ -263,7 +263,9 @@ class NetworkFeatures(Features):
     def _entries(self, spaces: Sequence[FeatureSpace]) -> list[CacheEntry]:
         """Return what the cache lacks of some spaces, for these images and those of others."""
         return [
-            cache.entry(str(block), None if keeper is None else keeper.key)
+            cache.entry(str(block))
+            if keeper is None
+            else cache.entry_of(str(block), keeper.key, keeper.most_bytes(cache.n_images))
             for _, cache in self._caches
             for block, keepers in self._missing(cache, spaces).items()
             for keeper in keepers

@@ -111,6 +111,11 @@ def sketch_size(n_components: int) -> int:
     return 64 * -(-(2 * n_components + 60) // 64) - 1
 
 
+def most_projected(n_images: int, n_components: int, exact_images: int = EXACT_IMAGES) -> int:
+    """Return how many numbers `compress` keeps of so many images at most, however many features there are."""
+    return n_images * (n_images if n_images <= exact_images else sketch_size(n_components))
+
+
 def work_bytes(n_features: int, dtype: torch.dtype, n_components: int) -> int:
     """Return the memory that `compress` and `axes` take beside activations of this width, or somewhat more."""
     size = sketch_size(n_components)

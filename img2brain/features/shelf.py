@@ -10,10 +10,21 @@ from img2brain.store import Store
 
 
 class CacheEntry(NamedTuple):
-    """An entry of a cache, by its kind and key."""
+    """An entry of a cache.
+
+    Attributes
+    ----------
+    kind : str
+        Of the entry.
+    key : mapping of str to Any
+        Its key.
+    n_bytes : int
+        The most that the numbers of its arrays take, so that no more is taken for it from elsewhere.
+    """
 
     kind: str
     key: Mapping[str, Any]
+    n_bytes: int
 
 
 class Shelf(Protocol):

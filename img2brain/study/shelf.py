@@ -6,7 +6,8 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from img2brain import digest
@@ -16,6 +17,7 @@ from img2brain.features.shelf import CacheEntry
 from img2brain.home import Home
 from img2brain.store import Store
 from img2brain.study.log import SearchLog, open_log
+from img2brain.tracking._received import receive
 from img2brain.tracking._store import TrackingStore, answering
 from img2brain.tracking.names import FEATURES, KIND
 
@@ -35,7 +37,7 @@ class ServerShelf:
     """Features as artifacts of an experiment of their own, a run for each pass of a network.
 
     A run is found by the digests of the keys of its entries, which it is given once all files are there. What is taken
-    is compared with its digests like every entry of a cache.
+    is no more than an entry of this key can be, and is compared with its digests like every entry of a cache.
 
     Parameters
     ----------
@@ -91,7 +93,7 @@ class ServerShelf:
         with answering(self._tracking.uri):
             run = client.create_run(experiment, tags=tags)
             with self._tracking.artifacts(run) as folder:
-                there = [(entry, path) for entry in entries if (path := store.find(*entry)) is not None]
+                there = [(entry, path) for entry in entries if (path := store.find(entry.kind, entry.key)) is not None]
                 for entry, path in there:
                     shutil.copytree(path, folder / _place(entry))
             for entry, _ in there:
@@ -102,13 +104,17 @@ class ServerShelf:
         try:
             with answering(self._tracking.uri):
                 run = self._holding(entry)
-                if run is None:
-                    return False
-                with self._tracking.folder(f"{run.info.artifact_uri}/{_place(entry)}") as folder:
-                    return store.adopt(*entry, folder)
+            if run is None:
+                return False
+            where = f"{run.info.artifact_uri}/{_place(entry)}"
+            return store.adopt(entry.kind, entry.key, partial(self._receive, where, entry.n_bytes))
         except TrackingError as error:  # as where somebody freed the disk of the server
             log.warning("the cache entry %s is computed here: %s", _place(entry), error)
             return False
+
+    def _receive(self, where: str, n_bytes: int, folder: Path) -> None:
+        with answering(self._tracking.uri):
+            receive(where, self._tracking.uri, folder, n_bytes)
 
     def _holding(self, entry: CacheEntry) -> Any:
         """Return a run that holds an entry, or None."""

@@ -253,7 +253,8 @@ def answering(uri: str) -> Iterator[None]:
         except Exception as error:
             if not isinstance(error, _failures()):
                 raise
-            told = f"The tracking store {_shown(uri)} {_refusal(error) or f'does not answer: {_reason(error)}'}"
+            reason = f"does not answer: {_reason(error)}"
+            told = f"The tracking store {_shown(uri)} {_refusal(error) or reason}{_room(uri, reason)}"
             raise TrackingError(secret.without(told, uri)) from error
 
 
@@ -279,6 +280,14 @@ def _refusal(error: Exception) -> str:
     if code == "PERMISSION_DENIED" or "error code 403" in said or "403 Client Error" in said:
         return f"refuses: {_reason(error)}"
     return ""
+
+
+def _room(uri: str, reason: str) -> str:
+    """Say how much room the disk of a database has where SQLite says no more than that its disk fails."""
+    folder = Path(_shown(uri)).parent
+    if "disk I/O error" not in reason or not folder.is_dir():
+        return ""
+    return f" ({shutil.disk_usage(folder).free:,} bytes of its disk are free)"
 
 
 def _reason(error: BaseException) -> str:

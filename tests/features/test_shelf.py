@@ -24,6 +24,16 @@ from img2brain.store import Store
 
 SPEC = BackboneSpec(name="squeezenet1_1", weights="random:0", layers=("features.2", "features.12"), pooling=("mean",))
 KEY = {"to": "V4"}
+ARRAY_HEAD = 128  # bytes of a file before the numbers
+
+
+def copy_of(folder: Path) -> Callable[[Path], None]:
+    """Return what brings the files of a folder into another, links as links."""
+
+    def bring(place: Path) -> None:
+        shutil.copytree(folder, place, dirs_exist_ok=True, symlinks=True)
+
+    return bring
 
 
 class Folder:
@@ -40,12 +50,14 @@ class Folder:
     def take(self, entries: Sequence[CacheEntry], store: Store) -> None:
         for entry in entries:
             if (self.folder / self._place(entry)).exists():
-                store.adopt(*entry, self.folder / self._place(entry))
+                store.adopt(entry.kind, entry.key, copy_of(self.folder / self._place(entry)))
 
     def give(self, title: str, entries: Sequence[CacheEntry], store: Store) -> None:
         for entry in entries:
-            found = store.find(*entry)
+            found = store.find(entry.kind, entry.key)
             assert found is not None, f"{title}: what was computed is there"
+            arrays = [path.stat().st_size - ARRAY_HEAD for path in found.glob("*.npy")]
+            assert 0 < sum(arrays) <= entry.n_bytes
             shutil.copytree(found, self.folder / self._place(entry))
 
     @staticmethod
@@ -100,8 +112,8 @@ def entry(tmp_path: Path) -> Path:
 
 def test_a_copy_of_an_entry_is_adopted(entry: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "cache")
-    assert store.adopt("greeting", KEY, entry)
-    assert store.adopt("greeting", KEY, entry)
+    assert store.adopt("greeting", KEY, copy_of(entry))
+    assert store.adopt("greeting", KEY, copy_of(entry))
     assert (store.read("greeting", KEY) or {})["text"] == b"hello"
 
 
@@ -132,6 +144,6 @@ def test_a_copy_that_is_not_as_it_was_written_is_left(
         case "no digests":
             (entry / "digests.json").unlink()
     store = Store(tmp_path / "cache")
-    assert not store.adopt("greeting", KEY, entry)
+    assert not store.adopt("greeting", KEY, copy_of(entry))
     assert store.find("greeting", KEY) is None
     assert "a copy of the cache entry" in caplog.text
