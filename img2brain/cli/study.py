@@ -181,7 +181,7 @@ def list_command(open_home: OpenHome) -> Shown:
     from img2brain.study.states import states
 
     found = states(open_home())
-    return Shown([_state_facts(item) for item in found], [_state_line(item) for item in found])
+    return Shown([_state_facts(item) for item in found], list(map(_state_line, found)) or ["There are no studies yet."])
 
 
 @study.command("show")

@@ -56,7 +56,7 @@ def test_studies_are_told_to_programs(finished: Finished) -> None:
 
 
 def test_a_home_without_studies_lists_none(new_home: NewHome) -> None:
-    assert run("study", "list", "--home", new_home()) == ""
+    assert run("study", "list", "--home", new_home()) == "There are no studies yet.\n"
 
 
 def test_a_run_prints_its_board_and_its_champion(
