@@ -14,7 +14,7 @@ from img2brain.datasets._sample import write_sample
 from img2brain.datasets.base import Dataset, require_facts, shuffled
 from img2brain.errors import DataError, SpecError
 from img2brain.home import Home
-from img2brain.spec import DatasetSpec, StudySpec
+from img2brain.spec import DatasetSpec, SampleSpec, StudySpec
 
 log = logging.getLogger(__name__)
 
@@ -134,10 +134,15 @@ def _require_different(found: Sequence[Dataset]) -> None:
             )
 
 
+def sample_folder(sample: SampleSpec, home: Home) -> Path:
+    """Return where sample data are in a home, once they are written."""
+    return home.datasets / f"sample-{sample.images}x{sample.voxels}-seed{sample.seed}"
+
+
 def _sample(item: DatasetSpec, home: Home) -> Path:
     sample = item.sample
     assert sample is not None, "a dataset spec has a path or a sample"
-    folder = home.datasets / f"sample-{sample.images}x{sample.voxels}-seed{sample.seed}"
+    folder = sample_folder(sample, home)
     with home.lock(f"dataset {folder.name}"):
         if not folder.exists():
             size = f"{counted(sample.images, 'image')}, {counted(sample.voxels, 'voxel')}"

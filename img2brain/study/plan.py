@@ -23,7 +23,7 @@ from img2brain.spec import StudySpec
 from img2brain.study import needs
 from img2brain.study.looked import Looked, members_of, splits_of, trials_of, unseen
 from img2brain.study.networks import with_networks
-from img2brain.study.opening import Opened, handed_members, open_members
+from img2brain.study.opening import Opened, handed_members, open_members, sample_folder
 from img2brain.study.work import Work
 
 STAGES = ("open", "extract", "reduce", "moments", "search", "track", "publish")
@@ -198,8 +198,10 @@ def _require_fits(spec: StudySpec, home: Home, found: needs.Needs) -> None:
 
 def _opened(spec: StudySpec, home: Home | None, scratch: Path) -> Mapping[str, Opened]:
     """Open the data of a study; sample data that are not there yet are written to a folder that goes again."""
-    missing = home is None or any(item.sample for item in spec.data)
-    return open_members(spec, Home(scratch / "home") if missing or home is None else home, are_compared=False)
+    samples = [item.sample for item in spec.data if item.sample is not None]
+    if home is None or not all(sample_folder(sample, home).is_dir() for sample in samples):
+        home = Home(scratch / "home")
+    return open_members(spec, home, are_compared=False)
 
 
 def _problems(found: needs.Needs, limit: int, free: int) -> Iterator[str]:

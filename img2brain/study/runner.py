@@ -284,6 +284,7 @@ class Run:
         return Bar(max(self.n_trials, len(told)), told, quiet)
 
     def _finish(self) -> StudyOutcome:
+        self.search.say_finishing()
         told = self.search.told()
         run_ids = self.track_missing(told)
         self._give_intervals(told, run_ids)

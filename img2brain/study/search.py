@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from img2brain.study.space import Parameters, Space, Suggestion
 
 SPEC, FAILURE, STUDY, MEMBERS, HOME, FINISHED = "spec", "failure", "study", "members", "home", "finished"
+FINISHER = "finisher"
 
 _DISTRIBUTIONS: Mapping[str, Callable[..., BaseDistribution]] = {
     "float": FloatDistribution,
@@ -253,6 +254,11 @@ class Search:
     def is_finished(self) -> bool:
         """Whether a worker has finished the study with the trials that there are."""
         return self.study.user_attrs.get(FINISHED) == len(self.told())
+
+    def say_finishing(self) -> None:
+        """Say that this worker is about to finish the study, to all who share the log."""
+        if not self.is_finished:
+            self.study.set_user_attr(FINISHER, self.worker)
 
     def say_finished(self) -> None:
         """Say that the study is finished with the trials that there are."""

@@ -16,7 +16,7 @@ from img2brain.home import Home
 from img2brain.study._search_log import SearchLog
 from img2brain.study._trials import WORKER, Trials
 from img2brain.study.log import existing_log
-from img2brain.study.search import FAILURE, FINISHED, SPEC, ToldTrial, told_of
+from img2brain.study.search import FAILURE, FINISHED, FINISHER, SPEC, ToldTrial, told_of
 from img2brain.study.signs import studies_at_work
 
 State = Literal["running", "waiting", "finished", "failed", "stopped"]
@@ -36,7 +36,7 @@ class StudyState:
         Whether anybody is seen at work on it, on this machine before the first trial too; nothing was tried yet, and
         nobody is at work; a worker has finished it; all trials failed; or trials are left and nobody is at work.
     n_workers : int
-        How many workers with trials are alive.
+        How many workers with trials are alive, or with all trials to track and publish.
     n_trials, n_running, n_failed : int
         Trials that are over, that are asked and not told, and those of the first that failed.
     n_wanted : int, optional
@@ -118,7 +118,8 @@ def _begun(study: str) -> StudyState:
 def _state(at_work: Collection[str], log: SearchLog, study: FrozenStudy, trials: Trials) -> StudyState:
     said: Mapping[str, Any] = study.user_attrs
     over, running = trials.over, list(trials.running)
-    alive = log.living({trial.user_attrs.get(WORKER, "") for trial in (*running, *over[-_LAST:])} - {""})
+    workers = {trial.user_attrs.get(WORKER, "") for trial in (*running, *over[-_LAST:])}
+    alive = log.living({*workers, said.get(FINISHER, "")} - {""})
     # Whoever runs a study computes its features before it asks for a trial, and lets others ask.
     is_run = study.study_name in at_work
     scores = [trial.value for trial in over if trial.state == TrialState.COMPLETE and trial.value is not None]

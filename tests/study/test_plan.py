@@ -15,6 +15,7 @@ from img2brain.errors import ResourceError
 from img2brain.home import Home
 from img2brain.machine import memory_limit
 from img2brain.spec import StudySpec, parse
+from img2brain.study import opening
 from img2brain.study import plan as planning
 from img2brain.study.needs import FeatureSizes, MemberSizes, Needs, TrialSizes
 from img2brain.study.plan import STAGES, plan
@@ -69,6 +70,15 @@ def _table(**changes: Any) -> StudySpec:
         "backbones": [{"name": "alexnet", "weights": "random:0", "layers": ["features.12"]}],
     } | changes  # fmt: skip
     return parse(StudySpec, told, "a test")
+
+
+def test_sample_data_that_are_there_are_not_drawn_again(new_home: NewHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, spec = Home(new_home()), _table(dataset={"sample": {"images": 20, "voxels": 3}})
+    opening.open_members(spec, home)
+    before = _files(home.folder)
+    monkeypatch.setattr(opening, "write_sample", pytest.fail)
+    assert plan(spec, home).n_trials == 4
+    assert _files(home.folder) == before
 
 
 @pytest.mark.parametrize(

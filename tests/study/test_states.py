@@ -14,7 +14,7 @@ from img2brain.errors import SpecError
 from img2brain.home import Home
 from img2brain.study._trials import NUMBER, WORKER
 from img2brain.study.log import open_log
-from img2brain.study.search import FAILURE, FINISHED, SPEC
+from img2brain.study.search import FAILURE, FINISHED, FINISHER, SPEC
 from img2brain.study.signs import at_work
 from img2brain.study.states import states, states_of
 
@@ -51,6 +51,17 @@ def test_a_study_runs_as_long_as_a_worker_lives_and_is_stopped_after_it(home: Ho
     assert found.ends is not None
     (found,) = states(home)
     assert (found.state, found.n_workers, found.n_running, found.ends) == ("stopped", 0, 0, None)
+
+
+def test_a_study_runs_as_long_as_a_worker_of_another_home_tracks_and_publishes_it(home: Home) -> None:
+    study = made(home, n_told=10)
+    study.set_user_attr(FINISHER, "theirs")
+    with open_log(home).attend("theirs"):
+        (found,) = states(home)
+    assert (found.state, found.n_workers, found.ends) == ("running", 1, None)
+    study.set_user_attr(FINISHED, 10)
+    (found,) = states(home)
+    assert (found.state, found.n_workers) == ("finished", 0)
 
 
 def test_a_study_runs_also_while_its_features_are_computed(home: Home) -> None:
