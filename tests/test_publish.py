@@ -435,3 +435,45 @@ def test_predictions_are_written_whole(
         predict_to_file(model, pictures, tmp_path / "out.txt")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.png", "folder.npy", "good.png", "out.npy"]
     assert replace(model).predict([]).shape == (0, 20)
+
+
+@pytest.mark.parametrize(
+    "step", ["log_model_artifacts", "log_outputs", "finalize_logged_model", "create_model_version"]
+)
+def test_a_publication_that_is_cut_off_leaves_no_half_model(
+    step: str, setting: Setting, tracker: Tracker, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = type(tracker.store.client)
+    work = getattr(client, step)
+
+    def failing(self: Any, *words: Any, **_: Any) -> None:
+        if step == "log_model_artifacts":
+            model_id, folder = words
+            Path(folder, "digests.json").unlink()
+            work(self, model_id, folder)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(client, step, failing)
+    with pytest.raises(TrackingError, match="No space left"):
+        publish(setting, tracker, finished, other_layer(finished))
+    monkeypatch.setattr(client, step, work)
+    run_id = publish(setting, tracker, finished, other_layer(finished)).registered.run_id
+    experiment = tracker.store.client.get_run(run_id).info.experiment_id
+    found = tracker.store.client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    assert [str(item.status) for item in found] == ["READY"]
+    outputs = tracker.store.client.get_run(run_id).outputs.model_outputs
+    assert [item.model_id for item in outputs] == [found[0].model_id]
+    with Registry(tracker.store).files(Registry(tracker.store).find("sample/2")) as folder:
+        assert (folder / "model.json").is_file()
+
+
+def test_a_run_that_is_registered_under_another_name_too_has_a_model_for_each(
+    setting: Setting, tracker: Tracker, finished: Finished
+) -> None:
+    registry = Registry(tracker.store)
+    run_id = publish(setting, tracker, finished, other_layer(finished)).registered.run_id
+    with registry.files(registry.find("sample/2")) as folder:
+        registry.register("another", folder, run_id, 20, {})
+    for name in ("sample/2", "another/1"):  # each is what it was sealed as
+        with registry.files(registry.find(name)) as folder:
+            assert (folder / "model.json").is_file()

@@ -22,7 +22,7 @@ from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 
 from img2brain.errors import StoreError, lack_of
-from img2brain.holders import flocked, holders, how_to_wake, is_stopped
+from img2brain.holders import flocked, holders, how_to_wake, is_held, is_stopped
 from img2brain.home import Home
 from img2brain.study._local_log import LocalLog
 
@@ -187,7 +187,7 @@ class Journal(LocalLog):
 
 
 class JournalToRead(Journal):
-    """The journal of a home as it is now, for those who only look at it: whatever is damaged is left as it is."""
+    """The journal of a home as it is now, for those who only look at it: whatever is damaged or left stays as it is."""
 
     @cached_property
     def storage(self) -> JournalStorage:
@@ -198,6 +198,9 @@ class JournalToRead(Journal):
                 found.damaged, self._home.search_log,
             )  # fmt: skip
         return found.storage
+
+    def _lives(self, worker: str) -> bool:
+        return is_held(Path(self._sign_of(worker).lock_file))
 
 
 def read_journal(path: Path) -> Reading:

@@ -292,7 +292,7 @@ def _log(store: TrackingStore, folder: Path, run_id: str, signature: Any) -> tup
     from mlflow.entities import LoggedModelOutput
 
     run = store.client.get_run(run_id)
-    made = store.client.create_logged_model(
+    made = _begun(store, run) or store.client.create_logged_model(
         run.info.experiment_id, "encoding-model", run_id, params=run.data.params, tags={_RUN: run_id}
     )
     with tempfile.TemporaryDirectory() as scratch:
@@ -301,8 +301,22 @@ def _log(store: TrackingStore, folder: Path, run_id: str, signature: Any) -> tup
         (whole / sealed.NO_CACHE).touch()
         digest = sealed.seal(whole)
         store.client.log_model_artifacts(made.model_id, str(whole))
-    store.client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
+    if made.model_id not in [item.model_id for item in run.outputs.model_outputs]:
+        store.client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
     return store.client.finalize_logged_model(made.model_id, "READY"), digest
+
+
+def _begun(store: TrackingStore, run: Any) -> Any:
+    """Return the model that was begun under a run and never registered; None where no publication was cut off.
+
+    Its files are written again, under the same names: what has half of them would take room for ever.
+    """
+    own = f"source_run_id = '{run.info.run_id}'"
+    found = store.client.search_logged_models([run.info.experiment_id], own)
+    versions = store.client.search_model_versions(f"run_id='{run.info.run_id}'")
+    registered = {place for item in versions for place in (item.model_id, item.source)}
+    left = [item for item in found if registered.isdisjoint((item.model_id, item.artifact_location))]
+    return next((item for item in left if item.tags.get(_RUN) == run.info.run_id), None)
 
 
 def _signature(n_voxels: int, n_features: int | None, dtype: np.dtype[Any]) -> Any:

@@ -77,6 +77,7 @@ def assert_whole(home: Path, finished: Finished, recordings: Path, kept: Read, p
     assert_sound(home)
     findings = check(Home.as_it_is(home), deep=True).findings
     assert [item for item in findings if "must have room for a study" not in item.problem] == []
+    assert len(list((home / "artifacts" / "models").iterdir())) == 1
     images = sorted((recordings / "trainingIMG").iterdir())[:3]
     calm, here = (load_model("sample@champion", home=place).predict(images) for place in (finished.home, home))
     assert here == pytest.approx(calm, abs=1e-4)
