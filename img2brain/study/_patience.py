@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import sys
@@ -87,6 +88,12 @@ class DatabasePatience:
     def _wait(self, absence: _Absence, error: Exception) -> None:
         """Wait a little, unless the failure will not pass, or was borne for long enough; say it once."""
         cause = _cause(error)
+        if cause is None and isinstance(error, json.JSONDecodeError):
+            raise StoreError(
+                f"The search log {secret.masked(self._url)} must be as it was written. Something in it cannot be read "
+                f"as JSON: {error}. Name another database: it is written again from the records of the runs when a "
+                "study is run."
+            ) from error
         if cause is None:
             raise error
         if not _is_passing(cause) or absence.seconds + absence.pause_s > self.seconds:

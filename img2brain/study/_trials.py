@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
+from img2brain.study._said import NUMBER, POINT, require_said_of_trial
 from img2brain.study._samplers import Telling
 from img2brain.study._search_log import SearchLog
-
-NUMBER, WORKER, POINT = "number", "worker", "point"
 
 
 class Trials:
@@ -81,6 +80,7 @@ class Trials:
         return any(other < number for other in self._points.get(point, ()))
 
     def _take(self, trial: FrozenTrial) -> None:
+        require_said_of_trial(trial.number, trial.user_attrs)
         was = self._running.pop(trial._trial_id, None)
         if trial.state == TrialState.FAIL:
             self._let_go(was)

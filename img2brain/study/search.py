@@ -24,19 +24,31 @@ from optuna.trial import FrozenTrial, TrialState
 
 from img2brain import digest
 from img2brain._quiet import ignored
-from img2brain.errors import SpecError, StoreError, did_you_mean, quoted
+from img2brain.errors import SpecError, did_you_mean, quoted
 from img2brain.home import Home
 from img2brain.records import TrialRecord
 from img2brain.spec import StudySpec, TrialSpec, parse
+from img2brain.study._said import (
+    FAILURE,
+    FINISHED,
+    FINISHER,
+    HOME,
+    MEMBERS,
+    NUMBER,
+    POINT,
+    SPEC,
+    STUDY,
+    WORKER,
+    require_said,
+    said_of_studies,
+    unreadable,
+)
 from img2brain.study._samplers import BoundedTPE, Learned, Listed
-from img2brain.study._trials import NUMBER, POINT, WORKER, Trials
+from img2brain.study._trials import Trials
 from img2brain.study.log import QUIET, existing_log, open_log
 
 if TYPE_CHECKING:
     from img2brain.study.space import Parameters, Space, Suggestion
-
-SPEC, FAILURE, STUDY, MEMBERS, HOME, FINISHED = "spec", "failure", "study", "members", "home", "finished"
-FINISHER = "finisher"
 
 _DISTRIBUTIONS: Mapping[str, Callable[..., BaseDistribution]] = {
     "float": FloatDistribution,
@@ -178,6 +190,7 @@ class Search:
                 storage=self._log.storage, study_name=name, direction="maximize", load_if_exists=True
             )
             known = self.study.user_attrs
+            require_said(name, known)
             said = {STUDY: dict(description), HOME: home.id} if STUDY not in known else {}
             said |= {SPEC: spec.model_dump(mode="json", exclude_unset=True)} if spec is not None else {}
             for key, value in said.items():
@@ -400,8 +413,7 @@ def best_trial(trials: Sequence[ToldTrial]) -> ToldTrial | None:
 def stored_studies(home: Home) -> dict[str, Mapping[str, Any]]:
     """Return the studies of the search log by full name, as the plain data they were made from."""
     log = existing_log(home)
-    studies = optuna.get_all_study_summaries(log.storage, include_best_trial=False) if log else []
-    return {item.study_name: item.user_attrs.get(STUDY, {}) for item in studies}
+    return {name: item.said.get(STUDY, {}) for name, item in (said_of_studies(log) if log else {}).items()}
 
 
 def stored_spec(home: Home, study: str) -> tuple[StudySpec, str]:
@@ -420,7 +432,7 @@ def stored_spec(home: Home, study: str) -> tuple[StudySpec, str]:
         If there is no such study, or several, or its log keeps no spec.
     """
     log = existing_log(home)
-    known = {item.study_name: item.user_attrs for item in log.storage.get_all_studies()} if log else {}
+    known = said_of_studies(log) if log else {}
     found = [study] if study in known else [name for name in known if name.rpartition("-")[0] == study]
     if not found:
         raise SpecError(f"No study is stored as {quoted(study)}. {did_you_mean(study, known)}")
@@ -429,9 +441,9 @@ def stored_spec(home: Home, study: str) -> tuple[StudySpec, str]:
             f"A study must be named in full where several have a name. {quoted(study)} is {' and '.join(found)}."
         )
     name = found[0]
-    if SPEC not in known[name]:
+    if SPEC not in known[name].said:
         raise SpecError(f"The study {name} must have been begun by this version. Run its file: 'study run' goes on.")
-    return parse(StudySpec, known[name][SPEC], name), name
+    return parse(StudySpec, known[name].said[SPEC], name), name
 
 
 def stored_trials(home: Home) -> dict[str, list[ToldTrial]]:
@@ -439,10 +451,7 @@ def stored_trials(home: Home) -> dict[str, list[ToldTrial]]:
     log = existing_log(home)
     if log is None:
         return {}
-    return {
-        item.study_name: told_of(item.study_name, Trials.of(log, item._study_id))
-        for item in log.storage.get_all_studies()
-    }
+    return {name: told_of(name, Trials.of(log, item.id)) for name, item in said_of_studies(log).items()}
 
 
 def told_of(name: str, trials: Trials) -> list[ToldTrial]:
@@ -468,11 +477,8 @@ def _readable(name: str) -> Iterator[None]:
     """Say which log holds a trial that cannot be read."""
     try:
         yield
-    except (KeyError, ValueError) as error:
-        raise StoreError(
-            f"The search log of {name} holds a trial that cannot be read: {type(error).__name__}. Move "
-            "optuna.log away: it is written again from the records of the runs when a study is run."
-        ) from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise unreadable(f"A trial of {name} cannot be read: {type(error).__name__}") from error
 
 
 def _attributes(spec: TrialSpec, members: Mapping[str, MemberTrial]) -> dict[str, Any]:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from img2brain.errors import SpecError, did_you_mean
 from img2brain.home import Home
+from img2brain.study._said import FAILURE, FINISHED, FINISHER, SPEC, WORKER, SaidOfStudy, said_of_studies
 from img2brain.study._search_log import SearchLog
-from img2brain.study._trials import WORKER, Trials
+from img2brain.study._trials import Trials
 from img2brain.study.log import existing_log
-from img2brain.study.search import FAILURE, FINISHED, FINISHER, SPEC, ToldTrial, told_of
+from img2brain.study.search import ToldTrial, told_of
 from img2brain.study.signs import studies_at_work
 
 State = Literal["running", "waiting", "finished", "failed", "stopped"]
@@ -40,7 +40,7 @@ class StudyState:
     n_trials, n_running, n_failed : int
         Trials that are over, that are asked and not told, and those of the first that failed.
     n_wanted : int, optional
-        How many there will be, where the study file says.
+        How many there will be, where the study file says; no fewer than there are.
     best : float, optional
         The highest objective.
     per_hour : float, optional
@@ -73,9 +73,11 @@ def states(home: Home) -> list[StudyState]:
         If the search log cannot be read.
     """
     log, at_work = existing_log(home), studies_at_work(home)
-    stored = log.storage.get_all_studies() if log else []
-    found = [_state(at_work, log, item, Trials.of(log, item._study_id)) for item in stored] if log else []
-    return found + [_begun(name) for name in sorted(at_work - {item.study_name for item in stored})]
+    stored = said_of_studies(log) if log else {}
+    found = (
+        [_state(at_work, log, name, stored[name], Trials.of(log, stored[name].id)) for name in stored] if log else []
+    )
+    return found + [_begun(name) for name in sorted(at_work - set(stored))]
 
 
 def states_of(home: Home, name: str) -> list[tuple[StudyState, list[ToldTrial]]]:
@@ -96,13 +98,15 @@ def states_of(home: Home, name: str) -> list[tuple[StudyState, list[ToldTrial]]]
         If the search log cannot be read.
     """
     log, at_work = existing_log(home), studies_at_work(home)
-    known = {item.study_name: item for item in log.storage.get_all_studies()} if log else {}
-    stored = [item for full, item in known.items() if _is_called(full, name)]
+    known = said_of_studies(log) if log else {}
+    stored = [full for full in known if _is_called(full, name)]
     begun = [(_begun(full), list[ToldTrial]()) for full in sorted(at_work - set(known)) if _is_called(full, name)]
     if not stored and not begun:
         raise SpecError(f"No study is stored as {name!r}. {did_you_mean(name, known)}")
-    of_each = [(item, Trials.of(log, item._study_id)) for item in stored] if log else []
-    found = [(_state(at_work, log, item, trials), told_of(item.study_name, trials)) for item, trials in of_each if log]
+    of_each = [(full, Trials.of(log, known[full].id)) for full in stored] if log else []
+    found = [
+        (_state(at_work, log, full, known[full], trials), told_of(full, trials)) for full, trials in of_each if log
+    ]
     return found + begun
 
 
@@ -115,25 +119,25 @@ def _begun(study: str) -> StudyState:
     return StudyState(study, "running", 0, 0, 0, 0, None, None, None, None, {})
 
 
-def _state(at_work: Collection[str], log: SearchLog, study: FrozenStudy, trials: Trials) -> StudyState:
-    said: Mapping[str, Any] = study.user_attrs
+def _state(at_work: Collection[str], log: SearchLog, study: str, stored: SaidOfStudy, trials: Trials) -> StudyState:
+    said = stored.said
     over, running = trials.over, list(trials.running)
     workers = {trial.user_attrs.get(WORKER, "") for trial in (*running, *over[-_LAST:])}
     alive = log.living({*workers, said.get(FINISHER, "")} - {""})
     # Whoever runs a study computes its features before it asks for a trial, and lets others ask.
-    is_run = study.study_name in at_work
+    is_run = study in at_work
     scores = [trial.value for trial in over if trial.state == TrialState.COMPLETE and trial.value is not None]
-    wanted = (said.get(SPEC) or {}).get("trials")
+    wanted = _wanted(said.get(SPEC, {}).get("trials"))
     rate = _rate(over)
     left = wanted - len(over) if wanted and alive else 0
     return StudyState(
-        study=study.study_name,
+        study=study,
         state=_named(bool(alive) or is_run, len(over), len(scores), said.get(FINISHED) == len(over)),
         n_workers=len(alive),
         n_trials=len(over),
         n_running=len(running) if alive else 0,
         n_failed=len(over) - len(scores),
-        n_wanted=wanted,
+        n_wanted=max(wanted, len(over)) if wanted else None,
         best=max(scores, default=None),
         per_hour=rate,
         ends=datetime.now().astimezone() + timedelta(hours=left / rate) if rate and left > 0 else None,
@@ -141,6 +145,11 @@ def _state(at_work: Collection[str], log: SearchLog, study: FrozenStudy, trials:
             Counter(trial.user_attrs[FAILURE] for trial in over if FAILURE in trial.user_attrs).most_common()
         ),
     )
+
+
+def _wanted(asked: Any) -> int | None:
+    """Return how many trials a study file asks for; None where it does not say."""
+    return asked if type(asked) is int and asked > 0 else None
 
 
 def _named(is_at_work: bool, n_over: int, n_scored: int, is_finished: bool) -> State:

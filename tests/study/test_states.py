@@ -12,9 +12,8 @@ import pytest
 
 from img2brain.errors import SpecError
 from img2brain.home import Home
-from img2brain.study._trials import NUMBER, WORKER
+from img2brain.study._said import FAILURE, FINISHED, FINISHER, NUMBER, SPEC, WORKER
 from img2brain.study.log import open_log
-from img2brain.study.search import FAILURE, FINISHED, FINISHER, SPEC
 from img2brain.study.signs import at_work
 from img2brain.study.states import states, states_of
 
