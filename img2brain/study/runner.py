@@ -42,6 +42,7 @@ from img2brain.study.search import (
 from img2brain.study.setting import Setting, make_ready
 from img2brain.study.signs import Sign, at_work
 from img2brain.study.space import Suggestion
+from img2brain.study.states import is_finished
 from img2brain.study.workers import Crew, most_workers
 from img2brain.tracking._local import open_to_read
 from img2brain.tracking.own_name import origin_of, require_own_name
@@ -132,6 +133,8 @@ def join_study(
     """
     place = Home.of(home)
     spec, name = (study, "") if isinstance(study, StudySpec) else stored_spec(place, study)
+    if name and _is_finished(place, name, spec):
+        return None
     with (
         stopping(f"The study {spec.name!r} in the home {place.folder}"),
         place.in_use(),
@@ -142,11 +145,21 @@ def join_study(
         sign.say(name or setting.name)
         if not name:
             _require_own_name(setting)
+        if _is_finished(place, name or setting.name, spec):
+            return None
         with about(study=name or setting.name):
             if spec.cluster is not None and not quiet:
                 log.info("the '[cluster]' of the study is left to 'study run': this worker does its work by itself")
             with setting.extracting(in_any_order=True):
                 return Run(setting, name or setting.name, spec).beside_others(finish, quiet)
+
+
+def _is_finished(home: Home, study: str, spec: StudySpec) -> bool:
+    """Say of a study that nothing is left of it to do, before its data are opened or its features computed for that."""
+    if not is_finished(home, study, spec.trials):
+        return False
+    log.info("%s is finished: 'study run' of its file shows it in this home", study)
+    return True
 
 
 def _require_workers(workers: int, is_handed: bool, has_cluster: bool) -> None:

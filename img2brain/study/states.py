@@ -110,6 +110,16 @@ def states_of(home: Home, name: str) -> list[tuple[StudyState, list[ToldTrial]]]
     return found + begun
 
 
+def is_finished(home: Home, study: str, n_trials: int | None) -> bool:
+    """Tell whether a worker has finished a study of a full name, with as many trials as are asked for at least."""
+    log = existing_log(home)
+    for item in log.storage.get_all_studies() if log else []:
+        if item.study_name == study and log is not None:
+            n_over = len(Trials.of(log, item._study_id).over)
+            return n_trials is not None and item.user_attrs.get(FINISHED) == n_over >= n_trials
+    return False
+
+
 def _is_called(full: str, name: str) -> bool:
     return name in (full, full.rpartition("-")[0])
 

@@ -20,7 +20,7 @@ from img2brain.errors import ResourceError, SpecError, StoreError
 from img2brain.home import Home
 from img2brain.logs import JsonLines
 from img2brain.spec import load_study
-from img2brain.study import workers
+from img2brain.study import runner, workers
 from img2brain.study.runner import Run, join_study
 from img2brain.study.search import Asked, Search, ToldTrial
 from img2brain.study.setting import make_ready
@@ -208,7 +208,9 @@ def test_a_trial_is_tracked_once_where_its_worker_stood_still_and_was_thought_de
     assert kept.data.tags["img2brain.worker"] == other.search.worker
 
 
-def test_a_worker_joins_by_name_and_finishes_once(given_study: Path, place: Home) -> None:
+def test_a_worker_joins_by_name_and_finishes_once(
+    given_study: Path, place: Home, caplog: pytest.LogCaptureFixture
+) -> None:
     spec = load_study(given_study)
     begun = join_study(spec, place, finish=False)
     assert begun is None
@@ -217,6 +219,12 @@ def test_a_worker_joins_by_name_and_finishes_once(given_study: Path, place: Home
     assert outcome is not None
     assert outcome.published is not None
     assert join_study(outcome.name, place) is None, "it is finished"
+    with pytest.MonkeyPatch.context() as patched, caplog.at_level("INFO", "img2brain"):
+        patched.setattr(runner, "Run", pytest.fail)  # neither are features computed, nor is anything tracked
+        assert join_study(spec, place) is None
+        patched.setattr(runner, "make_ready", pytest.fail)
+        assert join_study("given", place) is None
+    assert caplog.text.count(f"{outcome.name} is finished") == 2
     again = run_study(spec, place)
     assert again.trials == outcome.trials
     assert len(runs_of(place)) == 3
