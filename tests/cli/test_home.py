@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
+from img2brain.amounts import counted, size_text
 from img2brain.cli import main
 from img2brain.home import Home
 
@@ -41,6 +42,7 @@ KINDS = [
     "cache: layers",
     "cache: locks",
     "cache: networks",
+    "cache: pictures",
     "databases",
     "other",
     "pages",
@@ -133,7 +135,7 @@ def _lines(freed: list[dict[str, Any]]) -> list[str]:
 
 
 def _line(kind: str, n_files: int, n_bytes: int) -> str:
-    return f"{kind:<32} {n_files:>8} files {n_bytes / 1e6:>12.1f} MB"
+    return f"{kind:<32} {counted(n_files, 'file'):>14} {size_text(n_bytes):>14}"
 
 
 def test_a_home_is_checked(finished_copy: Path) -> None:

@@ -41,7 +41,8 @@ def board(home: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    skipped = ("locks", "cache", "home.json", "mlflow.db", "mlflow.db-wal", "mlflow.db-shm", "optuna.lock")
+    databases = ("mlflow.db", "mlflow.db-wal", "mlflow.db-shm", ".trials.json")  # the last is made of the records
+    skipped = ("locks", "cache", "home.json", *databases, "optuna.lock")
     files = (path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] not in skipped)
     return {path.relative_to(folder).as_posix(): digest.of_file(path) for path in files}
 
