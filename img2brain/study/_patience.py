@@ -34,6 +34,7 @@ _QUIET_S = 0.5  # a connection that was cut is made anew: nobody needs to know
 _PASSING_STATES = ("08", "57P", "40", "23505", "53300", "55P03")
 _PASSING_REFUSALS = ("starting up", "shutting down", "recovery mode", "too many", "not yet accepting")
 _PASSING_OF_SQLITE = ("locked", "busy")
+_NO_PASSWORD = "no password supplied"  # which the library of the client says, before any server does
 
 
 @dataclass
@@ -110,6 +111,7 @@ class DatabasePatience:
 
     def _refusal(self, cause: BaseException) -> str:
         again = " The same command goes on when it does." if _is_passing(cause) else ""
+        again = " Name it in PGPASSFILE, or in IMG2BRAIN_STORAGE." if _NO_PASSWORD in str(cause) else again
         return f"The search log {secret.masked(self._url)} does not answer: {self._reason(cause)}.{again}"
 
     def _reason(self, cause: BaseException) -> str:
@@ -142,6 +144,8 @@ def _is_passing(cause: BaseException) -> bool:
         return isinstance(cause, sqlite3.OperationalError) and any(word in said for word in _PASSING_OF_SQLITE)
     if state:
         return str(state).startswith(_PASSING_STATES)
+    if _NO_PASSWORD in said:
+        return False
     is_of_a_connection = type(cause).__name__ in ("OperationalError", "InterfaceError")
     return is_of_a_connection and ("FATAL" not in said or any(word in said for word in _PASSING_REFUSALS))
 

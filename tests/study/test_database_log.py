@@ -223,6 +223,7 @@ def test_what_will_not_pass_is_refused_at_once(postgres: Postgres, database: str
     name = database.rpartition("/")[2]
     wrong = {
         postgres.url(name, password="guess-work"): "password authentication failed",
+        postgres.url(name, password=None): "no password supplied. Name it in PGPASSFILE, or in IMG2BRAIN_STORAGE",
         postgres.url("nowhere"): 'database "nowhere" does not exist',
         "postgresql://[": "invalid|missing|end of string",
         postgres.url(name) + "?nonsense=1": "invalid.*nonsense",
