@@ -124,13 +124,14 @@ def worker_command(study: str, open_home: OpenHome, threads: int | None, no_fini
 
 def _tell(outcome: StudyOutcome, home: Home) -> None:
     """Print the best trials of a study, and what became of the best one."""
-    from img2brain.leaderboard.collect import collect
+    from img2brain.leaderboard.collect import collect, owner
     from img2brain.leaderboard.rows import boards
     from img2brain.leaderboard.table import as_text, ranked
 
+    whose = outcome.name, owner(home, outcome.home)
     names = [item.registered.name for item in _published(outcome).values()]
     rows = [row for name in dict.fromkeys(names) for row in collect(home, name)]
-    for board in boards(row for row in rows if (row.study, row.home) == (outcome.name, home.id)):
+    for board in boards(row for row in rows if (row.study, row.home) == whose):
         click.echo(as_text(ranked(board).head(10), terminal_width()))
     click.echo(_closing(outcome, home))
 

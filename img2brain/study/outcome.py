@@ -71,6 +71,8 @@ class StudyOutcome:
         What became of the best trial on each member; empty where the study has one dataset.
     mean : MeanOutcome, optional
         What the confirmation rows of all members say of it; None where the study has one dataset, or a member has none.
+    home : str
+        The id of the home that the study belongs to, which all its runs carry: of several that share it, the first.
     """
 
     name: str
@@ -82,6 +84,7 @@ class StudyOutcome:
     objective: str
     members: Mapping[str, Publication] = field(default_factory=dict)
     mean: MeanOutcome | None = None
+    home: str = ""
 
     def of(self, member: str) -> StudyOutcome:
         """Return what became of the study on a member; the empty name is that of its only dataset."""

@@ -438,8 +438,9 @@ class Run:
         first, *others = found.values()
         of_each, mean = (found, self._mean(best.number, run_ids)) if others else ({}, None)
         return StudyOutcome(
-            self.name, list(told), best, first, notes, self.setting.extraction.seconds, objective, of_each, mean
-        )
+            self.name, list(told), best, first, notes, self.setting.extraction.seconds, objective, of_each, mean,
+            self.search.home_id,
+        )  # fmt: skip
 
     def _mean(self, number: int, run_ids: Sequence[Mapping[int, str]]) -> MeanOutcome | None:
         """Return what the confirmation rows of all members say of a trial, where each has some."""
