@@ -130,7 +130,11 @@ class Home:
         """
         found = cls.as_it_is(folder, tracking_uri, storage, cache)
         if found._is_there:
-            found._make()
+            try:
+                found._make()
+            except StoreError:  # Who only reads needs no room, and who frees some has none.
+                if not found._is_full:
+                    raise
         return found
 
     @classmethod
@@ -197,6 +201,16 @@ class Home:
             self._know_itself()
         except OSError as error:
             raise StoreError(f"The home folder {self.folder} cannot be written: {error.strerror}.") from None
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether it knows itself and can be used, but for the room on its disk."""
+        try:
+            self._try_to_write(8)
+        except OSError as error:
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            return is_full and _is_same(self.said_folder, self.folder)
+        return False
 
     def require_room(self) -> None:
         """Raise `StoreError` where nothing of some size can be written any more."""

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import optuna
 import pytest
 from click.testing import CliRunner
 
@@ -17,6 +19,7 @@ from img2brain.cli import main
 from img2brain.errors import StoreError
 from img2brain.health import check
 from img2brain.home import Home
+from img2brain.study.log import open_log
 
 
 def fill(disk: Path) -> None:
@@ -218,3 +221,22 @@ def test_each_command_refuses_a_pipe_in_place_of_the_search_log(words: str, give
     assert result.exit_code == 2, result.output
     assert f"{home / 'optuna.log'} must be a plain file. It is a pipe" in result.output
     assert "Traceback" not in result.output
+
+
+def test_on_a_full_disk_a_home_is_read_and_freed(small_disk: Path) -> None:
+    home = Home(small_disk / "home")
+    home.store.put("layers", {"layer": 1}, lambda folder: np.save(folder / "a.npy", np.zeros(999)))
+    optuna.create_study(storage=open_log(home).storage, study_name="given-1")
+    fill(small_disk)
+
+    def told(*words: str) -> str:
+        result = CliRunner().invoke(main, [*words, "--home", str(home.folder)])
+        assert result.exit_code == 0, result.output
+        return str(result.stdout)
+
+    assert told("study", "list").startswith("given-1: ")
+    with pytest.raises(StoreError, match="cannot be written: No space left on device"):
+        Home(home.folder)
+    assert "freed" in told("home", "gc")
+    assert list((home.cache / "layers").glob("*/*")) == []
+    assert Home(home.folder).id == Home.existing(home.folder).id == home.id

@@ -170,8 +170,11 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _set_aside(home: Home, entry: Path) -> None:
-    with home.store.scratch() as folder:
-        entry.rename(folder / "freed")
+    try:
+        with home.store.scratch() as folder:
+            entry.rename(folder / "freed")
+    except StoreError:  # A full disk has no room for another folder.
+        shutil.rmtree(entry)
 
 
 def _remove(folder: Path) -> None:
