@@ -307,15 +307,13 @@ def _log(store: TrackingStore, folder: Path, run_id: str, signature: Any) -> tup
 
 
 def _begun(store: TrackingStore, run: Any) -> Any:
-    """Return the model that was begun under a run and never registered; None where no publication was cut off.
+    """Return the model that was begun under a run and never finished; None where no publication was cut off.
 
     Its files are written again, under the same names: what has half of them would take room for ever.
     """
     own = f"source_run_id = '{run.info.run_id}'"
     found = store.client.search_logged_models([run.info.experiment_id], own)
-    versions = store.client.search_model_versions(f"run_id='{run.info.run_id}'")
-    registered = {place for item in versions for place in (item.model_id, item.source)}
-    left = [item for item in found if registered.isdisjoint((item.model_id, item.artifact_location))]
+    left = [item for item in found if str(item.status) == "PENDING"]
     return next((item for item in left if item.tags.get(_RUN) == run.info.run_id), None)
 
 
