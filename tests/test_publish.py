@@ -438,7 +438,12 @@ def test_predictions_are_written_whole(
 
 
 @pytest.mark.parametrize(
-    "step", ["log_model_artifacts", "log_outputs", "finalize_logged_model", "create_model_version"]
+    "step",
+    [
+        "log_model_artifacts",
+        pytest.param("log_outputs", marks=pytest.mark.slow),
+        pytest.param("finalize_logged_model", marks=pytest.mark.slow),
+    ],
 )
 def test_a_publication_that_is_cut_off_leaves_no_half_model(
     step: str, setting: Setting, tracker: Tracker, finished: Finished, monkeypatch: pytest.MonkeyPatch
