@@ -23,7 +23,7 @@ from tests.leaderboard.conftest import against, confirmation_of, make, region_re
 EVIL = "\"'><script>alert(1)</script>\x1b[2J\u202e{{ 7 * 7 }}{% raw %}&lt;\n`"
 REPORT = Path(img2brain.__file__).parent / "data_report" / "templates" / "report.html"
 OURS = {"figure.html": {"script"}, "report.html": {"style"}}
-FILTERS = {"address", "at", "join", "length", "number", "short"}
+FILTERS = {"address", "at", "counted", "join", "length", "number", "short"}
 EMPTY = {"meta", "link", "input"}
 
 Skeleton = list[tuple[str, list[str]]]
