@@ -386,8 +386,9 @@ class Run:
             records = [run.tracker.records() for run in self.members]
             self._when_ready(partial(self.search.restore, records))
             n_restored = self.search.first_free() - number
-            lacked = counted(n_restored, "trial that the search log lacked is", "trials that the search log lacked are")
-            log.warning("%s: %s back from their records", self.name, lacked)
+            one, many = "trial %s is back from its record", "trials %s are back from their records"
+            told = counted(n_restored, one, many) % "that the search log lacked"
+            log.warning("%s: %s", self.name, told)
 
     def track_missing(self, told: Sequence[ToldTrial]) -> list[dict[int, str]]:
         """Track what a kill or a failing store left out, and return all run ids by number, of each member."""
