@@ -91,6 +91,7 @@ def _look_many(folder: Path, first: int) -> None:
         looks.add(Home(folder), a_look(number))
 
 
+@pytest.mark.slow
 def test_two_processes_lose_no_look(home: Home) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_look_many, args=(home.folder, first)) for first in (0, 10)]

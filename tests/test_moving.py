@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from img2brain import model_file, sealed
+from img2brain.amounts import size_text
 from img2brain.backbones import load_backbone
 from img2brain.cli import main
 from img2brain.datasets._images import find_images
@@ -96,7 +97,7 @@ def test_another_process_imports_it_into_an_empty_home_without_the_data(
     shutil.copytree(recordings / "testIMG", pictures)
     file = tmp_path / "moved.img2brain.zip"
     process = img2brain.run("model", "export", "sample@champion", file, "--home", finished.home)
-    assert (process.code, process.stdout) == (0, f"{file}: {file.stat().st_size} bytes\n"), process.stderr
+    assert (process.code, process.stdout) == (0, f"{file}: {size_text(file.stat().st_size)}\n"), process.stderr
     home = tmp_path / "empty"
     process = img2brain.run("model", "import", file, "--home", home)
     name = f"home {Home(finished.home).id[:8]}, sample/1"

@@ -121,6 +121,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_the_child_of_a_fork_predicts(tmp_path: Path) -> None:
     (tmp_path / "forks.py").write_text(FORKS)
     ended = subprocess.run(

@@ -50,7 +50,7 @@ def side_by_side(columns: Mapping[str, Mapping[str, str]], width: int) -> Iterat
 
     Examples
     --------
-    >>> print(*side_by_side({"V1": {"r": "0.5", "p": "0.1"}, "V4": {"r": "0.4"}, "IT": {"r": "0.3"}}, 10), sep="\n")
+    >>> print(*side_by_side({"V1": {"r": "0.5", "p": "0.1"}, "V4": {"r": "0.4"}, "IT": {"r": "0.3"}}, 11), sep="\n")
         V1   V4
     r  0.5  0.4
     p  0.1    -

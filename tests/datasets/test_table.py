@@ -100,7 +100,7 @@ def test_repeats_and_counts_are_those_of_the_trials(lab: Path) -> None:
     )
     assert dataset.read_counts(np.arange(6)).tolist() == [2] * 6  # type: ignore[union-attr]
     assert dataset.where(2) == (
-        f"'{lab / 'responses.npy'}', row 2 (line 4 of '{lab / 'trials.csv'}') and 1 more trials of its image"
+        f"'{lab / 'responses.npy'}', row 2 (line 4 of '{lab / 'trials.csv'}') and 1 more trial of its image"
     )
 
 

@@ -339,7 +339,7 @@ def test_models_of_other_images_are_not_compared(rich: Path, visit: Visit) -> No
     ("viewport", "scheme"),
     [
         (WIDE, "light"),
-        (PHONE, "dark"),
+        pytest.param(PHONE, "dark", marks=pytest.mark.slow),
         pytest.param(WIDE, "dark", marks=pytest.mark.slow),
         pytest.param(PHONE, "light", marks=pytest.mark.slow),
     ],

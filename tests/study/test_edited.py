@@ -123,6 +123,7 @@ def test_nothing_is_kept_of_pictures_that_changed(
     assert features.lacking(), "nothing is in the cache"
 
 
+@pytest.mark.slow
 def test_weights_that_changed_are_not_taken_for_those_that_were_looked_at(recordings: Path, tmp_path: Path) -> None:
     weights, dataset = tmp_path / "mine.pth", open_dataset(recordings)
 

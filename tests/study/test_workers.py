@@ -219,6 +219,7 @@ def test_a_worker_joins_by_name_and_finishes_once(
     assert outcome is not None
     assert outcome.published is not None
     assert join_study(outcome.name, place) is None, "it is finished"
+    caplog.clear()
     with pytest.MonkeyPatch.context() as patched, caplog.at_level("INFO", "img2brain"):
         patched.setattr(runner, "Run", pytest.fail)  # neither are features computed, nor is anything tracked
         assert join_study(spec, place) is None
